@@ -1,0 +1,62 @@
+/** Time as something that is handed in, so that a test decides what time it is. */
+import { setTimeout as delay } from "node:timers/promises";
+
+/** What the code may know about time. */
+export interface Clock {
+  /** Wall-clock time in milliseconds since the epoch. */
+  nowMs(): number;
+  /** Wall-clock time in nanoseconds since the epoch; every call gives more than the last, unless the clock was set back. */
+  nowNs(): bigint;
+  /**
+   * Resolves after `ms` milliseconds.
+   *
+   * @throws the signal's reason, as soon as it aborts
+   */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+const nsPerMs = 1_000_000n;
+
+/** How far the interpolated clock may stray from the system's before it is set anew (the system's was stepped). */
+const toleranceNs = 2n * nsPerMs;
+
+/** The machine's clock. */
+export class SystemClock implements Clock {
+  /** Wall-clock nanoseconds minus the monotonic clock's; Node has no wall clock finer than a millisecond. */
+  #offsetNs = wallNs() - process.hrtime.bigint();
+  #lastNs = 0n;
+
+  nowMs(): number {
+    return Date.now();
+  }
+
+  nowNs(): bigint {
+    const wall = wallNs();
+    let now = process.hrtime.bigint() + this.#offsetNs;
+    if (now < wall - toleranceNs || now > wall + toleranceNs) {
+      this.#offsetNs += wall - now;
+      now = wall;
+    }
+    if (now <= this.#lastNs && this.#lastNs - now <= 2n * toleranceNs) {
+      now = this.#lastNs + 1n;
+    }
+    this.#lastNs = now;
+    return now;
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    try {
+      await delay(ms, undefined, signal === undefined ? {} : { signal });
+    } catch (error) {
+      // Node wraps the reason in an AbortError of its own.
+      throw signal?.aborted === true ? signal.reason : error;
+    }
+  }
+}
+
+/** The clock that processes hand to their parts. */
+export const systemClock: Clock = new SystemClock();
+
+function wallNs(): bigint {
+  return BigInt(Date.now()) * nsPerMs;
+}

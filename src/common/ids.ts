@@ -1,0 +1,45 @@
+/** Identifiers as Docker makes them. */
+import { randomBytes, randomInt } from "node:crypto";
+
+import { adjectives, surnames } from "./name-words.ts";
+
+const fullId = /^[0-9a-f]{64}$/;
+const onlyDigits = /^[0-9]{12}/;
+
+/**
+ * A new random ID: 64 lower-case hexadecimal digits. Its short form is never all digits, because the short form is a
+ * container's default host name and a name of digits only is taken for a number by some programs.
+ */
+export function newId(): string {
+  for (;;) {
+    const id = randomBytes(32).toString("hex");
+    if (!onlyDigits.test(id)) {
+      return id;
+    }
+  }
+}
+
+/** The twelve digits that Docker shows, of an ID with or without an algorithm prefix (`sha256:`). */
+export function shortId(id: string): string {
+  const colon = id.indexOf(":");
+  return id.slice(colon + 1, colon + 13);
+}
+
+/** Whether this is a complete ID (64 lower-case hexadecimal digits, no prefix), which no name or prefix can be taken for. */
+export function isFullId(value: string): boolean {
+  return fullId.test(value);
+}
+
+/**
+ * A name for a container that was given none: `adjective_surname`.
+ *
+ * @param attempt how many names were taken already; from 1 on a digit is appended, as Docker does
+ */
+export function randomName(attempt = 0): string {
+  const name = `${pick(adjectives)}_${pick(surnames)}`;
+  return attempt === 0 ? name : `${name}${randomInt(10)}`;
+}
+
+function pick(words: readonly string[]): string {
+  return words[randomInt(words.length)] ?? "";
+}
