@@ -1,0 +1,71 @@
+package shimspec
+
+import "path/filepath"
+
+// Layout says where one instance of sockerless keeps its files: what must
+// survive a reboot under StateDir, sockets and namespaces under RunDir.
+type Layout struct {
+	StateDir string // absolute
+	RunDir   string // absolute and short: sockets' paths are limited to 107 bytes
+}
+
+// Container gives the paths of one container. id has 64 hex digits.
+func (l Layout) Container(id string) ContainerPaths {
+	return ContainerPaths{
+		Dir: filepath.Join(l.StateDir, "containers", id),
+		Run: filepath.Join(l.RunDir, "c", id[:16]),
+	}
+}
+
+// HostSocket serves HostService.
+func (l Layout) HostSocket() string { return filepath.Join(l.RunDir, "host.sock") }
+
+// StoredSocket serves AgentService for containers that do not run.
+func (l Layout) StoredSocket() string { return filepath.Join(l.RunDir, "stored.sock") }
+
+// RuntimeRoot is the OCI runtime's --root.
+func (l Layout) RuntimeRoot() string { return filepath.Join(l.RunDir, "runc") }
+
+// NetworkNamespace is where a container's network namespace is bound.
+func (l Layout) NetworkNamespace(id string) string {
+	return filepath.Join(l.RunDir, "netns", id[:12])
+}
+
+// ContainerPaths are the files of one container.
+type ContainerPaths struct {
+	Dir string // S/containers/<id>: survives a reboot
+	Run string // R/c/<first 16 hex>: sockets and what is true while it runs
+}
+
+// Spec is shim.json, written by the host process, read by the shim.
+func (p ContainerPaths) Spec() string { return filepath.Join(p.Dir, "shim.json") }
+
+// ExitRecord is exit.json, written by the shim, read by the host process.
+func (p ContainerPaths) ExitRecord() string { return filepath.Join(p.Dir, "exit.json") }
+
+// Bundle is the OCI bundle.
+func (p ContainerPaths) Bundle() string { return filepath.Join(p.Dir, "bundle") }
+
+// Config is the OCI runtime configuration.
+func (p ContainerPaths) Config() string { return filepath.Join(p.Dir, "bundle", "config.json") }
+
+// Upper is the overlay's writable layer.
+func (p ContainerPaths) Upper() string { return filepath.Join(p.Dir, "upper") }
+
+// Work is the overlay's work directory.
+func (p ContainerPaths) Work() string { return filepath.Join(p.Dir, "work") }
+
+// Merged is where the overlay is mounted.
+func (p ContainerPaths) Merged() string { return filepath.Join(p.Dir, "merged") }
+
+// Log holds the log files.
+func (p ContainerPaths) Log() string { return filepath.Join(p.Dir, "log") }
+
+// Files holds managed files (resolv.conf, hosts, hostname).
+func (p ContainerPaths) Files() string { return filepath.Join(p.Dir, "files") }
+
+// AgentSocket is the shim's socket.
+func (p ContainerPaths) AgentSocket() string { return filepath.Join(p.Run, "agent.sock") }
+
+// ReadyRecord is ready.json, written by the shim, read by the host process.
+func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "ready.json") }

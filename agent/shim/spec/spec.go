@@ -1,0 +1,130 @@
+// Package shimspec is the contract between the host process, which prepares a
+// container, and the shim, which runs it: the shim's specification
+// (shim.json), its readiness message, its exit record, and where files lie.
+//
+// How a shim is started:
+//
+//	sockerless-agent shim --spec S/containers/<id>/shim.json
+//
+// in a session of its own, stdin, stdout and stderr /dev/null, with
+//
+//	fd 3  the listening agent socket, already bound to Spec.AgentSocket
+//	fd 4  the write end of the readiness pipe
+//
+// The shim marks both close-on-exec, opens the Docker sockets, binds the
+// published ports and has the runtime create the container. Then it writes
+// Readiness to Spec.ReadyRecord (atomically: a later host process reads it
+// there), writes the same JSON as one line to the pipe, and closes the pipe.
+// A shim that fails undoes what it did, writes a Readiness with Error, and
+// exits with a code other than 0. A pipe that closes without a line means that
+// the shim crashed.
+//
+// How a shim ends: after the main process has exited it writes the exit record
+// (atomically), and goes on serving until SIGTERM, by which the host process
+// says that the container is being released; it then lets open sessions drain
+// for a bounded time, ends its watches with `released`, and exits. A shim that
+// gets SIGTERM while the main process still runs waits for its exit first: the
+// host process kills through the runtime, never through the shim. The host
+// process deletes the OCI container.
+package shimspec
+
+// Version of the files described here. A shim refuses a specification of a
+// version that it does not know.
+const Version = 1
+
+// File descriptors that a shim inherits.
+const (
+	ListenerFD  = 3
+	ReadinessFD = 4
+)
+
+// Spec is shim.json: everything a shim knows about its container beside the
+// OCI bundle. Paths are absolute.
+type Spec struct {
+	Version     int    `json:"version"`
+	ContainerID string `json:"container_id"` // 64 hex
+	Generation  uint64 `json:"generation"`   // start counter, from 1
+
+	Runtime     string `json:"runtime"`      // the OCI runtime's executable
+	RuntimeRoot string `json:"runtime_root"` // its --root
+	Bundle      string `json:"bundle"`       // directory of config.json
+	Rootfs      string `json:"rootfs"`       // the mounted overlay, as root.path in config.json
+
+	AgentSocket string `json:"agent_socket"`
+	ReadyRecord string `json:"ready_record"` // Readiness is kept here
+	ExitRecord  string `json:"exit_record"`  // ExitRecord is written here
+	LogDir      string `json:"log_dir"`      // exists
+
+	// Empty: the machine's own.
+	NetworkNamespace string `json:"network_namespace,omitempty"`
+
+	TTY         bool         `json:"tty,omitempty"`
+	OpenStdin   bool         `json:"open_stdin,omitempty"`
+	StdinOnce   bool         `json:"stdin_once,omitempty"`
+	ConsoleSize *ConsoleSize `json:"console_size,omitempty"`
+
+	Log           LogSettings     `json:"log"`
+	Ports         []PublishedPort `json:"ports,omitempty"`
+	DockerSockets []DockerSocket  `json:"docker_sockets,omitempty"`
+}
+
+// ConsoleSize is a terminal's size in characters.
+type ConsoleSize struct {
+	Height uint32 `json:"height"`
+	Width  uint32 `json:"width"`
+}
+
+// LogSettings bounds what the shim records.
+type LogSettings struct {
+	Disabled bool   `json:"disabled,omitempty"`
+	MaxSize  uint64 `json:"max_size,omitempty"`  // bytes a file; 0: no limit
+	MaxFiles uint32 `json:"max_files,omitempty"` // 0 or 1: one file
+}
+
+// PublishedPort is a port that the shim listens on and forwards, with the
+// meaning of sockerless.host.v1.PublishedPort.
+type PublishedPort struct {
+	Protocol      string `json:"protocol"` // "tcp" or "udp"
+	HostIP        string `json:"host_ip,omitempty"`
+	HostPort      uint32 `json:"host_port,omitempty"`
+	HostPortEnd   uint32 `json:"host_port_end,omitempty"`
+	ContainerPort uint32 `json:"container_port"`
+	ContainerIP   string `json:"container_ip,omitempty"`
+}
+
+// BoundPort is a listening socket that a shim holds.
+type BoundPort struct {
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"host_ip"` // "0.0.0.0", "::" or as asked
+	HostPort      uint32 `json:"host_port"`
+	ContainerPort uint32 `json:"container_port"`
+}
+
+// DockerSocket is a socket that the shim listens on (mode 0660, owner and
+// group of Forward where that exists) before it has the container created; the
+// bundle binds it into the container.
+type DockerSocket struct {
+	Listen  string `json:"listen"`  // made by the shim
+	Forward string `json:"forward"` // each connection goes to a new one there
+}
+
+// Readiness tells that the container is created, or why not.
+type Readiness struct {
+	Version    int    `json:"version"`
+	Generation uint64 `json:"generation"`
+	ShimPID    int    `json:"shim_pid"`
+	// PID of the container's init, waiting to execute the command. 0: the
+	// runtime found that the command cannot be executed; Start answers with
+	// that failure.
+	PID        int             `json:"pid"`
+	BoundPorts []BoundPort     `json:"bound_ports,omitempty"`
+	Error      *ReadinessError `json:"error,omitempty"`
+}
+
+// ReadinessError is a launch that failed.
+type ReadinessError struct {
+	// A Connect code's name: "resource_exhausted" for a port that is taken,
+	// "internal" for a refusal of the runtime, …
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
