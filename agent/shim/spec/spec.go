@@ -26,6 +26,10 @@
 // gets SIGTERM while the main process still runs waits for its exit first: the
 // host process kills through the runtime, never through the shim. The host
 // process deletes the OCI container.
+//
+// `docker run --init`: the host process binds the agent's executable over
+// /sbin/docker-init and puts `/sbin/docker-init --` before process.args; an
+// agent whose argv[0] ends in `docker-init` is that reaping init.
 package shimspec
 
 // Version of the files described here. A shim refuses a specification of a
