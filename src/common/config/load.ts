@@ -1,0 +1,330 @@
+/** Reading the configuration: flags over environment over file over defaults. */
+import { readFileSync } from "node:fs";
+
+import { parse as parseYaml } from "yaml";
+import type { z } from "zod";
+
+import { fromFileError, invalid, messageOf } from "../errors.ts";
+import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
+import { nearestName } from "./nearest-name.ts";
+import { acaSchema, type BackendName, ecsSchema, topSchema } from "./schema.ts";
+import { type Command, type Setting, settings } from "./settings.ts";
+
+/** `state_dir` as `stateDir`. */
+type CamelCase<Key> = Key extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : Key;
+
+/** An object with its keys in camel case. */
+type CamelCased<Shape> = { [Key in keyof Shape as CamelCase<Key>]: Shape[Key] };
+
+/** The `ecs` section: durations in milliseconds, sizes in bytes. */
+export type EcsSection = CamelCased<Omit<z.output<typeof ecsSchema>, "agent_ca">> & { agentCa: string };
+
+/** The `aca` section: durations in milliseconds, sizes in bytes. */
+export type AcaSection = CamelCased<Omit<z.output<typeof acaSchema>, "agent_ca">> & { agentCa: string };
+
+/** Certificates for mutual TLS, as paths of PEM files. */
+export interface TlsFiles {
+  /** What a peer's certificate must be signed by. */
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** What all backends and the frontend have in common. Paths are absolute. */
+export interface CommonConfig {
+  /** Addresses of the Docker API, `unix:///path` or `tcp://address:port`. */
+  readonly hosts: readonly string[];
+  /** Where the frontend dials the backend, `unix:///path` or `https://host:port`. */
+  readonly backendAddress: string;
+  /** Where the backend listens, `unix:///path` or `tcp://address:port`. */
+  readonly listen: string;
+  /** Whether the frontend listens for published ports of containers in the cloud. */
+  readonly publish: boolean;
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly logLevel: LogLevel;
+  /** There whenever an address of this process is TCP. */
+  readonly tls: TlsFiles | undefined;
+  /** The OCI runtime's name or path; undefined: the first that works. */
+  readonly runtime: string | undefined;
+}
+
+/** How much is logged. */
+export type LogLevel = NonNullable<z.output<typeof topSchema>["log_level"]>;
+
+/** The configuration of a `local` backend, and of a frontend run alone. */
+export type LocalConfig = CommonConfig & { readonly backend: "local" };
+/** The configuration of an `ecs` backend. */
+export type EcsConfig = CommonConfig & { readonly backend: "ecs"; readonly ecs: EcsSection };
+/** The configuration of an `aca` backend. */
+export type AcaConfig = CommonConfig & { readonly backend: "aca"; readonly aca: AcaSection };
+
+/** A complete, checked configuration: plain data, so that it can be sent to another process. */
+export type Config = LocalConfig | EcsConfig | AcaConfig;
+
+/** Where a configuration comes from. */
+export interface ConfigSources extends Surroundings {
+  readonly command: Command;
+  /** The backend that the command line names, for the command `backend`. */
+  readonly backend?: BackendName;
+  /** The YAML file. */
+  readonly file?: string;
+  /** Values of flags by the setting's name (`ecs.cluster`): text, a list of texts, or a boolean for a switch. */
+  readonly flags?: Readonly<Record<string, unknown>>;
+}
+
+/** A configuration, and what its reader should be told. */
+export interface LoadedConfig {
+  readonly config: Config;
+  /** Environment variables that look like ours and are none. Only warned of: the environment belongs to others too. */
+  readonly warnings: readonly string[];
+}
+
+/** Linux's limit for the path of a unix socket. */
+const maxSocketPathBytes = 107;
+
+/**
+ * Reads and checks the configuration.
+ *
+ * @throws SockerlessError of kind `invalid` that names every problem and where it stands
+ */
+export function loadConfig(sources: ConfigSources): LoadedConfig {
+  const problems = new Problems();
+  const given = mergeSources(sources, problems);
+  const top = problems.parse(topSchema.omit({ ecs: true, aca: true }), given.top, undefined);
+  const backend = sources.command === "frontend" ? "local" : (sources.backend ?? top?.backend ?? "local");
+  const ecs = problems.parse(backend === "ecs" ? ecsSchema : ecsSchema.partial(), given.ecs, "ecs");
+  const aca = problems.parse(backend === "aca" ? acaSchema : acaSchema.partial(), given.aca, "aca");
+  problems.throwIfAny();
+
+  const defaults = defaultPaths(backend, sources);
+  const common = resolveCommon(top as z.output<typeof topSchema>, sources.command, defaults);
+  checkAddresses(common, sources.command);
+  const warnings = strangeVariables(sources.environment);
+  if (backend === "ecs") {
+    const section = ecs as z.output<typeof ecsSchema>;
+    return { config: { ...common, backend, ecs: cloudSection(section, defaults) as EcsSection }, warnings };
+  }
+  if (backend === "aca") {
+    const section = aca as z.output<typeof acaSchema>;
+    return { config: { ...common, backend, aca: cloudSection(section, defaults) as AcaSection }, warnings };
+  }
+  return { config: { ...common, backend }, warnings };
+}
+
+interface GivenValues {
+  readonly top: Record<string, unknown>;
+  readonly ecs: Record<string, unknown>;
+  readonly aca: Record<string, unknown>;
+}
+
+/** Later sources overwrite earlier ones, key by key. */
+function mergeSources(sources: ConfigSources, problems: Problems): GivenValues {
+  const given: GivenValues = { top: {}, ecs: {}, aca: {} };
+  const put = (setting: Setting, value: unknown, origin: string): void => {
+    given[setting.section ?? "top"][setting.key] = value;
+    problems.origins.set(setting.name, origin);
+  };
+  for (const [setting, value] of fileValues(sources.file, problems)) {
+    put(setting, value, `in ${sources.file}`);
+  }
+  for (const setting of settings) {
+    const value = sources.environment[setting.variable];
+    if (value !== undefined && value !== "") {
+      put(setting, value, `from ${setting.variable}`);
+    }
+  }
+  for (const setting of settings) {
+    const value = sources.flags?.[setting.name];
+    if (value !== undefined) {
+      put(setting, value, `from --${setting.flag}`);
+    }
+  }
+  return given;
+}
+
+function fileValues(file: string | undefined, problems: Problems): [Setting, unknown][] {
+  if (file === undefined) {
+    return [];
+  }
+  const content = readYaml(file);
+  const found: [Setting, unknown][] = [];
+  const collect = (values: Record<string, unknown>, section: Setting["section"]): void => {
+    const known = new Map(
+      settings.filter((setting) => setting.section === section).map((setting) => [setting.key, setting]),
+    );
+    for (const [key, value] of Object.entries(values)) {
+      const setting = known.get(key);
+      if (setting !== undefined) {
+        // An empty key (`subnets:`) is one that was left out.
+        if (value !== null) {
+          found.push([setting, value]);
+        }
+      } else if (section === undefined && (key === "ecs" || key === "aca")) {
+        if (isMapping(value)) {
+          collect(value, key);
+        } else if (value !== null) {
+          problems.add(`${key} must be a section with keys (in ${file})`);
+        }
+      } else {
+        const sections = section === undefined ? ["ecs", "aca"] : [];
+        problems.addUnknown(key, section, [...known.keys(), ...sections], file);
+      }
+    }
+  };
+  collect(content, undefined);
+  return found;
+}
+
+function readYaml(file: string): Record<string, unknown> {
+  let source: string;
+  try {
+    source = readFileSync(file, "utf8");
+  } catch (error) {
+    throw fromFileError(error, `configuration file ${file}: ${messageOf(error)}`);
+  }
+  let content: unknown;
+  try {
+    content = parseYaml(source);
+  } catch (error) {
+    throw invalid(`configuration file ${file}: ${messageOf(error)}`, error);
+  }
+  if (content === null || content === undefined) {
+    return {};
+  }
+  if (!isMapping(content)) {
+    throw invalid(`configuration file ${file}: must be a mapping of keys to values`);
+  }
+  return content;
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function resolveCommon(
+  top: z.output<typeof topSchema>,
+  command: Command,
+  defaults: DefaultPaths,
+): CommonConfig {
+  const stateDir = top.state_dir ?? defaults.stateDir;
+  const runDir =
+    top.run_dir ?? (stateDir === defaults.stateDir ? defaults.runDir : runDirOf(stateDir, defaults.runDir));
+  const ownRunDir = runDir !== defaults.runDir;
+  const listen = top.listen ?? `unix://${ownRunDir ? `${runDir}/backend.sock` : defaults.backendSocket}`;
+  const { tlscacert: ca, tlscert: cert, tlskey: key } = top;
+  return {
+    hosts: top.hosts ?? [`unix://${defaults.frontendSocket}`],
+    listen,
+    backendAddress: top.backend_address ?? listen.replace(/^tcp:/, "https:"),
+    publish: top.publish ?? command === "serve",
+    stateDir,
+    runDir,
+    logLevel: top.log_level,
+    tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
+    runtime: top.runtime,
+  };
+}
+
+function checkAddresses(common: CommonConfig, command: Command): void {
+  const used = [
+    ...(command === "backend" ? [] : common.hosts),
+    ...(command === "frontend" ? [common.backendAddress] : [common.listen]),
+  ];
+  for (const address of used) {
+    if (address.startsWith("unix://")) {
+      if (Buffer.byteLength(address.slice("unix://".length)) > maxSocketPathBytes) {
+        throw invalid(`${address}: the path of a socket has at most ${maxSocketPathBytes} bytes`);
+      }
+    } else if (common.tls === undefined) {
+      throw invalid(`${address}: TCP demands mutual TLS: set tlscacert, tlscert and tlskey`);
+    }
+  }
+}
+
+function cloudSection(
+  section: z.output<typeof ecsSchema> | z.output<typeof acaSchema>,
+  defaults: DefaultPaths,
+): Record<string, unknown> {
+  const entries = Object.entries(section).map(([key, value]) => [camelCase(key), value] as const);
+  return { ...Object.fromEntries(entries), agentCa: section.agent_ca ?? defaults.agentCa };
+}
+
+function camelCase(key: string): string {
+  return key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function strangeVariables(environment: Surroundings["environment"]): string[] {
+  const known = new Set(settings.map((setting) => setting.variable));
+  const warnings: string[] = [];
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith("SOCKERLESS_") && !known.has(name)) {
+      const meant = nearestName(
+        name.slice("SOCKERLESS_".length),
+        [...known].map((each) => each.slice(11)),
+      );
+      if (meant !== undefined) {
+        warnings.push(`${name} is not a setting: did you mean SOCKERLESS_${meant}?`);
+      }
+    }
+  }
+  return warnings;
+}
+
+/** What is wrong with a configuration, collected so that the user reads it all at once. */
+class Problems {
+  /** Where each setting's value came from, by the setting's name. */
+  readonly origins = new Map<string, string>();
+  readonly #found: string[] = [];
+
+  add(problem: string): void {
+    this.#found.push(problem);
+  }
+
+  addUnknown(key: string, section: string | undefined, known: readonly string[], file: string): void {
+    const prefix = section === undefined ? "" : `${section}.`;
+    const meant = nearestName(key, known);
+    const hint = meant === undefined ? "" : `: did you mean ${prefix}${meant}?`;
+    this.add(`unknown key ${prefix}${key} (in ${file})${hint}`);
+  }
+
+  parse<Output>(
+    schema: z.ZodType<Output>,
+    values: Record<string, unknown>,
+    section: Setting["section"],
+  ): Output | undefined {
+    const result = schema.safeParse(values);
+    if (result.success) {
+      return result.data;
+    }
+    const told = new Set<string>();
+    for (const issue of result.error.issues) {
+      const key = String(issue.path[0]);
+      const setting = settings.find((each) => each.section === section && each.key === key);
+      if (setting !== undefined && !told.has(key)) {
+        told.add(key);
+        this.add(this.#describe(setting, issue.message));
+      }
+    }
+    return undefined;
+  }
+
+  throwIfAny(): void {
+    if (this.#found.length === 1) {
+      throw invalid(`configuration: ${this.#found[0]}`);
+    }
+    if (this.#found.length > 1) {
+      throw invalid(`configuration:\n${this.#found.map((problem) => `  ${problem}`).join("\n")}`);
+    }
+  }
+
+  #describe(setting: Setting, message: string): string {
+    const origin = this.origins.get(setting.name);
+    if (origin === undefined) {
+      return `${setting.name} is required (--${setting.flag}, ${setting.variable} or ${setting.name} in the file)`;
+    }
+    return `${setting.name} ${message.replaceAll("`", "")} (${origin})`;
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Every setting of sockerless: the one source of the YAML file's keys, the environment variables, the flags, their
+ * defaults and `docs/configuration.md`. Keys are written as in the YAML file.
+ */
+import { z } from "zod";
+
+import {
+  describe,
+  duration,
+  listOf,
+  matching,
+  onOff,
+  oneOf,
+  optional,
+  path,
+  size,
+  text,
+  withDefault,
+} from "./values.ts";
+
+/** Where containers run. */
+export const backendNames = ["local", "ecs", "aca"] as const;
+/** One of {@link backendNames}. */
+export type BackendName = (typeof backendNames)[number];
+
+const listenAddress = matching(
+  /^(unix:\/\/\/[^\0]+|tcp:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]*):\d{1,5})$/,
+  "`unix:///path` or `tcp://address:port`",
+);
+const backendAddress = matching(
+  /^(unix:\/\/\/[^\0]+|https:\/\/(\[[0-9a-fA-F:.]+\]|[^\s/:]+):\d{1,5})$/,
+  "`unix:///path` or `https://host:port`",
+);
+const arn = matching(/^arn:[^\s]+$/, "an ARN");
+
+/** Settings of the agent in the cloud, the same for both cloud backends. */
+const cloudAgentShape = {
+  agent_ca: describe(
+    optional(text("path or PEM")),
+    "Certificate authority that lets this instance, and nobody else, talk to its agents: a file of mode 0600 with key and certificate (made when it is missing), or the PEM text itself, for platforms that fill an environment variable from a secret. Keep it apart from the state directory: with it a lost state directory can be rebuilt.",
+    {
+      defaultText: "`/etc/sockerless/agent-ca.pem`; not as root `$XDG_CONFIG_HOME/sockerless/agent-ca.pem`",
+      secret: true,
+    },
+  ),
+  linger: describe(
+    withDefault(duration(), 60_000),
+    "How long a container's task stays after its main process has ended, for `cp`, `diff`, `commit`, `export` and a quick new start; 0 with `--rm`.",
+  ),
+  drain_timeout: describe(
+    withDefault(duration(), 20_000),
+    "How long the agent waits for the backend to fetch the log of an ended container, when the linger is shorter.",
+  ),
+  log_drain_max: describe(
+    withDefault(size(), 64 * 1024 ** 2),
+    "The most of a container's log that the backend keeps; of a longer one the cloud's log alone is shown.",
+  ),
+  start_timeout: describe(
+    withDefault(duration(), 5 * 60_000),
+    "How long a start may take in the cloud, image pull included, before it fails.",
+  ),
+  poll_interval: describe(
+    withDefault(duration(), 1000),
+    "How often the state of all containers is asked of the cloud, in one batch.",
+  ),
+} as const;
+
+/** The `ecs:` section. */
+export const ecsSchema = z.strictObject({
+  region: describe(text(), "AWS region of the cluster."),
+  cluster: describe(text(), "Name or ARN of the ECS cluster; it must exist."),
+  subnets: describe(listOf(text("subnet IDs")), "Subnets that tasks run in."),
+  security_groups: describe(
+    listOf(text("security group IDs")),
+    "Security groups of the default network; they must let the frontend reach port 9111.",
+  ),
+  execution_role_arn: describe(arn, "Role with which ECS pulls images and writes logs."),
+  task_role_arn: describe(optional(arn), "Role that the containers get."),
+  efs_filesystem_id: describe(
+    optional(text("file system ID")),
+    "EFS file system of volumes; without it volumes are refused.",
+  ),
+  efs_security_group_id: describe(
+    optional(text("security group ID")),
+    "Group of the EFS mount targets; NFS ingress from each network's group is added to it.",
+  ),
+  log_group: describe(withDefault(text(), "/sockerless/containers"), "CloudWatch log group of containers."),
+  capacity_provider: describe(
+    withDefault(text(), "FARGATE"),
+    "Capacity provider of tasks; `FARGATE_SPOT` is cheaper and may be interrupted.",
+  ),
+  architecture: describe(withDefault(oneOf("amd64", "arm64"), "amd64"), "Processor of tasks."),
+  platform_version: describe(withDefault(text(), "LATEST"), "Fargate platform version."),
+  assign_public_ip: describe(
+    withDefault(onOff(), false),
+    "Gives tasks a public address, which those in a public subnet need in order to pull images.",
+  ),
+  ecr_repository: describe(
+    optional(text("repository URI")),
+    "ECR repository for the agent's image and for images that are loaded, imported or committed.",
+  ),
+  agent_image: describe(optional(text("image reference")), "Image that brings the agent into a task.", {
+    defaultText: "the one that `sockerless ecs push-agent` puts into `ecr_repository`",
+  }),
+  agent_ingress: describe(
+    withDefault(listOf(text("CIDRs or security group IDs")), []),
+    "Who may reach port 9111 in the security groups of user-defined networks: where frontends and the backend run.",
+  ),
+  network_isolation: describe(
+    withDefault(oneOf("security-group", "shared"), "security-group"),
+    "One security group for each user-defined network, or the configured groups for all and names only.",
+  ),
+  cloud_map_namespace_id: describe(
+    optional(text("namespace ID")),
+    "Cloud Map namespace in which container names are also published, for clients outside.",
+  ),
+  endpoint: describe(
+    optional(matching(/^https?:\/\/\S+$/, "a URL")),
+    "Another address for all AWS services, for tests and private gateways.",
+  ),
+  ...cloudAgentShape,
+});
+
+/** The `aca:` section. */
+export const acaSchema = z.strictObject({
+  subscription_id: describe(text(), "Azure subscription."),
+  resource_group: describe(text(), "Resource group of the Container Apps environment."),
+  managed_environment_name: describe(text(), "Container Apps environment; it must exist."),
+  location: describe(text(), "Azure region of the environment."),
+  log_analytics_workspace_id: describe(
+    optional(text()),
+    "Log Analytics workspace that keeps the logs of ended containers.",
+  ),
+  storage_account_name: describe(
+    optional(text()),
+    "Storage account of volumes (Azure Files); without it volumes are refused.",
+  ),
+  storage_account_key: describe(optional(text()), "Key of that storage account.", { secret: true }),
+  registry_server: describe(optional(text()), "Registry for images that are loaded, imported or committed."),
+  registry_username: describe(optional(text()), "User name at that registry, where no identity is used."),
+  registry_password: describe(optional(text()), "Password at that registry.", { secret: true }),
+  identity: describe(
+    optional(text("resource ID")),
+    "User-assigned managed identity that pulls images and that containers get.",
+  ),
+  callback_url: describe(
+    optional(matching(/^(https|wss):\/\/\S+$/, "an https:// or wss:// URL")),
+    "Address at which agents reach this backend; containers in jobs cannot be dialled.",
+  ),
+  ...cloudAgentShape,
+});
+
+/** The settings at the top of the file. */
+export const topSchema = z.strictObject({
+  backend: describe(withDefault(oneOf(...backendNames), "local"), "Where containers run."),
+  hosts: describe(optional(listOf(listenAddress)), "Addresses of the Docker API. TCP demands mutual TLS.", {
+    flag: "host",
+    defaultText: "`unix:///var/run/sockerless.sock`; not as root `unix://$XDG_RUNTIME_DIR/sockerless.sock`",
+  }),
+  state_dir: describe(optional(path()), "Directory of the backend's state: database, images, logs.", {
+    defaultText: "`/var/lib/sockerless/<backend>`; not as root `$XDG_STATE_HOME/sockerless/<backend>`",
+  }),
+  run_dir: describe(
+    optional(path()),
+    "Directory of sockets and files that do not outlive the machine's start.",
+    {
+      defaultText:
+        "`/run/sockerless` (not as root `$XDG_RUNTIME_DIR/sockerless`); with a `state_dir` of your own a directory in it that is named by a hash of the state directory's path, so that several instances can run",
+    },
+  ),
+  log_level: describe(
+    withDefault(oneOf("trace", "debug", "info", "warn", "error", "fatal", "silent"), "info"),
+    "The least important messages that are logged.",
+  ),
+  listen: describe(optional(listenAddress), "Address of the backend. TCP demands mutual TLS.", {
+    defaultText:
+      "`unix:///var/run/sockerless-backend.sock` (not as root `unix://$XDG_RUNTIME_DIR/sockerless-backend.sock`); with a `state_dir` or `run_dir` of your own `backend.sock` in the run directory",
+  }),
+  backend_address: describe(optional(backendAddress), "Where the frontend finds its backend.", {
+    defaultText: "the default of `listen`",
+  }),
+  publish: describe(
+    optional(onOff()),
+    "The frontend listens for the published ports of containers in the cloud.",
+    { defaultText: "`true` in `serve`, else `false`" },
+  ),
+  tlscacert: describe(optional(path()), "Certificates that a peer's certificate must be signed by."),
+  tlscert: describe(
+    optional(path()),
+    "Own certificate of TCP listeners and of the frontend towards the backend.",
+  ),
+  tlskey: describe(optional(path()), "Key of that certificate."),
+  runtime: describe(optional(text("name or path")), "OCI runtime of the `local` backend.", {
+    defaultText: "the first of `runc`, `crun` that works on this machine",
+  }),
+  ecs: ecsSchema.partial().optional(),
+  aca: acaSchema.partial().optional(),
+});

@@ -1,0 +1,70 @@
+/** The settings as a flat list, with the names that each has in the file, the environment and on the command line. */
+import type { z } from "zod";
+
+import { acaSchema, ecsSchema, topSchema } from "./schema.ts";
+import { descriptions, type SettingDescription } from "./values.ts";
+
+/** The programs that read a configuration. */
+export type Command = "serve" | "frontend" | "backend";
+
+/** One setting. */
+export interface Setting extends SettingDescription {
+  /** The section of the YAML file; undefined at its top. */
+  readonly section: "ecs" | "aca" | undefined;
+  /** The key within the section. */
+  readonly key: string;
+  /** The key with its section, `ecs.cluster`. */
+  readonly name: string;
+  /** The flag without dashes, `ecs-cluster`. */
+  readonly flag: string;
+  /** The environment variable, `SOCKERLESS_ECS_CLUSTER`. */
+  readonly variable: string;
+  /** Which commands have the flag. */
+  readonly commands: readonly Command[];
+  readonly schema: z.ZodType;
+  /** Whether the section is incomplete without it. */
+  readonly required: boolean;
+}
+
+const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
+  backend: ["serve"],
+  hosts: ["serve", "frontend"],
+  backend_address: ["frontend"],
+  publish: ["serve", "frontend"],
+  listen: ["serve", "backend"],
+  state_dir: ["serve", "backend"],
+  run_dir: ["serve", "backend"],
+  runtime: ["serve", "backend"],
+};
+const allCommands: readonly Command[] = ["serve", "frontend", "backend"];
+
+/** Every setting, in the order of the documentation. */
+export const settings: readonly Setting[] = [
+  ...settingsOf(topSchema, undefined),
+  ...settingsOf(ecsSchema, "ecs"),
+  ...settingsOf(acaSchema, "aca"),
+];
+
+function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[] {
+  const found: Setting[] = [];
+  for (const [key, value] of Object.entries(schema.shape)) {
+    const described = value as z.ZodType;
+    const description = descriptions.get(described);
+    if (description === undefined) {
+      continue; // A section, not a setting.
+    }
+    const name = section === undefined ? key : `${section}.${key}`;
+    found.push({
+      ...description,
+      section,
+      key,
+      name,
+      flag: description.flag ?? name.replaceAll(/[._]/g, "-"),
+      variable: `SOCKERLESS_${name.replace(".", "_").toUpperCase()}`,
+      commands: section === undefined ? (commandsOfKey[key] ?? allCommands) : ["serve", "backend"],
+      schema: described,
+      required: description.defaultText === undefined && !described.safeParse(undefined).success,
+    });
+  }
+  return found;
+}

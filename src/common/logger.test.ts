@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { systemError } from "./errors.ts";
+import { componentLogger, createLogger, formatForTerminal, type LoggerOptions } from "./logger.ts";
+
+function capture(level: LoggerOptions["level"]) {
+  const lines: string[] = [];
+  const logger = createLogger({
+    level,
+    process: "backend",
+    destination: { write: (line) => void lines.push(line) },
+  });
+  return { logger, lines };
+}
+
+describe("the logger", () => {
+  it("writes one JSON object a line that names process, component, level and time", () => {
+    const { logger, lines } = capture("info");
+    componentLogger(logger, "engine").info({ container: "abc" }, "container started");
+    assert.equal(lines.length, 1);
+    const { time, ...rest } = JSON.parse(lines[0] ?? "");
+    assert.deepEqual(rest, {
+      level: "info",
+      process: "backend",
+      component: "engine",
+      container: "abc",
+      msg: "container started",
+    });
+    assert.ok(Math.abs(Date.parse(time) - Date.now()) < 10_000);
+  });
+
+  it("keeps silent below its level", () => {
+    const { logger, lines } = capture("warn");
+    logger.info("not seen");
+    componentLogger(logger, "engine").debug("not seen");
+    assert.deepEqual(lines, []);
+  });
+
+  it("shows an error with its cause", () => {
+    const { logger, lines } = capture("info");
+    logger.error({ err: systemError("outer", new Error("inner")) }, "failed");
+    const { err } = JSON.parse(lines[0] ?? "");
+    assert.equal(err.kind, "system");
+    assert.match(err.stack, /outer[\s\S]*inner/);
+  });
+
+  it("is short on a terminal", () => {
+    const line = JSON.stringify({
+      level: "warn",
+      time: "2025-01-01T12:30:01.000Z",
+      process: "backend",
+      component: "engine",
+      container: "abc",
+      msg: "slow",
+    });
+    assert.equal(formatForTerminal(line), '12:30:01.000 warn backend/engine: slow {"container":"abc"}\n');
+  });
+});
