@@ -1,0 +1,212 @@
+/**
+ * The contract between the engine (Docker's semantics, in this folder) and a
+ * driver (`local`, `ecs`, `aca`). A driver is small: it makes things exist and
+ * go away, and knows nothing of Docker's HTTP or JSON. One contract suite
+ * (`test/contract`) runs against every driver.
+ *
+ * Rules for every role:
+ * - Calls are keyed by IDs that the engine chose and may be repeated: what is
+ *   already there is left as it is, what is already gone is no error. The
+ *   engine repeats calls after a crash.
+ * - Failures are `SockerlessError`s (src/common/errors) of the kind that the
+ *   comment names; anything else counts as `system`. A call that fails leaves
+ *   nothing behind that a second call would trip over.
+ * - A signal that aborts ends the wait, not necessarily the work.
+ */
+
+import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import type { ContainerRecord, ImageRecord, NetworkRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+
+/** All roles of one backend's driver. */
+export interface Driver {
+  /** The backend's name as users write it. */
+  readonly name: "local" | "ecs" | "aca";
+  readonly capabilities: Capabilities;
+  readonly policy: Policy;
+  readonly workloads: Workloads;
+  readonly images: ImagePreparer;
+  readonly networks: NetworkFabric;
+  readonly volumes: VolumeStore;
+  readonly machine: Machine;
+  /** Drains and lets go of connections and helper processes; containers go on. */
+  close(): Promise<void>;
+}
+
+/** Where backends differ in what Docker leaves open or a seed decides. */
+export interface Policy {
+  /** A volume counts as in use by `any` container that names it, or by `running` ones only. */
+  readonly volumeInUse: "any" | "running";
+  /** `force` removes a volume that is in use. */
+  readonly forceRemovesUsedVolume: boolean;
+  /** Volume drivers that can be named; the first is meant by "" and "local". */
+  readonly volumeDrivers: readonly string[];
+  /** Directory that Docker clients are shown for a volume; undefined: the driver's own path. */
+  volumeMountpoint(name: string): string | undefined;
+  /** Messages of refusals, where a seed fixes them verbatim; undefined: Docker's. */
+  readonly volumeInUseMessage: string | undefined;
+  readonly networkInUseMessage: string | undefined;
+  /** Host paths in `Binds` and bind `Mounts`: mounted, or accepted and not applied. */
+  readonly hostPaths: "mount" | "ignore";
+  /**
+   * Settings that this backend cannot honour. Called at create with the merged
+   * configuration; each string names one (`--privileged`); any leads to 501.
+   */
+  unsupported(record: ContainerRecord): readonly string[];
+}
+
+/** Where an agent can be dialled by this machine. */
+export type AgentAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly pin: Uint8Array };
+
+/** One mount with everything looked up. */
+export interface ResolvedMount {
+  readonly type: "bind" | "volume" | "tmpfs";
+  /** Absolute path in the container. */
+  readonly destination: string;
+  readonly readOnly: boolean;
+  /** Bind: path on the machine. Volume: its record. */
+  readonly source?: string;
+  readonly volume?: VolumeRecord;
+  /** Directory inside the volume to mount. */
+  readonly subpath?: string;
+  /** Bind: make a missing source directory (`-v`), or fail (`--mount`). */
+  readonly createSource?: boolean;
+  /** A new volume takes the image's content at the destination. */
+  readonly copyUp?: boolean;
+  readonly propagation?: string;
+  readonly nonRecursive?: boolean;
+  /** tmpfs: mount options as `--tmpfs` writes them, size and mode included. */
+  readonly tmpfsOptions?: readonly string[];
+}
+
+/** What the engine asks a driver to run. */
+export interface WorkloadSpec {
+  /** The journalled record: merged configuration, host configuration, endpoints with addresses. */
+  readonly record: ContainerRecord;
+  readonly image: ImageRecord;
+  /** Main process, merged from image and user, as Docker would run it. */
+  readonly args: readonly string[];
+  /** Whole environment, PATH, HOSTNAME and TERM included. */
+  readonly env: readonly string[];
+  readonly mounts: readonly ResolvedMount[];
+  /** How the container is joined to networks. */
+  readonly network: NetworkPlan;
+  /** Attach reservations for which the process waits. */
+  readonly awaitAttachIds: readonly string[];
+}
+
+export type NetworkPlan =
+  | { readonly kind: "none" }
+  | { readonly kind: "host" }
+  | { readonly kind: "container"; readonly containerId: string }
+  | { readonly kind: "networks"; readonly networks: readonly { readonly name: string; readonly record: NetworkRecord }[] };
+
+/** A published port as bound. */
+export interface BoundPort {
+  readonly protocol: "tcp" | "udp" | "sctp";
+  readonly hostIp: string;
+  readonly hostPort: number;
+  readonly containerPort: number;
+}
+
+export interface Launched {
+  readonly agent: AgentAddress;
+  readonly boundPorts: readonly BoundPort[];
+  /** Handle for the state, so that the workload is found again (`driver_reference`). */
+  readonly reference: string;
+}
+
+/** A workload found by `list`. */
+export interface FoundWorkload {
+  readonly containerId: string;
+  readonly generation: bigint;
+  /** Set while its agent lives; the agent's Watch tells the rest. */
+  readonly agent: AgentAddress | undefined;
+  readonly boundPorts: readonly BoundPort[];
+  /** From a durable record of the machine or the cloud, where no agent lives. */
+  readonly exit: { readonly code: number; readonly oomKilled: boolean; readonly finishedAt: Date } | undefined;
+  /** Ends of execs that the record tells, by exec ID. */
+  readonly execExits: ReadonlyMap<string, number>;
+}
+
+/** Running containers. */
+export interface Workloads {
+  /**
+   * Makes what a container has before its first start: writable layer, volume
+   * content from the image. Nothing runs.
+   */
+  create(spec: WorkloadSpec): Promise<void>;
+
+  /**
+   * Brings the workload to where its agent answers and only `AgentService.Start`
+   * is missing. Idempotent by container ID and generation.
+   * Kinds: invalid (user or group unknown, bind source missing), system with
+   * Docker's wording (port taken), unavailable (no capacity).
+   */
+  launch(spec: WorkloadSpec, signal: AbortSignal): Promise<Launched>;
+
+  /**
+   * Takes away what a run leaves (network, mounts, task), killing what still
+   * runs. The engine calls it behind the client's back.
+   */
+  release(containerId: string): Promise<void>;
+
+  /** Release, and the container's files and log. */
+  remove(containerId: string): Promise<void>;
+
+  /** Everything of ours that exists, running or not. */
+  list(): Promise<readonly FoundWorkload[]>;
+
+  /** Where the log and the files of a container that does not run are served. */
+  stored(containerId: string): AgentAddress;
+}
+
+/** Images as this backend can run them. The content store and the index are the engine's. */
+export interface ImagePreparer {
+  /** Makes the image runnable (layers unpacked, or known to the cloud's registry). */
+  prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<void>;
+  /** Layers that no image names any more, by diff ID. */
+  forget(diffIds: readonly string[]): Promise<void>;
+  /** Whether pull must fetch layers, or manifest and configuration suffice. */
+  readonly needsLayers: boolean;
+}
+
+/** Networks below the engine's IPAM. */
+export interface NetworkFabric {
+  /** Answers the driver's reference (bridge name, security group). */
+  ensure(record: NetworkRecord): Promise<string>;
+  remove(record: NetworkRecord): Promise<void>;
+  /** Destinations in CIDR form that address pools must not overlap. */
+  usedRoutes(): Promise<readonly string[]>;
+}
+
+/** Volumes below the engine's registry. */
+export interface VolumeStore {
+  /** Answers the driver's reference and the mountpoint on this machine, if there is one. */
+  create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
+  remove(record: VolumeRecord): Promise<void>;
+}
+
+/** What `docker info` tells of the machine or the cloud. */
+export interface MachineFacts {
+  readonly name: string;
+  readonly operatingSystem: string;
+  readonly osVersion: string;
+  readonly kernelVersion: string;
+  readonly architecture: string;
+  readonly ncpu: number;
+  readonly memTotal: bigint;
+  readonly storageDriver: string;
+  readonly storageStatus: readonly (readonly [string, string])[];
+  readonly cgroupDriver: string;
+  readonly cgroupVersion: string;
+  readonly cgroupControllers: readonly string[];
+  readonly runtimes: readonly { readonly name: string; readonly path: string; readonly version: string }[];
+  readonly securityOptions: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+export interface Machine {
+  facts(): Promise<MachineFacts>;
+}
