@@ -1,0 +1,162 @@
+package log
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Position is a place between two records of a log. It stays meaningful while
+// older files are dropped.
+type Position struct {
+	segment uint64
+	offset  int64
+}
+
+func (p Position) before(q Position) bool {
+	return p.segment < q.segment || p.segment == q.segment && p.offset < q.offset
+}
+
+// droppedKept is how many files that rotation dropped stay open for readers
+// that are still on them. A follower further behind jumps to the oldest file.
+const droppedKept = 2
+
+// chain is the list of a log's files, shared by its writer and its readers.
+type chain struct {
+	mu       sync.Mutex
+	segments []*segment // oldest first, never empty
+	dropped  []*segment // unlinked, still open, oldest first
+	readers  int
+	ended    bool          // no run is going on: followers end
+	runs     uint64        // runs that have ended
+	runEnd   Position      // where the last of them ended
+	changed  chan struct{} // closed at the next change; nil: nobody waits
+}
+
+func newChain(segments []*segment) *chain { return &chain{segments: segments} }
+
+func (c *chain) last() *segment { return c.segments[len(c.segments)-1] }
+
+// end is the place after the last record. c.mu is held.
+func (c *chain) end() Position {
+	last := c.last()
+	return Position{last.number, last.size.Load()}
+}
+
+// wake tells the waiting readers to look again. c.mu is held.
+func (c *chain) wake() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// append makes s the last file. c.mu is held.
+func (c *chain) append(s *segment) {
+	c.last().next = s
+	c.segments = append(c.segments, s)
+	c.wake()
+}
+
+// dropOldest takes the oldest file out of the log; the caller unlinks it.
+// c.mu is held.
+func (c *chain) dropOldest() *segment {
+	s := c.segments[0]
+	c.segments = c.segments[1:]
+	c.dropped = append(c.dropped, s)
+	kept := droppedKept
+	if c.readers == 0 {
+		kept = 0
+	}
+	for len(c.dropped) > kept {
+		c.dropped[0].file.Close()
+		c.dropped = c.dropped[1:]
+	}
+	return s
+}
+
+// enter registers a reader.
+func (c *chain) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readers++
+}
+
+// leave ends what enter began.
+func (c *chain) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers--; c.readers == 0 {
+		closeSegments(c.dropped)
+		c.dropped = nil
+	}
+}
+
+// cursor is a reader's place in the chain and what bounds it.
+type cursor struct {
+	segment *segment
+	offset  int64
+	limit   *Position // read up to here; nil: follow
+	run     uint64    // followed: chain.runs when the reader was made
+}
+
+// state says what there is to read at c: bytes of its segment up to `upTo`,
+// the segment after it, or that nothing will come. c.mu is held.
+func (c *chain) state(at *cursor) (upTo int64, next *segment, done bool) {
+	upTo = at.segment.size.Load()
+	limit := at.limit
+	if limit == nil && c.runs > at.run {
+		limit = &c.runEnd
+	}
+	if limit == nil {
+		return upTo, at.segment.next, c.ended && at.segment.next == nil && at.offset >= upTo
+	}
+	if at.segment.number > limit.segment {
+		return at.offset, nil, true
+	}
+	if at.segment.number == limit.segment {
+		upTo = min(upTo, limit.offset)
+		return upTo, nil, at.offset >= upTo
+	}
+	return upTo, at.segment.next, at.segment.next == nil && at.offset >= upTo
+}
+
+// await blocks until there is something to read at the cursor, a next file or
+// the end; at the deadline (zero: none) it reports the end.
+func (c *chain) await(ctx context.Context, at *cursor, deadline time.Time) (upTo int64, next *segment, done bool, err error) {
+	var expired <-chan time.Time
+	for {
+		c.mu.Lock()
+		upTo, next, done = c.state(at)
+		if at.offset < upTo || next != nil || done {
+			c.mu.Unlock()
+			return upTo, next, done, nil
+		}
+		if c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		if expired == nil && !deadline.IsZero() {
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			expired = timer.C
+		}
+		select {
+		case <-changed:
+		case <-expired:
+			return 0, nil, true, nil
+		case <-ctx.Done():
+			return 0, nil, false, fmt.Errorf("wait for log: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (c *chain) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closeSegments(c.segments)
+	closeSegments(c.dropped)
+	c.dropped = nil
+}

@@ -1,0 +1,88 @@
+package log
+
+// next takes the next whole record out of the buffer and gives the part of it
+// that is delivered. ok is false when the buffer holds no whole record.
+func (r *Reader) next() (s selection, ok bool) {
+	if r.buf == nil {
+		return s, false
+	}
+	h, data, err := parseRecord(r.buf.unread())
+	if err != nil {
+		return s, false // fill reads it again, whole, and tells damage apart
+	}
+	if r.passed(h.time) {
+		r.ended = true
+		return s, false
+	}
+	s = r.choose(Position{r.at.segment.number, r.at.offset}, h, data)
+	r.buf.start += int(h.size())
+	r.at.offset += h.size()
+	return s, true
+}
+
+// buffered delivers what the buffer holds, as much of one stream as fits in a
+// chunk. It is empty when the buffer must be filled.
+func (r *Reader) buffered() Chunk {
+	if r.options.Timestamps || r.options.Prefix != "" {
+		return r.decorated()
+	}
+	return r.joined()
+}
+
+// joined closes the gaps that framing leaves between consecutive records, in
+// place.
+func (r *Reader) joined() Chunk {
+	var out []byte
+	var stream Stream
+	if len(r.held.data) > 0 {
+		out, stream = r.held.data, r.held.stream
+		r.held.data = nil
+	}
+	for {
+		s, ok := r.next()
+		if !ok {
+			break
+		}
+		switch {
+		case len(s.data) == 0:
+		case len(out) == 0:
+			out, stream = s.data, s.stream
+		case s.stream != stream || len(out)+len(s.data) > MaxChunk:
+			r.held = s
+			return Chunk{stream, out}
+		default:
+			// The capacity of out reaches over the framing up to s.data and
+			// further: append moves s.data down within the buffer.
+			out = append(out, s.data...)
+		}
+	}
+	return Chunk{stream, out}
+}
+
+// decorated delivers lines with their heads.
+func (r *Reader) decorated() Chunk {
+	out := r.out[:0]
+	stream := r.held.stream
+	for len(out) < MaxChunk {
+		if len(r.held.data) == 0 {
+			s, ok := r.next()
+			if !ok {
+				break
+			}
+			r.held = s
+		}
+		if len(out) > 0 && len(r.held.data) > 0 && r.held.stream != stream {
+			break
+		}
+		before := len(r.held.data)
+		if before > 0 {
+			stream = r.held.stream
+		}
+		out = r.decorate(out, &r.held)
+		if before > 0 && len(r.held.data) > 0 {
+			break
+		}
+	}
+	r.out = out
+	return Chunk{stream, out}
+}

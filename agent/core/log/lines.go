@@ -1,0 +1,122 @@
+package log
+
+import (
+	"bytes"
+	"time"
+)
+
+// timestampFormat is Docker's: RFC 3339 with nine digits.
+const timestampFormat = "2006-01-02T15:04:05.000000000Z"
+
+// lineState is where one stream stands between two records.
+type lineState struct {
+	open    bool // the last record ended within a line
+	include bool // that line is delivered
+}
+
+// selection is the part of a record's data that is delivered.
+type selection struct {
+	stream    Stream
+	time      int64
+	data      []byte
+	continued bool // data begins within a line, whose head was delivered before
+}
+
+// choose applies the options to one record. What is delivered is always one
+// piece: the rest of a line that began earlier, the lines that begin here, or
+// both.
+func (r *Reader) choose(at Position, h header, data []byte) selection {
+	s := selection{stream: h.stream, time: h.time}
+	state := &r.lines[h.stream]
+	if h.fresh() {
+		state.open = false
+	}
+	if h.stream == Stdout && !r.options.Stdout || h.stream == Stderr && !r.options.Stderr {
+		return s
+	}
+	if r.starts != nil {
+		start := r.starts.of(h.stream)
+		if at.before(start.position) {
+			return s
+		}
+		if at == start.position {
+			data = data[start.skip:]
+			state.open = false
+		}
+	}
+	begin := 0 // of the lines that begin in this record
+	if state.open {
+		begin = bytes.IndexByte(data, '\n') + 1
+		if begin == 0 {
+			begin = len(data)
+		}
+	}
+	include := r.inTime(h.time)
+	from, to := 0, len(data)
+	if begin > 0 && !state.include {
+		from = begin
+	}
+	if begin < len(data) && !include {
+		to = begin
+	}
+	s.continued = begin > 0 && from == 0
+	s.data = data[from:max(from, to)]
+	if begin < len(data) {
+		state.include = include
+	}
+	if len(data) > 0 {
+		state.open = data[len(data)-1] != '\n'
+	}
+	return s
+}
+
+func (r *Reader) inTime(t int64) bool {
+	return (r.options.Since == nil || t >= *r.options.Since) && (r.options.Until == nil || t <= *r.options.Until)
+}
+
+// passed says that a record of time t and all that follow are too late: no
+// line of a chosen stream that is to be delivered is still open.
+func (r *Reader) passed(t int64) bool {
+	if r.options.Until == nil || t <= *r.options.Until {
+		return false
+	}
+	for _, stream := range []Stream{Stdout, Stderr} {
+		if r.lines[stream].open && r.lines[stream].include {
+			return false
+		}
+	}
+	return true
+}
+
+// decorate moves lines from s to out, each with its head, until s is used up
+// or out holds a whole chunk.
+func (r *Reader) decorate(out []byte, s *selection) []byte {
+	for len(s.data) > 0 && len(out) < MaxChunk {
+		if !s.continued {
+			head := len(r.options.Prefix)
+			if r.options.Timestamps {
+				head += len(timestampFormat) + 1
+			}
+			if len(out) > 0 && len(out)+head >= MaxChunk {
+				return out
+			}
+			if r.options.Timestamps {
+				out = time.Unix(0, s.time).UTC().AppendFormat(out, timestampFormat)
+				out = append(out, ' ')
+			}
+			out = append(out, r.options.Prefix...)
+		}
+		line := bytes.IndexByte(s.data, '\n') + 1
+		s.continued = line == 0
+		if line == 0 {
+			line = len(s.data)
+		}
+		if room := MaxChunk - len(out); line > room {
+			line = room
+			s.continued = true
+		}
+		out = append(out, s.data[:line]...)
+		s.data = s.data[line:]
+	}
+	return out
+}

@@ -1,0 +1,79 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+)
+
+// at is n seconds after a fixed moment.
+func at(n int64) time.Time { return time.Unix(1700000000+n, 0) }
+
+type entry struct {
+	stream Stream
+	second int64
+	text   string
+}
+
+func write(t testing.TB, w *Writer, entries ...entry) {
+	t.Helper()
+	for _, e := range entries {
+		if err := w.Append(e.stream, at(e.second), []byte(e.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func open(t testing.TB, dir string, settings Settings) *Writer {
+	t.Helper()
+	w, _, err := Open(dir, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// everything reads r to its end, as stdout and stderr.
+func everything(t testing.TB, r *Reader, err error) (stdout, stderr string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		chunk, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return stdout, stderr
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chunk.Stream == Stdout {
+			stdout += string(chunk.Data)
+		} else {
+			stderr += string(chunk.Data)
+		}
+	}
+}
+
+var both = ReadOptions{Stdout: true, Stderr: true}
+
+func TestEveryByteOfBothStreamsComesBack(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "a\nb"}, entry{Stderr, 2, "err"}, entry{Stdout, 3, "c\nlast"})
+	r, err := w.Reader(both)
+	if out, errOut := everything(t, r, err); out != "a\nbc\nlast" || errOut != "err" {
+		t.Errorf("got %q and %q", out, errOut)
+	}
+	w.Close()
+	r, err = Stored(dir, both)
+	if out, errOut := everything(t, r, err); out != "a\nbc\nlast" || errOut != "err" {
+		t.Errorf("stored: got %q and %q", out, errOut)
+	}
+}

@@ -1,0 +1,205 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// MaxChunk bounds the data of one Chunk.
+const MaxChunk = 1 << 20
+
+// ReadOptions choose what a Reader delivers.
+type ReadOptions struct {
+	Stdout bool
+	Stderr bool
+	// Follow waits for what the current run of the process still writes. Without
+	// it the reader ends where the log ended when it was made.
+	Follow bool
+	// Timestamps puts the time of each line and a space before it. A line's
+	// time is that of the record in which it began.
+	Timestamps bool
+	// Prefix is put before each line, after its time.
+	Prefix string
+	Since  *int64 // Unix ns, inclusive: lines that began then or later
+	Until  *int64 // Unix ns, inclusive: lines that began then or earlier
+	// Tail is a number of lines from the end; nil: all. Lines of both streams
+	// count, whichever are chosen, as with Docker.
+	Tail *uint64
+	// UpTo ends the reader at a place that Writer.End gave; it excludes Follow.
+	UpTo *Position
+}
+
+// Chunk is output of one stream. Data is never empty, at most MaxChunk bytes,
+// and valid until the next call of Next.
+type Chunk struct {
+	Stream Stream
+	Data   []byte
+}
+
+// CorruptError says that a log file is damaged. What follows in that file is
+// lost; Next may be called again and goes on with the next file.
+type CorruptError struct {
+	File   string
+	Offset int64
+	Reason error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("log file %s is damaged at byte %d: %v", e.File, e.Offset, e.Reason)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Reason }
+
+// Reader delivers a log in order. It is for one goroutine.
+type Reader struct {
+	chain    *chain
+	owns     bool // the chain is this reader's alone and closed with it
+	options  ReadOptions
+	at       cursor
+	lines    [3]lineState
+	starts   *tailStarts // nil: from the beginning
+	buf      *buffer
+	held     selection // of the last record, to be delivered first
+	out      []byte    // lines with their heads
+	ended    bool
+	deadline time.Time
+}
+
+// Stored opens the log of a container that no longer runs. The Reader must be
+// closed. A log that does not exist is empty.
+func Stored(dir string, options ReadOptions) (*Reader, error) {
+	segments, err := openSegments(dir, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	if len(segments) == 0 {
+		return &Reader{ended: true}, nil
+	}
+	last := segments[len(segments)-1]
+	end, damaged, err := last.wholeRecords()
+	if err != nil {
+		closeSegments(segments)
+		return nil, err
+	}
+	if !damaged {
+		last.size.Store(end) // a torn record is no part of the log
+	}
+	c := newChain(segments)
+	c.ended = true
+	r, err := newReader(c, options, true)
+	if err != nil {
+		c.close()
+	}
+	return r, err
+}
+
+// maxPrefix bounds ReadOptions.Prefix.
+const maxPrefix = 64 << 10
+
+func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
+	if len(options.Prefix) > maxPrefix {
+		return nil, fmt.Errorf("log line prefix of %d bytes, at most %d are allowed", len(options.Prefix), maxPrefix)
+	}
+	r := &Reader{chain: c, owns: owns, options: options}
+	c.mu.Lock()
+	end := c.end()
+	r.at = cursor{segment: c.segments[0], run: c.runs}
+	segments := append([]*segment(nil), c.segments...)
+	if !options.Follow || c.ended {
+		r.at.limit = &end
+	}
+	c.readers++
+	c.mu.Unlock()
+	if options.UpTo != nil {
+		r.at.limit = options.UpTo
+		end = *options.UpTo
+	}
+	if options.Until != nil && options.Follow {
+		r.deadline = time.Unix(0, *options.Until).Add(1)
+	}
+	if options.Tail != nil {
+		starts, err := findTail(segments, end, *options.Tail)
+		if err != nil {
+			c.leave()
+			return nil, err
+		}
+		r.starts = starts
+		r.at.segment, r.at.offset = starts.first()
+	}
+	return r, nil
+}
+
+// Close lets go of the log's files. It may be called twice.
+func (r *Reader) Close() {
+	r.ended, r.held, r.out = true, selection{}, nil
+	if r.buf != nil {
+		r.buf.release()
+		r.buf = nil
+	}
+	if r.chain != nil {
+		r.chain.leave()
+		if r.owns {
+			r.chain.close()
+		}
+		r.chain = nil
+	}
+}
+
+// Next returns the next output, io.EOF after the last, a *CorruptError where
+// the log is damaged, or why ctx ended.
+func (r *Reader) Next(ctx context.Context) (Chunk, error) {
+	for {
+		if chunk := r.buffered(); len(chunk.Data) > 0 {
+			return chunk, nil
+		}
+		if r.ended {
+			return Chunk{}, io.EOF
+		}
+		if err := r.fill(ctx); err != nil {
+			return Chunk{}, err
+		}
+	}
+}
+
+// fill reads more records, moves on to the next file or finds the end.
+func (r *Reader) fill(ctx context.Context) error {
+	upTo, next, done, err := r.chain.await(ctx, &r.at, r.deadline)
+	switch {
+	case err != nil:
+		return err
+	case done:
+		r.ended = true
+		return nil
+	case r.at.offset >= upTo:
+		r.at.segment, r.at.offset = next, 0
+		return nil
+	}
+	if pending := upTo - r.at.offset; r.buf == nil || !r.buf.fits(pending) {
+		if r.buf != nil {
+			r.buf.release()
+		}
+		r.buf = newBuffer(pending)
+	}
+	err = r.buf.read(r.at.segment, r.at.offset, upTo)
+	if errors.Is(err, os.ErrClosed) {
+		// Rotation overtook us: go on with the oldest file there is.
+		r.chain.mu.Lock()
+		r.at.segment, r.at.offset = r.chain.segments[0], 0
+		r.chain.mu.Unlock()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if _, _, err := parseRecord(r.buf.unread()); err != nil {
+		damage := &CorruptError{r.at.segment.path, r.at.offset, err}
+		r.buf.clear()
+		r.at.offset = upTo // the rest of this file cannot be told apart
+		return damage
+	}
+	return nil
+}

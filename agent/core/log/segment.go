@@ -1,0 +1,154 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+const segmentSuffix = ".log"
+
+// segment is one file of a log. Numbers count up for ever, so a file keeps its
+// name when older ones are dropped.
+type segment struct {
+	number uint64
+	path   string // empty: the file has no name (memory)
+	file   *os.File
+	size   atomic.Int64 // bytes of whole records
+	next   *segment     // guarded by chain.mu
+}
+
+func segmentPath(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, segmentSuffix))
+}
+
+// createSegment makes an empty file; in memory when dir is empty.
+func createSegment(dir string, number uint64) (*segment, error) {
+	if dir == "" {
+		fd, err := unix.MemfdCreate("sockerless-log", unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("create log in memory: %w", err)
+		}
+		return &segment{number: number, file: os.NewFile(uintptr(fd), "log")}, nil
+	}
+	path := segmentPath(dir, number)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create log file: %w", err)
+	}
+	return &segment{number: number, path: path, file: file}, nil
+}
+
+// openSegments opens the log files of dir, oldest first, none when dir does
+// not exist.
+func openSegments(dir string, flag int) ([]*segment, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("list log files: %w", err)
+	}
+	var segments []*segment
+	for _, entry := range entries {
+		stem, isLog := strings.CutSuffix(entry.Name(), segmentSuffix)
+		number, err := strconv.ParseUint(stem, 16, 64)
+		if !isLog || err != nil || len(stem) != 16 {
+			continue
+		}
+		path := segmentPath(dir, number)
+		file, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			closeSegments(segments)
+			return nil, fmt.Errorf("open log file: %w", err)
+		}
+		s := &segment{number: number, path: path, file: file}
+		segments = append(segments, s)
+		info, err := file.Stat()
+		if err != nil {
+			closeSegments(segments)
+			return nil, fmt.Errorf("stat log file: %w", err)
+		}
+		s.size.Store(info.Size())
+	}
+	slices.SortFunc(segments, func(a, b *segment) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	for i := 1; i < len(segments); i++ {
+		segments[i-1].next = segments[i]
+	}
+	return segments, nil
+}
+
+func closeSegments(segments []*segment) {
+	for _, s := range segments {
+		s.file.Close()
+	}
+}
+
+// wholeRecords finds where the whole records of the file end. damaged means
+// that more than one torn record follows, so that it was not a write that was
+// cut short.
+func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
+	size := s.size.Load()
+	if size == 0 {
+		return 0, false, nil
+	}
+	if _, _, err := s.recordBefore(size, nil); err == nil {
+		return size, false, nil // the usual case: no need to read the whole file
+	} else if !errors.Is(err, errTorn) {
+		return 0, false, err
+	}
+	buf := make([]byte, recordFraming+MaxRecord)
+	for end < size {
+		n, err := s.file.ReadAt(buf[:min(int64(len(buf)), size-end)], end)
+		if err != nil && err != io.EOF {
+			return 0, false, fmt.Errorf("read log file: %w", err)
+		}
+		b := buf[:n]
+		advanced := false
+		for {
+			h, _, err := parseRecord(b)
+			if err != nil {
+				break
+			}
+			b = b[h.size():]
+			end += h.size()
+			advanced = true
+		}
+		if !advanced {
+			break
+		}
+	}
+	return end, size-end > recordFraming+MaxRecord, nil
+}
+
+// recordBefore reads the record that ends at offset end. The data is read into
+// buf, which grows as needed and is returned as part of rec.
+func (s *segment) recordBefore(end int64, buf []byte) (start int64, rec []byte, err error) {
+	var trailer [trailerSize]byte
+	if end < recordFraming {
+		return 0, buf, errTorn
+	}
+	if _, err := s.file.ReadAt(trailer[:], end-trailerSize); err != nil {
+		return 0, buf, fmt.Errorf("read log file: %w", err)
+	}
+	size := int64(recordFraming) + int64(uint32(trailer[0])|uint32(trailer[1])<<8|uint32(trailer[2])<<16|uint32(trailer[3])<<24)
+	if size > recordFraming+MaxRecord || size > end {
+		return 0, buf, errTorn
+	}
+	buf = slices.Grow(buf[:0], int(size))[:size]
+	if _, err := s.file.ReadAt(buf, end-size); err != nil {
+		return 0, buf, fmt.Errorf("read log file: %w", err)
+	}
+	_, _, err = parseRecord(buf)
+	return end - size, buf, err
+}

@@ -1,0 +1,105 @@
+package log
+
+import "bytes"
+
+// start is where one stream's delivery begins: at the record at position,
+// after its first skip bytes of data.
+type start struct {
+	position Position
+	skip     int
+}
+
+// tailStarts says where the last lines begin.
+type tailStarts struct {
+	segment *segment
+	offset  int64
+	streams [3]start
+}
+
+func (t *tailStarts) first() (*segment, int64) { return t.segment, t.offset }
+
+func (t *tailStarts) of(stream Stream) start { return t.streams[stream] }
+
+// tailSearch walks backwards over the records before end and counts lines.
+type tailSearch struct {
+	left    uint64
+	starts  [3]start
+	reached [3]bool // the stream's first delivered byte is known
+	inLine  [3]bool // walking within a line that is delivered and whose begin is not yet known
+}
+
+// findTail finds the begin of the last n lines before end. It reads no further
+// back than they reach.
+func findTail(segments []*segment, end Position, n uint64) (*tailStarts, error) {
+	t := tailSearch{left: n}
+	none := start{position: end}
+	t.starts[Stdout], t.starts[Stderr] = none, none
+	at := &tailStarts{segment: segments[0]}
+	var buf []byte
+walk:
+	for i := len(segments) - 1; i >= 0; i-- {
+		s := segments[i]
+		if s.number > end.segment {
+			continue
+		}
+		offset := s.size.Load()
+		if s.number == end.segment {
+			offset = end.offset
+		}
+		at.segment, at.offset = s, offset
+		for offset > 0 {
+			if t.done() {
+				break walk
+			}
+			before, record, err := s.recordBefore(offset, buf)
+			if err != nil {
+				break walk // damaged: the tail begins behind it, and the reader of all reports it
+			}
+			buf = record
+			h, data, err := parseRecord(record)
+			if err != nil {
+				break walk
+			}
+			t.visit(Position{s.number, before}, h, data)
+			offset = before
+			at.offset = before
+		}
+	}
+	at.streams = t.starts
+	return at, nil
+}
+
+// done says that every delivered line's begin is known.
+func (t *tailSearch) done() bool {
+	return t.left == 0 && !t.inLine[Stdout] && !t.inLine[Stderr]
+}
+
+// visit takes the record before the ones visited so far.
+func (t *tailSearch) visit(at Position, h header, data []byte) {
+	stream := h.stream
+	if data[len(data)-1] == '\n' {
+		t.inLine[stream] = false // the line walked within began with the stream's next record
+	}
+	for rest := len(data); rest > 0; {
+		// Bytes up to rest belong to a line that ends at rest, or further on.
+		if !t.inLine[stream] {
+			if t.left == 0 {
+				return
+			}
+			t.left--
+			t.inLine[stream] = true
+		}
+		newline := bytes.LastIndexByte(data[:rest-1], '\n')
+		t.starts[stream] = start{position: at, skip: newline + 1}
+		if newline < 0 {
+			// The line began at this record's first byte or before it; whether
+			// it did shows in the stream's previous record.
+			break
+		}
+		t.inLine[stream] = false
+		rest = newline + 1
+	}
+	if h.fresh() {
+		t.inLine[stream] = false
+	}
+}
