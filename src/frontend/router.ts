@@ -1,0 +1,99 @@
+/** The route table's types, and finding the route of a request. */
+import type { BackendName } from "../common/config/schema.ts";
+import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
+import type { HijackContext, ReplyContext } from "./request-context.ts";
+
+/** The methods that the Engine API uses. */
+export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
+
+/**
+ * Who answers an endpoint, for `docs/api-coverage.md`:
+ * - `frontend`: the frontend alone, the same for every backend;
+ * - a list: these backends; the others refuse it with 501. An empty list: not built.
+ */
+export type AnsweredBy = "frontend" | readonly BackendName[];
+
+interface RouteDescription {
+  readonly method: HttpMethod;
+  /**
+   * The path after the version prefix. `{name}` stands for any text, slashes included (`/images/{name}/json` is
+   * `/images/registry:5000/a/b/json` too), as in dockerd. Of several routes that match, the first one in the table is taken.
+   */
+  readonly path: string;
+  /** The first API version that has the endpoint; before it the path is unknown. */
+  readonly since?: ApiVersionText;
+  /** The last API version that has the endpoint. */
+  readonly until?: ApiVersionText;
+  readonly answeredBy: AnsweredBy;
+  /** What the coverage table adds, one short sentence. */
+  readonly note?: string;
+}
+
+/** An endpoint that answers with an ordinary response. */
+export interface ReplyRoute extends RouteDescription {
+  readonly hijack?: false;
+  readonly handler: (context: ReplyContext) => Promise<void>;
+}
+
+/** An endpoint that may turn the connection into a raw stream. Only these let Node upgrade a connection. */
+export interface HijackRoute extends RouteDescription {
+  readonly hijack: true;
+  readonly handler: (context: HijackContext) => Promise<void>;
+}
+
+/** One endpoint. */
+export type Route = ReplyRoute | HijackRoute;
+
+/** A route, and what the path says. */
+export interface RouteMatch {
+  readonly route: Route;
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly version: ApiVersion;
+}
+
+const versionPrefix = /^\/v([0-9.]+)(\/.*)$/;
+
+/** Finds the route of a request. */
+export class Router {
+  readonly #routes: readonly { readonly route: Route; readonly pattern: RegExp }[];
+
+  constructor(routes: readonly Route[]) {
+    this.#routes = routes.map((route) => ({ route, pattern: patternOf(route.path) }));
+  }
+
+  /**
+   * @param path the request's path, decoded, without the query
+   * @returns undefined for a path that no route has (dockerd answers the same 404 where only the method is wrong)
+   * @throws SockerlessError of kind `invalid` for a known path in a version that is not spoken
+   */
+  match(method: string, path: string): RouteMatch | undefined {
+    const prefixed = versionPrefix.exec(path);
+    const rest = prefixed?.[2] ?? path;
+    for (const { route, pattern } of this.#routes) {
+      const found = route.method === method ? pattern.exec(rest) : null;
+      if (found !== null) {
+        const version = negotiateApiVersion(prefixed?.[1]);
+        if (speaks(route, version)) {
+          return { route, parameters: found.groups ?? {}, version };
+        }
+      }
+    }
+    return undefined;
+  }
+}
+
+function speaks(route: Route, version: ApiVersion): boolean {
+  const { since, until } = route;
+  return (
+    (since === undefined || version.atLeast(since)) &&
+    (until === undefined || version.text === until || version.before(until))
+  );
+}
+
+function patternOf(path: string): RegExp {
+  const source = path
+    .split(/(\{[a-z]+\})/i)
+    .map((part) => (part.startsWith("{") ? `(?<${part.slice(1, -1)}>.*)` : RegExp.escape(part)))
+    .join("");
+  return new RegExp(`^${source}$`, "s");
+}
