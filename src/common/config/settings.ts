@@ -24,6 +24,8 @@ export interface Setting extends SettingDescription {
   readonly schema: z.ZodType;
   /** Whether the section is incomplete without it. */
   readonly required: boolean;
+  /** What holds when it is left out, as a flag would say it; `defaultText` where that depends on the machine. */
+  readonly defaultValue: string | undefined;
 }
 
 const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
@@ -54,6 +56,7 @@ function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[]
       continue; // A section, not a setting.
     }
     const name = section === undefined ? key : `${section}.${key}`;
+    const withoutValue = described.safeParse(undefined);
     found.push({
       ...description,
       section,
@@ -63,8 +66,13 @@ function settingsOf(schema: z.ZodObject, section: Setting["section"]): Setting[]
       variable: `SOCKERLESS_${name.replace(".", "_").toUpperCase()}`,
       commands: section === undefined ? (commandsOfKey[key] ?? allCommands) : ["serve", "backend"],
       schema: described,
-      required: description.defaultText === undefined && !described.safeParse(undefined).success,
+      required: !withoutValue.success,
+      defaultValue: withoutValue.success ? defaultOf(withoutValue.data, description) : undefined,
     });
   }
   return found;
+}
+
+function defaultOf(value: unknown, { format = String }: SettingDescription): string | undefined {
+  return value === undefined ? undefined : (format as (value: unknown) => string)(value);
 }

@@ -1,0 +1,28 @@
+/** `sockerless frontend` and `sockerless backend`: one service in this process. */
+import type { Config } from "../common/config/load.ts";
+import { closeAndExit } from "./lifetime.ts";
+import { loadService, type Service } from "./services.ts";
+import { onEndRequested } from "./signals.ts";
+
+/**
+ * Serves until a signal asks to end.
+ *
+ * @param readyLine printed on standard output once it serves; gets the addresses that the service told
+ */
+export async function serveAlone(
+  service: Service,
+  config: Config,
+  readyLine: (addresses: readonly string[]) => string,
+): Promise<void> {
+  process.title = `sockerless-${service.name}`;
+  const ended = Promise.withResolvers<void>();
+  onEndRequested(
+    () => ended.resolve(),
+    () => process.exit(1),
+  );
+  const start = await loadService(service);
+  const running = await start(config);
+  process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
+  await ended.promise;
+  await closeAndExit(service.name, running);
+}

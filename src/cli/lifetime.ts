@@ -1,0 +1,39 @@
+/** The end of a process that runs one service. */
+import { messageOf, SockerlessError } from "../common/errors.ts";
+import type { RunningService } from "../common/running-service.ts";
+
+/** How long `close` may take before the process ends without it. */
+const closeLimitMs = 25_000;
+
+/** How long a closed process may linger because something still holds it. */
+const lingerLimitMs = 2000;
+
+/**
+ * Closes the service and lets the process end by itself; what keeps it alive after that is named, and cut off. Never
+ * rejects.
+ */
+export async function closeAndExit(name: string, service: RunningService): Promise<void> {
+  const limit = setTimeout(() => {
+    process.stderr.write(`sockerless ${name}: not closed after ${closeLimitMs / 1000} s, ending anyway\n`);
+    process.exit(1);
+  }, closeLimitMs);
+  try {
+    await service.close();
+  } catch (error) {
+    reportFailure(name, error);
+    process.exitCode = 1;
+  }
+  clearTimeout(limit);
+  setTimeout(() => {
+    const held = process.getActiveResourcesInfo().join(", ");
+    process.stderr.write(`sockerless ${name}: still held open by ${held}, ending anyway\n`);
+    process.exit();
+  }, lingerLimitMs).unref();
+}
+
+/** Says on standard error why a program cannot go on: one line where the error is one of ours, else with its stack. */
+export function reportFailure(name: string, error: unknown): void {
+  const expected = error instanceof SockerlessError;
+  const text = expected || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message);
+  process.stderr.write(`sockerless ${name}: ${text}\n`);
+}

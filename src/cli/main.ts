@@ -1,0 +1,91 @@
+/** The command line of sockerless. */
+import "./compile-cache.ts";
+
+import { Command } from "commander";
+
+import { type Config, loadConfig } from "../common/config/load.ts";
+import { type BackendName, backendNames } from "../common/config/schema.ts";
+import type { Command as ConfiguredCommand } from "../common/config/settings.ts";
+import { version } from "../common/version.ts";
+import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
+import { reportFailure } from "./lifetime.ts";
+
+const program = new Command("sockerless")
+  .description("The Docker Engine API without a Docker engine.")
+  .version(version, "--version", "Print the version.")
+  .helpCommand(false)
+  .showHelpAfterError("See --help.");
+
+configured(program.command("serve"), "serve")
+  .description("Run a backend and a frontend: all that a Docker client needs.")
+  .action(async (_, command: Command) => {
+    const { serve } = await import("./serve.ts");
+    await serve(configOf(command, "serve"));
+  });
+
+configured(program.command("frontend"), "frontend")
+  .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")
+  .action(async (_, command: Command) => {
+    const config = configOf(command, "frontend");
+    const [{ serveAlone }, { frontendService }, { dockerHostLine }] = await Promise.all([
+      import("./alone.ts"),
+      import("./services.ts"),
+      import("./docker-host.ts"),
+    ]);
+    await serveAlone(frontendService(), config, ([address = config.hosts[0] ?? ""]) =>
+      dockerHostLine(address),
+    );
+  });
+
+const backend = program.command("backend").description("Run a backend alone.");
+for (const name of backendNames) {
+  configured(backend.command(name), "backend", name)
+    .description(`Run the ${name} backend.`)
+    .action(async (_, command: Command) => {
+      const config = configOf(command, "backend", name);
+      const [{ serveAlone }, { backendService }] = await Promise.all([
+        import("./alone.ts"),
+        import("./services.ts"),
+      ]);
+      await serveAlone(
+        backendService(name),
+        config,
+        ([address = config.listen]) => `sockerless backend ${name} listens on ${address}`,
+      );
+    });
+}
+
+program
+  .command("version")
+  .description("Print the version.")
+  .action(() => {
+    process.stdout.write(`sockerless ${version}\n`);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  reportFailure(program.args[0] ?? "", error);
+  process.exit(1);
+}
+
+function configured(command: Command, as: ConfiguredCommand, backendName?: BackendName): Command {
+  addFlags(command, settingsOfCommand(as, backendName));
+  return command;
+}
+
+function configOf(command: Command, as: ConfiguredCommand, backendName?: BackendName): Config {
+  const { config: file, ...options } = command.opts<Record<string, unknown>>();
+  const { config, warnings } = loadConfig({
+    command: as,
+    ...(backendName === undefined ? {} : { backend: backendName }),
+    ...(typeof file === "string" ? { file } : {}),
+    flags: flagValues(options, settingsOfCommand(as, backendName)),
+    environment: process.env,
+    uid: process.getuid?.() ?? 0,
+  });
+  for (const warning of warnings) {
+    process.stderr.write(`sockerless: ${warning}\n`);
+  }
+  return config;
+}

@@ -1,0 +1,50 @@
+/** The programs that a process of sockerless can run, and where their code is. */
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import type { Config } from "../common/config/load.ts";
+import type { BackendName } from "../common/config/schema.ts";
+import { notImplemented } from "../common/errors.ts";
+import type { RunningService } from "../common/running-service.ts";
+
+/** One program: a module and the function in it that starts the service. */
+export interface Service {
+  /** The name in messages and in the process list: `frontend`, `backend`. */
+  readonly name: string;
+  /** URL of the compiled module. */
+  readonly module: string;
+  /** The exported function: `(config) => Promise<RunningService>`. */
+  readonly start: string;
+}
+
+/** The frontend. */
+export function frontendService(): Service {
+  return serviceAt("frontend", "../frontend/main.js", "startFrontend", "the frontend");
+}
+
+/** A backend. */
+export function backendService(name: BackendName): Service {
+  return serviceAt("backend", `../backends/${name}/main.js`, "startBackend", `backend "${name}"`);
+}
+
+/**
+ * Loads a program's code.
+ *
+ * @returns the function that starts it
+ */
+export async function loadService(service: Service): Promise<(config: Config) => Promise<RunningService>> {
+  const loaded = (await import(service.module)) as Record<string, unknown>;
+  const start = loaded[service.start];
+  if (typeof start !== "function") {
+    throw new TypeError(`${service.module} does not export ${service.start}`);
+  }
+  return start as (config: Config) => Promise<RunningService>;
+}
+
+function serviceAt(name: string, relative: string, start: string, title: string): Service {
+  const url = new URL(relative, import.meta.url);
+  if (!existsSync(fileURLToPath(url))) {
+    throw notImplemented(`${title} is not built yet`);
+  }
+  return { name, module: url.href, start };
+}

@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type TestContext, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import type { Service } from "../../src/cli/services.ts";
+import { restartDelayMs, supervise } from "../../src/cli/supervisor.ts";
+import { createLogger } from "../../src/common/logger.ts";
+import { localConfig, recordingService } from "./supervised-services.ts";
+
+const logger = createLogger({ level: "silent", process: "supervisor" });
+
+function stateDirectory(context: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "sockerless-supervisor-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+interface RecordedEvent {
+  readonly service: string;
+  readonly event: string;
+  readonly pid: number;
+}
+
+function recorded(stateDir: string): RecordedEvent[] {
+  const file = join(stateDir, "events");
+  const lines = existsSync(file) ? readFileSync(file, "utf8").trimEnd().split("\n") : [];
+  return lines.map((line) => {
+    const [service = "", event = "", pid] = line.split(" ");
+    return { service, event, pid: Number(pid) };
+  });
+}
+
+function told(stateDir: string): string[] {
+  return recorded(stateDir).map(({ service, event }) => `${service} ${event}`);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, "it did not happen within 10 s");
+    await delay(20);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+function start(services: Service[], stateDir: string, signal = new AbortController().signal) {
+  return supervise(services, localConfig(stateDir), logger, signal);
+}
+
+describe("the supervisor", () => {
+  it("starts services in order and ends them in the reverse order", async (context) => {
+    const stateDir = stateDirectory(context);
+    const services = [recordingService("backend", "startWell"), recordingService("frontend", "startWell")];
+    const supervised = await start(services, stateDir);
+    assert.deepEqual(told(stateDir), ["backend started", "frontend started"]);
+    assert.deepEqual(supervised.addresses.get("frontend"), [`unix://${stateDir}/frontend.sock`]);
+    await supervised.stop();
+    assert.deepEqual(told(stateDir).slice(2), ["frontend closed", "backend closed"]);
+    assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
+  });
+
+  it("starts a crashed service again and leaves the others alone", async (context) => {
+    const stateDir = stateDirectory(context);
+    const services = [
+      recordingService("backend", "startAndCrashOnce"),
+      recordingService("frontend", "startWell"),
+    ];
+    const supervised = await start(services, stateDir);
+    await until(() => told(stateDir).filter((line) => line === "backend started").length === 2);
+    await supervised.stop();
+    assert.equal(told(stateDir).filter((line) => line === "frontend started").length, 1);
+  });
+
+  it("gives up when a service cannot start, and ends those before it", async (context) => {
+    const stateDir = stateDirectory(context);
+    const services = [recordingService("backend", "startWell"), recordingService("frontend", "startInVain")];
+    await assert.rejects(start(services, stateDir), /the frontend did not start/);
+    assert.deepEqual(told(stateDir), ["backend started", "frontend refused", "backend closed"]);
+  });
+
+  it("ends what it has started when it is asked to end during the start", async (context) => {
+    const stateDir = stateDirectory(context);
+    const ending = new AbortController();
+    const starting = start([recordingService("backend", "startWell")], stateDir, ending.signal);
+    ending.abort();
+    await assert.rejects(starting);
+    assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
+  });
+
+  it("leaves no service behind when it is killed", async (context) => {
+    const stateDir = stateDirectory(context);
+    const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));
+    const supervisor = spawn(process.execPath, [program, stateDir], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await once(supervisor.stdout, "data");
+    const [service] = recorded(stateDir);
+    assert.ok(service !== undefined && isAlive(service.pid));
+    supervisor.kill("SIGKILL");
+    await until(() => !isAlive(service.pid));
+    assert.deepEqual(told(stateDir), ["backend started", "backend closed"]);
+  });
+
+  it("waits longer after each crash, up to ten seconds", () => {
+    assert.deepEqual([1, 2, 3, 7, 8, 50].map(restartDelayMs), [100, 200, 400, 6400, 10_000, 10_000]);
+  });
+});
