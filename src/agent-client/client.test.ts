@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, describe, it } from "node:test";
+
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { containerIdHeader } from "./address.ts";
+import { type AgentClient, createAgentClient } from "./client.ts";
+import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "agent-client-"));
+after(() => rmSync(directory, { recursive: true }));
+
+const cleanups: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) {
+    await cleanup();
+  }
+});
+
+let sockets = 0;
+const nextPath = (): string => join(directory, `${++sockets}.sock`);
+
+interface TestAgent {
+  readonly path: string;
+  readonly sessions: Set<ServerHttp2Session>;
+  readonly stop: () => Promise<void>;
+}
+
+async function serve(service: Partial<ServiceImpl<typeof AgentService>>, path = nextPath()): Promise<TestAgent> {
+  const server: Http2Server = createServer(
+    connectNodeAdapter({ routes: (router) => router.service(AgentService, service) }),
+  );
+  const sessions = new Set<ServerHttp2Session>();
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopped ??= new Promise((resolve) => {
+      server.close(() => resolve());
+      for (const session of sessions) {
+        session.destroy();
+      }
+    });
+    return stopped;
+  };
+  cleanups.push(stop);
+  return { path, sessions, stop };
+}
+
+function clientOf(path: string, containerId?: string): AgentClient {
+  const agent = createAgentClient({ kind: "unix", path }, containerId === undefined ? {} : { containerId });
+  cleanups.push(() => agent.close());
+  return agent;
+}
+
+describe("the agent client", () => {
+  it("calls an agent on a unix socket and names the container", async () => {
+    const seen: (string | null)[] = [];
+    const { path } = await serve({
+      hello: (_, context) => {
+        seen.push(context.requestHeader.get(containerIdHeader));
+        return { version: "1.2.3" };
+      },
+    });
+    const { client } = clientOf(path, "abc");
+    assert.equal((await client.hello({})).version, "1.2.3");
+    assert.deepEqual(seen, ["abc"]);
+  });
+
+  it("shares one connection between concurrent calls", async () => {
+    const { path, sessions } = await serve({ hello: () => ({ version: "1" }) });
+    const { client } = clientOf(path);
+    await Promise.all(Array.from({ length: 20 }, () => client.hello({})));
+    assert.equal(sessions.size, 1);
+  });
+
+  it("says unavailable when nobody listens", async () => {
+    const { client } = clientOf(nextPath());
+    await assert.rejects(
+      client.hello({}),
+      (error) => error instanceof ConnectError && error.code === Code.Unavailable,
+    );
+  });
+
+  it("dials anew after the agent was replaced", async () => {
+    const first = await serve({ hello: () => ({ version: "1" }) });
+    const { client } = clientOf(first.path);
+    await client.hello({});
+    await first.stop();
+    await assert.rejects(client.hello({}));
+    await serve({ hello: () => ({ version: "2" }) }, first.path);
+    assert.equal((await client.hello({})).version, "2");
+  });
+
+  it("ends a watch with an error when the agent dies, never as if it had finished", async () => {
+    const agent = await serve({
+      async *watch(_, context) {
+        yield { sequence: 1n };
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+      },
+    });
+    const { client } = clientOf(agent.path);
+    const watch = client.watch({})[Symbol.asyncIterator]();
+    assert.equal((await watch.next()).value?.sequence, 1n);
+    const next = watch.next();
+    await Promise.all([assert.rejects(next), agent.stop()]);
+  });
+
+  it("ends a watch with an error when the client is closed, and refuses calls from then on", async () => {
+    const { path } = await serve({
+      async *watch(_, context) {
+        yield { sequence: 1n };
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+      },
+    });
+    const agent = clientOf(path);
+    const watch = agent.client.watch({})[Symbol.asyncIterator]();
+    await watch.next();
+    const next = watch.next();
+    agent.close();
+    await assert.rejects(next);
+    await assert.rejects(agent.client.hello({}), /closed/);
+  });
+
+  it("refuses a message beyond the bound", async () => {
+    const { path } = await serve({
+      describe: () => ({ specification: new Uint8Array(5 * 1024 * 1024) }),
+    });
+    const { client } = clientOf(path);
+    await assert.rejects(
+      client.describe({}),
+      (error) => error instanceof ConnectError && error.code === Code.ResourceExhausted,
+    );
+  });
+});

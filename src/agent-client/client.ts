@@ -1,0 +1,50 @@
+/** The agent's typed calls, over gRPC: everything but the bulk streams. */
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+
+import { type AgentAddress, type ClientCredentials, containerIdHeader } from "./address.ts";
+import { AgentConnection } from "./connection.ts";
+import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
+
+/** An agent is not trusted: no message of its is read beyond this. A state with many ended execs is the largest. */
+const readMaxBytes = 4 * 1024 * 1024;
+
+/** What may be said about a client beside the address. */
+export interface AgentClientOptions {
+  /** Required for `tcp` addresses. */
+  readonly credentials?: ClientCredentials;
+  /** Full ID; required where the address serves several containers (the relay, the agent of stored ones). */
+  readonly containerId?: string;
+}
+
+/** A typed client and the connection that it owns. */
+export interface AgentClient {
+  readonly client: Client<typeof AgentService>;
+  /** Ends every call, watches too, with an error. May be called again. */
+  close(): void;
+}
+
+/**
+ * A client of one agent. Nothing is dialled before the first call; a lost connection is dialled again by the next
+ * call. Calls throw `ConnectError`: `Unavailable` when the agent cannot be reached.
+ *
+ * @param address structurally the `AgentAddress` of the driver contract
+ */
+export function createAgentClient(address: AgentAddress, options: AgentClientOptions = {}): AgentClient {
+  const connection = new AgentConnection({ address, ...options });
+  const transport = createGrpcTransport({
+    baseUrl: connection.authority,
+    sessionManager: connection,
+    interceptors: options.containerId === undefined ? [] : [nameContainer(options.containerId)],
+    acceptCompression: [],
+    readMaxBytes,
+  });
+  return { client: createClient(AgentService, transport), close: () => connection.close() };
+}
+
+function nameContainer(containerId: string): Interceptor {
+  return (next) => (request) => {
+    request.header.set(containerIdHeader, containerId);
+    return next(request);
+  };
+}

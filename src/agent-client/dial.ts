@@ -1,0 +1,126 @@
+/** One transport connection to an agent, authenticated before a byte of HTTP/2 is sent. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
+import { connect as connectNet, type Socket } from "node:net";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { type DialTarget, describeAddress } from "./address.ts";
+import { messageOf } from "../common/errors.ts";
+
+/** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
+const maxFrameSize = 1024 * 1024;
+/** How much an agent may send on one stream before we have read it: what a stalled reader costs. */
+const streamWindow = 4 * 1024 * 1024;
+/** Node gives the connection's window back as data arrives, whoever reads it, so this bounds what is in flight. */
+const connectionWindow = 16 * 1024 * 1024;
+/** Megabytes. Node refuses new streams beyond it; its default of 10 is reached by a few stalled streams. */
+const maxSessionMemory = 2048;
+
+const connectTimeoutMs = 10_000;
+
+/**
+ * Connects and opens an HTTP/2 session.
+ *
+ * @throws ConnectError `Unavailable` when nobody answers, `Internal` when another than the pinned key answers
+ */
+export async function dial(target: DialTarget): Promise<ClientHttp2Session> {
+  const socket = await connectSocket(target);
+  const session = connectHttp2("http://agent", {
+    createConnection: () => socket,
+    maxSessionMemory,
+    settings: { maxFrameSize, initialWindowSize: streamWindow, enablePush: false },
+  });
+  await settled(session, target);
+  session.setLocalWindowSize(connectionWindow);
+  return session;
+}
+
+/** Until the session can take requests. */
+function settled(session: ClientHttp2Session, target: DialTarget): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (error?: Error): void => {
+      reject(unreachable(target, error ?? new Error("the connection was closed")));
+    };
+    session.once("error", fail);
+    session.once("close", fail);
+    session.once("connect", () => {
+      session.off("error", fail);
+      session.off("close", fail);
+      resolve();
+    });
+  });
+}
+
+function connectSocket(target: DialTarget): Promise<Socket> {
+  const { address } = target;
+  if (address.kind === "unix") {
+    const socket = connectNet({ path: address.path });
+    return connected(socket, "connect", target);
+  }
+  if (target.credentials === undefined) {
+    throw new ConnectError(
+      `the agent at ${describeAddress(address)} demands a client certificate and there is none`,
+      Code.Internal,
+    );
+  }
+  const socket = connectTls({
+    host: address.host,
+    port: address.port,
+    key: target.credentials.key,
+    cert: target.credentials.certificateChain,
+    minVersion: "TLSv1.3",
+    ALPNProtocols: ["h2"],
+    // The agent made its certificate itself: its key is what identifies it, and that is compared below.
+    rejectUnauthorized: false,
+  });
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 30_000);
+  return connected(socket, "secureConnect", target).then(() => {
+    verifyPin(socket, address.pin, target);
+    return socket;
+  });
+}
+
+/** Until the socket is connected; destroyed if it is not in time. */
+function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      socket.destroy(new Error(`no answer within ${connectTimeoutMs / 1000} s`));
+    }, connectTimeoutMs);
+    const fail = (error?: Error): void => {
+      clearTimeout(timer);
+      reject(unreachable(target, error ?? new Error("the connection was closed")));
+    };
+    socket.once("error", fail);
+    socket.once("close", fail);
+    socket.once(event, () => {
+      clearTimeout(timer);
+      socket.off("error", fail);
+      socket.off("close", fail);
+      resolve(socket);
+    });
+  });
+}
+
+function verifyPin(socket: TLSSocket, pin: Uint8Array, target: DialTarget): void {
+  const certificate = socket.getPeerX509Certificate();
+  const spki = certificate?.publicKey.export({ type: "spki", format: "der" });
+  const shown = createHash("sha256")
+    .update(spki ?? "")
+    .digest();
+  if (spki === undefined || pin.length !== shown.length || !timingSafeEqual(shown, pin)) {
+    socket.on("error", () => {});
+    socket.destroy();
+    throw new ConnectError(
+      `the agent at ${describeAddress(target.address)} shows another key than the one it is known by`,
+      Code.Internal,
+    );
+  }
+}
+
+function unreachable(target: DialTarget, cause: Error): ConnectError {
+  const message = `cannot reach the agent at ${describeAddress(target.address)}: ${messageOf(cause)}`;
+  return new ConnectError(message, Code.Unavailable, undefined, undefined, cause);
+}
