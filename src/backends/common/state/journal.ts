@@ -1,0 +1,102 @@
+/** The events of the past, the newest of them kept over restarts, and those who listen for new ones. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+
+import type { Clock } from "../../../common/clock.ts";
+import { type Event, EventSchema } from "../../../gen/sockerless/backend/v1/events_pb.ts";
+import type { Operation } from "./database.ts";
+import { eventKey } from "./keys.ts";
+
+/** Something that happened, before the journal gives it its time. */
+export interface NewEvent {
+  readonly type: "container" | "image" | "network" | "volume" | "daemon";
+  readonly action: string;
+  readonly actorId: string;
+  readonly attributes?: Readonly<Record<string, string>>;
+  /** When it happened, where that is known better than "now"; nanoseconds since the epoch. */
+  readonly timeUnixNs?: bigint;
+}
+
+/** What the journal offers to readers. */
+export interface EventJournal {
+  /** The events that are kept, oldest first. */
+  past(): readonly Event[];
+  /** Calls the listener with every event once it is durable, in order. Answers the function that ends it. */
+  listen(listener: (event: Event) => void): () => void;
+  readonly listeners: number;
+}
+
+/** How many events are kept. */
+export const journalLimit = 4096;
+
+/** The journal; the state's commits append to it. */
+export class Journal implements EventJournal {
+  #events: Event[] = [];
+  readonly #listeners = new Set<(event: Event) => void>();
+  readonly #clock: Clock;
+  readonly #limit: number;
+
+  constructor(clock: Clock, limit = journalLimit) {
+    this.#clock = clock;
+    this.#limit = limit;
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  past(): readonly Event[] {
+    return this.#events;
+  }
+
+  listen(listener: (event: Event) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Takes in an event as read from the database; events come in the order of their keys. */
+  load(value: Uint8Array): void {
+    this.#events.push(fromBinary(EventSchema, value));
+  }
+
+  /**
+   * Appends an event. Its time is its own, or now, but always later than the event before: times are unique and
+   * increase, so `--since` with the time of an event misses none.
+   */
+  append(event: NewEvent, operations: Operation[]): Event {
+    const wanted = event.timeUnixNs ?? this.#clock.nowNs();
+    const earliest = (this.#events.at(-1)?.timeUnixNs ?? 0n) + 1n;
+    const appended = create(EventSchema, {
+      type: event.type,
+      action: event.action,
+      actorId: event.actorId,
+      attributes: { ...event.attributes },
+      timeUnixNs: wanted < earliest ? earliest : wanted,
+    });
+    this.#events.push(appended);
+    operations.push({
+      type: "put",
+      key: eventKey(appended.timeUnixNs),
+      value: toBinary(EventSchema, appended),
+    });
+    this.#dropOldest(operations);
+    return appended;
+  }
+
+  /** Tells the listeners. A listener must not throw. */
+  announce(event: Event): void {
+    for (const listener of this.#listeners) {
+      listener(event);
+    }
+  }
+
+  /** An eighth at a time, so that not every event moves the whole list. */
+  #dropOldest(operations: Operation[]): void {
+    if (this.#events.length <= this.#limit) {
+      return;
+    }
+    const dropped = this.#events.splice(0, Math.ceil(this.#limit / 8));
+    for (const { timeUnixNs } of dropped) {
+      operations.push({ type: "del", key: eventKey(timeUnixNs) });
+    }
+  }
+}

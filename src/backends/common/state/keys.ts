@@ -1,0 +1,46 @@
+/**
+ * The schema of a backend's database. This module alone knows the keys.
+ *
+ *     key                      value
+ *     meta!schema              decimal number of the last migration that ran (migrations.ts)
+ *     meta!instance            instance ID: 64 hex digits, made with the database, the `ID` of `docker info`
+ *     container!<64 hex>       sockerless.state.v1.ContainerRecord
+ *     exec!<64 hex>            sockerless.state.v1.ExecRecord
+ *     image!sha256:<64 hex>    sockerless.state.v1.ImageRecord
+ *     volume!<name>            sockerless.state.v1.VolumeRecord
+ *     network!<64 hex>         sockerless.state.v1.NetworkRecord
+ *     event!<19 digits>        sockerless.backend.v1.Event; the digits are its time in nanoseconds, zero-padded,
+ *                              so that the order of the keys is the order of the events
+ *
+ * Keys are UTF-8, values protobuf (`meta!` values: ASCII). There are no index keys: whatever is looked up by another
+ * property (a container by name, execs by container) is indexed in memory when the database is opened.
+ */
+
+/** The tables; each is a key's part before the exclamation mark. */
+export type TableName = "container" | "exec" | "image" | "volume" | "network" | "event";
+
+/** Where the number of the last migration stands. */
+export const schemaKey = "meta!schema";
+
+/** Where the instance ID stands. */
+export const instanceKey = "meta!instance";
+
+/** The key of a record: its ID, or the name of a volume. */
+export function recordKey(table: TableName, id: string): string {
+  return `${table}!${id}`;
+}
+
+/** The key of the event of that time. */
+export function eventKey(timeUnixNs: bigint): string {
+  return recordKey("event", timeUnixNs.toString().padStart(19, "0"));
+}
+
+/** The range that holds exactly the keys of a table. */
+export function tableRange(table: TableName): { readonly gt: string; readonly lt: string } {
+  return { gt: `${table}!`, lt: `${table}"` };
+}
+
+/** The record's ID in a key of {@link recordKey}. */
+export function idOfKey(key: string): string {
+  return key.slice(key.indexOf("!") + 1);
+}

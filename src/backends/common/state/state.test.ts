@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { isErrorKind } from "../../../common/errors.ts";
+import { newId } from "../../../common/ids.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { openDatabase } from "./database.ts";
+import { openState, type State, type StateOptions } from "./state.ts";
+
+describe("the state of a backend", () => {
+  let directory: string;
+  let state: State | undefined;
+
+  const open = async (options: Partial<StateOptions> = {}): Promise<State> => {
+    state = await openState({ directory, clock: new ManualClock(), ...options });
+    return state;
+  };
+  const reopen = async (options: Partial<StateOptions> = {}): Promise<State> => {
+    await state?.close();
+    return open(options);
+  };
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), "state-"));
+  });
+  afterEach(async () => {
+    await state?.close();
+    state = undefined;
+    await rm(directory, { recursive: true });
+  });
+
+  it("has the same records, events and instance ID after it was opened again", async () => {
+    const first = await open();
+    const { instanceId } = first;
+    const id = newId();
+    await first.commit((change) => {
+      change.containers.put(create(ContainerRecordSchema, { id, name: "web" }));
+      change.volumes.put(create(VolumeRecordSchema, { name: "data", driver: "local" }));
+      change.event({ type: "container", action: "create", actorId: id, attributes: { name: "web" } });
+    });
+    const second = await reopen();
+    assert.equal(second.instanceId, instanceId);
+    assert.equal(second.containers.get(id)?.name, "web");
+    assert.equal(second.volumes.get("data")?.driver, "local");
+    assert.deepEqual(
+      second.events.past().map((event) => [event.action, event.attributes["name"]]),
+      [["create", "web"]],
+    );
+  });
+
+  it("shows a change to readers at once and keeps the last of several to one record", async () => {
+    const first = await open();
+    const id = `sha256:${newId()}`;
+    const commits = Array.from({ length: 50 }, (_, size) =>
+      first.commit((change) => change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }))),
+    );
+    assert.equal(first.images.get(id)?.size, 49n);
+    await Promise.all(commits);
+    const second = await reopen();
+    assert.equal(second.images.get(id)?.size, 49n);
+    await second.commit((change) => change.images.delete(id));
+    assert.equal((await reopen()).images.size, 0);
+  });
+
+  it("gives events times that are unique and increase, even when one is told late", async () => {
+    const first = await open();
+    await first.commit((change) => {
+      change.event({ type: "container", action: "start", actorId: "a", timeUnixNs: 5_000n });
+      change.event({ type: "container", action: "die", actorId: "a", timeUnixNs: 1_000n });
+      change.event({ type: "container", action: "destroy", actorId: "a", timeUnixNs: 9_000n });
+    });
+    assert.deepEqual(
+      first.events.past().map((event) => event.timeUnixNs),
+      [5_000n, 5_001n, 9_000n],
+    );
+  });
+
+  it("tells listeners of events in order, once they are durable", async () => {
+    const first = await open();
+    const heard: string[] = [];
+    const stop = first.events.listen((event) => heard.push(event.action));
+    const commits = ["create", "start", "die"].map((action) =>
+      first.commit((change) => change.event({ type: "container", action, actorId: "a" })),
+    );
+    assert.deepEqual(heard, []);
+    await Promise.all(commits);
+    stop();
+    await first.commit((change) => change.event({ type: "container", action: "destroy", actorId: "a" }));
+    assert.deepEqual(heard, ["create", "start", "die"]);
+  });
+
+  it("forgets the oldest events beyond its limit, on disk too", async () => {
+    const first = await open({ journalLimit: 8 });
+    for (let n = 0; n < 20; n++) {
+      await first.commit((change) => change.event({ type: "image", action: `pull ${n}`, actorId: "i" }));
+    }
+    const kept = first.events.past().map((event) => event.action);
+    assert.ok(kept.length <= 8, `${kept.length} kept`);
+    assert.equal(kept.at(-1), "pull 19");
+    const second = await reopen({ journalLimit: 8 });
+    assert.deepEqual(
+      second.events.past().map((event) => event.action),
+      kept,
+    );
+  });
+
+  it("refuses a directory that another backend uses", async () => {
+    await open();
+    await assert.rejects(openState({ directory, clock: new ManualClock() }), (error: Error) => {
+      assert.equal(error.message, `state directory ${directory} is in use by another sockerless backend`);
+      return isErrorKind(error, "conflict");
+    });
+  });
+
+  it("reports a record that cannot be read and leaves it", async () => {
+    await open();
+    await state?.close();
+    state = undefined;
+    const database = await openDatabase(directory);
+    await database.put("container!beef", new Uint8Array([0xff, 0xff]));
+    await database.close();
+    await assert.rejects(open(), /is damaged: at or after container!beef: .*left as it is/);
+    const again = await openDatabase(directory);
+    assert.deepEqual([...((await again.get("container!beef")) ?? [])], [0xff, 0xff]);
+    await again.close();
+  });
+
+  it("reports a database that lost its files instead of making a new one", async () => {
+    await open();
+    await state?.close();
+    state = undefined;
+    await rm(path.join(directory, "db", "CURRENT"));
+    const before = await readdir(path.join(directory, "db"));
+    await assert.rejects(open(), /is damaged/);
+    const after = new Set(await readdir(path.join(directory, "db")));
+    assert.deepEqual(
+      before.filter((name) => name.startsWith("MANIFEST") && !after.has(name)),
+      [],
+    );
+  });
+
+  it("runs the migrations that a database has not seen, once", async () => {
+    await open();
+    const ran: string[] = [];
+    const first = { description: "", plan: () => Promise.resolve([]) };
+    const second = {
+      description: "",
+      plan: () => {
+        ran.push("second");
+        return Promise.resolve([]);
+      },
+    };
+    await reopen({ migrations: [first, second] });
+    await reopen({ migrations: [first, second] });
+    assert.deepEqual(ran, ["second"]);
+  });
+
+  it("refuses a database that a newer version wrote", async () => {
+    const step = { description: "", plan: () => Promise.resolve([]) };
+    await open();
+    await reopen({ migrations: [step, step, step] });
+    await state?.close();
+    state = undefined;
+    await assert.rejects(open(), /was written by a newer sockerless \(schema 3; this one knows 1\)/);
+  });
+});

@@ -1,0 +1,88 @@
+/** One kind of record, all of it in memory for reading. */
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+
+import type { Operation } from "./database.ts";
+import { recordKey, type TableName } from "./keys.ts";
+
+/**
+ * The records of one kind as committed last. Records are shared with everyone who asks: to change one, commit a copy.
+ */
+export interface Table<T> {
+  readonly size: number;
+  get(id: string): T | undefined;
+  has(id: string): boolean;
+  values(): IterableIterator<T>;
+  keys(): IterableIterator<string>;
+}
+
+/** Changes to one table within a batch. */
+export interface TableChange<T> {
+  /** Adds a record, or replaces the one of the same ID. */
+  put(record: T): void;
+  /** Removes a record; one that is not there is no error. */
+  delete(id: string): void;
+}
+
+/** A table that turns changes into operations on the database. */
+export class RecordTable<Desc extends DescMessage> implements Table<MessageShape<Desc>> {
+  readonly name: TableName;
+  readonly #records = new Map<string, MessageShape<Desc>>();
+  readonly #schema: Desc;
+  readonly #idOf: (record: MessageShape<Desc>) => string;
+
+  constructor(name: TableName, schema: Desc, idOf: (record: MessageShape<Desc>) => string) {
+    this.name = name;
+    this.#schema = schema;
+    this.#idOf = idOf;
+  }
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  get(id: string): MessageShape<Desc> | undefined {
+    return this.#records.get(id);
+  }
+
+  has(id: string): boolean {
+    return this.#records.has(id);
+  }
+
+  values(): IterableIterator<MessageShape<Desc>> {
+    return this.#records.values();
+  }
+
+  keys(): IterableIterator<string> {
+    return this.#records.keys();
+  }
+
+  /** Takes in a record as read from the database; throws where it is not one of this table under that ID. */
+  load(id: string, value: Uint8Array): void {
+    const record = fromBinary(this.#schema, value);
+    if (this.#idOf(record) !== id) {
+      throw new Error("the record carries another ID");
+    }
+    this.#records.set(id, record);
+  }
+
+  /** Changes what readers see and adds the operations that make it durable. */
+  changeInto(operations: Operation[]): TableChange<MessageShape<Desc>> {
+    return {
+      put: (record) => {
+        const id = this.#idOf(record);
+        operations.push({
+          type: "put",
+          key: recordKey(this.name, id),
+          value: toBinary(this.#schema, record),
+        });
+        this.#records.set(id, record);
+      },
+      delete: (id) => {
+        if (this.#records.delete(id)) {
+          operations.push({ type: "del", key: recordKey(this.name, id) });
+        }
+      },
+    };
+  }
+}
