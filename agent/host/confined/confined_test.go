@@ -1,0 +1,104 @@
+package confined
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func openRoot(t *testing.T) (*Root, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "root")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root, dir
+}
+
+func TestMakeDirectoriesMakesTheTargetOfADanglingLinkInside(t *testing.T) {
+	root, dir := openRoot(t)
+	os.Mkdir(filepath.Join(dir, "var"), 0o755)
+	os.Symlink("/../../run", filepath.Join(dir, "var", "run"))
+	fd, err := root.MakeDirectories("var/run/a/../b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	if info, err := os.Lstat(filepath.Join(dir, "run", "b")); err != nil || !info.IsDir() {
+		t.Errorf("run/b: %v", err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
+		t.Errorf("something was made outside: %v", entries)
+	}
+}
+
+func TestMakeDirectoriesGivesUpOnCircularLinks(t *testing.T) {
+	root, dir := openRoot(t)
+	os.Symlink("b", filepath.Join(dir, "a"))
+	os.Symlink("a", filepath.Join(dir, "b"))
+	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMakeDirectoriesRefusesAFileInTheWay(t *testing.T) {
+	root, dir := openRoot(t)
+	os.WriteFile(filepath.Join(dir, "a"), nil, 0o644)
+	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/b/": "a/b", "./a": "a", "/etc/x": "etc/x", "a/../b": "b", "./": ".", "/": ".", "..a": "..a",
+		"..": "", "../x": "", "a/../../x": "", "/../x": "",
+	} {
+		got, err := Clean(name)
+		if got != want || (want == "") != errors.Is(err, ErrLeavesRoot) {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
+	root, dir := openRoot(t)
+	outside := filepath.Join(filepath.Dir(dir), "outside")
+	os.WriteFile(outside, nil, 0o644)
+	current, err := openDirectory(int(root.Directory().Fd()), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3000 {
+		unix.Symlinkat(outside, current, "link")
+		unix.Mkdirat(current, "b", 0o755)
+		unix.Mkdirat(current, "directory", 0o755)
+		next, err := openDirectory(current, "directory")
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(current)
+		current = next
+	}
+	unix.Close(current)
+	if err := RemovePath(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+	if _, err := os.Stat(outside); err != nil {
+		t.Errorf("a link was followed: %v", err)
+	}
+	if err := RemovePath(dir); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}

@@ -1,0 +1,178 @@
+// Package confined works on files beneath one directory whose content is not
+// trusted: whatever links and `..` a path meets, it stays beneath.
+package confined
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks bounds the links followed in one path, as the kernel does.
+const maxLinks = 40
+
+// Root is an open directory that paths are resolved in, as if it were "/".
+type Root struct {
+	dir *os.File
+}
+
+// Open opens the directory at name, which the caller trusts.
+func Open(name string) (*Root, error) {
+	dir, err := os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Root{dir}, nil
+}
+
+// Directory is the root itself, opened with O_PATH; it belongs to the Root.
+func (r *Root) Directory() *os.File { return r.dir }
+
+// Close releases the directory.
+func (r *Root) Close() error { return r.dir.Close() }
+
+// Open opens a path inside the root; the caller closes the descriptor. Links
+// are followed unless flags has O_NOFOLLOW, which spares the last element.
+func (r *Root) Open(name string, flags int, mode uint32) (int, error) {
+	return openIn(int(r.dir.Fd()), name, flags, mode)
+}
+
+func openIn(root int, name string, flags int, mode uint32) (int, error) {
+	if name = strings.TrimLeft(name, "/"); name == "" {
+		name = "."
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Mode:    uint64(mode),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(root, name, &how)
+		// EAGAIN: something in the path was renamed meanwhile.
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return fd, err
+		}
+	}
+}
+
+// MakeDirectories opens the directory name (O_PATH), making what is missing
+// with mode 0755. A dangling link on the way gets its target made, inside the
+// root. replace, when not nil, is asked about an element that is in the way and
+// is not a directory: it may remove it and answer true.
+func (r *Root) MakeDirectories(name string, replace func(parent int, element string) (bool, error)) (int, error) {
+	fd, err := r.Open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+		return fd, err
+	}
+	walk := walk{root: int(r.dir.Fd()), pending: elements(name), replace: replace}
+	resolved, err := walk.run()
+	if err != nil {
+		return -1, err
+	}
+	return r.Open(resolved, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+// walk resolves a path element by element, making directories on the way.
+type walk struct {
+	root    int
+	done    []string // resolved: directories, no links
+	pending []string
+	links   int
+	replace func(parent int, element string) (bool, error)
+}
+
+func (w *walk) run() (string, error) {
+	for len(w.pending) > 0 {
+		element := w.pending[0]
+		w.pending = w.pending[1:]
+		if element == ".." {
+			w.done = w.done[:max(0, len(w.done)-1)]
+			continue
+		}
+		parent, err := openIn(w.root, strings.Join(w.done, "/"), unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return "", err
+		}
+		err = w.enter(parent, element)
+		unix.Close(parent)
+		if err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(w.done, "/"), nil
+}
+
+func (w *walk) enter(parent int, element string) error {
+	var stat unix.Stat_t
+	err := unix.Fstatat(parent, element, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		err = unix.Mkdirat(parent, element, 0o755)
+	case err != nil:
+	case stat.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return w.follow(parent, element)
+	case stat.Mode&unix.S_IFMT != unix.S_IFDIR:
+		err = unix.ENOTDIR
+		if w.replace != nil {
+			if replaced, replaceErr := w.replace(parent, element); replaced || replaceErr != nil {
+				err = replaceErr
+			}
+		}
+	}
+	if err == nil {
+		w.done = append(w.done, element)
+	}
+	return err
+}
+
+func (w *walk) follow(parent int, element string) error {
+	if w.links++; w.links > maxLinks {
+		return unix.ELOOP
+	}
+	target, err := readLink(parent, element)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(target, "/") {
+		w.done = nil
+	}
+	w.pending = append(elements(target), w.pending...)
+	return nil
+}
+
+func elements(name string) []string {
+	var found []string
+	for element := range strings.SplitSeq(name, "/") {
+		if element != "" && element != "." {
+			found = append(found, element)
+		}
+	}
+	return found
+}
+
+func readLink(parent int, element string) (string, error) {
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(parent, element, buffer)
+	if err != nil {
+		return "", err
+	}
+	return string(buffer[:n]), nil
+}
+
+// ErrLeavesRoot is a name that steps out of its root by `..`.
+var ErrLeavesRoot = errors.New("leads out of its root directory")
+
+// Clean turns an archive's name for a file into a path relative to the root,
+// "." for the root itself. A leading slash means the root. Names with more `..`
+// than directories are refused with ErrLeavesRoot: nobody means well by them.
+func Clean(name string) (string, error) {
+	cleaned := path.Clean(strings.TrimLeft(name, "/"))
+	if cleaned == ".." || strings.HasPrefix(cleaned, "../") {
+		return "", fmt.Errorf("%q %w", name, ErrLeavesRoot)
+	}
+	return cleaned, nil
+}

@@ -1,0 +1,58 @@
+// Package keylock serialises work on one container, layer or network without
+// holding up the others.
+package keylock
+
+import (
+	"context"
+	"sync"
+)
+
+// Locks is a set of mutexes, one per key in use. Its zero value is ready.
+type Locks struct {
+	mu   sync.Mutex
+	held map[string]*lock
+}
+
+type lock struct {
+	token  chan struct{} // holds one element while the lock is free
+	claims int           // holder and waiters; guarded by Locks.mu
+}
+
+// Lock waits until key is free or ctx ends. The caller calls unlock once.
+func (l *Locks) Lock(ctx context.Context, key string) (unlock func(), err error) {
+	entry := l.claim(key)
+	select {
+	case <-entry.token:
+		return func() {
+			entry.token <- struct{}{}
+			l.release(key, entry)
+		}, nil
+	case <-ctx.Done():
+		l.release(key, entry)
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (l *Locks) claim(key string) *lock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[string]*lock{}
+	}
+	entry, ok := l.held[key]
+	if !ok {
+		entry = &lock{token: make(chan struct{}, 1)}
+		entry.token <- struct{}{}
+		l.held[key] = entry
+	}
+	entry.claims++
+	return entry
+}
+
+func (l *Locks) release(key string, entry *lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entry.claims--; entry.claims == 0 {
+		delete(l.held, key)
+	}
+}
