@@ -1,0 +1,176 @@
+// Package mounts makes and takes away the mounts of containers.
+package mounts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Overlay describes an overlay mount. Without Upper it is read-only.
+type Overlay struct {
+	Lower []string // directories, top first; at least one
+	Upper string
+	Work  string // empty directory on Upper's file system
+}
+
+// overlayFeatures keep what is written to the upper layer plain, so that it can
+// be read as the container's changes: no redirects, no metadata-only copies, no
+// index. A kernel without one of them refuses its name.
+var overlayFeatures = [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}}
+
+// withoutLowerPlus remembers that this kernel (before 6.7) takes lower
+// directories only as one option string.
+var withoutLowerPlus atomic.Bool
+
+// Mount mounts the overlay at target, an existing directory. The mount is
+// private: it does not appear in other mount namespaces.
+func (o Overlay) Mount(target string) error {
+	if len(o.Lower) == 0 {
+		return errors.New("mount overlay: no lower directory")
+	}
+	fd, err := o.openBest()
+	if err != nil {
+		return fmt.Errorf("mount overlay of %d layers: %w", len(o.Lower), err)
+	}
+	defer unix.Close(fd)
+	return attach(fd, target)
+}
+
+func (o Overlay) openBest() (int, error) {
+	if len(o.Lower) == 1 && o.Upper == "" { // an overlay wants two directories
+		return cloneReadOnly(o.Lower[0])
+	}
+	if !withoutLowerPlus.Load() {
+		fd, err := o.open()
+		if !errors.Is(err, unix.EINVAL) {
+			return fd, err
+		}
+	}
+	fd, err := o.openRelative()
+	if err == nil {
+		withoutLowerPlus.Store(true)
+	}
+	return fd, err
+}
+
+// open makes the overlay without attaching it anywhere.
+func (o Overlay) open() (int, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fs)
+	// mount(8) and /proc/mounts show it.
+	if err := unix.FsconfigSetString(fs, "source", "overlay"); err != nil {
+		return -1, err
+	}
+	for _, feature := range overlayFeatures {
+		if err := unix.FsconfigSetString(fs, feature[0], feature[1]); err != nil && !errors.Is(err, unix.EINVAL) {
+			return -1, fmt.Errorf("%s=%s: %w", feature[0], feature[1], err)
+		}
+	}
+	for _, lower := range o.Lower {
+		if err := unix.FsconfigSetString(fs, "lowerdir+", lower); err != nil {
+			return -1, withLog(fs, err)
+		}
+	}
+	if o.Upper != "" {
+		if err := unix.FsconfigSetString(fs, "upperdir", o.Upper); err != nil {
+			return -1, withLog(fs, err)
+		}
+		if err := unix.FsconfigSetString(fs, "workdir", o.Work); err != nil {
+			return -1, withLog(fs, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, withLog(fs, err)
+	}
+	attributes := 0
+	if o.Upper == "" {
+		attributes = unix.MOUNT_ATTR_RDONLY
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		return -1, withLog(fs, err)
+	}
+	return fd, nil
+}
+
+// openRelative names the lower directories relative to their common parent: one
+// parameter takes 255 bytes in older kernels' fsconfig, and a page in mount(2),
+// which 127 absolute paths do not fit.
+func (o Overlay) openRelative() (int, error) {
+	base := filepath.Dir(filepath.Dir(o.Lower[0]))
+	names := make([]string, len(o.Lower))
+	for i, lower := range o.Lower {
+		name, err := filepath.Rel(base, lower)
+		if err != nil {
+			return -1, err
+		}
+		names[i] = strings.ReplaceAll(name, ":", `\:`)
+	}
+	options := "lowerdir=" + strings.Join(names, ":")
+	if o.Upper != "" {
+		options += ",upperdir=" + o.Upper + ",workdir=" + o.Work
+	}
+	return mountInDirectory(base, options, o.Upper == "")
+}
+
+// cloneReadOnly answers a detached read-only mount of the directory.
+func cloneReadOnly(directory string) (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, directory, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, &os.PathError{Op: "open tree", Path: directory, Err: err}
+	}
+	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+		unix.Close(fd)
+		return -1, &os.PathError{Op: "make read-only", Path: directory, Err: err}
+	}
+	return fd, nil
+}
+
+func attach(fd int, target string) error {
+	// Private first: else a shared parent would spread it to every other mount
+	// namespace, where it would keep the directories busy.
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "attach mount", Path: target, Err: err}
+	}
+	if err := unix.Mount("", target, "", unix.MS_PRIVATE, ""); err != nil {
+		return errors.Join(&os.PathError{Op: "make mount private", Path: target, Err: err}, Unmount(target))
+	}
+	return nil
+}
+
+// withLog adds what the kernel said about a refused file system configuration.
+func withLog(fs int, err error) error {
+	buffer := make([]byte, 1024)
+	var messages []string
+	for range 8 {
+		n, readErr := unix.Read(fs, buffer)
+		if readErr != nil || n <= 0 {
+			break
+		}
+		messages = append(messages, strings.TrimSpace(string(buffer[:n])))
+	}
+	if len(messages) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, strings.Join(messages, "; "))
+}
+
+// Unmount detaches what is mounted at target, also while it is in use. Nothing
+// mounted, or no such path, is no error.
+func Unmount(target string) error {
+	err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "unmount", Path: target, Err: err}
+	}
+	return nil
+}

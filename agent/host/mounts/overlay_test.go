@@ -1,0 +1,87 @@
+package mounts
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func makeLayers(t *testing.T, count int) (dir string, lower []string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir = t.TempDir()
+	for i := range count {
+		layer := filepath.Join(dir, "layers", fmt.Sprintf("%024d", i), "diff")
+		if err := os.MkdirAll(layer, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		os.WriteFile(filepath.Join(layer, fmt.Sprint("file", i)), nil, 0o644)
+		os.WriteFile(filepath.Join(layer, "top"), fmt.Append(nil, i), 0o644)
+		lower = append([]string{layer}, lower...)
+	}
+	for _, name := range []string{"upper", "work", "merged"} {
+		os.Mkdir(filepath.Join(dir, name), 0o755)
+	}
+	return dir, lower
+}
+
+func testOverlay(t *testing.T, dir string, lower []string) {
+	t.Helper()
+	merged := filepath.Join(dir, "merged")
+	overlay := Overlay{Lower: lower, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	if err := overlay.Mount(merged); err != nil {
+		t.Fatal(err)
+	}
+	defer Unmount(merged)
+	entries, err := os.ReadDir(merged)
+	if err != nil || len(entries) != len(lower)+1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+	if top, _ := os.ReadFile(filepath.Join(merged, "top")); string(top) != fmt.Sprint(len(lower)-1) {
+		t.Errorf("the top layer does not win: %q", top)
+	}
+	if err := os.WriteFile(filepath.Join(merged, "new"), nil, 0o644); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "upper", "new")); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := Unmount(merged); err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, _ := os.ReadDir(merged); len(entries) != 0 {
+		t.Error("still mounted")
+	}
+}
+
+func TestOverlayOf127Layers(t *testing.T) {
+	dir, lower := makeLayers(t, 127)
+	testOverlay(t, dir, lower)
+	if withoutLowerPlus.Load() {
+		t.Log("this kernel has no lowerdir+")
+	}
+}
+
+func TestOverlayOf127LayersOnOlderKernels(t *testing.T) {
+	dir, lower := makeLayers(t, 127)
+	before := withoutLowerPlus.Swap(true)
+	defer withoutLowerPlus.Store(before)
+	testOverlay(t, dir, lower)
+}
+
+func TestOverlayWithoutUpperIsReadOnly(t *testing.T) {
+	dir, lower := makeLayers(t, 1)
+	merged := filepath.Join(dir, "merged")
+	if err := (Overlay{Lower: lower}).Mount(merged); err != nil {
+		t.Fatal(err)
+	}
+	defer Unmount(merged)
+	if err := os.WriteFile(filepath.Join(merged, "new"), nil, 0o644); err == nil {
+		t.Error("a file was written")
+	}
+}
