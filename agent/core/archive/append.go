@@ -1,0 +1,192 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const copyBuffer = 1 << 20
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
+
+// inode tells files apart that may have several names.
+type inode struct{ dev, ino uint64 }
+
+// appender writes a tree's entries, parents first.
+type appender struct {
+	ctx  context.Context
+	out  *tar.Writer
+	seen map[inode]string // files with several links → the name written first
+}
+
+// add writes the file name in the directory dir (or the file dir itself when
+// name is empty) as entry, and what is below it.
+func (a *appender) add(dir int, name, entry string, depth int) error {
+	if err := a.ctx.Err(); err != nil {
+		return context.Cause(a.ctx)
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)
+	}
+	fd := dir
+	if name != "" {
+		var err error
+		fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			return nil // it vanished
+		}
+		if err != nil {
+			return pathError("open", entry, err)
+		}
+		defer unix.Close(fd)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return pathError("lstat", entry, err)
+	}
+	header := newHeader(&st, entry)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return a.addDir(fd, header, entry, depth)
+	case unix.S_IFREG:
+		if a.linked(&st, header) {
+			return a.writeHeader(header)
+		}
+		return a.addFile(fd, header)
+	case unix.S_IFLNK:
+		target, err := readLinkAt(fd, "")
+		if err != nil {
+			return pathError("readlink", entry, err)
+		}
+		header.Linkname = target
+	case unix.S_IFSOCK:
+		return nil // tar has no entry for it
+	}
+	a.linked(&st, header)
+	return a.writeHeader(header)
+}
+
+// newHeader describes a file as Docker does: numeric owners, whole seconds.
+func newHeader(st *unix.Stat_t, entry string) *tar.Header {
+	header := &tar.Header{
+		Format:  tar.FormatPAX,
+		Name:    entry,
+		Mode:    int64(st.Mode & 0o7777),
+		Uid:     int(st.Uid),
+		Gid:     int(st.Gid),
+		ModTime: time.Unix(st.Mtim.Sec, 0),
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		header.Typeflag = tar.TypeDir
+		header.Name = entryName(entry, "")
+	case unix.S_IFREG:
+		header.Typeflag, header.Size = tar.TypeReg, st.Size
+	case unix.S_IFLNK:
+		header.Typeflag = tar.TypeSymlink
+	case unix.S_IFIFO:
+		header.Typeflag = tar.TypeFifo
+	case unix.S_IFCHR, unix.S_IFBLK:
+		header.Typeflag = tar.TypeChar
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			header.Typeflag = tar.TypeBlock
+		}
+		header.Devmajor = int64(unix.Major(st.Rdev))
+		header.Devminor = int64(unix.Minor(st.Rdev))
+	}
+	return header
+}
+
+// linked turns header into a hard link when the file was written before under
+// another name.
+func (a *appender) linked(st *unix.Stat_t, header *tar.Header) bool {
+	if st.Nlink < 2 {
+		return false
+	}
+	id := inode{st.Dev, st.Ino}
+	first, seen := a.seen[id]
+	if !seen {
+		a.seen[id] = header.Name
+		return false
+	}
+	header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
+	return true
+}
+
+func (a *appender) writeHeader(header *tar.Header) error {
+	if err := a.out.WriteHeader(header); err != nil {
+		return fmt.Errorf("write tar entry %s: %w", header.Name, err)
+	}
+	return nil
+}
+
+func (a *appender) addDir(fd int, header *tar.Header, entry string, depth int) error {
+	names, err := sortedNames(fd)
+	if err != nil {
+		return pathError("read directory", entry, err)
+	}
+	if err := a.writeHeader(header); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := a.add(fd, name, entryName(entry, name), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *appender) addFile(fd int, header *tar.Header) error {
+	file, st, err := reopenRegular(fd, header.Name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	header.Size = st.Size
+	addCapability(int(file.Fd()), header)
+	if err := a.writeHeader(header); err != nil {
+		return err
+	}
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(a.out, onlyReader{io.LimitReader(file, header.Size)}, *buf)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", header.Name, err)
+	}
+	return a.fillUp(header.Size-n, *buf)
+}
+
+// fillUp writes n zeros in place of what a shrunken file no longer has.
+func (a *appender) fillUp(n int64, buf []byte) error {
+	if n == 0 {
+		return nil
+	}
+	clear(buf)
+	for n > 0 {
+		written, err := a.out.Write(buf[:min(n, int64(len(buf)))])
+		if err != nil {
+			return fmt.Errorf("fill up a shrunken file: %w", err)
+		}
+		n -= int64(written)
+	}
+	return nil
+}
+
+// onlyReader hides every other method, so that io.CopyBuffer uses the buffer.
+type onlyReader struct{ io.Reader }
+
+// onlyWriter is its counterpart: os.File's ReadFrom would copy through 32 KiB.
+type onlyWriter struct{ io.Writer }
+
+var _ io.Reader = onlyReader{(*os.File)(nil)}

@@ -1,0 +1,208 @@
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// create makes one entry's file under the name base of the directory parent
+// and gives it owner, attributes, mode and times, in this order: a change of
+// owner takes away set-user-ID bits and capabilities.
+func (x *extractor) create(parent int, base, full string, header *tar.Header, merge bool) error {
+	switch header.Typeflag {
+	case tar.TypeDir:
+		return x.createDir(parent, base, full, header, merge)
+	case tar.TypeReg, tar.TypeRegA: //nolint:staticcheck // old archives still hold it
+		return x.createRegular(parent, base, full, header)
+	case tar.TypeSymlink:
+		if err := unix.Symlinkat(header.Linkname, parent, base); err != nil {
+			return pathError("symlink", full, err)
+		}
+	case tar.TypeLink:
+		return x.createLink(parent, base, full, header)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		if err := makeNode(parent, base, header); err != nil {
+			return pathError("mknod", full, err)
+		}
+	default:
+		return invalid("unhandled tar header type %d", header.Typeflag)
+	}
+	if err := x.chown(parent, base, full, header); err != nil {
+		return err
+	}
+	if header.Typeflag != tar.TypeSymlink {
+		if err := chmodNode(parent, base, header); err != nil {
+			return pathError("chmod", full, err)
+		}
+	}
+	times := headerTimes(header)
+	if err := unix.UtimesNanoAt(parent, base, times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("set times of", full, err)
+	}
+	return nil
+}
+
+func (x *extractor) createRegular(parent int, base, full string, header *tar.Header) error {
+	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return pathError("open", full, err)
+	}
+	file := os.NewFile(uintptr(fd), full)
+	defer file.Close()
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	source := &contentReader{x: x}
+	if _, err := io.CopyBuffer(onlyWriter{file}, onlyReader{source}, *buf); err != nil {
+		if source.err != nil {
+			return tarError(source.err)
+		}
+		return fmt.Errorf("write %s: %w", full, errors.Unwrap(err))
+	}
+	return x.finish(fd, full, header)
+}
+
+// contentReader reads an entry's content and remembers the stream's own error.
+type contentReader struct {
+	x   *extractor
+	err error
+}
+
+func (c *contentReader) Read(p []byte) (int, error) {
+	if c.x.ctx.Err() != nil {
+		c.err = c.x.ctx.Err()
+		return 0, c.err
+	}
+	n, err := c.x.in.Read(p)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}
+
+func (x *extractor) createDir(parent int, base, full string, header *tar.Header, merge bool) error {
+	if !merge {
+		if err := unix.Mkdirat(parent, base, 0o700); err != nil {
+			return pathError("mkdir", full, err)
+		}
+	}
+	fd, err := unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pathError("open", full, err)
+	}
+	defer unix.Close(fd)
+	x.dirs = append(x.dirs, dirTime{full, headerTimes(header)})
+	return x.finish(fd, full, header)
+}
+
+// finish sets what belongs to an open file or directory.
+func (x *extractor) finish(fd int, full string, header *tar.Header) error {
+	owner := x.owner(header)
+	if err := unix.Fchown(fd, owner.UID, owner.GID); err != nil {
+		return pathError("chown", full, err)
+	}
+	for key, value := range header.PAXRecords {
+		attribute, ok := strings.CutPrefix(key, xattrPrefix)
+		if !ok {
+			continue
+		}
+		// EPERM: this agent may not set it (as Docker in a user namespace).
+		if err := unix.Fsetxattr(fd, attribute, []byte(value), 0); err != nil && err != unix.EPERM {
+			return pathError("set attribute "+attribute+" of", full, err)
+		}
+	}
+	if err := unix.Fchmod(fd, uint32(header.Mode&0o7777)); err != nil {
+		return pathError("chmod", full, err)
+	}
+	times := headerTimes(header)
+	if err := unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH); err != nil {
+		return pathError("set times of", full, err)
+	}
+	return nil
+}
+
+// createLink links to a file that is already there. Its parents may be links
+// and are followed inside the root, the file itself is not.
+func (x *extractor) createLink(parent int, base, full string, header *tar.Header) error {
+	target := path.Join(x.dest, header.Linkname)
+	dir, err := x.root.openDir(path.Dir(target))
+	if err != nil {
+		return pathError("link", target, err)
+	}
+	defer unix.Close(dir)
+	if err := unix.Linkat(dir, path.Base(target), parent, base, 0); err != nil {
+		return pathError("link", target, err)
+	}
+	return nil
+}
+
+func (x *extractor) owner(header *tar.Header) Owner {
+	if x.options.Owner != nil {
+		return *x.options.Owner
+	}
+	return Owner{header.Uid, header.Gid}
+}
+
+func (x *extractor) chown(parent int, base, full string, header *tar.Header) error {
+	owner := x.owner(header)
+	if err := unix.Fchownat(parent, base, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("chown", full, err)
+	}
+	return nil
+}
+
+func makeNode(parent int, base string, header *tar.Header) error {
+	mode := uint32(0o600)
+	switch header.Typeflag {
+	case tar.TypeChar:
+		mode |= unix.S_IFCHR
+	case tar.TypeBlock:
+		mode |= unix.S_IFBLK
+	case tar.TypeFifo:
+		mode |= unix.S_IFIFO
+	}
+	return unix.Mknodat(parent, base, mode, int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))))
+}
+
+// chmodNode sets the mode of a device or pipe without opening it.
+func chmodNode(parent int, base string, header *tar.Header) error {
+	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil // swapped meanwhile
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), uint32(header.Mode&0o7777))
+}
+
+// headerTimes are the access and modification time an entry gets. What does not
+// fit becomes the epoch.
+func headerTimes(header *tar.Header) [2]unix.Timespec {
+	access := header.AccessTime
+	if access.Before(header.ModTime) {
+		access = header.ModTime
+	}
+	return [2]unix.Timespec{timespec(access), timespec(header.ModTime)}
+}
+
+func timespec(t time.Time) unix.Timespec {
+	first, last := time.Unix(0, 0), time.Unix(0, 1<<63-1)
+	if t.Before(first) || t.After(last) {
+		t = first
+	}
+	return unix.NsecToTimespec(t.UnixNano())
+}

@@ -1,0 +1,55 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of failure, told apart with errors.Is. What is none of them is the
+// system's failure (an I/O error, a path through a file that is no directory).
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrInvalid     = errors.New("invalid")           // the request or the tar stream is at fault
+	ErrReadOnly    = errors.New("read-only")         // the file system refuses writes
+	ErrPermission  = errors.New("permission denied") // the agent itself may not do this
+	ErrUnsupported = errors.New("not supported by this kernel")
+)
+
+// failure carries a kind beside a message that is shown to users as it is.
+type failure struct {
+	kind    error
+	message string
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+
+func (f *failure) Unwrap() []error {
+	if f.cause == nil {
+		return []error{f.kind}
+	}
+	return []error{f.kind, f.cause}
+}
+
+func invalid(format string, args ...any) error {
+	return &failure{kind: ErrInvalid, message: fmt.Sprintf(format, args...)}
+}
+
+// pathError says what failed on which path of the container.
+func pathError(op, path string, err error) error {
+	message := fmt.Sprintf("%s %s: %v", op, path, err)
+	var kind error
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		kind = ErrNotFound
+	case errors.Is(err, unix.EROFS):
+		kind = ErrReadOnly
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		kind = ErrPermission
+	default:
+		return fmt.Errorf("%s %s: %w", op, path, err)
+	}
+	return &failure{kind, message, err}
+}

@@ -1,0 +1,99 @@
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const xattrPrefix = "SCHILY.xattr."
+
+// reopenRegular opens for reading the regular file that fd (O_PATH) stands
+// for. A device or a pipe is never opened, whatever takes the name meanwhile:
+// opening alone may block or have an effect.
+func reopenRegular(fd int, name string) (*os.File, *unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, nil, pathError("stat", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil, pathError("open", name, errNotRegular)
+	}
+	opened, err := reopen(fd, unix.O_RDONLY)
+	if err != nil {
+		return nil, nil, pathError("open", name, err)
+	}
+	if err := unix.Fstat(opened, &st); err != nil {
+		unix.Close(opened)
+		return nil, nil, pathError("stat", name, err)
+	}
+	return os.NewFile(uintptr(opened), name), &st, nil
+}
+
+// reopen opens the very file that an O_PATH descriptor stands for, by the
+// agent's own /proc.
+func reopen(fd, flags int) (int, error) {
+	opened, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		if _, statErr := os.Stat("/proc/self/fd"); statErr != nil {
+			return -1, &failure{ErrUnsupported, "reading files needs /proc to be mounted", statErr}
+		}
+	}
+	return opened, err
+}
+
+// sortedNames lists the directory that fd stands for.
+func sortedNames(fd int) ([]string, error) {
+	opened, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	dir := os.NewFile(uintptr(opened), ".")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// addCapability puts a file's capabilities into its header, the one extended
+// attribute that Docker copies. Their form with a namespace's root user is
+// turned into the plain one.
+func addCapability(fd int, header *tar.Header) {
+	const (
+		name     = "security.capability"
+		sizeV2   = 20
+		revision = 3 // byte that holds it
+	)
+	var buf [64]byte
+	n, err := unix.Fgetxattr(fd, name, buf[:])
+	if err != nil || n < sizeV2 {
+		return
+	}
+	value := buf[:n]
+	if value[revision] == 3 {
+		value[revision] = 2
+		value = value[:sizeV2]
+	}
+	header.PAXRecords = map[string]string{xattrPrefix + name: string(value)}
+}
+
+// readAll reads r, at most limit bytes.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(content)) > limit {
+		return nil, fmt.Errorf("larger than %d bytes", limit)
+	}
+	return content, nil
+}

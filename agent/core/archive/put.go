@@ -1,0 +1,259 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// PutOptions say how a tar stream is unpacked.
+type PutOptions struct {
+	// NoOverwriteDirNonDir refuses to put a directory in the place of something
+	// else and the reverse; without it what is there is removed.
+	NoOverwriteDirNonDir bool
+	// Owner of every entry; nil: as the tar stream says.
+	Owner *Owner
+}
+
+// Owner is a numeric user and group.
+type Owner struct{ UID, GID int }
+
+// Put unpacks a tar stream (plain, gzip or bzip2) into an existing directory.
+// Links in the directory's path are followed inside the root. What was unpacked
+// before an error stays. The stream is read to its end.
+//
+// An entry whose name, hard link or relative symlink leads out of the directory
+// is refused; links that are already there, or that an earlier entry made, are
+// followed inside the container's root. Nothing outside the root is touched,
+// whatever the container does meanwhile.
+func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, options PutOptions) error {
+	name := absolute(directory)
+	dest, err := r.evaluate(name)
+	if err != nil {
+		return pathError("lstat", name, err)
+	}
+	fd, err := r.open(name, unix.O_PATH, 0)
+	if err != nil {
+		return pathError("lstat", name, err)
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	unix.Close(fd)
+	if err != nil {
+		return pathError("stat", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return invalid("extraction point is not a directory")
+	}
+	in := bufio.NewReaderSize(stream, copyBuffer)
+	plain, err := decompress(in)
+	if err != nil {
+		return err
+	}
+	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, in: tar.NewReader(plain), parentFD: -1}
+	defer x.forgetParent()
+	if err := x.run(); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, onlyReader{plain}); err != nil {
+		return fmt.Errorf("read tar stream: %w", err)
+	}
+	return nil
+}
+
+// extractor unpacks one stream.
+type extractor struct {
+	ctx     context.Context
+	root    *Root
+	dest    string // absolute, links evaluated
+	options PutOptions
+	in      *tar.Reader
+	dirs    []dirTime
+
+	parent   string // the directory that parentFD stands for; "" when there is none
+	parentFD int
+}
+
+// dirTime is a directory whose times are set when nothing more goes into it.
+type dirTime struct {
+	entry string
+	times [2]unix.Timespec
+}
+
+func (x *extractor) run() error {
+	for {
+		if x.ctx.Err() != nil {
+			return context.Cause(x.ctx)
+		}
+		header, err := x.in.Next()
+		if err == io.EOF {
+			return x.setDirTimes()
+		}
+		if err != nil {
+			return tarError(err)
+		}
+		if header.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if err := x.extract(header); err != nil {
+			return err
+		}
+	}
+}
+
+// tarError tells a broken stream from one that could not be read.
+func tarError(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrFieldTooLong) {
+		return &failure{ErrInvalid, err.Error(), err}
+	}
+	return fmt.Errorf("read tar stream: %w", err)
+}
+
+// extract unpacks one entry.
+func (x *extractor) extract(header *tar.Header) error {
+	if strings.IndexByte(header.Name, 0) >= 0 || strings.IndexByte(header.Linkname, 0) >= 0 {
+		return invalid("tar entry %q holds a NUL byte", header.Name)
+	}
+	entry := path.Clean(header.Name)
+	full := path.Join(x.dest, entry)
+	if !within(x.dest, full) {
+		return invalid("%q is outside of %q", entry, x.dest)
+	}
+	if err := x.checkLink(header, full); err != nil {
+		return err
+	}
+	if full == x.dest {
+		return nil // the directory itself is there and stays as it is
+	}
+	parent, err := x.openParent(path.Dir(full))
+	if err != nil {
+		return err
+	}
+	base := path.Base(full)
+	merge, err := x.clear(parent, base, full, header.Typeflag == tar.TypeDir)
+	if err != nil {
+		return err
+	}
+	return x.create(parent, base, full, header, merge)
+}
+
+// within says that the clean path name is dir or below it.
+func within(dir, name string) bool {
+	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// checkLink refuses links that lead out of the directory, as Docker does.
+// Confinement does not hang on it.
+func (x *extractor) checkLink(header *tar.Header, full string) error {
+	switch header.Typeflag {
+	case tar.TypeLink:
+		if target := path.Join(x.dest, header.Linkname); !within(x.dest, target) {
+			return invalid("invalid hardlink %q -> %q", target, header.Linkname)
+		}
+	case tar.TypeSymlink:
+		if target := path.Join(path.Dir(full), header.Linkname); !within(x.dest, target) {
+			return invalid("invalid symlink %q -> %q", full, header.Linkname)
+		}
+	}
+	return nil
+}
+
+// openParent opens the directory an entry goes into, and makes it, as root's
+// and with mode 0755, where it is missing. The last one stays open: entries of
+// one directory follow each other.
+func (x *extractor) openParent(name string) (int, error) {
+	if x.parent == name {
+		return x.parentFD, nil
+	}
+	fd, err := x.root.openDir(name)
+	if errors.Is(err, unix.ENOENT) && name != "/" {
+		fd, err = x.makeParent(name)
+	}
+	if err != nil {
+		return -1, pathError("open", name, err)
+	}
+	x.forgetParent()
+	x.parent, x.parentFD = name, fd
+	return fd, nil
+}
+
+func (x *extractor) forgetParent() {
+	if x.parent != "" {
+		unix.Close(x.parentFD)
+	}
+	x.parent, x.parentFD = "", -1
+}
+
+func (x *extractor) makeParent(name string) (int, error) {
+	above, err := x.root.openDir(path.Dir(name))
+	if errors.Is(err, unix.ENOENT) && path.Dir(name) != "/" {
+		above, err = x.makeParent(path.Dir(name))
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(above)
+	base := path.Base(name)
+	if err := unix.Mkdirat(above, base, 0o755); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	fd, err := unix.Openat(above, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Fchmod(fd, 0o755); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// clear makes room for an entry. merge says that a directory is already there
+// and is kept.
+func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool, err error) {
+	var st unix.Stat_t
+	err = unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, pathError("lstat", full, err)
+	}
+	thereIsDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if x.options.NoOverwriteDirNonDir && thereIsDir != isDir {
+		if thereIsDir {
+			return false, fmt.Errorf("cannot overwrite directory %q with non-directory %q", full, x.dest)
+		}
+		return false, fmt.Errorf("cannot overwrite non-directory %q with directory %q", full, x.dest)
+	}
+	if thereIsDir && isDir {
+		return true, nil
+	}
+	// A descriptor may now stand for what is about to go.
+	if err := removeAll(parent, base, 0); err != nil {
+		return false, pathError("unlinkat", full, err)
+	}
+	return false, nil
+}
+
+// setDirTimes gives the unpacked directories their times, last of all: making
+// a file in one changes them.
+func (x *extractor) setDirTimes() error {
+	for _, d := range x.dirs {
+		parent, err := x.openParent(path.Dir(d.entry))
+		if err == nil {
+			err = unix.UtimesNanoAt(parent, path.Base(d.entry), d.times[:], unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, ErrNotFound) {
+			return pathError("set times of", d.entry, err)
+		}
+	}
+	return nil
+}

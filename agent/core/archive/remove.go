@@ -1,0 +1,40 @@
+package archive
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// removeAll removes the name base from the directory parent, with all that is
+// below it. Links are removed, not followed.
+func removeAll(parent int, base string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("more than %d directories deep", maxDepth)
+	}
+	err := unix.Unlinkat(parent, base, 0)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	if err != unix.EISDIR && err != unix.EPERM {
+		return err
+	}
+	fd, openErr := unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if openErr != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	names, err := sortedNames(fd)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := removeAll(fd, name, depth+1); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unlinkat(parent, base, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+// Package archive reads and writes a container's files as Docker's archive
+// calls do: one path's metadata, a path as a tar stream, a tar stream into a
+// directory.
+//
+// Nobody in the container is trusted: it may change any path while we walk it.
+// Paths are therefore resolved by the kernel, inside the container's root
+// (openat2 with RESOLVE_IN_ROOT), and everything else happens on descriptors
+// and single names below them, which are never followed when they are links.
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is the root directory of one container. Its methods may be called at
+// once.
+type Root struct {
+	dir *os.File
+}
+
+// OpenRoot opens the directory at name, a path of this machine: a mounted
+// file system, /proc/<pid>/root, or "/".
+func OpenRoot(name string) (*Root, error) {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open root", Path: name, Err: err}
+	}
+	return NewRoot(os.NewFile(uintptr(fd), name)), nil
+}
+
+// NewRoot takes over a descriptor of the directory; one opened with O_PATH will do.
+func NewRoot(dir *os.File) *Root { return &Root{dir} }
+
+// Close closes the directory. Calls under way fail.
+func (r *Root) Close() error { return r.dir.Close() }
+
+// maxRaces bounds how often a resolution that a concurrent rename disturbed is
+// tried again.
+const maxRaces = 1000
+
+// open resolves name inside the root, whatever it says ("..", absolute links).
+func (r *Root) open(name string, flags uint64, mode uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Mode:    mode,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if strings.IndexByte(name, 0) >= 0 {
+		return -1, invalid("path %q holds a NUL byte", name)
+	}
+	for try := 0; ; try++ {
+		fd, err := unix.Openat2(int(r.dir.Fd()), name, &how)
+		switch {
+		case err == nil:
+			return fd, nil
+		case (err == unix.EAGAIN || err == unix.EINTR) && try < maxRaces:
+		case err == unix.ENOSYS:
+			return -1, &failure{ErrUnsupported, "the kernel lacks openat2 (Linux 5.6 or later, and not blocked by a seccomp filter)", err}
+		default:
+			return -1, err
+		}
+	}
+}
+
+// openDir opens a directory by its path, following links inside the root.
+func (r *Root) openDir(name string) (int, error) {
+	return r.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+// absolute makes a request's path absolute and clean, and keeps a trailing "/"
+// or "/.", which ask for a directory.
+func absolute(name string) string {
+	clean := path.Join("/", name)
+	switch {
+	case name == "." || strings.HasSuffix(name, "/."):
+		if clean == "/" {
+			return "/."
+		}
+		return clean + "/."
+	case strings.HasSuffix(name, "/") && clean != "/":
+		return clean + "/"
+	}
+	return clean
+}
+
+// maxLinks is the kernel's own limit of links in one resolution.
+const maxLinks = 40
+
+// evaluate gives the path that name means once every link in it is followed
+// inside the root, as far as it exists. It is for messages and for
+// PathStat.LinkTarget only: it may be out of date when it returns.
+func (r *Root) evaluate(name string) (string, error) {
+	done, rest := "/", strings.TrimLeft(name, "/")
+	for links := 0; rest != ""; {
+		var element string
+		element, rest, _ = strings.Cut(rest, "/")
+		if element == "" || element == "." {
+			continue
+		}
+		if element == ".." {
+			done = path.Dir(done)
+			continue
+		}
+		next := path.Join(done, element)
+		target, err := r.readLink(next)
+		if err != nil {
+			done = next // not a link, or not there
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", unix.ELOOP
+		}
+		if path.IsAbs(target) {
+			done = "/"
+		}
+		rest = strings.TrimLeft(target, "/") + "/" + rest
+	}
+	return done, nil
+}
+
+func (r *Root) readLink(name string) (string, error) {
+	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return readLinkAt(fd, "")
+}
+
+// readLinkAt reads the link name in the directory fd, or the link fd itself
+// when name is empty.
+func readLinkAt(fd int, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// ReadFile reads a regular file of the container, following links inside the
+// root, up to limit bytes: a larger file is an error.
+func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
+	fd, err := r.open(absolute(name), unix.O_PATH, 0)
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	defer unix.Close(fd)
+	file, _, err := reopenRegular(fd, name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := readAll(file, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return content, nil
+}
+
+var errNotRegular = errors.New("not a regular file")
