@@ -1,0 +1,17 @@
+import { create } from "@bufbuild/protobuf";
+import { type Capabilities, CapabilitiesSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
+
+/** What the local backend can do. */
+export const localCapabilities: Capabilities = create(CapabilitiesSchema, {
+  exec: true,
+  attach: true,
+  logs: true,
+  logsFollow: true,
+  volumes: true,
+  networks: false,
+  healthChecks: false,
+  imagePull: true,
+  imageLoad: true,
+  maxTimeoutSeconds: 0,
+  agentRequired: true,
+});

@@ -1,0 +1,31 @@
+import type { ResolvedMount } from "../common/driver.ts";
+
+/** Where Docker clients expect a daemon; a bind of one of these means "the Docker API, please". */
+const WELL_KNOWN_SOCKETS = ["/var/run/docker.sock", "/run/docker.sock"];
+
+/**
+ * Takes binds of the Docker socket out of a container's mounts: the container's
+ * shim serves such a socket itself and forwards to the frontend, so that the
+ * socket outlives any one frontend.
+ *
+ * @param frontendSocket where the frontend listens; undefined leaves all mounts as they are
+ */
+export function dockerSocketMounts(
+  mounts: readonly ResolvedMount[],
+  frontendSocket: string | undefined,
+): { sockets: { containerPath: string; frontendSocket: string }[]; rest: ResolvedMount[] } {
+  const sockets: { containerPath: string; frontendSocket: string }[] = [];
+  const rest: ResolvedMount[] = [];
+  for (const mount of mounts) {
+    const meansUs =
+      mount.type === "bind" &&
+      frontendSocket !== undefined &&
+      (mount.source === frontendSocket || WELL_KNOWN_SOCKETS.includes(mount.source ?? ""));
+    if (meansUs) {
+      sockets.push({ containerPath: mount.destination, frontendSocket });
+    } else {
+      rest.push(mount);
+    }
+  }
+  return { sockets, rest };
+}

@@ -1,0 +1,53 @@
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { AgentConnection } from "../../agent-client/connection.ts";
+import {
+  fromUnknown,
+  type SockerlessError,
+  invalid,
+  notFound,
+  systemError,
+  unavailable,
+} from "../../common/errors.ts";
+import { HostService } from "../../gen/sockerless/host/v1/host_pb.ts";
+
+/** Typed calls to the machine's host process. */
+export interface HostClient {
+  readonly client: Client<typeof HostService>;
+  /** Ends every call with an error. */
+  close(): void;
+}
+
+/** A client of the host process that serves on the unix socket; dials on use, again after the process was replaced. */
+export function createHostClient(socket: string): HostClient {
+  const connection = new AgentConnection({ address: { kind: "unix", path: socket } });
+  const transport = createGrpcTransport({
+    baseUrl: connection.authority,
+    sessionManager: connection,
+    acceptCompression: [],
+  });
+  return { client: createClient(HostService, transport), close: () => connection.close() };
+}
+
+/**
+ * A failure of the host process as the engine knows errors. What the host
+ * process says is worded for users already.
+ */
+export function fromHostError(error: unknown): SockerlessError {
+  if (!(error instanceof ConnectError)) {
+    return fromUnknown(error);
+  }
+  const message = error.rawMessage;
+  switch (error.code) {
+    case Code.InvalidArgument:
+    case Code.DataLoss:
+      return invalid(message, error);
+    case Code.NotFound:
+      return notFound(message, error);
+    case Code.Unavailable:
+    case Code.Canceled:
+      return unavailable(message, error);
+    default:
+      return systemError(message, error);
+  }
+}

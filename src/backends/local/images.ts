@@ -1,0 +1,46 @@
+import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImagePreparer } from "../common/driver.ts";
+import { fromHostError, type HostClient } from "./host-client.ts";
+
+/** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
+const PARALLEL_UNPACKS = 2;
+
+/** An image runs here once each of its layers lies unpacked on this machine. */
+export function localImages(host: HostClient["client"]): ImagePreparer {
+  return {
+    needsLayers: true,
+    async prepare(image, blobPath, signal) {
+      const waiting = layersOf(image);
+      const unpackAll = async (): Promise<void> => {
+        for (let layer = waiting.pop(); layer !== undefined; layer = waiting.pop()) {
+          await host.unpackLayer({ diffId: layer.diffId, blobPath: blobPath(layer.digest) }, { signal });
+        }
+      };
+      try {
+        await Promise.all(Array.from({ length: PARALLEL_UNPACKS }, unpackAll));
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
+    async forget(diffIds) {
+      for (const diffId of diffIds) {
+        await host.removeLayer({ diffId }).catch((error: unknown) => {
+          throw fromHostError(error);
+        });
+      }
+    },
+  };
+}
+
+function layersOf(image: ImageRecord): { diffId: string; digest: string }[] {
+  const seen = new Set<string>();
+  const layers: { diffId: string; digest: string }[] = [];
+  image.diffIds.forEach((diffId, index) => {
+    const digest = image.layerDigests[index];
+    if (digest !== undefined && !seen.has(diffId)) {
+      seen.add(diffId);
+      layers.push({ diffId, digest });
+    }
+  });
+  return layers;
+}

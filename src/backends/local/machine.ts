@@ -1,0 +1,51 @@
+import { readFileSync } from "node:fs";
+import { availableParallelism, hostname, machine, release, totalmem } from "node:os";
+import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { Machine, MachineFacts } from "../common/driver.ts";
+
+/** What this machine tells of itself; it does not change while the process lives. */
+export function localMachine(hello: HelloResponse): Machine {
+  const system = operatingSystem();
+  const facts: MachineFacts = {
+    name: hostname(),
+    operatingSystem: system.name,
+    osVersion: system.version,
+    kernelVersion: release(),
+    architecture: machine(),
+    ncpu: availableParallelism(),
+    memTotal: BigInt(totalmem()),
+    storageDriver: "overlay2",
+    storageStatus: [["Supports d_type", "true"]],
+    cgroupDriver: "cgroupfs",
+    cgroupVersion: hello.cgroupVersion,
+    cgroupControllers: hello.cgroupControllers,
+    runtimes: [{ name: hello.runtimeName, path: hello.runtimePath, version: hello.runtimeVersion }],
+    securityOptions: [
+      ...(hello.seccomp ? ["name=seccomp,profile=builtin"] : []),
+      ...(hello.cgroupVersion === "2" ? ["name=cgroupns"] : []),
+    ],
+    warnings: warningsOf(hello),
+  };
+  return { facts: () => Promise.resolve(facts) };
+}
+
+function warningsOf(hello: HelloResponse): string[] {
+  const missing = ["memory", "cpu", "pids"].filter((name) => !hello.cgroupControllers.includes(name));
+  return missing.map((name) => `WARNING: No ${name} limit support`);
+}
+
+/** os-release(5). */
+function operatingSystem(): { name: string; version: string } {
+  let text: string;
+  try {
+    text = readFileSync("/etc/os-release", "utf8");
+  } catch {
+    return { name: "Linux", version: "" };
+  }
+  const value = (key: string): string =>
+    new RegExp(`^${key}=(?:"([^"\\n]*)"|([^\\n]*))$`, "m")
+      .exec(text)
+      ?.slice(1)
+      .find((found) => found !== undefined) ?? "";
+  return { name: value("PRETTY_NAME") || "Linux", version: value("VERSION_ID") };
+}

@@ -1,0 +1,143 @@
+/**
+ * /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as dockerd
+ * writes them.
+ */
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkPlan } from "../common/driver.ts";
+
+/** What the machine itself has, which containers take over in part or whole. */
+export interface MachineNames {
+  readonly hosts: string;
+  readonly resolvConf: string;
+  /** The address that `--add-host name:host-gateway` means. */
+  readonly hostGateway: string;
+}
+
+/** A file that the host process writes and binds into the container. */
+export interface NameFile {
+  readonly containerPath: "/etc/hosts" | "/etc/hostname" | "/etc/resolv.conf";
+  readonly content: string;
+}
+
+/** Used when the machine has only a resolver on its own loopback, which no container can reach. */
+const PUBLIC_RESOLVERS = ["8.8.8.8", "8.8.4.4"];
+
+const LOCAL_NAMES = [
+  "127.0.0.1\tlocalhost",
+  "::1\tlocalhost ip6-localhost ip6-loopback",
+  "fe00::\tip6-localnet",
+  "ff00::\tip6-mcastprefix",
+  "ff02::1\tip6-allnodes",
+  "ff02::2\tip6-allrouters",
+];
+
+/** The three files; a container that shares another's network shares that one's files and gets none. */
+export function nameFiles(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): NameFile[] {
+  if (network.kind === "container") {
+    return [];
+  }
+  return [
+    { containerPath: "/etc/hostname", content: `${record.config?.hostname ?? ""}\n` },
+    { containerPath: "/etc/hosts", content: hosts(record, network, machine) },
+    { containerPath: "/etc/resolv.conf", content: resolvConf(record, network, machine) },
+  ];
+}
+
+function hosts(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): string {
+  const base = network.kind === "host" ? [machine.hosts.trimEnd()] : [...LOCAL_NAMES];
+  for (const entry of record.hostConfig?.extraHosts ?? []) {
+    base.push(extraHost(entry, machine));
+  }
+  if (network.kind === "networks") {
+    const own = ownNames(record);
+    for (const { name } of network.networks) {
+      const address = record.endpoints[name]?.ipAddress;
+      if (address) {
+        base.push(`${address}\t${own}`);
+      }
+    }
+  }
+  return `${base.join("\n")}\n`;
+}
+
+/** `name:address`; the address may be IPv6 in brackets, or `host-gateway`. */
+function extraHost(entry: string, machine: MachineNames): string {
+  const at = entry.indexOf(":");
+  const name = entry.slice(0, at);
+  const address = entry.slice(at + 1);
+  const resolved = address === "host-gateway" ? machine.hostGateway : address.replace(/^\[(.*)\]$/, "$1");
+  return `${resolved}\t${name}`;
+}
+
+function ownNames(record: ContainerRecord): string {
+  const hostname = record.config?.hostname ?? "";
+  const domain = record.config?.domainname ?? "";
+  return domain === "" ? hostname : `${hostname}.${domain} ${hostname}`;
+}
+
+function resolvConf(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): string {
+  const given = record.hostConfig;
+  const dns = given?.dns ?? [];
+  const search = given?.dnsSearch ?? [];
+  const options = given?.dnsOptions ?? [];
+  const overridden = dns.length > 0 || search.length > 0 || options.length > 0;
+  if (network.kind === "host" && !overridden) {
+    return machine.resolvConf;
+  }
+  const own = parseResolvConf(machine.resolvConf);
+  const servers = dns.length > 0 ? dns : reachableServers(own.nameservers, network);
+  const domains = search.length > 0 ? search.filter((domain) => domain !== ".") : own.search;
+  const chosen = options.length > 0 ? options : own.options;
+  return [
+    ...servers.map((server) => `nameserver ${server}`),
+    ...(domains.length > 0 ? [`search ${domains.join(" ")}`] : []),
+    ...(chosen.length > 0 ? [`options ${chosen.join(" ")}`] : []),
+    "",
+  ].join("\n");
+}
+
+function reachableServers(servers: readonly string[], network: NetworkPlan): readonly string[] {
+  if (network.kind === "host") {
+    return servers;
+  }
+  const reachable = servers.filter((server) => !isLoopback(server));
+  return reachable.length > 0 ? reachable : PUBLIC_RESOLVERS;
+}
+
+function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address === "::1";
+}
+
+interface ResolverSettings {
+  readonly nameservers: readonly string[];
+  readonly search: readonly string[];
+  readonly options: readonly string[];
+}
+
+/** resolv.conf(5); the last `search` or `domain` line wins, options add up. */
+export function parseResolvConf(text: string): ResolverSettings {
+  const nameservers: string[] = [];
+  const options: string[] = [];
+  let search: readonly string[] = [];
+  for (const line of text.split("\n")) {
+    const [keyword, ...values] = line
+      .replace(/[#;].*$/, "")
+      .trim()
+      .split(/\s+/);
+    switch (keyword) {
+      case "nameserver":
+        nameservers.push(...values.slice(0, 1));
+        break;
+      case "search":
+      case "domain":
+        search = values;
+        break;
+      case "options":
+        options.push(...values);
+        break;
+      default:
+        break;
+    }
+  }
+  return { nameservers, search, options };
+}

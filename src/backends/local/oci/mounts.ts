@@ -1,0 +1,120 @@
+import type { ResolvedMount } from "../../common/driver.ts";
+import type { OciMount } from "./types.ts";
+
+/** 64 MiB, when `--shm-size` does not say. */
+export const DEFAULT_SHM_SIZE = 67_108_864n;
+
+/** File systems that every container has, in the order in which they are mounted. As dockerd. */
+function defaultMounts(shmSize: bigint): OciMount[] {
+  const mount = (destination: string, type: string, source: string, ...options: string[]): OciMount => ({
+    destination,
+    type,
+    source,
+    options,
+  });
+  return [
+    mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+    mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+    mount(
+      "/dev/pts",
+      "devpts",
+      "devpts",
+      "nosuid",
+      "noexec",
+      "newinstance",
+      "ptmxmode=0666",
+      "mode=0620",
+      "gid=5",
+    ),
+    mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+    mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
+    mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+    mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", `size=${shmSize}`),
+  ];
+}
+
+/** Mounts that stay writable under `--read-only`. */
+const WRITABLE_UNDER_READ_ONLY = new Set(["/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"]);
+
+export interface MountSettings {
+  readonly shmSize: bigint;
+  readonly readonlyRootfs: boolean;
+  readonly privileged: boolean;
+  /** "none" leaves /dev/shm out, "host" shows the machine's. */
+  readonly ipcMode: string;
+}
+
+/**
+ * All mounts of a container: the default ones, but for those that the user
+ * mounts over, then the user's, parents before children.
+ */
+export function containerMounts(user: readonly ResolvedMount[], settings: MountSettings): OciMount[] {
+  const taken = new Set(user.map((mount) => mount.destination));
+  const mounts: OciMount[] = [];
+  for (const mount of defaultMounts(settings.shmSize > 0n ? settings.shmSize : DEFAULT_SHM_SIZE)) {
+    const hidden =
+      taken.has(mount.destination) ||
+      (taken.has("/dev") && mount.destination.startsWith("/dev/")) ||
+      (mount.destination === "/dev/shm" && settings.ipcMode === "none");
+    if (!hidden) {
+      mounts.push(adjusted(mount, settings));
+    }
+  }
+  const inOrder = [...user].sort((a, b) => depth(a.destination) - depth(b.destination));
+  return [...mounts, ...inOrder.map(userMount)];
+}
+
+function adjusted(mount: OciMount, settings: MountSettings): OciMount {
+  if (
+    settings.ipcMode === "host" &&
+    (mount.destination === "/dev/shm" || mount.destination === "/dev/mqueue")
+  ) {
+    return {
+      destination: mount.destination,
+      type: "bind",
+      source: mount.destination,
+      options: ["rbind", "nosuid", "noexec", "nodev"],
+    };
+  }
+  const privilegedWritable =
+    settings.privileged && (mount.destination === "/sys" || mount.destination === "/sys/fs/cgroup");
+  if (privilegedWritable) {
+    return { ...mount, options: mount.options.filter((option) => option !== "ro") };
+  }
+  const closes =
+    settings.readonlyRootfs &&
+    !WRITABLE_UNDER_READ_ONLY.has(mount.destination) &&
+    !mount.options.includes("ro");
+  return closes ? { ...mount, options: [...mount.options, "ro"] } : mount;
+}
+
+function depth(path: string): number {
+  return path.split("/").filter((part) => part !== "").length;
+}
+
+function userMount(mount: ResolvedMount): OciMount {
+  if (mount.type === "tmpfs") {
+    return {
+      destination: mount.destination,
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["noexec", "nosuid", "nodev", "rprivate", ...(mount.tmpfsOptions ?? [])],
+    };
+  }
+  return {
+    destination: mount.destination,
+    type: "bind",
+    source: sourceOf(mount),
+    options: [
+      mount.nonRecursive === true ? "bind" : "rbind",
+      ...(mount.readOnly ? ["ro"] : []),
+      mount.propagation === undefined || mount.propagation === "" ? "rprivate" : mount.propagation,
+    ],
+  };
+}
+
+/** The directory or file on this machine that a bind or volume mount shows. */
+export function sourceOf(mount: ResolvedMount): string {
+  const base = mount.volume === undefined ? (mount.source ?? "") : mount.volume.mountpoint;
+  return mount.subpath === undefined || mount.subpath === "" ? base : `${base}/${mount.subpath}`;
+}

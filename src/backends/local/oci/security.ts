@@ -1,0 +1,75 @@
+import { invalid } from "../../../common/errors.ts";
+import { DEFAULT_PROFILE, parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
+
+/** What `--security-opt` says, all of it. */
+export interface SecurityOptions {
+  readonly noNewPrivileges: boolean;
+  /** undefined: unconfined. */
+  readonly seccomp: SeccompProfile | undefined;
+  /** AppArmor profile asked for by name; undefined: the machine's default. */
+  readonly appArmor: string | undefined;
+  /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
+  readonly systemPathsUnconfined: boolean;
+}
+
+/**
+ * Reads `HostConfig.SecurityOpt`. `privileged` turns the default filters off,
+ * as dockerd does.
+ *
+ * @throws SockerlessError `invalid` in dockerd's words
+ */
+export function parseSecurityOptions(options: readonly string[], privileged: boolean): SecurityOptions {
+  let noNewPrivileges = false;
+  let seccomp: SeccompProfile | undefined = privileged ? undefined : DEFAULT_PROFILE;
+  let appArmor: string | undefined;
+  let systemPathsUnconfined = false;
+  for (const option of options) {
+    if (option === "no-new-privileges") {
+      noNewPrivileges = true;
+      continue;
+    }
+    const [key, value] = splitOption(option);
+    switch (key) {
+      case "no-new-privileges":
+        noNewPrivileges = parseBoolean(option, value);
+        break;
+      case "seccomp":
+        seccomp = namedProfile(value);
+        break;
+      case "apparmor":
+        appArmor = value;
+        break;
+      case "systempaths":
+        systemPathsUnconfined = value === "unconfined";
+        break;
+      case "label":
+        break; // SELinux labels mean nothing on a machine without it, as under dockerd.
+      default:
+        throw invalid(`invalid --security-opt 2: "${option}"`);
+    }
+  }
+  return { noNewPrivileges, seccomp, appArmor, systemPathsUnconfined };
+}
+
+/** `key=value`, or the old `key:value`. */
+function splitOption(option: string): [string, string] {
+  const at = option.includes("=") ? option.indexOf("=") : option.indexOf(":");
+  if (at < 0) {
+    throw invalid(`invalid --security-opt 1: "${option}"`);
+  }
+  return [option.slice(0, at), option.slice(at + 1)];
+}
+
+function parseBoolean(option: string, value: string): boolean {
+  if (!["1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"].includes(value)) {
+    throw invalid(`invalid --security-opt 2: "${option}"`);
+  }
+  return /^(1|t)/i.test(value);
+}
+
+function namedProfile(value: string): SeccompProfile | undefined {
+  if (value === "unconfined") {
+    return undefined;
+  }
+  return value === "builtin" ? DEFAULT_PROFILE : parseSeccompProfile(value);
+}

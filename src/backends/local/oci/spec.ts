@@ -1,0 +1,164 @@
+import { existsSync, readFileSync } from "node:fs";
+import type { WorkloadSpec } from "../../common/driver.ts";
+import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
+import { containerDevices, type DeviceLookup, machineDevices } from "./devices.ts";
+import { containerMounts } from "./mounts.ts";
+import { containerNamespaces } from "./namespaces.ts";
+import { containerResources } from "./resources.ts";
+import { resolveSeccomp, seccompTarget } from "./seccomp.ts";
+import { parseSecurityOptions } from "./security.ts";
+import type { OciSpec } from "./types.ts";
+
+/** Hidden from containers: they tell of the machine, or reach into it. As moby v28. */
+const MASKED_PATHS: readonly string[] = [
+  "/proc/asound",
+  "/proc/acpi",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/sys/firmware",
+  "/sys/devices/virtual/powercap",
+];
+
+const READONLY_PATHS: readonly string[] = [
+  "/proc/bus",
+  "/proc/fs",
+  "/proc/irq",
+  "/proc/sys",
+  "/proc/sysrq-trigger",
+];
+
+/** What the configuration of a container depends on beside the container. */
+export interface MachineProfile {
+  /** Capabilities that the machine can give. */
+  readonly capabilities: readonly string[];
+  readonly cgroupVersion: string;
+  readonly maskedPaths: readonly string[];
+  /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
+  hasSysctl(name: string): boolean;
+  readonly devices: DeviceLookup;
+  /** Loaded AppArmor profile for containers; undefined: no AppArmor. */
+  readonly appArmorProfile: string | undefined;
+}
+
+/** This machine. */
+export function readMachineProfile(cgroupVersion: string): MachineProfile {
+  return {
+    capabilities: availableCapabilities(),
+    cgroupVersion,
+    maskedPaths: [...MASKED_PATHS, ...thermalThrottlePaths()],
+    hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
+    devices: machineDevices,
+    appArmorProfile: undefined,
+  };
+}
+
+/** Per-processor counters that tell of the machine's load; each exists only on some machines. */
+function thermalThrottlePaths(): string[] {
+  const range = readFileSync("/sys/devices/system/cpu/possible", "utf8").trim();
+  const last = Number(range.split("-").at(-1) ?? 0);
+  const paths = Array.from(
+    { length: last + 1 },
+    (_, cpu) => `/sys/devices/system/cpu/cpu${cpu}/thermal_throttle`,
+  );
+  return paths.filter((path) => existsSync(path));
+}
+
+/**
+ * The OCI runtime configuration of a container, but for what the host process
+ * fills in (root.path, process.user, the network namespace, cgroup and
+ * managed files).
+ *
+ * @throws SockerlessError `invalid` for settings that contradict themselves or the machine
+ */
+export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpec {
+  const { record } = workload;
+  const given = record.hostConfig;
+  const privileged = given?.privileged ?? false;
+  const security = parseSecurityOptions(given?.securityOpt ?? [], privileged);
+  const bounding = containerCapabilities(
+    { capAdd: given?.capAdd ?? [], capDrop: given?.capDrop ?? [], privileged },
+    machine.capabilities,
+  );
+  const seccomp = security.seccomp && resolveSeccomp(security.seccomp, seccompTarget(bounding));
+  const { devices, rules } = containerDevices(
+    given?.resources?.devices ?? [],
+    given?.resources?.deviceCgroupRules ?? [],
+    machine.devices,
+  );
+  const deviceRules = privileged ? [{ allow: true, access: "rwm" }] : rules;
+  const openPaths = privileged || security.systemPathsUnconfined;
+  const ownUts = given?.utsMode !== "host";
+  const sysctl = sysctls(workload, machine);
+  return {
+    ociVersion: "1.0.2",
+    root: { path: "rootfs", readonly: given?.readonlyRootfs ?? false },
+    ...(ownUts && { hostname: record.config?.hostname ?? "" }),
+    ...(ownUts && record.config?.domainname && { domainname: record.config.domainname }),
+    process: {
+      terminal: record.config?.tty ?? false,
+      ...(given !== undefined &&
+        given.consoleHeight > 0 && {
+          consoleSize: { height: given.consoleHeight, width: given.consoleWidth },
+        }),
+      user: { uid: 0, gid: 0 },
+      args: workload.args,
+      env: workload.env,
+      cwd: record.config?.workingDir || "/",
+      capabilities: capabilitySets(bounding),
+      rlimits: (given?.resources?.ulimits ?? []).map(({ name, soft, hard }) => ({
+        type: `RLIMIT_${name.toUpperCase()}`,
+        soft: BigInt.asUintN(64, soft),
+        hard: BigInt.asUintN(64, hard),
+      })),
+      noNewPrivileges: security.noNewPrivileges,
+      ...appArmor(security.appArmor, privileged, machine.appArmorProfile),
+      oomScoreAdj: given?.oomScoreAdj ?? 0,
+    },
+    mounts: containerMounts(workload.mounts, {
+      shmSize: given?.shmSize ?? 0n,
+      readonlyRootfs: given?.readonlyRootfs ?? false,
+      privileged,
+      ipcMode: given?.ipcMode ?? "",
+    }),
+    ...(Object.keys(given?.annotations ?? {}).length > 0 && { annotations: given?.annotations ?? {} }),
+    linux: {
+      namespaces: containerNamespaces(given, workload.network, machine.cgroupVersion),
+      maskedPaths: given?.maskedPaths?.values ?? (openPaths ? [] : machine.maskedPaths),
+      readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : READONLY_PATHS),
+      devices,
+      resources: containerResources(given?.resources, deviceRules, machine.devices),
+      ...(Object.keys(sysctl).length > 0 && { sysctl }),
+      ...(seccomp !== undefined && { seccomp }),
+    },
+  };
+}
+
+/** In a network namespace of its own a container may ping and bind low ports without a capability. */
+function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string, string> {
+  const own = workload.network.kind === "networks" || workload.network.kind === "none";
+  const defaults: Record<string, string> = {};
+  if (own && machine.hasSysctl("net.ipv4.ping_group_range")) {
+    defaults["net.ipv4.ping_group_range"] = "0 2147483647";
+  }
+  if (own && machine.hasSysctl("net.ipv4.ip_unprivileged_port_start")) {
+    defaults["net.ipv4.ip_unprivileged_port_start"] = "0";
+  }
+  return { ...defaults, ...(workload.record.hostConfig?.sysctls ?? {}) };
+}
+
+function appArmor(
+  asked: string | undefined,
+  privileged: boolean,
+  profile: string | undefined,
+): { apparmorProfile?: string } {
+  if (profile === undefined) {
+    return {};
+  }
+  return { apparmorProfile: asked ?? (privileged ? "unconfined" : profile) };
+}

@@ -1,0 +1,50 @@
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { Policy } from "../common/driver.ts";
+
+/** Modes that share another container's namespace are joined by the network alone. */
+const joinsContainer = (mode: string): boolean => mode.startsWith("container:");
+
+type Refusal = readonly [feature: string, asked: (host: HostConfig, record: ContainerRecord) => boolean];
+
+/** What cannot be honoured here, each by the name its users know it by. */
+const REFUSALS: readonly Refusal[] = [
+  ["--pid container:ID", (host) => joinsContainer(host.pidMode)],
+  ["--ipc container:ID", (host) => joinsContainer(host.ipcMode)],
+  ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
+  ["--cgroup-parent", (host) => (host.resources?.cgroupParent ?? "") !== ""],
+  ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],
+  ["--storage-opt", (host) => Object.keys(host.storageOpt).length > 0],
+  ["--link", (host) => host.links.length > 0],
+  ["HostConfig.Cgroup", (host) => host.cgroup !== ""],
+  ["--runtime", (host) => !["", "runc", "crun", "io.containerd.runc.v2"].includes(host.runtime)],
+  ["--isolation", (host) => !["", "default"].includes(host.isolation)],
+  ["--kernel-memory", (host) => (host.resources?.kernelMemory ?? 0n) > 0n],
+  ["--mount type=image", (host) => host.mounts.some((mount) => mount.type === "image")],
+  [
+    "publishing SCTP ports",
+    (host) => host.portBindings.some((binding) => binding.containerPort.endsWith("/sctp")),
+  ],
+  [
+    "IPv6 addresses",
+    (_host, record) =>
+      Object.values(record.networking?.endpoints ?? {}).some((endpoint) => endpoint.ipv6Address !== ""),
+  ],
+];
+
+/** Docker's own rules hold on this machine. */
+export const localPolicy: Policy = {
+  volumeInUse: "any",
+  forceRemovesUsedVolume: false,
+  volumeDrivers: ["local"],
+  volumeMountpoint: () => undefined,
+  volumeInUseMessage: undefined,
+  networkInUseMessage: undefined,
+  hostPaths: "mount",
+  unsupported(record) {
+    const host = record.hostConfig;
+    return host === undefined
+      ? []
+      : REFUSALS.filter(([, asked]) => asked(host, record)).map(([feature]) => feature);
+  },
+};

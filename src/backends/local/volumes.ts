@@ -1,0 +1,23 @@
+import type { VolumeStore } from "../common/driver.ts";
+import { fromHostError, type HostClient } from "./host-client.ts";
+
+/** A volume is a directory of this machine. */
+export function localVolumes(host: HostClient["client"]): VolumeStore {
+  return {
+    async create(record) {
+      try {
+        const { path } = await host.createVolume({ name: record.name });
+        return { reference: path, mountpoint: path };
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
+    async remove(record) {
+      try {
+        await host.removeVolume({ name: record.name });
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
+  };
+}

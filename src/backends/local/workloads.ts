@@ -1,0 +1,214 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { readFileSync } from "node:fs";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { systemError } from "../../common/errors.ts";
+import type {
+  BoundPort as HostBoundPort,
+  ContainerOnDisk,
+  LaunchContainerRequestSchema,
+  NetworkNamespaceSchema,
+} from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { BoundPort, FoundWorkload, Workloads, WorkloadSpec } from "../common/driver.ts";
+import { dockerSocketMounts } from "./docker-sockets.ts";
+import { fromHostError, type HostClient } from "./host-client.ts";
+import { logSettings } from "./log-settings.ts";
+import { type MachineNames, nameFiles } from "./name-files.ts";
+import { encodeOciSpec } from "./oci/encode.ts";
+import { sourceOf } from "./oci/mounts.ts";
+import { type MachineProfile, ociSpec } from "./oci/spec.ts";
+import { publishedPorts } from "./ports.ts";
+
+export interface LocalWorkloadsOptions {
+  readonly host: HostClient["client"];
+  readonly profile: MachineProfile;
+  /** Where the host process serves the files of containers that do not run. */
+  readonly storedSocket: string;
+  /** The unix socket on which the frontend serves the Docker API; undefined: none on this machine. */
+  readonly frontendSocket: string | undefined;
+}
+
+/** Containers of this machine: the host process prepares them, a shim each runs them. */
+export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
+  const { host } = options;
+  return {
+    async create(spec) {
+      const seeds = spec.mounts.filter((mount) => mount.volume !== undefined && mount.copyUp === true);
+      await orHostError(
+        host.createContainer({
+          containerId: spec.record.id,
+          layerDiffIds: spec.image.diffIds,
+          volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
+        }),
+      );
+    },
+    async launch(spec, signal) {
+      const request = launchRequest(spec, options);
+      const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
+        throw launchError(error, spec);
+      });
+      return {
+        agent: { kind: "unix", path: launched.agentSocket },
+        boundPorts: launched.boundPorts.map(boundPort),
+        reference: launched.agentSocket,
+      };
+    },
+    async release(containerId) {
+      await orHostError(host.releaseContainer({ containerId }));
+    },
+    async remove(containerId) {
+      await orHostError(host.removeContainer({ containerId }));
+    },
+    async list() {
+      const { containers } = await orHostError(host.listContainers({}));
+      return containers.map(foundWorkload);
+    },
+    stored: () => ({ kind: "unix", path: options.storedSocket }),
+  };
+}
+
+async function orHostError<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    throw fromHostError(error);
+  }
+}
+
+/** Everything that the host process needs to know of one start. */
+function launchRequest(
+  workload: WorkloadSpec,
+  options: LocalWorkloadsOptions,
+): MessageInitShape<typeof LaunchContainerRequestSchema> {
+  const { record } = workload;
+  const sockets = dockerSocketMounts(workload.mounts, options.frontendSocket);
+  const withoutSockets = { ...workload, mounts: sockets.rest };
+  const spec = ociSpec(withoutSockets, options.profile);
+  const size = spec.process.consoleSize;
+  return {
+    containerId: record.id,
+    generation: record.generation,
+    ociSpec: encodeOciSpec(spec),
+    layerDiffIds: workload.image.diffIds,
+    user: record.config?.user ?? "",
+    additionalGroups: record.hostConfig?.groupAdd ?? [],
+    network: networkNamespace(workload),
+    ports: workload.network.kind === "networks" ? publishedPorts(record, firstAddress(workload)) : [],
+    files: nameFiles(record, workload.network, machineNames(workload))
+      .filter((file) => !workload.mounts.some((mount) => mount.destination === file.containerPath))
+      .map((file) => ({
+        containerPath: file.containerPath,
+        content: new TextEncoder().encode(file.content),
+        mode: 0o644,
+      })),
+    tty: record.config?.tty ?? false,
+    openStdin: record.config?.openStdin ?? false,
+    stdinOnce: record.config?.stdinOnce ?? false,
+    ...(size !== undefined && { consoleSize: size }),
+    log: logSettings(record.hostConfig?.logConfig),
+    init: record.hostConfig?.init ?? false,
+    dockerSockets: sockets.sockets,
+    bindSources: sockets.rest
+      .filter((mount) => mount.type === "bind")
+      .map((mount) => ({ path: sourceOf(mount), create: mount.createSource ?? false })),
+  };
+}
+
+function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof NetworkNamespaceSchema> {
+  const { network, record } = workload;
+  switch (network.kind) {
+    case "host":
+      return { kind: { case: "host", value: true } };
+    case "none":
+      return { kind: { case: "none", value: true } };
+    case "container":
+      return { kind: { case: "containerId", value: network.containerId } };
+    case "networks": {
+      const interfaces = network.networks.flatMap(({ name, record: joined }) => {
+        const endpoint = record.endpoints[name];
+        return endpoint === undefined
+          ? []
+          : [
+              {
+                networkId: endpoint.networkId,
+                bridge: joined.driverReference,
+                address: `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
+                gateway: endpoint.gateway,
+                mac: endpoint.macAddress,
+              },
+            ];
+      });
+      return { kind: { case: "bridged", value: { interfaces } } };
+    }
+  }
+}
+
+function firstAddress(workload: WorkloadSpec): string {
+  return (
+    Object.values(workload.record.endpoints).find((endpoint) => endpoint.ipAddress !== "")?.ipAddress ?? ""
+  );
+}
+
+/** Read at each start: a machine that moves to another network has other resolvers. */
+function machineNames(workload: WorkloadSpec): MachineNames {
+  const gateway = Object.values(workload.record.endpoints).find(
+    (endpoint) => endpoint.gateway !== "",
+  )?.gateway;
+  return {
+    hosts: readIfThere("/etc/hosts"),
+    resolvConf: readIfThere("/etc/resolv.conf"),
+    hostGateway: gateway ?? "127.0.0.1",
+  };
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // a machine without the file has nothing to hand on
+  }
+}
+
+function launchError(error: unknown, workload: WorkloadSpec): Error {
+  if (error instanceof ConnectError && error.code === Code.ResourceExhausted) {
+    const { record } = workload;
+    const endpoint = Object.values(record.endpoints)[0]?.endpointId ?? "";
+    return systemError(
+      `failed to set up container networking: driver failed programming external connectivity on endpoint ${record.name} (${endpoint}): ${error.rawMessage}`,
+      error,
+    );
+  }
+  return fromHostError(error);
+}
+
+function boundPort(port: HostBoundPort): BoundPort {
+  return {
+    protocol: port.protocol as BoundPort["protocol"],
+    hostIp: port.hostIp,
+    hostPort: port.hostPort,
+    containerPort: port.containerPort,
+  };
+}
+
+function foundWorkload(found: ContainerOnDisk): FoundWorkload {
+  const exit = found.lastState?.exit;
+  const finished = exit?.finishedAt;
+  return {
+    containerId: found.containerId,
+    generation: found.generation,
+    agent: found.shimAlive ? { kind: "unix", path: found.agentSocket } : undefined,
+    boundPorts: found.boundPorts.map(boundPort),
+    exit:
+      exit === undefined
+        ? undefined
+        : {
+            code: exit.code,
+            oomKilled: exit.oomKilled,
+            finishedAt: new Date(
+              finished === undefined ? 0 : Number(finished.seconds) * 1000 + finished.nanos / 1e6,
+            ),
+          },
+    execExits: new Map(
+      (found.lastState?.endedExecs ?? []).map((ended) => [ended.execId, ended.exit?.code ?? 255]),
+    ),
+  };
+}
