@@ -1,0 +1,109 @@
+/**
+ * `npm run check`: everything that can be known without starting sockerless. All steps run, two at a time, and the
+ * summary at the end names those that failed. Arguments choose steps by their names.
+ */
+import { globSync } from "node:fs";
+
+import { baseline, compareGenerated } from "./generated-code.ts";
+import { compareDocuments } from "./generated-documents.ts";
+import { describeTrespass, findTrespasses } from "./import-fences.ts";
+import { type Outcome, root, run } from "./program.ts";
+
+interface Step {
+  readonly name: string;
+  /** Names of steps that must have succeeded. */
+  readonly after?: readonly string[];
+  readonly run: () => Promise<Outcome>;
+}
+
+const unitTestFlags = ["--test", "--enable-source-maps", "--test-timeout=60000", "--test-reporter=dot"];
+
+const steps: readonly Step[] = [
+  { name: "generated code", run: compareGenerated },
+  { name: "build", run: () => run(process.execPath, ["scripts/build.mjs"]) },
+  { name: "proto lint", run: () => run("buf", ["lint"]) },
+  { name: "proto breaking", run: () => run("buf", ["breaking", "--against", baseline]) },
+  { name: "types of scripts", run: () => run("tsc", ["--project", "tsconfig.scripts.json"]) },
+  { name: "biome", run: () => run("biome", ["ci", "--colors=off", "--error-on-warnings"]) },
+  { name: "import fences", run: checkFences },
+  { name: "generated documents", run: compareDocuments },
+  { name: "go format", run: checkGoFormat },
+  { name: "go vet", run: () => run("go", ["vet", "./..."], { cwd: "agent" }) },
+  {
+    name: "unit tests",
+    after: ["build"],
+    run: () => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"]),
+  },
+  {
+    name: "tests of scripts",
+    run: () => run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"]),
+  },
+  { name: "go test", after: ["go vet"], run: () => run("go", ["test", "-short", "./..."], { cwd: "agent" }) },
+];
+
+async function checkFences(): Promise<Outcome> {
+  const trespasses = findTrespasses().map(describeTrespass);
+  return { code: trespasses.length === 0 ? 0 : 1, output: trespasses.join("\n") };
+}
+
+async function checkGoFormat(): Promise<Outcome> {
+  const files = globSync("agent/**/*.go", { cwd: root, exclude: ["agent/gen/**"] });
+  const { code, output } = await run("gofmt", ["-l", ...files]);
+  return { code: code !== 0 || output !== "" ? 1 : 0, output: output === "" ? "" : `gofmt -w:\n${output}` };
+}
+
+type Verdict = "ok" | "FAILED" | "not run";
+
+async function runSteps(chosen: readonly Step[]): Promise<Map<Step, Verdict>> {
+  const verdicts = new Map<Step, Verdict>();
+  const waiting = [...chosen];
+  const worker = async (): Promise<void> => {
+    for (;;) {
+      const index = waiting.findIndex((step) => dependencies(step).every((each) => verdicts.has(each)));
+      const [step] = index < 0 ? [] : waiting.splice(index, 1);
+      if (step === undefined) {
+        if (waiting.length === 0) {
+          return;
+        }
+        await new Promise((resume) => setTimeout(resume, 20));
+        continue;
+      }
+      verdicts.set(step, await perform(step));
+    }
+  };
+  const dependencies = (step: Step): Step[] => chosen.filter((each) => step.after?.includes(each.name));
+  const perform = async (step: Step): Promise<Verdict> => {
+    if (dependencies(step).some((each) => verdicts.get(each) !== "ok")) {
+      return "not run";
+    }
+    const startedAt = performance.now();
+    const { code, output } = await step.run();
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    console.log(`${code === 0 ? "ok    " : "FAILED"} ${step.name} (${seconds} s)`);
+    if (code !== 0) {
+      console.log(output.trimEnd().replaceAll(/^/gm, "       "));
+    }
+    return code === 0 ? "ok" : "FAILED";
+  };
+  await Promise.all([worker(), worker()]);
+  return verdicts;
+}
+
+const names = process.argv.slice(2);
+const unknown = names.filter((name) => !steps.some((step) => step.name === name));
+if (unknown.length > 0) {
+  console.error(
+    `no such step: ${unknown.join(", ")}; there are: ${steps.map(({ name }) => name).join(", ")}`,
+  );
+  process.exit(1);
+}
+const verdicts = await runSteps(
+  names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name)),
+);
+const failed = [...verdicts].filter(([, verdict]) => verdict !== "ok");
+console.log(
+  failed.length === 0
+    ? `check: all ${verdicts.size} steps ok`
+    : `check: ${failed.map(([{ name }, verdict]) => `${name} ${verdict}`).join(", ")}`,
+);
+process.exitCode = failed.length === 0 ? 0 : 1;

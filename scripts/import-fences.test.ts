@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { trespassesOf } from "./import-fences.ts";
+
+const packages = new Set(["pino", "level", "@aws-sdk/client-ecs"]);
+
+function forbidden(file: string, source: string): string[] {
+  return trespassesOf(file, source, packages).map(({ imported }) => imported);
+}
+
+describe("import fences", () => {
+  it("keep the frontend from the backends, however it is written", () => {
+    const file = "src/frontend/routes/exec.ts";
+    const engine = "src/backends/common/engine.ts";
+    for (const source of [
+      'import { Engine } from "../../backends/common/engine.ts";',
+      'import type { Engine } from "../../backends/common/engine.ts";',
+      'import {\n  Engine,\n  type Other,\n} from "../../backends/common/engine.ts";',
+      'import "../../backends/common/engine.ts";',
+      'export * from "../../backends/common/engine.ts";',
+      'const { Engine } = await import("../../backends/common/engine.ts");',
+      'new Worker(new URL("../../backends/common/engine.ts", import.meta.url));',
+      'import { Engine } from "../../../src/backends/common/engine.ts";',
+    ]) {
+      assert.deepEqual(forbidden(file, source), [engine], source);
+    }
+  });
+
+  it("keep backends from each other and from the frontend", () => {
+    assert.equal(forbidden("src/backends/ecs/main.ts", 'import { x } from "../local/x.ts";').length, 1);
+    assert.equal(forbidden("src/backends/common/x.ts", 'import { x } from "../local/x.ts";').length, 1);
+    assert.equal(forbidden("src/backends/ecs/x.ts", 'import { x } from "../../frontend/x.ts";').length, 1);
+  });
+
+  it("let a backend use what all share", () => {
+    const source = `
+      import { x } from "./x.ts";
+      import { y } from "../common/y.ts";
+      import { z } from "../../common/errors.ts";
+      import { a } from "../../agent-client/dial.ts";
+      import { g } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+      import { readFile } from "node:fs/promises";
+      import { Level } from "level";`;
+    assert.deepEqual(forbidden("src/backends/local/main.ts", source), []);
+  });
+
+  it("keep the leaves leaves", () => {
+    assert.equal(forbidden("src/common/errors.ts", 'import { x } from "../agent-client/x.ts";').length, 1);
+    assert.equal(
+      forbidden("src/agent-client/x.ts", 'import { x } from "../backends/common/x.ts";').length,
+      1,
+    );
+    assert.deepEqual(forbidden("src/common/config/load.ts", 'import { x } from "../errors.ts";'), []);
+  });
+
+  it("keep simulators from everything of ours", () => {
+    assert.equal(
+      forbidden("test/simulators/aws/x.ts", 'import { x } from "../../../src/common/ids.ts";').length,
+      1,
+    );
+    assert.deepEqual(forbidden("test/simulators/aws/x.ts", 'import { x } from "../clock.ts";'), []);
+    assert.deepEqual(forbidden("test/api/x.test.ts", 'import { x } from "../../src/common/ids.ts";'), []);
+  });
+
+  it("keep a cloud's packages with their backend, and development's out of the product", () => {
+    const ecs = 'import { ECSClient } from "@aws-sdk/client-ecs";';
+    assert.deepEqual(forbidden("src/backends/ecs/aws.ts", ecs), []);
+    assert.deepEqual(forbidden("src/backends/common/aws.ts", ecs), ["@aws-sdk/client-ecs"]);
+    assert.deepEqual(forbidden("src/frontend/x.ts", 'import { Level } from "level";'), ["level"]);
+    assert.deepEqual(forbidden("src/frontend/x.ts", 'import Docker from "dockerode";'), ["dockerode"]);
+    assert.deepEqual(forbidden("src/frontend/x.test.ts", 'import Docker from "dockerode";'), []);
+  });
+});

@@ -1,0 +1,126 @@
+/**
+ * Who may import whom. The folders of design's layout are kept apart here, because a path rule of a linter sees only
+ * what is written (`../../x`), not where it leads. Also run alone: `node scripts/run.mjs import-fences`.
+ */
+import { globSync, readFileSync } from "node:fs";
+import { join, posix } from "node:path";
+
+import { root } from "./program.ts";
+
+/** Files below `folder` may import files below these, and those of `folder` itself. The first folder that fits counts. */
+export interface Fence {
+  readonly folder: string;
+  readonly mayImport: readonly string[];
+}
+
+/** The fences of this repository. */
+export const fences: readonly Fence[] = [
+  { folder: "src/gen", mayImport: [] },
+  { folder: "src/common", mayImport: ["src/gen"] },
+  { folder: "src/agent-client", mayImport: ["src/common", "src/gen"] },
+  { folder: "src/backends/common", mayImport: ["src/agent-client", "src/common", "src/gen"] },
+  ...["local", "ecs", "aca"].map((backend) => ({
+    folder: `src/backends/${backend}`,
+    mayImport: ["src/backends/common", "src/agent-client", "src/common", "src/gen"],
+  })),
+  { folder: "src/backends", mayImport: ["src/common"] },
+  { folder: "src/frontend", mayImport: ["src/agent-client", "src/common", "src/gen"] },
+  { folder: "src/cli", mayImport: ["src"] },
+  { folder: "src", mayImport: [] },
+  // A simulator that shared our code would share our errors.
+  { folder: "test/simulators", mayImport: [] },
+  { folder: "test", mayImport: ["src", "scripts"] },
+];
+
+/** Packages of one cloud, and the only folder whose code may use them. */
+const ownPackages: readonly { readonly prefix: string; readonly folder: string }[] = [
+  { prefix: "@aws-sdk/", folder: "src/backends/ecs" },
+  { prefix: "@azure/", folder: "src/backends/aca" },
+  { prefix: "level", folder: "src/backends" },
+];
+
+/** An import that a fence forbids. */
+export interface Trespass {
+  readonly file: string;
+  /** The imported file, or the package. */
+  readonly imported: string;
+  readonly why: string;
+}
+
+/**
+ * The forbidden imports of one file.
+ *
+ * @param file path from the checkout, with `/`
+ * @param packages names of the packages that are installed for users too, not only for development
+ */
+export function trespassesOf(file: string, source: string, packages: ReadonlySet<string>): Trespass[] {
+  const fence = fences.find((each) => isBelow(file, each.folder));
+  if (fence === undefined) {
+    return [];
+  }
+  const isTest = /\.test\.ts$/.test(file);
+  const allowed = [fence.folder, ...fence.mayImport, ...(isTest ? ["test/support"] : [])];
+  const found: Trespass[] = [];
+  for (const specifier of importsOf(source)) {
+    if (specifier.startsWith(".")) {
+      const imported = posix.join(posix.dirname(file), specifier);
+      if (!allowed.some((folder) => isBelow(imported, folder))) {
+        found.push({ file, imported, why: `${fence.folder} may import only ${allowed.join(", ")}` });
+      }
+    } else if (!specifier.startsWith("node:") && file.startsWith("src/") && !isTest) {
+      const name = packageName(specifier);
+      const owner = ownPackages.find(({ prefix }) =>
+        prefix.endsWith("/") ? name.startsWith(prefix) : name === prefix,
+      );
+      if (owner !== undefined && !isBelow(file, owner.folder)) {
+        found.push({ file, imported: name, why: `only ${owner.folder} may use it` });
+      } else if (!packages.has(name)) {
+        found.push({ file, imported: name, why: "not among the dependencies of package.json" });
+      }
+    }
+  }
+  return found;
+}
+
+/** The forbidden imports of the checkout. */
+export function findTrespasses(): Trespass[] {
+  const { dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  const packages = new Set(Object.keys(dependencies));
+  return globSync(["src/**/*.ts", "test/**/*.ts"], { cwd: root })
+    .sort()
+    .flatMap((file) => trespassesOf(file, readFileSync(join(root, file), "utf8"), packages));
+}
+
+/** One line for people. */
+export function describeTrespass({ file, imported, why }: Trespass): string {
+  return `${file} imports ${imported}: ${why}`;
+}
+
+/** Every specifier in a source: static and dynamic imports, re-exports, types, and files that become workers. */
+function importsOf(source: string): string[] {
+  const patterns = [
+    /^\s*(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']/gm,
+    /^\s*import\s*["']([^"']+)["']/gm,
+    /\bimport\(\s*["']([^"']+)["']/g,
+    /\bnew URL\(\s*["'](\.[^"']+)["'],\s*import\.meta\.url/g,
+  ];
+  return patterns.flatMap((pattern) => [...source.matchAll(pattern)].map((match) => match[1] ?? ""));
+}
+
+function isBelow(path: string, folder: string): boolean {
+  return path.startsWith(`${folder}/`);
+}
+
+function packageName(specifier: string): string {
+  return specifier.split("/", specifier.startsWith("@") ? 2 : 1).join("/");
+}
+
+if (import.meta.main) {
+  const trespasses = findTrespasses();
+  for (const trespass of trespasses) {
+    console.error(describeTrespass(trespass));
+  }
+  process.exitCode = trespasses.length === 0 ? 0 : 1;
+}

