@@ -1,0 +1,78 @@
+package log
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+)
+
+func benchmarkAppend(b *testing.B, size int) {
+	w := open(b, b.TempDir(), Settings{MaxSize: 64 << 20, MaxFiles: 2})
+	data := bytes.Repeat([]byte("x"), size)
+	now := time.Now()
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		if err := w.Append(Stdout, now, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppend64KiB(b *testing.B)    { benchmarkAppend(b, 64<<10) }
+func BenchmarkAppend100Bytes(b *testing.B) { benchmarkAppend(b, 100) }
+
+func filled(b *testing.B, chunk string, total int) *Writer {
+	w := open(b, b.TempDir(), Settings{})
+	for written := 0; written < total; written += len(chunk) {
+		if err := w.Append(Stdout, at(1), []byte(chunk)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return w
+}
+
+func benchmarkRead(b *testing.B, chunk string, options ReadOptions) {
+	const total = 64 << 20
+	w := filled(b, chunk, total)
+	b.SetBytes(total)
+	for b.Loop() {
+		r, err := w.Reader(options)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for {
+			if _, err = r.Next(b.Context()); err != nil {
+				break
+			}
+		}
+		if err != io.EOF {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}
+
+var line = string(bytes.Repeat([]byte("x"), 99)) + "\n"
+
+func BenchmarkReadLargeRecords(b *testing.B) {
+	benchmarkRead(b, string(bytes.Repeat([]byte(line), 640)), both)
+}
+
+func BenchmarkReadSmallRecords(b *testing.B) { benchmarkRead(b, line, both) }
+
+func BenchmarkReadTimestamps(b *testing.B) {
+	benchmarkRead(b, string(bytes.Repeat([]byte(line), 640)), ReadOptions{Stdout: true, Timestamps: true})
+}
+
+func BenchmarkTail10(b *testing.B) {
+	w := filled(b, line, 64<<20)
+	ten := uint64(10)
+	for b.Loop() {
+		r, err := w.Reader(ReadOptions{Stdout: true, Tail: &ten})
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}

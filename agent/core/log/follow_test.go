@@ -1,0 +1,192 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// read collects n bytes of r, or what came before its end.
+func read(t *testing.T, r *Reader, n int) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var text strings.Builder
+	for text.Len() < n {
+		chunk, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Write(chunk.Data)
+	}
+	return text.String()
+}
+
+var following = ReadOptions{Stdout: true, Stderr: true, Follow: true}
+
+func reader(t *testing.T, w *Writer, options ReadOptions) *Reader {
+	t.Helper()
+	r, err := w.Reader(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func TestAFollowerGetsTheRestOfItsRunAndNoOther(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	write(t, w, entry{Stdout, 1, "one\n"})
+	r := reader(t, w, following)
+	if got := read(t, r, 4); got != "one\n" {
+		t.Fatalf("%q", got)
+	}
+	write(t, w, entry{Stdout, 2, "two"})
+	if got := read(t, r, 3); got != "two" {
+		t.Fatalf("%q", got)
+	}
+	write(t, w, entry{Stdout, 3, "last"})
+	w.EndRun()
+	w.BeginRun()
+	write(t, w, entry{Stdout, 4, "next run\n"})
+	if got := read(t, r, 100); got != "last" {
+		t.Errorf("%q", got)
+	}
+	again := reader(t, w, following)
+	w.EndRun()
+	if got := read(t, again, 100); got != "one\ntwolastnext run\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAReaderThatDoesNotFollowEndsWhereTheLogEndedThen(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	write(t, w, entry{Stdout, 1, "one\n"})
+	r := reader(t, w, both)
+	write(t, w, entry{Stdout, 2, "two\n"})
+	if got := read(t, r, 100); got != "one\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAFollowerThatKeepsUpLosesNothingToRotation(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{MaxSize: 300, MaxFiles: 1})
+	r := reader(t, w, following)
+	for i := range 2000 {
+		line := fmt.Sprintf("%06d %s\n", i, strings.Repeat("x", i%90))
+		write(t, w, entry{Stdout, int64(i), line})
+		if got := read(t, r, len(line)); got != line {
+			t.Fatalf("%q instead of %q", got, line)
+		}
+	}
+}
+
+func TestAStalledFollowerNeitherHoldsFilesNorFails(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{MaxSize: 300, MaxFiles: 2})
+	r := reader(t, w, following)
+	for i := range 200 {
+		write(t, w, entry{Stdout, int64(i), fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", 90))})
+	}
+	if held := len(w.chain.dropped); held > droppedKept {
+		t.Errorf("%d dropped files are held", held)
+	}
+	w.EndRun()
+	got := read(t, r, 1<<20)
+	if !strings.HasSuffix(got, "line 199 "+strings.Repeat("x", 90)+"\n") {
+		t.Errorf("the end is missing: %q", got)
+	}
+	r.Close()
+	if held := len(w.chain.dropped); held > 0 {
+		t.Errorf("%d dropped files are held without a reader", held)
+	}
+}
+
+func TestReplayAndLiveOutputHaveNoGapAndNoRepetition(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{MaxSize: 500, MaxFiles: 1000})
+	var want, live strings.Builder
+	var end Position
+	for i := range 300 {
+		if i == 150 {
+			end = w.End() // under the lock that orders Append and live output
+		}
+		line := fmt.Sprintf("line %d\n", i)
+		write(t, w, entry{Stdout, int64(i), line})
+		want.WriteString(line)
+		if i >= 150 {
+			live.WriteString(line)
+		}
+	}
+	r := reader(t, w, ReadOptions{Stdout: true, UpTo: &end})
+	if got := read(t, r, 1<<20) + live.String(); got != want.String() {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestFollowingEndsWithItsContextAndAtUntil(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	r := reader(t, w, following)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	until := time.Now().Add(20 * time.Millisecond).UnixNano()
+	r = reader(t, w, ReadOptions{Stdout: true, Follow: true, Until: &until})
+	if got := read(t, r, 1); got != "" {
+		t.Errorf("%q", got)
+	}
+	if time.Now().UnixNano() < until {
+		t.Error("ended too early")
+	}
+}
+
+func TestConsecutiveRecordsOfOneStreamAreOneChunk(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	part := strings.Repeat("x", 1000)
+	for i := range 3000 {
+		write(t, w, entry{Stdout, int64(i), part})
+	}
+	r := reader(t, w, both)
+	chunks := 0
+	for {
+		chunk, err := r.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || len(chunk.Data) == 0 || len(chunk.Data) > MaxChunk {
+			t.Fatalf("%d bytes, %v", len(chunk.Data), err)
+		}
+		chunks++
+	}
+	if chunks > 4 {
+		t.Errorf("%d chunks for 3 MB", chunks)
+	}
+}
+
+func TestDecoratedChunksAreBoundedWhateverTheLinesAre(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	text := strings.Repeat("\n", MaxRecord) + strings.Repeat("y", MaxRecord)
+	write(t, w, entry{Stdout, 1, text})
+	r := reader(t, w, ReadOptions{Stdout: true, Timestamps: true, Prefix: "p "})
+	total := 0
+	for {
+		chunk, err := r.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || len(chunk.Data) > MaxChunk {
+			t.Fatalf("%d bytes, %v", len(chunk.Data), err)
+		}
+		total += len(chunk.Data)
+	}
+	if want := (MaxRecord+1)*(len(timestampFormat)+3) + 2*MaxRecord; total != want {
+		t.Errorf("%d bytes instead of %d", total, want)
+	}
+}

@@ -1,0 +1,203 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func files(t *testing.T, dir string) (names []string, size int64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, e.Name())
+		size += info.Size()
+	}
+	return names, size
+}
+
+func TestRotationKeepsTheNewestFilesAndNoMore(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{MaxSize: 1000, MaxFiles: 3})
+	for i := range 500 {
+		write(t, w, entry{Stdout, int64(i), strings.Repeat("x", 99) + "\n"})
+	}
+	write(t, w, entry{Stdout, 500, "the end\n"})
+	names, size := files(t, dir)
+	if len(names) != 3 || size > 3000 {
+		t.Errorf("%d files with %d bytes", len(names), size)
+	}
+	r, err := w.Reader(both)
+	out, _ := everything(t, r, err)
+	if !strings.HasSuffix(out, "xx\nthe end\n") || len(out) < 1600 || len(out) > 3000 {
+		t.Errorf("%d bytes are left", len(out))
+	}
+}
+
+func TestAContinuedLogDropsWhatALowerLimitNoLongerAllows(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{MaxSize: 100, MaxFiles: 9})
+	for i := range 20 {
+		write(t, w, entry{Stdout, int64(i), strings.Repeat("x", 60)})
+	}
+	w.Close()
+	open(t, dir, Settings{MaxSize: 100, MaxFiles: 2})
+	if names, _ := files(t, dir); len(names) != 2 {
+		t.Errorf("files %q", names)
+	}
+}
+
+func TestAWriterThatDiedLeavesNoTornRecord(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "first\n"}, entry{Stderr, 2, "second\n"})
+	w.Close()
+	names, whole := files(t, dir)
+	path := filepath.Join(dir, names[0])
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	firstRecord := int64(recordFraming + len("first\n"))
+	for cut := firstRecord; cut < whole; cut++ {
+		if err := os.WriteFile(path, content[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Stored(dir, both)
+		if out, errOut := everything(t, r, err); out != "first\n" || errOut != "" {
+			t.Fatalf("stored, cut at %d: %q and %q", cut, out, errOut)
+		}
+		w, recovery, err := Open(dir, Settings{})
+		if err != nil || recovery.CutBytes != cut-firstRecord || recovery.Damaged != "" {
+			t.Fatalf("cut at %d: %+v, %v", cut, recovery, err)
+		}
+		write(t, w, entry{Stdout, 3, "third\n"})
+		r, err = w.Reader(both)
+		if out, errOut := everything(t, r, err); out != "first\nthird\n" || errOut != "" {
+			t.Fatalf("cut at %d: %q and %q", cut, out, errOut)
+		}
+		w.Close()
+	}
+}
+
+func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "before\n"})
+	damaged := w.End().offset
+	for i := range 3 {
+		write(t, w, entry{Stdout, int64(2 + i), strings.Repeat("lost", MaxRecord/4)})
+	}
+	end := w.End().offset
+	w.Close()
+	names, _ := files(t, dir)
+	path := filepath.Join(dir, names[0])
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.WriteAt([]byte("?"), damaged+headerSize+5)
+	file.WriteAt([]byte("?"), end-1)
+	file.Close()
+
+	w, recovery, err := Open(dir, Settings{})
+	if err != nil || recovery.Damaged != path || recovery.CutBytes != 0 {
+		t.Fatalf("%+v, %v", recovery, err)
+	}
+	defer w.Close()
+	write(t, w, entry{Stdout, 9, "after\n"})
+	r, err := w.Reader(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	chunk, err := r.Next(t.Context())
+	if err != nil || string(chunk.Data) != "before\n" {
+		t.Fatalf("%q, %v", chunk.Data, err)
+	}
+	_, err = r.Next(t.Context())
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) || corrupt.File != path || corrupt.Offset != damaged {
+		t.Fatalf("%v", err)
+	}
+	if out, _ := everything(t, r, nil); out != "after\n" {
+		t.Errorf("after the damage: %q", out)
+	}
+}
+
+func TestADisabledLogKeepsNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	w := open(t, dir, Settings{Disabled: true})
+	write(t, w, entry{Stdout, 1, "x"})
+	if _, err := w.Reader(both); !errors.Is(err, ErrDisabled) {
+		t.Errorf("reading: %v", err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the directory was made: %v", err)
+	}
+}
+
+func TestALogInMemoryIsBoundedAndReads(t *testing.T) {
+	if _, _, err := Open("", Settings{}); err == nil {
+		t.Error("an unbounded log in memory was made")
+	}
+	w := open(t, "", Settings{MaxSize: 1000, MaxFiles: 2})
+	for i := range 100 {
+		write(t, w, entry{Stdout, int64(i), strings.Repeat("x", 99) + "\n"})
+	}
+	r, err := w.Reader(both)
+	if out, _ := everything(t, r, err); len(out) < 800 || len(out) > 2000 {
+		t.Errorf("%d bytes", len(out))
+	}
+}
+
+func TestAChunkLargerThanARecordIsKeptWhole(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{})
+	big := bytes.Repeat([]byte("0123456789abcdef"), (2*MaxRecord+100)/16)
+	if err := w.Append(Stdout, at(1), big); err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Reader(both)
+	if out, _ := everything(t, r, err); out != string(big) {
+		t.Errorf("%d of %d bytes", len(out), len(big))
+	}
+}
+
+func TestAFullDiskIsToldAndLeavesWholeRecords(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	w := open(t, dir, Settings{})
+	kept := 0
+	var err error
+	for err == nil {
+		if err = w.Append(Stdout, at(1), bytes.Repeat([]byte("x"), 5000)); err == nil {
+			kept += 5000
+		}
+		if kept > 64<<10 {
+			t.Fatal("more was kept than fits")
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("error %v", err)
+	}
+	r, err := w.Reader(both)
+	if out, _ := everything(t, r, err); len(out) != kept {
+		t.Errorf("%d of %d bytes", len(out), kept)
+	}
+	w.Close()
+}
