@@ -1,0 +1,139 @@
+// Package children reaps the processes of an agent. An agent is a child
+// subreaper (or PID 1): beside the processes that it starts itself it inherits
+// those whose parents have exited, a container's init and its execs among
+// them, so one loop waits for all of them and hands out the statuses.
+//
+// While a Reaper runs, nothing else in the process may wait for a child: not
+// exec.Cmd.Wait, not os.Process.Wait.
+package children
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reaper waits for every child of this process.
+type Reaper struct {
+	mu       sync.Mutex
+	children map[int]*Child
+	// Processes that nobody asked for yet. Filled only while an adoption is
+	// announced: at other times an unknown child is an orphan of no interest.
+	orphans   map[int]exit
+	adoptions int
+
+	signals chan os.Signal
+	stopped chan struct{}
+}
+
+type exit struct {
+	status unix.WaitStatus
+	at     time.Time
+}
+
+// Start begins to reap. Stop ends it.
+func Start() *Reaper {
+	r := &Reaper{
+		children: make(map[int]*Child),
+		orphans:  make(map[int]exit),
+		signals:  make(chan os.Signal, 1),
+		stopped:  make(chan struct{}),
+	}
+	signal.Notify(r.signals, unix.SIGCHLD)
+	go r.run()
+	return r
+}
+
+// Stop ends the loop. Children that are still alive are never reported.
+func (r *Reaper) Stop() {
+	signal.Stop(r.signals)
+	close(r.signals)
+	<-r.stopped
+}
+
+func (r *Reaper) run() {
+	defer close(r.stopped)
+	r.reapAll() // a child may have ended before the signal was caught
+	for range r.signals {
+		r.reapAll()
+	}
+}
+
+// reapAll collects every child that has ended: one SIGCHLD may stand for many.
+func (r *Reaper) reapAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		ended := exit{status: status, at: time.Now()}
+		if child, known := r.children[pid]; known {
+			delete(r.children, pid)
+			child.finish(ended)
+		} else if r.adoptions > 0 {
+			r.orphans[pid] = ended
+		}
+	}
+}
+
+// Spawn starts a program. The files of attr are inherited as os.StartProcess
+// does it.
+func (r *Reaper) Spawn(path string, argv []string, attr *os.ProcAttr) (*Child, error) {
+	// Held across the fork, so that the child cannot be reaped before it is known.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	process, err := os.StartProcess(path, argv, attr)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	child := newChild(process.Pid)
+	r.children[process.Pid] = child
+	if err := process.Release(); err != nil {
+		return nil, fmt.Errorf("release %s: %w", path, err)
+	}
+	return child, nil
+}
+
+// ExpectAdoption announces that a process is about to become this process's
+// child whose PID is not known yet, so that its status is kept even when it
+// ends before Adopt. The returned function takes the announcement back.
+func (r *Reaper) ExpectAdoption() (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.adoptions++
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.adoptions--; r.adoptions == 0 {
+			clear(r.orphans)
+		}
+	})
+}
+
+// Adopt takes charge of a child that another process started. It is called
+// between ExpectAdoption and its end.
+func (r *Reaper) Adopt(pid int) *Child {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if child, known := r.children[pid]; known {
+		return child
+	}
+	child := newChild(pid)
+	if ended, gone := r.orphans[pid]; gone {
+		delete(r.orphans, pid)
+		child.finish(ended)
+		return child
+	}
+	r.children[pid] = child
+	return child
+}

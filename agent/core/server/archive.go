@@ -1,0 +1,258 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/identity"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// archiveChunk is how much of a tar stream travels as one message.
+const archiveChunk = 256 << 10
+
+// identityFileLimit bounds the container's passwd and group files.
+const identityFileLimit = 8 << 20
+
+func (s *service) files(ctx context.Context, container Container, use func(*archive.Root) error) error {
+	root, err := container.Files(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return use(root)
+}
+
+// ArchiveStat answers a path's metadata.
+func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agentv1.ArchiveStatRequest]) (*connect.Response[agentv1.ArchiveStatResponse], error) {
+	return unary(ctx, s, request, func(c Container, stat *agentv1.ArchiveStatRequest) (*agentv1.ArchiveStatResponse, error) {
+		response := &agentv1.ArchiveStatResponse{}
+		return response, s.files(ctx, c, func(root *archive.Root) error {
+			found, err := root.Stat(stat.Path)
+			if err != nil {
+				return err
+			}
+			response.Stat = pathStat(found)
+			return nil
+		})
+	})
+}
+
+func pathStat(stat archive.PathStat) *agentv1.PathStat {
+	return &agentv1.PathStat{
+		Name:       stat.Name,
+		Size:       stat.Size,
+		Mode:       uint32(stat.Mode),
+		Mtime:      timestamppb.New(stat.ModTime),
+		LinkTarget: stat.LinkTarget,
+	}
+}
+
+// ArchiveGet sends a path as a tar stream.
+func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agentv1.ArchiveGetRequest], stream *connect.ServerStream[agentv1.ArchiveGetResponse]) error {
+	container, err := s.container(ctx, request.Header())
+	if err != nil {
+		return wireError(err)
+	}
+	return wireError(s.files(ctx, container, func(root *archive.Root) error {
+		tree, err := root.Get(request.Msg.Path)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		out := newSender(stream.Send, func() *agentv1.ArchiveGetResponse {
+			return &agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+		})
+		defer out.stop()
+		if err := out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Stat{Stat: pathStat(tree.Stat)}}); err != nil {
+			return err
+		}
+		chunks := &chunkWriter{send: out.Send, buffer: make([]byte, 0, archiveChunk)}
+		if err := tree.WriteTar(ctx, chunks); err != nil {
+			return err
+		}
+		if err := chunks.flush(); err != nil {
+			return err
+		}
+		return out.finish(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: chunks.offset}}})
+	}))
+}
+
+// chunkWriter cuts what is written to it into messages.
+type chunkWriter struct {
+	send   func(*agentv1.ArchiveGetResponse) error
+	buffer []byte
+	offset uint64
+}
+
+func (w *chunkWriter) Write(data []byte) (int, error) {
+	written := len(data)
+	for len(data) > 0 {
+		n := min(len(data), cap(w.buffer)-len(w.buffer))
+		w.buffer = append(w.buffer, data[:n]...)
+		data = data[n:]
+		if len(w.buffer) == cap(w.buffer) {
+			if err := w.flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return written, nil
+}
+
+func (w *chunkWriter) flush() error {
+	if len(w.buffer) == 0 {
+		return nil
+	}
+	chunk := &agentv1.ArchiveChunk{Offset: w.offset, Data: w.buffer}
+	err := w.send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}})
+	w.offset += uint64(len(w.buffer))
+	w.buffer = w.buffer[:0]
+	return err
+}
+
+type putStream = connect.ClientStream[agentv1.ArchivePutRequest]
+
+// ArchivePut unpacks a tar stream.
+func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.Response[agentv1.ArchivePutResponse], error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	container, err := s.container(ctx, stream.RequestHeader())
+	if err != nil {
+		return nil, wireError(err)
+	}
+	chunks := &chunkReader{stream: stream, cancel: cancel}
+	done := make(chan error, 1)
+	// Apart from this call, which must be able to end while a peer is silent:
+	// its end makes the reader's Receive fail.
+	go func() { done <- s.put(ctx, container, chunks) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return nil, wireError(context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return connect.NewResponse(&agentv1.ArchivePutResponse{TotalBytes: chunks.offset}), nil
+}
+
+func (s *service) put(ctx context.Context, container Container, chunks *chunkReader) error {
+	first, err := chunks.receive()
+	if err != nil {
+		return err
+	}
+	open := first.GetOpen()
+	if open == nil {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("the first message must be `open`"))
+	}
+	return s.files(ctx, container, func(root *archive.Root) error {
+		options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
+		if open.CopyUidGid {
+			owner, err := ownerOf(root, open.User)
+			if err != nil {
+				return err
+			}
+			options.Owner = owner
+		}
+		if err := root.Put(ctx, open.Path, chunks, options); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, chunks) // up to `end`: without it the stream was cut
+		return err
+	})
+}
+
+// ownerOf looks a Docker user up in the container's files.
+func ownerOf(root *archive.Root, user string) (*archive.Owner, error) {
+	found, err := LookUpUser(root, user, nil)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return &archive.Owner{UID: int(found.UID), GID: int(found.GID)}, nil
+}
+
+// LookUpUser resolves Docker's user[:group] and additional groups in the
+// container's own passwd and group files; a container may have neither.
+func LookUpUser(root *archive.Root, user string, additionalGroups []string) (identity.Identity, error) {
+	passwd, err := readOptional(root, "/etc/passwd")
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	group, err := readOptional(root, "/etc/group")
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	return identity.Resolve(identity.Files{Passwd: bytes.NewReader(passwd), Group: bytes.NewReader(group)}, user, additionalGroups)
+}
+
+func readOptional(root *archive.Root, name string) ([]byte, error) {
+	content, err := root.ReadFile(name, identityFileLimit)
+	if errors.Is(err, archive.ErrNotFound) {
+		return nil, nil
+	}
+	return content, err
+}
+
+// chunkReader reads the tar stream out of an ArchivePut call. Its end is the
+// `end` message; a stream without one is io.ErrUnexpectedEOF.
+type chunkReader struct {
+	stream *putStream
+	cancel context.CancelCauseFunc
+	data   []byte
+	offset uint64
+	ended  bool
+}
+
+// receive takes the next message that is no heartbeat.
+func (r *chunkReader) receive() (*agentv1.ArchivePutRequest, error) {
+	for {
+		more, _ := hearing(r.cancel, func() (bool, error) { return r.stream.Receive(), nil })
+		if !more {
+			if err := r.stream.Err(); err != nil {
+				return nil, err
+			}
+			return nil, connect.NewError(connect.CodeDataLoss, fmt.Errorf("the tar stream was cut: %w", io.ErrUnexpectedEOF))
+		}
+		if r.stream.Msg().GetHeartbeat() == nil {
+			return r.stream.Msg(), nil
+		}
+	}
+}
+
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.data) == 0 {
+		if r.ended {
+			return 0, io.EOF
+		}
+		message, err := r.receive()
+		if err != nil {
+			return 0, err
+		}
+		switch part := message.Message.(type) {
+		case *agentv1.ArchivePutRequest_Chunk:
+			if part.Chunk.Offset != r.offset {
+				return 0, connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tar stream are missing"))
+			}
+			r.data = part.Chunk.Data
+			r.offset += uint64(len(r.data))
+		case *agentv1.ArchivePutRequest_End:
+			if part.End.TotalBytes != r.offset {
+				return 0, connect.NewError(connect.CodeDataLoss, errors.New("the tar stream's length is not as told"))
+			}
+			r.ended = true
+		default:
+			return 0, connect.NewError(connect.CodeInvalidArgument, errors.New("a tar stream is opened once"))
+		}
+	}
+	n := copy(p, r.data)
+	r.data = r.data[n:]
+	return n, nil
+}

@@ -1,0 +1,131 @@
+// Package server puts an agent's core on the wire: sockerless.agent.v1's
+// AgentService over HTTP/2, the same for a shim, a cloud container's init and
+// the host process.
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// ContainerIDKey is the metadata key that says which container a call means,
+// where one server serves several.
+const ContainerIDKey = "sockerless-container-id"
+
+// Container is what an agent does for one container. A mode embeds
+// Unimplemented and defines what it can. Errors made with connect.NewError keep
+// their code; others are internal.
+type Container interface {
+	Hello(context.Context) (*agentv1.HelloResponse, error)
+	Start(context.Context, *agentv1.StartRequest) (*agentv1.StartResponse, error)
+	Describe(context.Context) (*agentv1.DescribeResponse, error)
+	// Exec and Attach open a session. An error refuses the call itself; what the
+	// contract words as SessionError is a session that says so.
+	Exec(context.Context, *agentv1.OpenExec) (Session, error)
+	Attach(context.Context, *agentv1.OpenAttach) (Session, error)
+	Resize(context.Context, *agentv1.ResizeRequest) error
+	Signal(context.Context, *agentv1.SignalRequest) error
+	ExecInspect(ctx context.Context, execID string) (*agentv1.ExecInspectResponse, error)
+	Watch(context.Context) (Watcher, error)
+	Pause(context.Context) error
+	Resume(context.Context) error
+	// Logs opens the recorded output; the server closes the reader.
+	Logs(context.Context, log.ReadOptions) (*log.Reader, error)
+	// Files opens the container's root directory; the server closes it.
+	Files(context.Context) (*archive.Root, error)
+}
+
+// Session is one exec or attachment (see session.Session).
+type Session interface {
+	// Next waits for the next message; its data is valid until the next call.
+	// io.EOF follows the last one.
+	Next(context.Context) (*agentv1.SessionResponse, error)
+	// WriteStdin waits as long as the process does not read. An error means that
+	// the context is done.
+	WriteStdin(context.Context, []byte) error
+	CloseStdin()
+	Close()
+}
+
+// Watcher receives events (see session.Watcher).
+type Watcher interface {
+	Next(context.Context) (*agentv1.WatchResponse, error)
+	Close()
+}
+
+// Unimplemented answers every call with CodeUnimplemented, naming the call and
+// the mode that cannot do it.
+type Unimplemented struct {
+	Mode string // "a shim", "the host process", …
+}
+
+var _ Container = Unimplemented{}
+
+func (u Unimplemented) cannot(what string) error {
+	return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s does not implement %s", u.Mode, what))
+}
+
+// Hello is not implemented.
+func (u Unimplemented) Hello(context.Context) (*agentv1.HelloResponse, error) {
+	return nil, u.cannot("Hello")
+}
+
+// Start is not implemented.
+func (u Unimplemented) Start(context.Context, *agentv1.StartRequest) (*agentv1.StartResponse, error) {
+	return nil, u.cannot("Start")
+}
+
+// Describe is not implemented.
+func (u Unimplemented) Describe(context.Context) (*agentv1.DescribeResponse, error) {
+	return nil, u.cannot("Describe")
+}
+
+// Exec is not implemented.
+func (u Unimplemented) Exec(context.Context, *agentv1.OpenExec) (Session, error) {
+	return nil, u.cannot("Session (exec)")
+}
+
+// Attach is not implemented.
+func (u Unimplemented) Attach(context.Context, *agentv1.OpenAttach) (Session, error) {
+	return nil, u.cannot("Session (attach)")
+}
+
+// Resize is not implemented.
+func (u Unimplemented) Resize(context.Context, *agentv1.ResizeRequest) error {
+	return u.cannot("Resize")
+}
+
+// Signal is not implemented.
+func (u Unimplemented) Signal(context.Context, *agentv1.SignalRequest) error {
+	return u.cannot("Signal")
+}
+
+// ExecInspect is not implemented.
+func (u Unimplemented) ExecInspect(context.Context, string) (*agentv1.ExecInspectResponse, error) {
+	return nil, u.cannot("ExecInspect")
+}
+
+// Watch is not implemented.
+func (u Unimplemented) Watch(context.Context) (Watcher, error) { return nil, u.cannot("Watch") }
+
+// Pause is not implemented.
+func (u Unimplemented) Pause(context.Context) error { return u.cannot("Pause") }
+
+// Resume is not implemented.
+func (u Unimplemented) Resume(context.Context) error { return u.cannot("Resume") }
+
+// Logs is not implemented.
+func (u Unimplemented) Logs(context.Context, log.ReadOptions) (*log.Reader, error) {
+	return nil, u.cannot("Logs")
+}
+
+// Files is not implemented.
+func (u Unimplemented) Files(context.Context) (*archive.Root, error) {
+	return nil, u.cannot("the Archive calls")
+}

@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// Watch sends what happens to the container.
+func (s *service) Watch(ctx context.Context, request *connect.Request[agentv1.WatchRequest], stream *connect.ServerStream[agentv1.WatchResponse]) error {
+	container, err := s.container(ctx, request.Header())
+	if err != nil {
+		return wireError(err)
+	}
+	watcher, err := container.Watch(ctx)
+	if err != nil {
+		return wireError(err)
+	}
+	defer watcher.Close()
+	out := newSender(stream.Send, func() *agentv1.WatchResponse {
+		return &agentv1.WatchResponse{Event: &agentv1.WatchResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+	})
+	defer out.stop()
+	for {
+		event, err := watcher.Next(ctx)
+		if err != nil {
+			return wireError(err)
+		}
+		if _, last := event.Event.(*agentv1.WatchResponse_Released); last {
+			return out.finish(event)
+		}
+		if err := out.Send(event); err != nil {
+			return err
+		}
+	}
+}
+
+// Logs sends the recorded output.
+func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.LogsRequest], stream *connect.ServerStream[agentv1.LogsResponse]) error {
+	container, err := s.container(ctx, request.Header())
+	if err != nil {
+		return wireError(err)
+	}
+	reader, err := container.Logs(ctx, readOptions(request.Msg))
+	if errors.Is(err, log.ErrDisabled) {
+		return connect.NewError(connect.CodeUnimplemented, err)
+	}
+	if err != nil {
+		return wireError(err)
+	}
+	defer reader.Close()
+	out := newSender(stream.Send, func() *agentv1.LogsResponse {
+		return &agentv1.LogsResponse{Message: &agentv1.LogsResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+	})
+	defer out.stop()
+	if request.Msg.Follow {
+		// Headers go out at once: a log may say nothing for long.
+		if err := stream.Send(nil); err != nil {
+			return err
+		}
+	}
+	var offset uint64
+	for {
+		chunk, err := reader.Next(ctx)
+		var damaged *log.CorruptError
+		switch {
+		case errors.Is(err, io.EOF):
+			return out.finish(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_End{End: &agentv1.LogsEnd{TotalBytes: offset}}})
+		case errors.As(err, &damaged):
+			return connect.NewError(connect.CodeDataLoss, err)
+		case err != nil:
+			return wireError(err)
+		}
+		message := &agentv1.LogChunk{Stream: agentv1.Stream(chunk.Stream), Offset: offset, Data: chunk.Data}
+		offset += uint64(len(chunk.Data))
+		if err := out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}}); err != nil {
+			return err
+		}
+	}
+}
+
+func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
+	return log.ReadOptions{
+		Stdout:     request.Stdout,
+		Stderr:     request.Stderr,
+		Follow:     request.Follow,
+		Timestamps: request.Timestamps,
+		Prefix:     request.LinePrefix,
+		Since:      request.SinceUnixNs,
+		Until:      request.UntilUnixNs,
+		Tail:       request.Tail,
+	}
+}

@@ -1,0 +1,91 @@
+package session
+
+import (
+	"errors"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+const maxReservations = 1024
+
+// Attach opens a session with the main process, before or after its start. A
+// refusal is a session whose only message is its error.
+func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.run
+	if r.over() && open.AttachId != "" && c.options.Restartable {
+		r = c.nextRun()
+	}
+	if r.over() && !open.ReplayLog {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING, "the container is not running", 0)
+	}
+	s := &Session{queue: newQueue(), opening: started(r.pid(), r.tty)}
+	s.leave = func() {
+		r.outputs.unsubscribe(s.queue)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(r.sessions, s)
+	}
+	if open.Stdin && open.Stream {
+		s.input = r.input
+		s.closes = closePolicy{request: r.once, leave: r.once}
+	}
+	if err := c.follow(r, s, open); err != nil {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0)
+	}
+	switch {
+	case r.exit != nil:
+		s.queue.finish(exited(*r.exit))
+	case r.failure != nil:
+		s.queue.finish(failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, r.failure.Message, int(r.failure.ExitCode)))
+	case !open.Stream:
+		s.queue.finish(detached())
+	default:
+		r.sessions[s] = struct{}{}
+	}
+	if open.AttachId != "" && len(r.attached) < maxReservations {
+		r.attached[open.AttachId] = true
+		c.notify()
+	}
+	return s
+}
+
+// follow gives the session its replay and the live output, which begins where
+// the replay ends.
+func (c *Container) follow(r *run, s *Session, open *agentv1.OpenAttach) error {
+	var end *log.Position
+	mark := func() {}
+	if open.ReplayLog && c.options.Log != nil {
+		mark = func() {
+			position := c.options.Log.End()
+			end = &position
+		}
+	}
+	live := reader{queue: s.queue}
+	if open.Stream {
+		live.wants = [2]bool{stdout: open.Stdout, stderr: open.Stderr}
+	}
+	r.outputs.subscribe(live, mark)
+	if end == nil {
+		return nil
+	}
+	replay, err := c.options.Log.Reader(log.ReadOptions{Stdout: open.Stdout, Stderr: open.Stderr, UpTo: end})
+	if errors.Is(err, log.ErrDisabled) {
+		return nil
+	}
+	if err != nil {
+		r.outputs.unsubscribe(s.queue)
+		return err
+	}
+	s.replay = replay
+	return nil
+}
+
+func (r *run) pid() int {
+	if r.process == nil {
+		return 0
+	}
+	return r.process.PID()
+}

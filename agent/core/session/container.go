@@ -1,0 +1,221 @@
+// Package session is the core of an agent: the main process of one container,
+// its execs, the sessions of clients with both, and what is told to watchers.
+// How processes are made is the Runtime's business.
+package session
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// Options of a Container.
+type Options struct {
+	Runtime Runtime
+	Log     *log.Writer // nil: output is not recorded
+	// Persist keeps the state where it outlives the agent. It is called before
+	// anybody is told that the main process has ended or could not start, and
+	// again when a later exec ends. nil: not kept.
+	Persist func(*agentv1.ContainerState) error
+	// Restartable lets a later generation start once the main process has ended.
+	Restartable bool
+	Logger      *slog.Logger
+}
+
+// Container is one container with its processes and sessions.
+type Container struct {
+	options Options
+
+	mu      sync.Mutex
+	run     *run       // the current one, never nil
+	pausing sync.Mutex // one Pause or Resume at a time
+	paused  bool
+	execs   map[string]*exec
+	ended   []string // execs that ended, oldest first
+	health  []*agentv1.HealthResult
+	hub     hub
+	changed chan struct{} // closed and replaced at every change that Start or Ended waits for
+}
+
+// run is one start of the main process, from before it begins.
+type run struct {
+	outputs outputs
+	input   *input
+	tty     bool
+	once    bool // stdin closes when the first attacher with stdin leaves
+
+	after      uint64 // generation of the run before
+	generation uint64
+	begun      bool            // Start was called
+	attached   map[string]bool // reservations whose session was opened
+
+	response *agentv1.StartResponse // of Start, once it is known
+	process  Process                // once started
+	terminal *os.File               // of the process, if it has one
+	dead     bool                   // the process has ended, its output is being moved
+	exit     *ExitStatus            // once that is done
+	failure  *agentv1.StartFailure
+	sessions map[*Session]struct{} // attachments that wait for the end
+}
+
+// MainProcess is what is known of the main process before it starts.
+type MainProcess struct {
+	TTY       bool
+	StdinOnce bool // stdin ends when the first attacher with stdin leaves
+}
+
+// New makes a container whose main process has not started.
+func New(main MainProcess, options Options) *Container {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Container{
+		options: options,
+		execs:   make(map[string]*exec),
+		hub:     hub{watchers: make(map[*Watcher]struct{})},
+		changed: make(chan struct{}),
+	}
+	c.run = c.newRun(main)
+	return c
+}
+
+func (c *Container) newRun(main MainProcess) *run {
+	r := &run{
+		input:    newInput(),
+		tty:      main.TTY,
+		once:     main.StdinOnce,
+		attached: make(map[string]bool),
+		sessions: make(map[*Session]struct{}),
+	}
+	r.outputs.record = recordIn(c.options.Log, func(err error) {
+		c.options.Logger.Error("output is not recorded", "error", err)
+	})
+	return r
+}
+
+// notify wakes who waits for a change. c.mu is held.
+func (c *Container) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// State is the whole state, as a watcher gets it first.
+func (c *Container) State() *agentv1.ContainerState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state()
+}
+
+// state is State with c.mu held.
+func (c *Container) state() *agentv1.ContainerState {
+	state := &agentv1.ContainerState{
+		Started: c.run.response.GetStarted(),
+		Failure: c.run.failure,
+		Paused:  c.paused,
+		Health:  c.health,
+	}
+	if c.run.exit != nil {
+		state.Exit = c.run.exit.Proto()
+	}
+	for _, id := range c.ended {
+		state.EndedExecs = append(state.EndedExecs, c.execs[id].endedMessage(id))
+	}
+	for id, e := range c.execs {
+		if e.process != nil && e.exit == nil {
+			state.RunningExecs = append(state.RunningExecs, &agentv1.ExecStarted{ExecId: id, Pid: int64(e.process.PID())})
+		}
+	}
+	return state
+}
+
+// persist keeps the state; an error is reported and changes nothing else,
+// since watchers still have to be told.
+func (c *Container) persist(state *agentv1.ContainerState) {
+	if c.options.Persist == nil {
+		return
+	}
+	if err := c.options.Persist(state); err != nil {
+		c.options.Logger.Error("state is not kept", "error", err)
+	}
+}
+
+// Watch begins with the whole state.
+func (c *Container) Watch() *Watcher {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.hub.add(c.state(), func(w *Watcher) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.hub.watchers, w)
+		c.notify()
+	})
+	if c.hub.released {
+		w.push(releasedEvent(c.hub.sequence))
+	}
+	c.notify()
+	return w
+}
+
+// Watchers is how many watches are open.
+func (c *Container) Watchers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.hub.watchers)
+}
+
+// Release tells the watchers that the agent leaves; it is the last event.
+func (c *Container) Release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hub.released {
+		c.hub.released = true
+		c.hub.publish(releasedEvent(0))
+	}
+}
+
+func releasedEvent(sequence uint64) *agentv1.WatchResponse {
+	return &agentv1.WatchResponse{Sequence: sequence, Event: &agentv1.WatchResponse_Released{Released: &agentv1.Released{}}}
+}
+
+// OutOfMemory tells the watchers that the kernel killed a process of the
+// container for want of memory.
+func (c *Container) OutOfMemory() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Oom{Oom: &agentv1.OutOfMemory{}}})
+}
+
+// WaitEnded waits until the main process has ended or could not start, and
+// watchers have been told.
+func (c *Container) WaitEnded(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		over, changed := c.run.over(), c.changed
+		c.mu.Unlock()
+		if over {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// over says that the main process will not run (any more).
+func (r *run) over() bool { return r.exit != nil || r.failure != nil }
+
+// running says that the main process runs.
+func (r *run) running() bool { return r.process != nil && !r.dead && r.exit == nil }
+
+func startedProcess(pid int) *agentv1.StartedProcess {
+	return &agentv1.StartedProcess{Pid: int64(pid), StartedAt: timestamppb.New(time.Now())}
+}

@@ -1,0 +1,162 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+const (
+	// endedExecsKept bounds the records of execs that ended; the oldest goes.
+	endedExecsKept = 1024
+	// execEndGrace is how long the end of the main process waits for the ends of
+	// the execs that it takes along, so that they are in the exit record.
+	execEndGrace = time.Second
+	// execIDLimit bounds what a client can make the agent remember.
+	execIDLimit = 256
+)
+
+// exec is one exec from its start on; the record outlives its session.
+type exec struct {
+	process Process // nil while it is being started
+	stdio   Stdio
+	tty     bool
+	pid     int
+	exit    *ExitStatus
+}
+
+func (e *exec) endedMessage(id string) *agentv1.ExecEnded {
+	return &agentv1.ExecEnded{ExecId: id, Exit: e.exit.Proto()}
+}
+
+// Exec starts a process and opens a session with it. A refusal is a session
+// whose only message is its error. The start goes on when ctx ends.
+func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
+	if len(open.ExecId) == 0 || len(open.ExecId) > execIDLimit || len(open.Process.GetArgs()) == 0 {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, "an exec needs an ID and a command", 126)
+	}
+	e := &exec{tty: open.Process.Tty}
+	if refusal := c.admitExec(open.ExecId, e); refusal != nil {
+		return refusal
+	}
+	streams := Streams{Stdin: open.AttachStdin, Stdout: open.AttachStdout, Stderr: open.AttachStderr}
+	if open.Detach {
+		streams = Streams{}
+	}
+	process, stdio, err := c.options.Runtime.Exec(context.WithoutCancel(ctx), open.Process, streams)
+	if err != nil {
+		failure := &StartError{ExitCode: 126, Message: err.Error()}
+		errors.As(err, &failure)
+		c.endExec(open.ExecId, e, ExitStatus{Code: failure.ExitCode, FinishedAt: time.Now()})
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode)
+	}
+
+	s := &Session{queue: newQueue(), opening: started(process.PID(), e.tty)}
+	out := &outputs{}
+	out.subscribe(reader{queue: s.queue, wants: [2]bool{
+		stdout: streams.Stdout || stdio.Terminal != nil && !open.Detach,
+		stderr: streams.Stderr,
+	}}, nil)
+	s.leave = func() { out.unsubscribe(s.queue) }
+	in := newInput()
+	in.connect(stdio)
+	if streams.Stdin {
+		s.input = in
+		s.closes = closePolicy{request: true, leave: true}
+	}
+	out.connect(stdio)
+
+	c.mu.Lock()
+	e.process, e.stdio, e.pid = process, stdio, process.PID()
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecStarted{
+		ExecStarted: &agentv1.ExecStarted{ExecId: open.ExecId, Pid: int64(e.pid)}}})
+	c.mu.Unlock()
+
+	if open.Detach {
+		s.queue.finish(detached())
+	}
+	go func() {
+		<-process.Done()
+		out.drain()
+		in.close()
+		c.endExec(open.ExecId, e, process.Status())
+		s.queue.finish(exited(process.Status()))
+	}()
+	return s
+}
+
+// admitExec registers an exec, or answers why it cannot run.
+func (c *Container) admitExec(id string, e *exec) *Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.execs[id] != nil:
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_EXISTS, fmt.Sprintf("exec %s has been started before", id), 0)
+	case !c.run.running():
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING, "the container is not running", 0)
+	case c.paused:
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_PAUSED, "the container is paused, unpause it before exec", 0)
+	}
+	c.execs[id] = e
+	return nil
+}
+
+// endExec records an exec's end and tells the watchers, before its session.
+func (c *Container) endExec(id string, e *exec, status ExitStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.exit = &status
+	e.process, e.stdio = nil, Stdio{}
+	c.ended = append(c.ended, id)
+	if len(c.ended) > endedExecsKept {
+		delete(c.execs, c.ended[0])
+		c.ended = c.ended[1:]
+	}
+	if c.run.over() {
+		c.persist(c.state()) // the main process's end is on record already
+	}
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_ExecEnded{ExecEnded: e.endedMessage(id)}})
+	c.notify()
+}
+
+// awaitExecEnds waits, bounded, until no exec runs.
+func (c *Container) awaitExecEnds() {
+	expired := time.After(execEndGrace)
+	for {
+		c.mu.Lock()
+		running, changed := len(c.execs)-len(c.ended), c.changed
+		c.mu.Unlock()
+		if running == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-expired:
+			return
+		}
+	}
+}
+
+// ExecInspect answers the record of one exec.
+func (c *Container) ExecInspect(id string) (*agentv1.ExecInspectResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.execs[id]
+	if e == nil {
+		return nil, noSuchExec(id)
+	}
+	response := &agentv1.ExecInspectResponse{Running: e.exit == nil, Pid: int64(e.pid)}
+	if e.exit != nil {
+		response.Exit = e.exit.Proto()
+	}
+	return response, nil
+}
+
+func noSuchExec(id string) error {
+	return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such exec: %s", id))
+}

@@ -1,0 +1,138 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+const (
+	healthResultsKept = 5
+	healthOutputLimit = 4096
+	// healthTimedOut is the exit code of a probe that did not end in time.
+	healthTimedOut = -1
+)
+
+// watchHealth probes on the schedule until the returned function is called.
+// What the results mean is the backend's business.
+func (c *Container) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
+	if check == nil || len(check.Args) == 0 || check.IntervalNs == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		healthy := false
+		for {
+			select {
+			case <-time.After(healthPause(check, started, healthy)):
+			case <-ctx.Done():
+				return
+			}
+			if c.State().Paused {
+				continue
+			}
+			result := c.probe(ctx, check)
+			if ctx.Err() != nil {
+				return
+			}
+			healthy = healthy || result.ExitCode == 0
+			c.recordHealth(result)
+		}
+	}()
+	return func() {
+		cancel()
+		done.Wait()
+	}
+}
+
+// healthPause is the time to the next probe: shorter while the container is
+// within its start period and was never healthy.
+func healthPause(check *agentv1.HealthCheck, started time.Time, healthy bool) time.Duration {
+	if !healthy && check.StartIntervalNs > 0 && time.Since(started) < time.Duration(check.StartPeriodNs) {
+		return time.Duration(check.StartIntervalNs)
+	}
+	return time.Duration(check.IntervalNs)
+}
+
+// probe runs the health check once.
+func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agentv1.HealthResult {
+	result := &agentv1.HealthResult{Start: timestamppb.Now()}
+	process, stdio, err := c.options.Runtime.Exec(ctx, &agentv1.ProcessSpec{Args: check.Args}, Streams{Stdout: true, Stderr: true})
+	if err != nil {
+		failure := &StartError{ExitCode: 126, Message: err.Error()}
+		errors.As(err, &failure)
+		result.ExitCode, result.Output = int32(failure.ExitCode), []byte(failure.Message)
+		result.End = timestamppb.Now()
+		return result
+	}
+	defer stdio.Close()
+	output := &beginning{limit: healthOutputLimit}
+	var copies sync.WaitGroup
+	for _, file := range []*os.File{stdio.Stdout, stdio.Stderr} {
+		copies.Add(1)
+		go func() {
+			defer copies.Done()
+			io.Copy(output, file)
+		}()
+	}
+	var expired <-chan time.Time
+	if check.TimeoutNs > 0 {
+		expired = time.After(time.Duration(check.TimeoutNs))
+	}
+	select {
+	case <-process.Done():
+		// What it wrote is in its pipes; another holder does not delay the result.
+		stdio.Stdout.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		stdio.Stderr.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		copies.Wait()
+		result.ExitCode, result.Output = int32(process.Status().Code), output.bytes()
+	case <-expired:
+		_ = process.Signal(unix.SIGKILL) // fails only if it has just ended
+		<-process.Done()
+		result.ExitCode = healthTimedOut
+		result.Output = []byte("Health check exceeded timeout (" + time.Duration(check.TimeoutNs).String() + ")")
+	case <-ctx.Done():
+		_ = process.Signal(unix.SIGKILL)
+		<-process.Done()
+	}
+	result.End = timestamppb.Now()
+	return result
+}
+
+func (c *Container) recordHealth(result *agentv1.HealthResult) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.health = append(c.health[max(0, len(c.health)-healthResultsKept+1):len(c.health):len(c.health)], result)
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Health{Health: result}})
+}
+
+// beginning keeps the first bytes of what is written to it.
+type beginning struct {
+	mu    sync.Mutex
+	kept  []byte
+	limit int
+}
+
+func (b *beginning) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept = append(b.kept, data[:min(len(data), b.limit-len(b.kept))]...)
+	return len(data), nil
+}
+
+func (b *beginning) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept
+}

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// backgroundGrace is how long the end of a process waits for the end of its
+// output when another process still holds the other end, as dockerd waits.
+const backgroundGrace = 2 * time.Second
+
+// backgroundLimit bounds what such a process may write meanwhile, since
+// nothing waits for slow readers then.
+const backgroundLimit = 4 << 20
+
+// readSize is the pump's buffer; its pages are only touched as far as reads fill it.
+const readSize = 256 << 10
+
+// pump moves one output of a process to its readers until end of file.
+//
+// What a process wrote is in its pipe when it ends. So once the process has
+// exited, exactly what is there is moved on, without waiting for slow readers
+// (bounded by the pipe's size); then every byte of the process itself is
+// delivered. Another process that inherited the pipe gets backgroundGrace;
+// what it writes later is read and dropped, so that it gets no SIGPIPE.
+type pump struct {
+	file    *os.File
+	stream  stream
+	deliver func(s stream, data []byte, unlimited func() bool)
+	exited  atomic.Bool
+	drained chan struct{} // closed when every byte of the process was delivered
+}
+
+func startPump(file *os.File, s stream, deliver func(stream, []byte, func() bool)) *pump {
+	p := &pump{file: file, stream: s, deliver: deliver, drained: make(chan struct{})}
+	go p.run()
+	return p
+}
+
+// processExited is called once, when the process has ended.
+func (p *pump) processExited() {
+	p.exited.Store(true)
+	// Interrupts a read that waits. It fails only where the pump has ended.
+	_ = p.file.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (p *pump) run() {
+	defer p.file.Close()
+	buffer := make([]byte, readSize)
+	ended := p.moveUntilExit(buffer)
+	if !ended {
+		ended = p.moveRemainder(buffer)
+	}
+	close(p.drained)
+	if !ended {
+		p.discard(buffer)
+	}
+}
+
+// moveUntilExit answers whether the output has ended.
+func (p *pump) moveUntilExit(buffer []byte) (ended bool) {
+	for !p.exited.Load() {
+		n, err := p.file.Read(buffer)
+		if n > 0 {
+			p.deliver(p.stream, buffer[:n], p.exited.Load)
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return true // EOF; EIO is a terminal's end of file
+		}
+	}
+	return false
+}
+
+// moveRemainder moves what the exited process left behind, and what others
+// write within the grace. It answers whether the output has ended.
+func (p *pump) moveRemainder(buffer []byte) (ended bool) {
+	deadline := time.Now().Add(backgroundGrace)
+	left := buffered(p.file)
+	for background := 0; background < backgroundLimit; {
+		if left > 0 {
+			deadline = time.Now().Add(backgroundGrace)
+		}
+		if p.file.SetReadDeadline(deadline) != nil {
+			return true
+		}
+		n, err := p.file.Read(buffer)
+		if n > 0 {
+			p.deliver(p.stream, buffer[:n], p.exited.Load)
+			left -= n
+			background += max(0, min(n, -left))
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
+		if err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pump) discard(buffer []byte) {
+	if p.file.SetReadDeadline(time.Time{}) != nil {
+		return
+	}
+	for {
+		if _, err := p.file.Read(buffer[:4096]); err != nil {
+			return
+		}
+	}
+}
+
+// buffered is how many bytes can be read without waiting.
+func buffered(file *os.File) int {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var n int
+	if raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) != nil {
+		return 0
+	}
+	return n
+}

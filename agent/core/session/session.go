@@ -1,0 +1,127 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// Session is one exec or attachment, as one client sees it. Next and Close are
+// for one goroutine, WriteStdin and CloseStdin for one other. Close must be
+// called.
+type Session struct {
+	opening *agentv1.SessionResponse
+	replay  *log.Reader // nil: nothing (left) to replay
+	queue   *queue
+
+	input  *input // nil: stdin is not attached
+	closes closePolicy
+
+	leave     func() // takes the session out of what feeds it
+	leaveOnce sync.Once
+}
+
+// closePolicy says what ends the process's stdin.
+type closePolicy struct {
+	// request: the client's CloseStdin. An attachment to a container whose stdin
+	// stays open (`docker run -di`, then `attach`) only stops writing.
+	request bool
+	leave   bool // the client's leaving
+}
+
+// Next waits for the next message. Its data is valid until the next call. The
+// last message is `exit`, `detached` or `error`; io.EOF follows it.
+func (s *Session) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
+	if opening := s.opening; opening != nil {
+		s.opening = nil
+		return opening, nil
+	}
+	for s.replay != nil {
+		chunk, err := s.replay.Next(ctx)
+		if err == nil {
+			return s.queue.output(streamOf(chunk.Stream), chunk.Data), nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		var damaged *log.CorruptError
+		if errors.As(err, &damaged) {
+			continue // what can be read is replayed
+		}
+		s.replay.Close()
+		s.replay = nil
+		if !errors.Is(err, io.EOF) {
+			s.queue.finish(failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0))
+		}
+	}
+	return s.queue.next(ctx)
+}
+
+// WriteStdin hands data to the process, waiting as long as it does not read.
+// An error means that ctx is done.
+func (s *Session) WriteStdin(ctx context.Context, data []byte) error {
+	if s.input == nil {
+		return nil
+	}
+	return s.input.write(ctx, data)
+}
+
+// CloseStdin says that this client has no more input.
+func (s *Session) CloseStdin() {
+	if s.input != nil && s.closes.request {
+		s.input.close()
+	}
+}
+
+// Close ends the session: the client has left or has got its last message. The
+// process goes on.
+func (s *Session) Close() {
+	s.leaveOnce.Do(func() {
+		s.leave()
+		if s.replay != nil {
+			s.replay.Close()
+			s.replay = nil
+		}
+		if s.input != nil && s.closes.leave {
+			s.input.close()
+		}
+	})
+}
+
+// refused is a session that failed before it began.
+func refused(reason agentv1.SessionErrorReason, message string, exitCode int) *Session {
+	s := &Session{queue: newQueue(), leave: func() {}}
+	s.queue.finish(failed(reason, message, exitCode))
+	return s
+}
+
+func failed(reason agentv1.SessionErrorReason, message string, exitCode int) *agentv1.SessionResponse {
+	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{Error: &agentv1.SessionError{
+		Reason: reason, Message: message, ExitCode: int32(exitCode),
+	}}}
+}
+
+func started(pid int, tty bool) *agentv1.SessionResponse {
+	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Started{Started: &agentv1.SessionStarted{
+		Pid: int64(pid), Tty: tty,
+	}}}
+}
+
+func exited(status ExitStatus) *agentv1.SessionResponse {
+	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Exit{Exit: status.Proto()}}
+}
+
+func detached() *agentv1.SessionResponse {
+	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Detached{Detached: &agentv1.SessionDetached{}}}
+}
+
+func streamOf(s log.Stream) stream {
+	if s == log.Stderr {
+		return stderr
+	}
+	return stdout
+}

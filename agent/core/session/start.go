@@ -1,0 +1,197 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// defaultAwaitAttach is how long a start waits for the sessions of reservations.
+const defaultAwaitAttach = 10 * time.Second
+
+// Start starts the main process, once the attachments that it names are open
+// or their time is over. It goes on when ctx ends; a second call with the same
+// generation waits for the first one's answer.
+func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
+	c.mu.Lock()
+	r := c.run
+	if r.over() && r.begun && request.Generation > r.generation && c.options.Restartable {
+		r = c.nextRun()
+	}
+	switch {
+	case r.begun && r.generation != request.Generation, !r.begun && request.Generation <= r.after:
+		c.mu.Unlock()
+		return nil, connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("generation %d was started, not %d", max(r.generation, r.after), request.Generation))
+	case !r.begun && r.over():
+		c.refuseStart(r, request)
+	case !r.begun:
+		r.begun, r.generation = true, request.Generation
+		if request.Process != nil {
+			r.tty, r.once = request.Process.Tty, request.StdinOnce
+		}
+		go c.startRun(context.WithoutCancel(ctx), r, request)
+	}
+	for r.response == nil {
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	return r.response, nil
+}
+
+// nextRun replaces a run that is over. Attachments that were opened for the
+// next start are there already. c.mu is held.
+func (c *Container) nextRun() *run {
+	previous := c.run
+	c.run = c.newRun(MainProcess{TTY: previous.tty, StdinOnce: previous.once})
+	c.run.after = max(previous.generation, previous.after)
+	c.health = nil
+	if c.options.Log != nil {
+		c.options.Log.BeginRun()
+	}
+	return c.run
+}
+
+// refuseStart answers a start whose process ended before it was started, or of
+// which it is known that it cannot run. c.mu is held.
+func (c *Container) refuseStart(r *run, request *agentv1.StartRequest) {
+	r.begun, r.generation = true, request.Generation
+	failure := r.failure
+	if failure == nil {
+		failure = &agentv1.StartFailure{ExitCode: 128, Message: fmt.Sprintf(
+			"the container's process ended before it was started (exit code %d)", r.exit.Code)}
+	}
+	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: failure}}
+}
+
+func (c *Container) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {
+	c.awaitAttachments(r, request)
+	process, stdio, err := c.options.Runtime.Launch(ctx, request)
+	if err != nil {
+		failure := &StartError{ExitCode: 128, Message: err.Error()}
+		errors.As(err, &failure)
+		c.FailStart(failure)
+		return
+	}
+	r.outputs.connect(stdio)
+	r.input.connect(stdio)
+
+	c.mu.Lock()
+	r.process, r.terminal = process, stdio.Terminal
+	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Started{Started: startedProcess(process.PID())}}
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Started{Started: r.response.GetStarted()}})
+	c.notify()
+	c.mu.Unlock()
+
+	stopHealth := c.watchHealth(request.HealthCheck, r.response.GetStarted().StartedAt.AsTime())
+	<-process.Done()
+	c.mu.Lock()
+	r.dead = true
+	c.mu.Unlock()
+	stopHealth()
+	r.outputs.drain()
+	r.input.close()
+	c.endRun(r, process.Status())
+}
+
+// awaitAttachments waits until every reservation had its session, however long
+// that session lasted, bounded by the request.
+func (c *Container) awaitAttachments(r *run, request *agentv1.StartRequest) {
+	timeout := time.Duration(request.AwaitAttachTimeoutMs) * time.Millisecond
+	if timeout == 0 {
+		timeout = defaultAwaitAttach
+	}
+	expired := time.After(timeout)
+	for {
+		c.mu.Lock()
+		missing, changed := "", c.changed
+		for _, id := range request.AwaitAttachIds {
+			if !r.attached[id] {
+				missing = id
+			}
+		}
+		over := r.over()
+		c.mu.Unlock()
+		if missing == "" || over {
+			return
+		}
+		select {
+		case <-changed:
+		case <-expired:
+			c.options.Logger.Warn("an attachment did not come: starting without", "attach_id", missing)
+			return
+		}
+	}
+}
+
+// FailStart records that the main process cannot run, tells watchers and ends
+// the sessions. Start answers with it, now or later.
+func (c *Container) FailStart(failure *StartError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.run
+	if r.over() {
+		return
+	}
+	r.failure = &agentv1.StartFailure{ExitCode: int32(failure.ExitCode), Message: failure.Message}
+	if r.begun {
+		r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: r.failure}}
+	}
+	state := c.state()
+	c.persist(state)
+	c.finishSessions(r, failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode), state)
+}
+
+// EndBeforeStart records that the main process was killed before Start was
+// called. Afterwards it does nothing: then Start finds out.
+func (c *Container) EndBeforeStart(status ExitStatus) {
+	c.mu.Lock()
+	r, begun := c.run, c.run.begun
+	c.mu.Unlock()
+	if !begun {
+		c.endRun(r, status)
+	}
+}
+
+// endRun records the end of the main process before anybody is told.
+func (c *Container) endRun(r *run, status ExitStatus) {
+	c.awaitExecEnds()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.over() {
+		return
+	}
+	r.exit = &status
+	c.paused = false
+	c.persist(c.state())
+	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Exited{Exited: status.Proto()}})
+	c.finishSessions(r, exited(status), nil)
+}
+
+// finishSessions gives the run's attachments their last message and ends the
+// log's followers. state, if any, goes to the watchers. c.mu is held.
+func (c *Container) finishSessions(r *run, last *agentv1.SessionResponse, state *agentv1.ContainerState) {
+	if state != nil {
+		c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_State{State: state}})
+	}
+	for s := range r.sessions {
+		s.queue.finish(last)
+	}
+	clear(r.sessions)
+	if c.options.Log != nil {
+		c.options.Log.EndRun()
+	}
+	c.notify()
+}

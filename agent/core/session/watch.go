@@ -1,0 +1,96 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// watchLimit bounds the events that wait for one watcher. A watcher that falls
+// behind is cut; its next watch begins with the whole state.
+const watchLimit = 4096
+
+// errWatchBehind ends the watch of a client that does not read.
+var errWatchBehind = errors.New("the watcher fell behind: watch again")
+
+// hub hands events to watchers. Container.mu orders its calls, so that a
+// snapshot and the events after it fit.
+type hub struct {
+	sequence uint64
+	watchers map[*Watcher]struct{}
+	released bool
+}
+
+// Watcher receives what happens to the container.
+type Watcher struct {
+	hub   *hub
+	ready chan struct{}
+
+	mu     sync.Mutex
+	events []*agentv1.WatchResponse
+	behind bool
+	closed func()
+}
+
+// publish stamps an event and hands it to every watcher.
+func (h *hub) publish(event *agentv1.WatchResponse) {
+	h.sequence++
+	event.Sequence = h.sequence
+	for w := range h.watchers {
+		w.push(event)
+	}
+}
+
+// add makes a watcher whose first event is state.
+func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher {
+	w := &Watcher{hub: h, ready: make(chan struct{}, 1)}
+	w.closed = sync.OnceFunc(func() { remove(w) })
+	w.push(&agentv1.WatchResponse{Sequence: max(h.sequence, 1), Event: &agentv1.WatchResponse_State{State: state}})
+	h.watchers[w] = struct{}{}
+	return w
+}
+
+func (w *Watcher) push(event *agentv1.WatchResponse) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.events) >= watchLimit {
+		w.behind, w.events = true, nil
+	}
+	if !w.behind {
+		w.events = append(w.events, event)
+	}
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Next waits for the next event. After `released` nothing comes any more.
+func (w *Watcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
+	for {
+		w.mu.Lock()
+		if w.behind {
+			w.mu.Unlock()
+			return nil, errWatchBehind
+		}
+		if len(w.events) > 0 {
+			event := w.events[0]
+			if w.events = w.events[1:]; len(w.events) == 0 {
+				w.events = nil
+			}
+			w.mu.Unlock()
+			return event, nil
+		}
+		w.mu.Unlock()
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Close ends the watch. It may be called twice.
+func (w *Watcher) Close() { w.closed() }
