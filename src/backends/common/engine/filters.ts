@@ -1,0 +1,91 @@
+/** Docker's filters: several values of a key are alternatives, several keys must all match. */
+import { invalid } from "../../../common/errors.ts";
+import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+
+/** Regular expressions come from clients; longer ones are compared as text alone. */
+const longestPattern = 4096;
+
+/** The filters of one request. */
+export class Filters {
+  readonly #values = new Map<string, ReadonlySet<string>>();
+
+  /**
+   * @param accepted the keys that the listing knows
+   * @throws invalid: another key
+   */
+  constructor(filters: Readonly<Record<string, StringList>>, accepted: readonly string[]) {
+    for (const [key, list] of Object.entries(filters)) {
+      if (!accepted.includes(key)) {
+        throw invalid(`invalid filter '${key}'`);
+      }
+      this.#values.set(key, new Set(list.values));
+    }
+  }
+
+  /** Whether the key was given. */
+  has(key: string): boolean {
+    return this.#values.has(key);
+  }
+
+  /** The values of a key, each once. */
+  get(key: string): readonly string[] {
+    return [...(this.#values.get(key) ?? [])];
+  }
+
+  /** Whether the text is one of the key's values; true where there are none. */
+  matchesExactly(key: string, text: string): boolean {
+    const values = this.#values.get(key);
+    return values === undefined || values.size === 0 || values.has(text);
+  }
+
+  /** As {@link matchesExactly}; a value that the text begins with will do as well. */
+  matchesPrefix(key: string, text: string): boolean {
+    return this.matchesExactly(key, text) || this.get(key).some((value) => text.startsWith(value));
+  }
+
+  /** As {@link matchesExactly}; a value that is a regular expression found in the text will do as well. */
+  matches(key: string, text: string): boolean {
+    return this.matchesExactly(key, text) || this.get(key).some((value) => isFoundIn(value, text));
+  }
+
+  /** Whether every value, a name or `name=value`, is among the pairs; true where there are none. */
+  matchesPairs(key: string, pairs: Readonly<Record<string, string>>): boolean {
+    return this.get(key).every((wanted) => {
+      const equals = wanted.indexOf("=");
+      const name = equals === -1 ? wanted : wanted.slice(0, equals);
+      const value = Object.hasOwn(pairs, name) ? pairs[name] : undefined;
+      return value !== undefined && (equals === -1 || value === wanted.slice(equals + 1));
+    });
+  }
+
+  /**
+   * The truth value of a key; undefined where it was not given.
+   *
+   * @throws invalid: no value, not a truth value, or both
+   */
+  boolean(key: string): boolean | undefined {
+    const values = this.#values.get(key);
+    if (values === undefined) {
+      return undefined;
+    }
+    const isTrue = values.has("1") || values.has("true");
+    const isFalse = values.has("0") || values.has("false");
+    if (isTrue === isFalse) {
+      throw invalid(
+        values.size === 0 ? `invalid filter '${key}'` : `invalid filter '${key}=[${[...values].join(" ")}]'`,
+      );
+    }
+    return isTrue;
+  }
+}
+
+function isFoundIn(pattern: string, text: string): boolean {
+  if (pattern.length > longestPattern) {
+    return false;
+  }
+  try {
+    return new RegExp(pattern, "u").test(text);
+  } catch {
+    return false;
+  }
+}
