@@ -1,0 +1,293 @@
+/**
+ * Content by digest: `<state>/blobs/sha256/<hex>` holds exactly the bytes whose SHA-256 is its name. Manifests,
+ * configurations and layers (as they came: plain, gzip or zstd) lie here side by side.
+ *
+ * Writing goes to `<state>/blobs/ingest/`, then a rename makes the blob visible, so a blob under its name is whole. What
+ * a crash leaves in `ingest` is deleted at the next start.
+ *
+ * Durability: a blob's data is synced before its rename, and {@link ContentStore.sync} makes the renames durable; the
+ * image store calls it before it commits a record that names the blobs. A record never outlives its blobs.
+ *
+ * Deleting is by references: a blob stays while a {@link BlobLease} holds it or an image names it. Leases are in
+ * memory, they guard work under way.
+ */
+import { createHash, type Hash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import path from "node:path";
+
+import { errnoOf, invalid, systemError } from "../../../common/errors.ts";
+import { hexOf, isSha256Digest } from "./digest.ts";
+
+/** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
+export const maxBlobBytes = 256 * 1024 ** 3;
+
+/** A blob that is there. */
+export interface StoredBlob {
+  readonly digest: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** What a blob must turn out to be. */
+export interface BlobExpectation {
+  readonly digest?: string;
+  readonly size?: number;
+}
+
+/** The blobs of one backend. One process has it open at a time, which the state's database sees to. */
+export class ContentStore {
+  readonly #blobs: string;
+  readonly #ingest: string;
+  /** How many leases hold a blob. */
+  readonly #holds = new Map<string, number>();
+  /** Deletions under way: a blob of the same name is put in place only afterwards. */
+  readonly #deletions = new Map<string, Promise<void>>();
+
+  private constructor(directory: string) {
+    this.#blobs = path.join(directory, "sha256");
+    this.#ingest = path.join(directory, "ingest");
+  }
+
+  /** Opens the store in a directory, makes it where there is none, and clears what interrupted writers left. */
+  static async open(directory: string): Promise<ContentStore> {
+    const store = new ContentStore(path.resolve(directory));
+    await mkdir(store.#blobs, { recursive: true, mode: 0o700 });
+    await rm(store.#ingest, { recursive: true, force: true });
+    await mkdir(store.#ingest, { mode: 0o700 });
+    return store;
+  }
+
+  /** Where a blob lies, whether it is there or not. Throws `invalid` for anything but a SHA-256 digest. */
+  path(digest: string): string {
+    if (!isSha256Digest(digest)) {
+      throw invalid("unsupported digest algorithm");
+    }
+    return path.join(this.#blobs, hexOf(digest));
+  }
+
+  /** The blob of that digest, or undefined. */
+  async find(digest: string): Promise<StoredBlob | undefined> {
+    await this.#deletions.get(digest);
+    try {
+      return { digest, size: (await stat(this.path(digest))).size };
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /** A small blob whole. Throws `invalid` where it is larger than `maxBytes`. */
+  async read(digest: string, maxBytes: number): Promise<Buffer> {
+    const { size } = await stat(this.path(digest));
+    if (size > maxBytes) {
+      throw invalid(`${digest} has ${size} bytes, at most ${maxBytes} are allowed`);
+    }
+    return await readFile(this.path(digest));
+  }
+
+  /** A blob's bytes from the start. */
+  stream(digest: string, signal?: AbortSignal): AsyncIterable<Uint8Array> {
+    return createReadStream(this.path(digest), {
+      highWaterMark: 256 * 1024,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  /** Begins a lease; what it took in and nobody else needs goes when it is released. */
+  lease(): BlobLease {
+    return new BlobLease(this);
+  }
+
+  /** Begins a blob under a lease. */
+  async write(lease: BlobLease): Promise<BlobWriter> {
+    const temporary = path.join(this.#ingest, randomUUID());
+    return new BlobWriter(this, lease, temporary, await open(temporary, "wx", 0o600));
+  }
+
+  /**
+   * Takes in a stream as a blob under a lease.
+   *
+   * @throws invalid where it is not what was expected or larger than `maxBytes`; the stream's own error
+   */
+  async put(
+    lease: BlobLease,
+    source: AsyncIterable<Uint8Array>,
+    expected: BlobExpectation = {},
+    maxBytes = maxBlobBytes,
+  ): Promise<StoredBlob> {
+    await using writer = await this.write(lease);
+    for await (const chunk of source) {
+      if (writer.size + chunk.length > maxBytes) {
+        throw invalid(`content is larger than ${maxBytes} bytes`);
+      }
+      await writer.append(chunk);
+    }
+    return await writer.finish(expected);
+  }
+
+  /** Takes in bytes as a blob under a lease. */
+  async putBytes(
+    lease: BlobLease,
+    bytes: Uint8Array,
+    expected: BlobExpectation = {},
+  ): Promise<StoredBlob> {
+    await using writer = await this.write(lease);
+    await writer.append(bytes);
+    return await writer.finish(expected);
+  }
+
+  /** Makes every finished blob's name durable. */
+  async sync(): Promise<void> {
+    const directory = await open(this.#blobs, "r");
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  }
+
+  /** Deletes those of these blobs that no lease holds; the caller knows that no image names them. */
+  async discard(digests: Iterable<string>): Promise<void> {
+    await Promise.all([...digests].map((digest) => this.#delete(digest)));
+  }
+
+  /** Deletes every blob that neither a lease holds nor `isReferenced` claims, and answers how many those were. */
+  async collect(isReferenced: (digest: string) => boolean): Promise<number> {
+    const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
+    const garbage = digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
+    await this.discard(garbage);
+    return garbage.length;
+  }
+
+  /** Counts a hold; for {@link BlobLease}. */
+  hold(digest: string): void {
+    this.#holds.set(digest, (this.#holds.get(digest) ?? 0) + 1);
+  }
+
+  /** Gives a hold back; for {@link BlobLease}. */
+  unhold(digest: string): void {
+    const holds = this.#holds.get(digest) ?? 0;
+    if (holds > 1) {
+      this.#holds.set(digest, holds - 1);
+    } else {
+      this.#holds.delete(digest);
+    }
+  }
+
+  /** Puts a finished file in its place; for {@link BlobWriter}. */
+  async place(temporary: string, digest: string): Promise<void> {
+    await this.#deletions.get(digest);
+    await rename(temporary, this.path(digest));
+  }
+
+  #delete(digest: string): Promise<void> {
+    if (this.#holds.has(digest)) {
+      return Promise.resolve();
+    }
+    const deletion = rm(this.path(digest), { force: true }).finally(() => this.#deletions.delete(digest));
+    this.#deletions.set(digest, deletion);
+    return deletion;
+  }
+}
+
+/** Keeps blobs from being deleted while work that needs them is under way. */
+export class BlobLease {
+  readonly #store: ContentStore;
+  readonly #digests = new Set<string>();
+
+  constructor(store: ContentStore) {
+    this.#store = store;
+  }
+
+  /** Holds a blob, whether it is there yet or not. */
+  hold(digest: string): void {
+    if (!this.#digests.has(digest)) {
+      this.#digests.add(digest);
+      this.#store.hold(digest);
+    }
+  }
+
+  /** Ends the lease and deletes what only it held, unless `isReferenced` claims it. */
+  async release(isReferenced: (digest: string) => boolean): Promise<void> {
+    const digests = [...this.#digests];
+    this.#digests.clear();
+    for (const digest of digests) {
+      this.#store.unhold(digest);
+    }
+    await this.#store.discard(digests.filter((digest) => !isReferenced(digest)));
+  }
+}
+
+/** A blob being written: appended to, begun anew, and finished once or discarded. */
+export class BlobWriter implements AsyncDisposable {
+  readonly #store: ContentStore;
+  readonly #lease: BlobLease;
+  readonly #temporary: string;
+  readonly #file: FileHandle;
+  #hash: Hash = createHash("sha256");
+  #size = 0;
+  #placed = false;
+
+  constructor(store: ContentStore, lease: BlobLease, temporary: string, file: FileHandle) {
+    this.#store = store;
+    this.#lease = lease;
+    this.#temporary = temporary;
+    this.#file = file;
+  }
+
+  /** Bytes appended so far. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Appends bytes; the next call waits for this one. */
+  async append(chunk: Uint8Array): Promise<void> {
+    for (let written = 0; written < chunk.length; ) {
+      const part = chunk.subarray(written);
+      written += (await this.#file.write(part, 0, part.length, this.#size + written)).bytesWritten;
+    }
+    this.#hash.update(chunk);
+    this.#size += chunk.length;
+  }
+
+  /** Forgets what was appended. */
+  async restart(): Promise<void> {
+    await this.#file.truncate(0);
+    this.#hash = createHash("sha256");
+    this.#size = 0;
+  }
+
+  /**
+   * Checks what was appended and makes it a blob, held by the lease. Call it once.
+   *
+   * @throws invalid where size or digest are not the expected ones; nothing is stored then
+   */
+  async finish(expected: BlobExpectation = {}): Promise<StoredBlob> {
+    const digest = `sha256:${this.#hash.digest("hex")}`;
+    if (expected.size !== undefined && expected.size !== this.#size) {
+      throw invalid(`unexpected size: expected ${expected.size} bytes, got ${this.#size}`);
+    }
+    if (expected.digest !== undefined && expected.digest !== digest) {
+      throw invalid(`verification failed for digest ${expected.digest}: the content is ${digest}`);
+    }
+    this.#lease.hold(digest);
+    try {
+      await this.#file.datasync();
+    } catch (error) {
+      throw systemError(`cannot store ${digest}`, error);
+    }
+    await this.#store.place(this.#temporary, digest);
+    this.#placed = true;
+    return { digest, size: this.#size };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+    if (!this.#placed) {
+      await rm(this.#temporary, { force: true });
+    }
+  }
+}

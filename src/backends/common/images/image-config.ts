@@ -1,0 +1,241 @@
+/** The configuration of an image: the JSON document whose digest is the image's ID, and what we make of it. */
+import { create, fromJson, toJson } from "@bufbuild/protobuf";
+import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { z } from "zod";
+
+import { invalid } from "../../../common/errors.ts";
+import {
+  type ContainerConfig,
+  ContainerConfigSchema,
+  type HealthConfig,
+  HealthConfigSchema,
+  type Platform,
+  PlatformSchema,
+  StringListSchema,
+} from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { isSha256Digest } from "./digest.ts";
+import { check, parseJson } from "./manifest.ts";
+
+/** What an image says about itself. */
+export interface ImageConfig {
+  /** Unset: the image does not say. */
+  readonly created: Timestamp | undefined;
+  readonly comment: string;
+  readonly author: string;
+  readonly dockerVersion: string;
+  /** OS and architecture; `linux` where the image does not say. */
+  readonly platform: Platform;
+  readonly osVersion: string;
+  /** Defaults of its containers. */
+  readonly config: ContainerConfig;
+  /** Digests of the uncompressed layers, bottom first. */
+  readonly diffIds: readonly string[];
+}
+
+const text = z
+  .string()
+  .nullish()
+  .transform((value) => value ?? "");
+const texts = z.array(z.string()).nullish();
+const keys = z
+  .record(z.string(), z.unknown())
+  .nullish()
+  .transform((value) => Object.keys(value ?? {}));
+const flag = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false);
+const wholeNumber = z
+  .int()
+  .nullish()
+  .transform((value) => value ?? 0);
+
+const healthSchema = z.object({
+  Test: texts,
+  Interval: wholeNumber,
+  Timeout: wholeNumber,
+  StartPeriod: wholeNumber,
+  StartInterval: wholeNumber,
+  Retries: wholeNumber,
+});
+
+const runConfigSchema = z.object({
+  Hostname: text,
+  Domainname: text,
+  User: text,
+  ExposedPorts: keys,
+  Env: texts,
+  Cmd: texts,
+  Healthcheck: healthSchema.nullish(),
+  ArgsEscaped: flag,
+  Volumes: keys,
+  WorkingDir: text,
+  Entrypoint: texts,
+  OnBuild: texts,
+  Labels: z
+    .record(z.string(), z.string())
+    .nullish()
+    .transform((value) => value ?? {}),
+  StopSignal: text,
+  StopTimeout: z.int().nullish(),
+  Shell: texts,
+});
+
+const imageSchema = z.object({
+  created: text,
+  comment: text,
+  author: text,
+  docker_version: text,
+  os: text,
+  architecture: text,
+  variant: text,
+  "os.version": text,
+  config: runConfigSchema.nullish(),
+  rootfs: z.object({ diff_ids: z.array(z.string().refine(isSha256Digest, "not a SHA-256 digest")).nullish() }),
+  history: z
+    .array(z.object({ comment: text, empty_layer: flag }))
+    .nullish()
+    .transform((value) => value ?? []),
+});
+
+/**
+ * Reads an image's configuration.
+ *
+ * @throws SockerlessError of kind `invalid`: malformed, or not for Linux
+ */
+export function parseImageConfig(bytes: Uint8Array): ImageConfig {
+  const json = parseJson(bytes, "image configuration");
+  if (typeof json !== "object" || json === null || !("rootfs" in json) || json.rootfs === null) {
+    throw invalid("invalid image JSON, no RootFS key");
+  }
+  const image = check(imageSchema, json, "image configuration");
+  const diffIds = image.rootfs.diff_ids ?? [];
+  if (image.history.filter((entry) => !entry.empty_layer).length > diffIds.length) {
+    throw invalid("too many non-empty layers in History section");
+  }
+  const os = image.os === "" ? "linux" : image.os;
+  if (os !== "linux") {
+    throw invalid(`cannot load ${os} image on linux`);
+  }
+  return {
+    created: parseTime(image.created),
+    comment: image.comment === "" ? (image.history.at(-1)?.comment ?? "") : image.comment,
+    author: image.author,
+    dockerVersion: image.docker_version,
+    platform: create(PlatformSchema, { os, architecture: image.architecture, variant: image.variant }),
+    osVersion: image["os.version"],
+    config: toContainerConfig(image.config ?? runConfigSchema.parse({})),
+    diffIds,
+  };
+}
+
+function parseTime(written: string): Timestamp | undefined {
+  try {
+    return written === "" ? undefined : fromJson(TimestampSchema, written);
+  } catch (error) {
+    throw invalid(`invalid image configuration at created: ${JSON.stringify(written)}`, error);
+  }
+}
+
+function toContainerConfig(config: z.output<typeof runConfigSchema>): ContainerConfig {
+  const { Healthcheck: health, StopTimeout: stopTimeout } = config;
+  return create(ContainerConfigSchema, {
+    hostname: config.Hostname,
+    domainname: config.Domainname,
+    user: config.User,
+    exposedPorts: config.ExposedPorts,
+    env: config.Env ?? [],
+    ...optionalList("cmd", config.Cmd),
+    ...(health === null || health === undefined ? {} : { healthcheck: toHealthConfig(health) }),
+    argsEscaped: config.ArgsEscaped,
+    volumes: config.Volumes,
+    workingDir: config.WorkingDir,
+    ...optionalList("entrypoint", config.Entrypoint),
+    ...optionalList("onBuild", config.OnBuild),
+    labels: config.Labels,
+    stopSignal: config.StopSignal,
+    ...(stopTimeout === null || stopTimeout === undefined ? {} : { stopTimeout }),
+    ...optionalList("shell", config.Shell),
+  });
+}
+
+function toHealthConfig(health: z.output<typeof healthSchema>): HealthConfig {
+  return create(HealthConfigSchema, {
+    test: health.Test ?? [],
+    interval: BigInt(health.Interval),
+    timeout: BigInt(health.Timeout),
+    startPeriod: BigInt(health.StartPeriod),
+    startInterval: BigInt(health.StartInterval),
+    retries: health.Retries,
+  });
+}
+
+function optionalList<Key extends string>(key: Key, values: readonly string[] | null | undefined) {
+  return values === null || values === undefined
+    ? {}
+    : ({ [key]: create(StringListSchema, { values: [...values] }) } as Record<
+        Key,
+        ReturnType<typeof create<typeof StringListSchema>>
+      >);
+}
+
+/** What a new image's configuration is made from. */
+export interface NewImageConfig {
+  readonly created: Timestamp;
+  readonly comment: string;
+  readonly platform: Platform;
+  readonly config: ContainerConfig;
+  readonly diffIds: readonly string[];
+}
+
+/** The JSON of a new image's configuration; equal input gives equal bytes, so the ID is stable. */
+export function renderImageConfig(image: NewImageConfig): Uint8Array {
+  const created = toJson(TimestampSchema, image.created);
+  const comment = image.comment === "" ? {} : { comment: image.comment };
+  const { architecture, os, variant } = image.platform;
+  const document = {
+    architecture,
+    ...comment,
+    config: renderContainerConfig(image.config),
+    created,
+    history: image.diffIds.map(() => ({ created, ...comment })),
+    os,
+    rootfs: { type: "layers", diff_ids: image.diffIds },
+    ...(variant === "" ? {} : { variant }),
+  };
+  return new TextEncoder().encode(JSON.stringify(document));
+}
+
+/** The `config` object of an image, with what is empty left out. */
+function renderContainerConfig(config: ContainerConfig): Record<string, unknown> {
+  const set = (names: readonly string[]): Record<string, object> =>
+    Object.fromEntries(names.toSorted().map((name) => [name, {}]));
+  const fields: Record<string, unknown> = {
+    User: config.user || undefined,
+    ExposedPorts: config.exposedPorts.length > 0 ? set(config.exposedPorts) : undefined,
+    Env: config.env.length > 0 ? config.env : undefined,
+    Entrypoint: config.entrypoint?.values,
+    Cmd: config.cmd?.values,
+    Healthcheck: config.healthcheck === undefined ? undefined : renderHealth(config.healthcheck),
+    ArgsEscaped: config.argsEscaped || undefined,
+    Volumes: config.volumes.length > 0 ? set(config.volumes) : undefined,
+    WorkingDir: config.workingDir || undefined,
+    Labels: Object.keys(config.labels).length > 0 ? config.labels : undefined,
+    OnBuild: config.onBuild?.values,
+    StopSignal: config.stopSignal || undefined,
+    StopTimeout: config.stopTimeout,
+    Shell: config.shell?.values,
+  };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+function renderHealth(health: HealthConfig): Record<string, unknown> {
+  return {
+    Test: health.test,
+    Interval: Number(health.interval) || undefined,
+    Timeout: Number(health.timeout) || undefined,
+    StartPeriod: Number(health.startPeriod) || undefined,
+    StartInterval: Number(health.startInterval) || undefined,
+    Retries: health.retries || undefined,
+  };
+}
