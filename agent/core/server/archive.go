@@ -1,11 +1,11 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,23 +18,22 @@ import (
 // archiveChunk is how much of a tar stream travels as one message.
 const archiveChunk = 256 << 10
 
-// identityFileLimit bounds the container's passwd and group files.
-const identityFileLimit = 8 << 20
-
-func (s *service) files(ctx context.Context, container Container, use func(*archive.Root) error) error {
-	root, err := container.Files(ctx)
+// files gives use the container's root, as archives and as the directory.
+func (s *service) files(ctx context.Context, container Container, use func(root *archive.Root, directory *os.File) error) error {
+	directory, err := container.Files(ctx)
 	if err != nil {
 		return err
 	}
+	root := archive.NewRoot(directory)
 	defer root.Close()
-	return use(root)
+	return use(root, directory)
 }
 
 // ArchiveStat answers a path's metadata.
 func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agentv1.ArchiveStatRequest]) (*connect.Response[agentv1.ArchiveStatResponse], error) {
 	return unary(ctx, s, request, func(c Container, stat *agentv1.ArchiveStatRequest) (*agentv1.ArchiveStatResponse, error) {
 		response := &agentv1.ArchiveStatResponse{}
-		return response, s.files(ctx, c, func(root *archive.Root) error {
+		return response, s.files(ctx, c, func(root *archive.Root, _ *os.File) error {
 			found, err := root.Stat(stat.Path)
 			if err != nil {
 				return err
@@ -61,7 +60,7 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	if err != nil {
 		return wireError(err)
 	}
-	return wireError(s.files(ctx, container, func(root *archive.Root) error {
+	return wireError(s.files(ctx, container, func(root *archive.Root, _ *os.File) error {
 		tree, err := root.Get(request.Msg.Path)
 		if err != nil {
 			return err
@@ -153,14 +152,14 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 	if open == nil {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("the first message must be `open`"))
 	}
-	return s.files(ctx, container, func(root *archive.Root) error {
+	return s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
 		options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
 		if open.CopyUidGid {
-			owner, err := ownerOf(root, open.User)
+			user, err := identity.ResolveIn(directory, open.User, nil)
 			if err != nil {
-				return err
+				return connect.NewError(connect.CodeInvalidArgument, err)
 			}
-			options.Owner = owner
+			options.Owner = &archive.Owner{UID: int(user.UID), GID: int(user.GID)}
 		}
 		if err := root.Put(ctx, open.Path, chunks, options); err != nil {
 			return err
@@ -168,37 +167,6 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 		_, err := io.Copy(io.Discard, chunks) // up to `end`: without it the stream was cut
 		return err
 	})
-}
-
-// ownerOf looks a Docker user up in the container's files.
-func ownerOf(root *archive.Root, user string) (*archive.Owner, error) {
-	found, err := LookUpUser(root, user, nil)
-	if err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
-	}
-	return &archive.Owner{UID: int(found.UID), GID: int(found.GID)}, nil
-}
-
-// LookUpUser resolves Docker's user[:group] and additional groups in the
-// container's own passwd and group files; a container may have neither.
-func LookUpUser(root *archive.Root, user string, additionalGroups []string) (identity.Identity, error) {
-	passwd, err := readOptional(root, "/etc/passwd")
-	if err != nil {
-		return identity.Identity{}, err
-	}
-	group, err := readOptional(root, "/etc/group")
-	if err != nil {
-		return identity.Identity{}, err
-	}
-	return identity.Resolve(identity.Files{Passwd: bytes.NewReader(passwd), Group: bytes.NewReader(group)}, user, additionalGroups)
-}
-
-func readOptional(root *archive.Root, name string) ([]byte, error) {
-	content, err := root.ReadFile(name, identityFileLimit)
-	if errors.Is(err, archive.ErrNotFound) {
-		return nil, nil
-	}
-	return content, err
 }
 
 // chunkReader reads the tar stream out of an ArchivePut call. Its end is the

@@ -6,10 +6,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"connectrpc.com/connect"
 
-	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/log"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
@@ -37,8 +37,9 @@ type Container interface {
 	Resume(context.Context) error
 	// Logs opens the recorded output; the server closes the reader.
 	Logs(context.Context, log.ReadOptions) (*log.Reader, error)
-	// Files opens the container's root directory; the server closes it.
-	Files(context.Context) (*archive.Root, error)
+	// Files opens the container's root directory (O_PATH will do); the server
+	// closes it.
+	Files(context.Context) (*os.File, error)
 }
 
 // Session is one exec or attachment (see session.Session).
@@ -126,6 +127,6 @@ func (u Unimplemented) Logs(context.Context, log.ReadOptions) (*log.Reader, erro
 }
 
 // Files is not implemented.
-func (u Unimplemented) Files(context.Context) (*archive.Root, error) {
+func (u Unimplemented) Files(context.Context) (*os.File, error) {
 	return nil, u.cannot("the Archive calls")
 }
