@@ -1,0 +1,49 @@
+package layers
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxZstdWindow bounds the memory that a zstd frame may ask for: the largest
+// window that the format recommends decoders to take is 8 MiB, `zstd --ultra
+// --long` writes 128 MiB.
+const maxZstdWindow = 128 << 20
+
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	// A zstd stream may begin with skippable frames (0x184D2A50 to …5F).
+	zstdSkippable = []byte{0x2a, 0x4d, 0x18}
+)
+
+// decompress recognises gzip and zstd by their first bytes and passes anything
+// else through.
+func decompress(blob io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(blob, 256<<10)
+	magic, err := buffered.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, gzipMagic):
+		reader, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		return reader, nil
+	case bytes.Equal(magic, zstdMagic), len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], zstdSkippable):
+		reader, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		return reader.IOReadCloser(), nil
+	}
+	return io.NopCloser(buffered), nil
+}

@@ -1,0 +1,329 @@
+package layers
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+type entry = tar.Header
+
+var modified = time.Unix(1_600_000_000, 123_000_000)
+
+func tarOf(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	writer := tar.NewWriter(&buffer)
+	for _, header := range entries {
+		content := ""
+		if header.Typeflag == 0 {
+			header.Typeflag = tar.TypeReg
+			content = header.Linkname
+			header.Linkname = ""
+			header.Size = int64(len(content))
+		}
+		if header.Mode == 0 {
+			header.Mode = 0o755
+		}
+		header.Format = tar.FormatPAX
+		if header.ModTime.IsZero() {
+			header.ModTime = modified
+		}
+		if err := writer.WriteHeader(&header); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(writer, content)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+func digestOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func openStore(t testing.TB) (*Store, string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("layers need root")
+	}
+	dir := filepath.Join(t.TempDir(), "layers")
+	store, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store, dir
+}
+
+// unpack unpacks a blob whose uncompressed bytes are plain.
+func unpack(t testing.TB, store *Store, plain, blob []byte) (diff string, size uint64, err error) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(name, blob, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	size, _, err = store.Unpack(context.Background(), digestOf(plain), name)
+	if err != nil {
+		return "", 0, err
+	}
+	stack, err := store.Stack([]string{digestOf(plain)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stack.Lower[0], size, nil
+}
+
+func lstat(t testing.TB, name string) unix.Stat_t {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Lstat(name, &stat); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	return stat
+}
+
+func opaque(name string) bool {
+	value := make([]byte, 8)
+	n, err := unix.Lgetxattr(name, "trusted.overlay.opaque", value)
+	return err == nil && string(value[:n]) == "y"
+}
+
+func TestUnpackKeepsWhatATarSays(t *testing.T) {
+	store, _ := openStore(t)
+	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	plain := tarOf(t,
+		entry{Name: "./", Typeflag: tar.TypeDir, Mode: 0o711, Uid: 5, Gid: 6},
+		entry{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o1777},
+		entry{Name: "bin/suid", Linkname: "content", Mode: 0o4755, Uid: 1000, Gid: 1001,
+			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.user.colour": "blue",
+				"SCHILY.xattr.trusted.overlay.opaque": "y"}},
+		entry{Name: "bin/hard", Typeflag: tar.TypeLink, Linkname: "bin/suid"},
+		entry{Name: "/absolute/deep/file", Linkname: "x"},
+		entry{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc/../../../passwd", Uid: 7},
+		entry{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666},
+		entry{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 8, Devminor: 300, Mode: 0o660},
+		entry{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o640},
+		entry{Name: strings.Repeat("long/", 60) + "name", Linkname: "y"},
+	)
+	diff, size, err := unpack(t, store, plain, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size != 9 {
+		t.Errorf("size %d", size)
+	}
+	root := lstat(t, diff)
+	if root.Mode&0o7777 != 0o711 || root.Uid != 5 || root.Gid != 6 {
+		t.Errorf("root: %+v", root)
+	}
+	if bin := lstat(t, diff+"/bin"); bin.Mode&0o7777 != 0o1777 || bin.Mtim.Sec != modified.Unix() || bin.Mtim.Nsec != 123_000_000 {
+		t.Errorf("bin: %+v", bin)
+	}
+	suid := lstat(t, diff+"/bin/suid")
+	if suid.Mode&0o7777 != 0o4755 || suid.Uid != 1000 || suid.Gid != 1001 || suid.Nlink != 2 || suid.Mtim.Sec != modified.Unix() {
+		t.Errorf("suid: %+v", suid)
+	}
+	if hard := lstat(t, diff+"/bin/hard"); hard.Ino != suid.Ino {
+		t.Error("a hard link became a copy")
+	}
+	for name, want := range map[string]string{"security.capability": capability, "user.colour": "blue", "trusted.overlay.opaque": ""} {
+		value := make([]byte, 64)
+		n, _ := unix.Lgetxattr(diff+"/bin/suid", name, value)
+		if string(value[:max(n, 0)]) != want {
+			t.Errorf("%s: %q", name, value[:max(n, 0)])
+		}
+	}
+	if target, _ := os.Readlink(diff + "/link"); target != "/etc/../../../passwd" || lstat(t, diff+"/link").Uid != 7 {
+		t.Errorf("link: %q", target)
+	}
+	for name, want := range map[string][2]uint32{"null": {1, 3}, "disk": {8, 300}} {
+		stat := lstat(t, filepath.Join(diff, name))
+		if unix.Major(stat.Rdev) != want[0] || unix.Minor(stat.Rdev) != want[1] {
+			t.Errorf("%s: %d:%d", name, unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
+		}
+	}
+	if fifo := lstat(t, diff+"/fifo"); fifo.Mode != unix.S_IFIFO|0o640 {
+		t.Errorf("fifo: %o", fifo.Mode)
+	}
+	if content, err := os.ReadFile(diff + "/absolute/deep/file"); err != nil || string(content) != "x" {
+		t.Errorf("absolute name: %q, %v", content, err)
+	}
+	if stack, _ := store.Stack([]string{digestOf(plain)}); stack.RootSource != diff {
+		t.Errorf("root source %q", stack.RootSource)
+	}
+}
+
+func TestUnpackTurnsWhiteoutsIntoOverlayfsForm(t *testing.T) {
+	store, _ := openStore(t)
+	plain := tarOf(t,
+		entry{Name: "a/.wh.gone"},
+		entry{Name: "b/.wh..wh..opq"},
+		entry{Name: "c/.wh.again"}, entry{Name: "c/again/", Typeflag: tar.TypeDir}, entry{Name: "c/again/x"},
+		entry{Name: "d/.wh.through"}, entry{Name: "d/through/x"},
+		entry{Name: "e/dir/x"}, entry{Name: "e/.wh.dir"},
+		entry{Name: "f/file", Linkname: "new"}, entry{Name: "f/.wh.file"},
+		entry{Name: "g/.wh.file"}, entry{Name: "g/file", Linkname: "new"},
+		entry{Name: "h/.wh..wh.plnk"},
+		entry{Name: ".wh..wh..opq"},
+	)
+	diff, _, err := unpack(t, store, plain, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gone := lstat(t, diff+"/a/gone"); gone.Mode&unix.S_IFMT != unix.S_IFCHR || gone.Rdev != 0 {
+		t.Errorf("a/gone: %+v", gone)
+	}
+	for name, want := range map[string]bool{"a": false, "b": true, "c/again": true, "d/through": true, "e/dir": true} {
+		if opaque(filepath.Join(diff, name)) != want {
+			t.Errorf("%s: opaque %t", name, !want)
+		}
+	}
+	for _, name := range []string{"f/file", "g/file"} {
+		if content, _ := os.ReadFile(filepath.Join(diff, name)); string(content) != "new" {
+			t.Errorf("%s: %q", name, content)
+		}
+	}
+	if entries, _ := os.ReadDir(diff + "/h"); len(entries) != 0 {
+		t.Errorf("h: %v", entries)
+	}
+	below := tarOf(t, entry{Name: "below"})
+	if _, _, err := unpack(t, store, below, below); err != nil {
+		t.Fatal(err)
+	}
+	stack, err := store.Stack([]string{digestOf(below), digestOf(plain)})
+	if err != nil || len(stack.Lower) != 1 || stack.Lower[0] != diff {
+		t.Errorf("an opaque root lets the layers beneath through: %+v, %v", stack, err)
+	}
+}
+
+func TestLaterEntriesReplaceEarlierOnes(t *testing.T) {
+	store, _ := openStore(t)
+	plain := tarOf(t,
+		entry{Name: "a", Linkname: "old"}, entry{Name: "a", Linkname: "new"},
+		entry{Name: "b/x", Linkname: "x"}, entry{Name: "b", Typeflag: tar.TypeSymlink, Linkname: "a"},
+		entry{Name: "c", Linkname: "x"}, entry{Name: "c/", Typeflag: tar.TypeDir},
+		entry{Name: "d/x", Linkname: "kept"}, entry{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o700},
+	)
+	diff, _, err := unpack(t, store, plain, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, _ := os.ReadFile(diff + "/b"); string(content) != "new" {
+		t.Errorf("b -> a: %q", content)
+	}
+	if lstat(t, diff+"/c").Mode&unix.S_IFMT != unix.S_IFDIR || lstat(t, diff+"/d").Mode&0o777 != 0o700 {
+		t.Error("c or d")
+	}
+	if content, _ := os.ReadFile(diff + "/d/x"); string(content) != "kept" {
+		t.Errorf("d/x: %q", content)
+	}
+}
+
+func TestUnpackRecognisesCompression(t *testing.T) {
+	plain := tarOf(t, entry{Name: "a", Linkname: strings.Repeat("content", 1000)})
+	var gzipped, zstandard bytes.Buffer
+	g := gzip.NewWriter(&gzipped)
+	g.Write(plain)
+	g.Close()
+	z, _ := zstd.NewWriter(&zstandard)
+	z.Write(plain)
+	z.Close()
+	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 'h', 'i'}, zstandard.Bytes()...)
+	for name, blob := range map[string][]byte{"plain": plain, "gzip": gzipped.Bytes(), "zstd": zstandard.Bytes(), "zstd after a skippable frame": skippable} {
+		t.Run(name, func(t *testing.T) {
+			store, _ := openStore(t)
+			if _, size, err := unpack(t, store, plain, blob); err != nil || size != 7000 {
+				t.Errorf("%d, %v", size, err)
+			}
+		})
+	}
+}
+
+func TestAnEmptyLayer(t *testing.T) {
+	store, _ := openStore(t)
+	plain := tarOf(t)
+	diff, size, err := unpack(t, store, plain, plain)
+	if err != nil || size != 0 {
+		t.Fatal(size, err)
+	}
+	if entries, err := os.ReadDir(diff); err != nil || len(entries) != 0 {
+		t.Error(entries, err)
+	}
+}
+
+func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
+	store, dir := openStore(t)
+	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
+	name := filepath.Join(t.TempDir(), "blob")
+	os.WriteFile(name, plain, 0o600)
+	for _, existed := range []bool{false, true} {
+		size, got, err := store.Unpack(t.Context(), digestOf(plain), name)
+		if err != nil || got != existed || size != 4 {
+			t.Errorf("size %d, existed %t, %v", size, got, err)
+		}
+	}
+	for range 2 {
+		if err := store.Remove(t.Context(), digestOf(plain)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := store.Stack([]string{digestOf(plain)}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("got %v", err)
+	}
+	wantNothingBut(t, dir, emptyName)
+}
+
+func wantNothingBut(t testing.TB, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if strings.Join(got, " ") != strings.Join(names, " ") {
+		t.Errorf("%s holds %v", dir, got)
+	}
+}
+
+func TestOpenDeletesUnfinishedWork(t *testing.T) {
+	store, dir := openStore(t)
+	_ = store
+	os.MkdirAll(filepath.Join(dir, unfinished+"x", "diff", "y"), 0o755)
+	if _, err := Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	wantNothingBut(t, dir, emptyName)
+}
+
+func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {
+	store, dir := openStore(t)
+	plain := tarOf(t, entry{Name: "a"})
+	name := filepath.Join(t.TempDir(), "blob")
+	os.WriteFile(name, plain, 0o600)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := store.Unpack(ctx, digestOf(plain), name); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	wantNothingBut(t, dir, emptyName)
+}

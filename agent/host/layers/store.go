@@ -1,0 +1,198 @@
+// Package layers unpacks image layers into directories that overlayfs takes as
+// lower directories.
+//
+// On disk (see docs/formats.md): <dir>/<first 24 hex of the diff ID>/diff is the
+// lower directory, layer.json beside it is written before the directory gets its
+// name; <dir>/.unpacking-* is work that did not finish.
+package layers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/keylock"
+)
+
+const (
+	unfinished = ".unpacking-"
+	emptyName  = "empty"
+	// nameLength keeps 127 layers within the option page of older kernels; 96
+	// bits, and the whole diff ID in layer.json is compared all the same.
+	nameLength = 24
+	version    = 1
+)
+
+// Store holds the unpacked layers of one instance.
+type Store struct {
+	dir   string
+	locks keylock.Locks
+}
+
+// Layer is layer.json.
+type Layer struct {
+	Version int    `json:"version"`
+	DiffID  string `json:"diff_id"`
+	Size    uint64 `json:"size"` // bytes of regular files
+	// RootStated: the tar had an entry for the root directory itself, so that
+	// its owner and mode mean something.
+	RootStated bool `json:"root_stated"`
+	// RootOpaque: the layer hides everything beneath it. overlayfs does not look
+	// for its opaque mark on a root directory, so Stack leaves the rest out.
+	RootOpaque bool `json:"root_opaque,omitempty"`
+}
+
+// Open makes the store's directory and deletes what earlier processes left
+// unfinished. Nobody else may be unpacking into it.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Join(dir, emptyName, "diff"), 0o755); err != nil {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), unfinished) {
+			if err := confined.RemovePath(filepath.Join(dir, entry.Name())); err != nil {
+				return nil, fmt.Errorf("delete unfinished layer: %w", err)
+			}
+		}
+	}
+	return &Store{dir: dir}, nil
+}
+
+var diffIDPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+func (s *Store) path(diffID string) (string, error) {
+	if !diffIDPattern.MatchString(diffID) {
+		return "", connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not a sha256 diff ID", diffID))
+	}
+	return filepath.Join(s.dir, diffID[len("sha256:"):][:nameLength]), nil
+}
+
+// find reads layer.json; NOT_FOUND where the layer is not unpacked.
+func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
+	dir, err = s.path(diffID)
+	if err != nil {
+		return "", layer, err
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "layer.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return dir, layer, connect.NewError(connect.CodeNotFound, fmt.Errorf("layer %s is not unpacked", diffID))
+	}
+	if err != nil {
+		return "", layer, fmt.Errorf("layer %s: %w", diffID, err)
+	}
+	if err := json.Unmarshal(content, &layer); err != nil {
+		return "", layer, fmt.Errorf("layer %s: %w", diffID, err)
+	}
+	if layer.Version != version || layer.DiffID != diffID {
+		return "", layer, fmt.Errorf("%s holds version %d of layer %s, not layer %s", dir, layer.Version, layer.DiffID, diffID)
+	}
+	return dir, layer, nil
+}
+
+// Stack is what an overlay of some layers stands on.
+type Stack struct {
+	Lower []string // directories, top first; never empty
+	// RootSource is the directory whose owner and mode the container's root
+	// directory takes; empty where no layer states them.
+	RootSource string
+}
+
+// Stack finds the layers' directories; diffIDs are given bottom first. NOT_FOUND
+// where one is not unpacked.
+func (s *Store) Stack(diffIDs []string) (Stack, error) {
+	if len(diffIDs) == 0 {
+		return Stack{Lower: []string{filepath.Join(s.dir, emptyName, "diff")}}, nil
+	}
+	stack := Stack{Lower: make([]string, 0, len(diffIDs))}
+	for i := range diffIDs {
+		dir, layer, err := s.find(diffIDs[len(diffIDs)-1-i])
+		if err != nil {
+			return Stack{}, err
+		}
+		diff := filepath.Join(dir, "diff")
+		stack.Lower = append(stack.Lower, diff)
+		if layer.RootStated && stack.RootSource == "" {
+			stack.RootSource = diff
+		}
+		if layer.RootOpaque {
+			break
+		}
+	}
+	return stack, nil
+}
+
+// Remove deletes a layer; a missing one is no error. The caller knows that no
+// container stands on it.
+func (s *Store) Remove(ctx context.Context, diffID string) error {
+	dir, err := s.path(diffID)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.locks.Lock(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, _, err := s.find(diffID); err != nil {
+		if connect.CodeOf(err) == connect.CodeNotFound {
+			return nil
+		}
+		return err
+	}
+	// Renamed first: a crash half-way must not leave a layer that looks whole.
+	doomed := filepath.Join(s.dir, unfinished+filepath.Base(dir)+"-removed")
+	if err := confined.RemovePath(doomed); err != nil {
+		return fmt.Errorf("remove layer %s: %w", diffID, err)
+	}
+	if err := os.Rename(dir, doomed); err != nil {
+		return fmt.Errorf("remove layer %s: %w", diffID, err)
+	}
+	if err := confined.RemovePath(doomed); err != nil {
+		return fmt.Errorf("remove layer %s: %w", diffID, err)
+	}
+	return nil
+}
+
+// publish makes a finished directory durable and gives it its name.
+func publish(temporary, dir string, layer Layer) error {
+	content, err := json.Marshal(layer)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(temporary, "layer.json"), content, 0o600); err != nil {
+		return err
+	}
+	// A layer that is there is believed to be whole: its bytes come before its name.
+	if err := syncFileSystem(temporary); err != nil {
+		return err
+	}
+	return os.Rename(temporary, dir)
+}
+
+func syncFileSystem(dir string) error {
+	handle, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	if err := unix.Syncfs(int(handle.Fd())); err != nil {
+		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package layers
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+)
+
+// unpacker writes the entries of one layer's tar beneath root, in the form that
+// overlayfs reads. Nobody else touches the tree meanwhile.
+type unpacker struct {
+	tar    *tar.Reader
+	root   *confined.Root
+	buffer []byte
+
+	size       uint64
+	rootStated bool
+	rootOpaque bool
+	// Set at the end, since each file that is put into a directory changes them.
+	directoryTimes map[string]time.Time
+}
+
+func newUnpacker(stream io.Reader, root *confined.Root) *unpacker {
+	return &unpacker{
+		tar: tar.NewReader(stream), root: root,
+		buffer: make([]byte, 256<<10), directoryTimes: map[string]time.Time{},
+	}
+}
+
+func (u *unpacker) unpack(header *tar.Header) error {
+	if header.Typeflag == tar.TypeXGlobalHeader { // git archive writes one
+		return nil
+	}
+	name, err := confined.Clean(header.Name)
+	if err != nil {
+		return err
+	}
+	if name == "." {
+		return u.unpackRoot(header)
+	}
+	directory, base := path.Dir(name), path.Base(name)
+	parent, err := u.root.MakeDirectories(directory, replaceWhiteout)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	if strings.HasPrefix(base, whiteoutPrefix) {
+		return u.whiteout(parent, directory, base)
+	}
+	return u.entry(parent, base, name, header)
+}
+
+// unpackRoot takes the root directory's own attributes.
+func (u *unpacker) unpackRoot(header *tar.Header) error {
+	if header.Typeflag != tar.TypeDir {
+		return errors.New("the root must be a directory")
+	}
+	u.rootStated = true
+	u.directoryTimes["."] = header.ModTime
+	return setAttributes(int(u.root.Directory().Fd()), ".", header)
+}
+
+func (u *unpacker) entry(parent int, base, name string, header *tar.Header) error {
+	isDirectory := header.Typeflag == tar.TypeDir
+	existing, hidesLower, err := clearWay(parent, base, isDirectory)
+	if err != nil {
+		return err
+	}
+	delete(u.directoryTimes, name)
+	switch header.Typeflag {
+	case tar.TypeDir:
+		if !existing {
+			err = unix.Mkdirat(parent, base, 0o700)
+		}
+		u.directoryTimes[name] = header.ModTime
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		err = u.writeFile(parent, base, header)
+	case tar.TypeSymlink:
+		err = unix.Symlinkat(header.Linkname, parent, base)
+	case tar.TypeLink:
+		return u.hardLink(parent, base, header.Linkname)
+	case tar.TypeChar:
+		err = makeDevice(parent, base, unix.S_IFCHR, header)
+	case tar.TypeBlock:
+		err = makeDevice(parent, base, unix.S_IFBLK, header)
+	case tar.TypeFifo:
+		err = unix.Mknodat(parent, base, unix.S_IFIFO|0o600, 0)
+	default:
+		err = fmt.Errorf("unknown entry type %q", header.Typeflag)
+	}
+	if err != nil {
+		return err
+	}
+	if err := setAttributes(parent, base, header); err != nil {
+		return err
+	}
+	if isDirectory && hidesLower {
+		return setOpaque(parent, base)
+	}
+	return nil
+}
+
+// clearWay removes what an earlier entry put in this one's place, but for a
+// directory that stays one. hidesLower: it was a whiteout, which a directory in
+// its place has to go on being.
+func clearWay(parent int, base string, isDirectory bool) (existing, hidesLower bool, err error) {
+	var stat unix.Stat_t
+	err = unix.Fstatat(parent, base, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	if isDirectory && stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return true, false, nil
+	}
+	return false, isWhiteout(&stat), confined.RemoveTree(parent, base)
+}
+
+// hardLink links to a file of the same layer. Its last element is not followed.
+func (u *unpacker) hardLink(parent int, base, linkName string) error {
+	target, err := confined.Clean(linkName)
+	if err != nil {
+		return fmt.Errorf("hard link to %w", err)
+	}
+	directory, err := u.root.Open(path.Dir(target), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("hard link to %q: %w", linkName, err)
+	}
+	defer unix.Close(directory)
+	if err := unix.Linkat(directory, path.Base(target), parent, base, 0); err != nil {
+		return fmt.Errorf("hard link to %q: %w", linkName, err)
+	}
+	return nil
+}
+
+func makeDevice(parent int, base string, kind uint32, header *tar.Header) error {
+	if header.Devmajor < 0 || header.Devmajor >= 1<<12 || header.Devminor < 0 || header.Devminor >= 1<<20 {
+		return fmt.Errorf("device number %d:%d is out of range", header.Devmajor, header.Devminor)
+	}
+	device := unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))
+	return unix.Mknodat(parent, base, kind|0o600, int(device))
+}
+
+// setDirectoryTimes leaves out what a later entry made unreachable.
+func (u *unpacker) setDirectoryTimes() {
+	for name, modified := range u.directoryTimes {
+		fd, err := u.root.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		// Of no consequence where the file system refuses.
+		_ = unix.UtimesNanoAt(fd, ".", timespecs(modified, modified), 0)
+		unix.Close(fd)
+	}
+}
