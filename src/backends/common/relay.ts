@@ -1,0 +1,135 @@
+/**
+ * The relay: a backend forwards calls of `sockerless.agent.v1.AgentService` to
+ * the agent of the container that the metadata names, for frontends that
+ * cannot dial agents themselves. Nothing is decoded: frames, headers and
+ * trailers pass as they are, with back-pressure both ways.
+ *
+ * A call that the agent's side cuts ends with a status other than OK, so that
+ * nobody takes it for a success.
+ */
+import {
+  constants,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream,
+} from "node:http2";
+import { Code } from "@connectrpc/connect";
+import type { AgentAddress } from "../../agent-client/address.ts";
+import { containerIdHeader } from "../../agent-client/address.ts";
+import { AgentConnection } from "../../agent-client/connection.ts";
+import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
+import { isFullId } from "../../common/ids.ts";
+
+/** Paths of calls that are the relay's. */
+export const RELAYED_PREFIX = "/sockerless.agent.v1.AgentService/";
+
+/**
+ * Where the agent of a container is: its own while it runs, else the one that
+ * serves stored files. undefined: no such container.
+ */
+export type AgentResolver = (containerId: string) => Promise<AgentAddress | undefined>;
+
+/** Headers that belong to one HTTP/2 hop. */
+const HOP_HEADERS = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
+
+/** Forwards one call; ends the stream in every case. */
+export async function relayAgentCall(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  resolveAgent: AgentResolver,
+): Promise<void> {
+  // Resets by the caller surface as errors of a stream that nobody reads any more.
+  stream.on("error", () => {});
+  const containerId = String(headers[containerIdHeader] ?? "");
+  if (!isFullId(containerId)) {
+    refuse(stream, Code.InvalidArgument, `the metadata ${containerIdHeader} must be a container's full ID`);
+    return;
+  }
+  try {
+    const address = await resolveAgent(containerId);
+    if (address === undefined) {
+      refuse(stream, Code.NotFound, `No such container: ${containerId}`);
+      return;
+    }
+    await forward(stream, headers, address, containerId);
+  } catch (error) {
+    refuse(stream, Code.Unavailable, messageOf(error), error);
+  }
+}
+
+async function forward(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  address: AgentAddress,
+  containerId: string,
+): Promise<void> {
+  const connection = new AgentConnection({ address, containerId });
+  stream.once("close", () => connection.close());
+  const upstream = await connection.request("POST", String(headers[":path"]), endToEnd(headers));
+  if (stream.destroyed) {
+    upstream.close(constants.NGHTTP2_CANCEL);
+    return;
+  }
+  let trailers: OutgoingHttpHeaders | undefined;
+  upstream.on("response", (answer, flags) => {
+    const endStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
+    if (!stream.destroyed) {
+      stream.respond(
+        { ":status": answer[":status"] ?? 200, ...endToEnd(answer) },
+        endStream ? { endStream } : { waitForTrailers: true },
+      );
+    }
+  });
+  upstream.on("trailers", (sent) => {
+    trailers = endToEnd(sent);
+  });
+  stream.on("wantTrailers", () => {
+    stream.sendTrailers(trailers ?? statusHeaders(Code.Unavailable, "the agent's answer was cut"));
+  });
+  upstream.on("error", () => {}); // "close" follows and tells
+  upstream.once("close", () => {
+    if (!stream.headersSent) {
+      refuse(stream, Code.Unavailable, "the agent closed the call without an answer");
+    } else if (!stream.writableEnded && !stream.destroyed) {
+      stream.end();
+    }
+  });
+  stream.once("close", () => {
+    if (!upstream.closed) {
+      upstream.close(constants.NGHTTP2_CANCEL);
+    }
+  });
+  stream.pipe(upstream);
+  upstream.pipe(stream);
+}
+
+/** What passes from one hop to the next. */
+function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name]) => !HOP_HEADERS.has(name) && !name.startsWith(":")),
+  );
+}
+
+/** Ends a call that got no answer yet with a gRPC status (a trailers-only response). */
+function refuse(stream: ServerHttp2Stream, code: Code, message: string, cause?: unknown): void {
+  if (stream.destroyed) {
+    return;
+  }
+  if (stream.headersSent) {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    return;
+  }
+  stream.respond(
+    {
+      ":status": 200,
+      "content-type": "application/grpc",
+      ...statusHeaders(code, message),
+      ...(cause !== undefined && { [errorKindHeader]: fromUnknown(cause).kind }),
+    },
+    { endStream: true },
+  );
+}
+
+function statusHeaders(code: Code, message: string): OutgoingHttpHeaders {
+  return { "grpc-status": String(code), "grpc-message": encodeURIComponent(message) };
+}

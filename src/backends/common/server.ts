@@ -1,0 +1,221 @@
+/**
+ * The backend's listener. One address takes HTTP/2 (gRPC, Connect, the relay)
+ * and HTTP/1.1 (Connect's unary calls: `GetCapabilities` is a plain GET).
+ *
+ * On a unix socket there is no TLS to negotiate the protocol, so the first
+ * bytes of a connection decide; on TCP mutual TLS is demanded and ALPN decides.
+ */
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createSecureServer,
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
+import { createServer as createSocketServer, type Server, type Socket } from "node:net";
+import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import type { TlsFiles } from "../../common/config/load.ts";
+import { fromUnknown, systemError, toConnectError } from "../../common/errors.ts";
+import { listen, mutualTlsOptions } from "../../common/listen.ts";
+import { registerHealth } from "./health.ts";
+import { type AgentResolver, RELAYED_PREFIX, relayAgentCall } from "./relay.ts";
+
+/** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
+const HTTP2_PREFACE = Buffer.from("PRI * HTTP/2.0");
+
+/** Frames and windows of the size that bulk streams want. */
+const HTTP2_SETTINGS = {
+  settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
+  maxSessionMemory: 64,
+} as const;
+
+/** How long calls under way may take after the listener closed. */
+const DRAIN_MS = 5_000;
+
+export interface BackendServerOptions {
+  /** `unix:///path` (mode 0600) or `tcp://address:port`. */
+  readonly address: string;
+  /** Required for TCP. */
+  readonly tls: TlsFiles | undefined;
+  readonly register: (router: ConnectRouter) => void;
+  readonly resolveAgent: AgentResolver;
+  readonly logger: Logger;
+}
+
+export interface BackendServer {
+  /** Where it listens, with the port where 0 was asked for. */
+  readonly address: string;
+  /** Stops accepting, lets calls under way end for a bounded time, then cuts them. */
+  close(): Promise<void>;
+}
+
+type Handler = (
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+) => void;
+
+/**
+ * Serves a backend's contract.
+ *
+ * @throws SockerlessError `conflict` where another process serves the address
+ */
+export async function serveBackend(options: BackendServerOptions): Promise<BackendServer> {
+  const connections = new Set<Socket>();
+  const sessions = new Set<ServerHttp2Session>();
+  const handler = backendHandler(options);
+  const server = options.address.startsWith("unix://")
+    ? plainServer(handler, sessions)
+    : await secureServer(handler, sessions, options.tls);
+  server.on("connection", (socket: Socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
+  const address = await listen(server, options.address, { mode: 0o600, serves: "a backend" });
+  return { address, close: () => closeServer(server, sessions, connections) };
+}
+
+function backendHandler(options: BackendServerOptions): Handler {
+  const connect = connectNodeAdapter({
+    routes(router) {
+      registerHealth(router);
+      options.register(router);
+    },
+    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
+    interceptors: [logCalls(options.logger), convertErrors],
+    grpcWeb: false,
+  });
+  return (request, response) => {
+    if (request.url?.startsWith(RELAYED_PREFIX) === true && "stream" in request) {
+      const { stream, headers } = request;
+      void relayAgentCall(stream, headers, options.resolveAgent);
+      return;
+    }
+    connect(request, response);
+  };
+}
+
+/** Errors leave as the contract says: a code, Docker's words, and the kind in the metadata. */
+const convertErrors: Interceptor = (next) => async (request) => {
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: convertStreamErrors(response.message) } : response;
+  } catch (error) {
+    throw toConnectError(error);
+  }
+};
+
+async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw toConnectError(error);
+  }
+}
+
+/** One line a call, when it ends; calls that fail by our own fault with the error and its cause. */
+function logCalls(logger: Logger): Interceptor {
+  return (next) => async (request) => {
+    const started = performance.now();
+    const report = (error?: unknown): void => {
+      const call = {
+        method: `${request.service.typeName}/${request.method.name}`,
+        ms: Math.round((performance.now() - started) * 10) / 10,
+      };
+      if (error === undefined) {
+        logger.debug({ ...call, status: "ok" }, "call");
+        return;
+      }
+      const failure = fromUnknown(error);
+      const level = failure.kind === "system" ? "error" : "debug";
+      logger[level]({ ...call, status: failure.kind, error: failure }, "call failed");
+    };
+    try {
+      const response = await next(request);
+      if (response.stream) {
+        return { ...response, message: reportAtEnd(response.message, report) };
+      }
+      report();
+      return response;
+    } catch (error) {
+      report(error);
+      throw error;
+    }
+  };
+}
+
+async function* reportAtEnd<T>(
+  messages: AsyncIterable<T>,
+  report: (error?: unknown) => void,
+): AsyncGenerator<T> {
+  try {
+    yield* messages;
+    report();
+  } catch (error) {
+    report(error);
+    throw error;
+  }
+}
+
+function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
+  const http1 = createHttp1Server(handler);
+  const http2 = createHttp2Server(HTTP2_SETTINGS, handler);
+  http2.on("session", (session) => track(session, sessions));
+  return createSocketServer((socket) => {
+    socket.on("error", () => socket.destroy());
+    socket.once("readable", () => {
+      const head = socket.read() as Buffer | null;
+      if (head === null) {
+        socket.destroy(); // closed before it said anything
+        return;
+      }
+      // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
+      const isHttp2 = HTTP2_PREFACE.subarray(0, head.length).equals(head.subarray(0, HTTP2_PREFACE.length));
+      socket.unshift(head);
+      (isHttp2 ? http2 : http1).emit("connection", socket);
+    });
+  });
+}
+
+async function secureServer(
+  handler: Handler,
+  sessions: Set<ServerHttp2Session>,
+  tls: TlsFiles | undefined,
+): Promise<Server> {
+  if (tls === undefined) {
+    throw systemError("a backend on TCP needs --tlscacert, --tlscert and --tlskey");
+  }
+  const server = createSecureServer(
+    { ...HTTP2_SETTINGS, ...(await mutualTlsOptions(tls)), allowHTTP1: true },
+    handler,
+  );
+  server.on("session", (session) => track(session, sessions));
+  return server;
+}
+
+function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {
+  sessions.add(session);
+  session.on("error", () => {}); // its streams tell their callers
+  session.once("close", () => sessions.delete(session));
+}
+
+async function closeServer(
+  server: Server,
+  sessions: ReadonlySet<ServerHttp2Session>,
+  connections: ReadonlySet<Socket>,
+): Promise<void> {
+  const closed = Promise.withResolvers<void>();
+  server.close(() => closed.resolve());
+  for (const session of sessions) {
+    session.close();
+  }
+  const cut = setTimeout(() => {
+    for (const connection of connections) {
+      connection.destroy();
+    }
+  }, DRAIN_MS);
+  await closed.promise;
+  clearTimeout(cut);
+}
