@@ -31,7 +31,10 @@ interface TestAgent {
   readonly stop: () => Promise<void>;
 }
 
-async function serve(service: Partial<ServiceImpl<typeof AgentService>>, path = nextPath()): Promise<TestAgent> {
+async function serve(
+  service: Partial<ServiceImpl<typeof AgentService>>,
+  path = nextPath(),
+): Promise<TestAgent> {
   const server: Http2Server = createServer(
     connectNodeAdapter({ routes: (router) => router.service(AgentService, service) }),
   );

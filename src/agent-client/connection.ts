@@ -6,6 +6,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { type DialTarget, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
 
+/** Streams of one session share its window, so that many that stall slow the rest down: then another session is due. */
+const maxStreamsPerSession = 100;
 /** How long a connection without streams is kept. */
 const idleCloseMs = 60_000;
 /** A peer behind a network may vanish without a word: a ping that is not answered in time ends the connection. */
@@ -13,21 +15,25 @@ const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
 
 /**
- * Streams to one agent over at most one live session. A session that got a GOAWAY finishes its streams while new ones
- * go to its successor. An idle connection does not keep the process alive.
+ * Streams to one agent, over one session while that has room for them and more sessions beyond. A session that got a
+ * GOAWAY finishes its streams while new ones go to its successor. Idle sessions do not keep the process alive.
  *
  * It is a session manager in Connect's sense (`NodeHttp2TransportOptions.sessionManager`), so that typed calls and raw
- * streams share the session.
+ * streams share the sessions.
  */
 export class AgentConnection {
   /** What Connect's base URL has to begin with; the socket is chosen by the target alone. */
   readonly authority = "http://agent";
   readonly #target: DialTarget;
-  #current: Promise<LiveSession> | undefined;
+  readonly #onIdle: (() => void) | undefined;
+  readonly #sessions = new Set<LiveSession>();
+  #dialling: Promise<void> | undefined;
   #closed: boolean = false;
 
-  constructor(target: DialTarget) {
+  /** @param onIdle called whenever the last session has closed */
+  constructor(target: DialTarget, onIdle?: () => void) {
     this.#target = target;
+    this.#onIdle = onIdle;
   }
 
   /**
@@ -42,12 +48,23 @@ export class AgentConnection {
     options: { readonly endStream?: boolean | undefined } = {},
   ): Promise<ClientHttp2Stream> {
     for (;;) {
-      const live = await this.#live();
+      if (this.#closed) {
+        throw new ConnectError(
+          `the connection to the agent at ${describeAddress(this.#target.address)} was closed`,
+          Code.Unavailable,
+        );
+      }
+      const session = [...this.#sessions].find((live) => live.hasRoom);
+      if (session === undefined) {
+        this.#dialling ??= this.#dial();
+        await this.#dialling;
+        continue;
+      }
       try {
-        return live.open({ ...headers, ":method": method, ":path": path }, options);
+        return session.open({ ...headers, ":method": method, ":path": path }, options);
       } catch (error) {
-        // The session ended between the await and the request: dial again. Anything else is the caller's fault.
-        if (live.usable) {
+        // The session ended without a word so far: take another. Anything else is the caller's fault.
+        if (session.hasRoom) {
           throw error;
         }
       }
@@ -60,48 +77,28 @@ export class AgentConnection {
   /** Ends every stream with an error and refuses new ones. May be called again. */
   close(): void {
     this.#closed = true;
-    const current = this.#current;
-    this.#current = undefined;
-    current?.then(
-      (live) => live.destroy(),
-      () => {},
-    );
-  }
-
-  async #live(): Promise<LiveSession> {
-    for (;;) {
-      if (this.#closed) {
-        throw new ConnectError(
-          `the connection to the agent at ${describeAddress(this.#target.address)} was closed`,
-          Code.Unavailable,
-        );
-      }
-      const pending = this.#current ?? this.#dial();
-      const live = await pending;
-      if (live.usable) {
-        return live;
-      }
-      if (this.#current === pending) {
-        this.#current = undefined;
-      }
+    for (const session of this.#sessions) {
+      session.destroy();
     }
   }
 
-  #dial(): Promise<LiveSession> {
-    const pending = dial(this.#target).then((session) => {
+  async #dial(): Promise<void> {
+    try {
+      const session = await dial(this.#target);
       const live = new LiveSession(session, this.#target.address.kind === "tcp");
+      this.#sessions.add(live);
+      session.once("close", () => {
+        this.#sessions.delete(live);
+        if (this.#sessions.size === 0 && this.#dialling === undefined) {
+          this.#onIdle?.();
+        }
+      });
       if (this.#closed) {
         live.destroy();
       }
-      return live;
-    });
-    this.#current = pending;
-    pending.catch(() => {
-      if (this.#current === pending) {
-        this.#current = undefined;
-      }
-    });
-    return pending;
+    } finally {
+      this.#dialling = undefined;
+    }
   }
 }
 
@@ -127,11 +124,20 @@ class LiveSession {
     this.#becomeIdle();
   }
 
-  get usable(): boolean {
-    return !this.#leaving && !this.#session.closed && !this.#session.destroyed;
+  /** Whether it takes another stream now. */
+  get hasRoom(): boolean {
+    if (this.#leaving || this.#session.closed || this.#session.destroyed) {
+      return false;
+    }
+    // Beyond the peer's limit Node would queue the stream silently until another one ends.
+    const limit = this.#session.remoteSettings.maxConcurrentStreams ?? maxStreamsPerSession;
+    return this.#streams < Math.min(limit, maxStreamsPerSession);
   }
 
-  open(headers: OutgoingHttpHeaders, options: { readonly endStream?: boolean | undefined }): ClientHttp2Stream {
+  open(
+    headers: OutgoingHttpHeaders,
+    options: { readonly endStream?: boolean | undefined },
+  ): ClientHttp2Stream {
     const stream = this.#session.request(headers, options);
     if (this.#streams++ === 0) {
       this.#becomeBusy();

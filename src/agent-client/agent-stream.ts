@@ -1,0 +1,216 @@
+/**
+ * Streams of the agent as their users see them: opened, data both ways, and exactly one end. What the four kinds
+ * (session, logs, archive get, archive put) do differently stands in a {@link StreamKind} each.
+ */
+import type { ConnectError } from "@connectrpc/connect";
+
+import { type ErrorKind, fromUnknown } from "../common/errors.ts";
+import { BulkStream } from "./bulk-stream.ts";
+import type { BulkShape } from "./bulk-messages.ts";
+import type { AgentConnection } from "./connection.ts";
+
+/** What is known once the agent has taken a stream. */
+export type Opened =
+  | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
+  | { readonly kind: "logs" }
+  | { readonly kind: "archive"; readonly stat: ArchivedPath };
+
+/** A `PathStat`, as plain data. */
+export interface ArchivedPath {
+  readonly name: string;
+  readonly size: number;
+  /** Go's `os.FileMode` bits. */
+  readonly mode: number;
+  readonly mtime: { readonly seconds: bigint; readonly nanos: number };
+  readonly linkTarget: string;
+}
+
+/** How a stream ended that was not cut. */
+export type Outcome =
+  | { readonly kind: "exit"; readonly exitCode: number }
+  /** The exec or attachment goes on without us. */
+  | { readonly kind: "detached" }
+  | { readonly kind: "complete"; readonly totalBytes: number };
+
+/** Why a stream failed, as plain data that crosses threads. */
+export interface StreamFailure {
+  readonly kind: ErrorKind;
+  readonly message: string;
+  /** 126 or 127 where a process could not start; else 0. */
+  readonly exitCode: number;
+}
+
+/** Who listens to an {@link AgentStream}. `ended` or `failed` is called once and last. */
+export interface StreamListener {
+  opened(opened: Opened): void;
+  /** `source.subarray(start, end)` is only valid during the call. */
+  data(channel: number, source: Uint8Array, start: number, end: number): void;
+  ended(outcome: Outcome): void;
+  failed(failure: StreamFailure): void;
+}
+
+/** What a message that is not bulk data says. */
+export type StreamSignal =
+  | { readonly type: "heartbeat" }
+  | { readonly type: "opened"; readonly opened: Opened }
+  | { readonly type: "ended"; readonly outcome: Outcome }
+  | { readonly type: "failed"; readonly failure: StreamFailure };
+
+/** One of the agent's streaming calls. */
+export interface StreamKind {
+  readonly path: string;
+  readonly shape: BulkShape;
+  readonly inputTag: number | undefined;
+  readonly heartbeat: Uint8Array | undefined;
+  readonly expectsHeartbeats: boolean;
+  /** What the response's header means, where it means that the stream is open. */
+  readonly openedByHeader?: Opened;
+  /** The message that says that no more input comes; whether the request ends with it. */
+  readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
+  /** @throws where the bytes are no message of this kind */
+  readonly decode: (message: Uint8Array) => StreamSignal;
+}
+
+/** A stream in progress. After its end every method does nothing. */
+export class AgentStream {
+  readonly #kind: StreamKind;
+  readonly #listener: StreamListener;
+  #stream: BulkStream | undefined;
+  #received = 0;
+  #inputEnded: boolean = false;
+  #over: boolean = false;
+
+  /**
+   * Opens a stream. Failures of the agent are told to the listener.
+   *
+   * @param first the encoded first request message
+   * @throws ConnectError `Unavailable` when the agent cannot be reached
+   */
+  static async open(
+    connection: AgentConnection,
+    containerId: string | undefined,
+    kind: StreamKind,
+    first: Uint8Array,
+    listener: StreamListener,
+  ): Promise<AgentStream> {
+    const stream = new AgentStream(kind, listener);
+    stream.#stream = await BulkStream.open(connection, { ...kind, containerId }, first, {
+      accepted: () => {
+        if (kind.openedByHeader !== undefined) {
+          listener.opened(kind.openedByHeader);
+        }
+      },
+      data: (channel, source, start, end) => {
+        if (!stream.#over) {
+          stream.#received += end - start;
+          listener.data(channel, source, start, end);
+        }
+      },
+      message: (bytes) => stream.#understand(bytes),
+      closed: (error) => stream.#closed(error),
+    });
+    return stream;
+  }
+
+  private constructor(kind: StreamKind, listener: StreamListener) {
+    this.#kind = kind;
+    this.#listener = listener;
+  }
+
+  /**
+   * Sends input; the bytes must stay unchanged until `taken`.
+   *
+   * @param taken called once there may be room for more, or no use for it
+   */
+  sendInput(data: Uint8Array, taken: () => void): void {
+    if (this.#over || this.#inputEnded || this.#stream === undefined) {
+      taken();
+    } else {
+      this.#stream.sendData(data, taken);
+    }
+  }
+
+  /** No more input: the process reads end of file, the archive is complete. */
+  endInput(): void {
+    const { inputEnd } = this.#kind;
+    if (this.#over || this.#inputEnded || this.#stream === undefined || inputEnd === undefined) {
+      return;
+    }
+    this.#inputEnded = true;
+    const { message, last } = inputEnd(this.#stream.inputLength);
+    this.#stream.send(message);
+    if (last) {
+      this.#stream.endSending();
+    }
+  }
+
+  /** Stops reading, so that the agent stops sending. */
+  pause(): void {
+    if (!this.#over) {
+      this.#stream?.pause();
+    }
+  }
+
+  /** Reads on. */
+  resume(): void {
+    if (!this.#over) {
+      this.#stream?.resume();
+    }
+  }
+
+  /** Gives up; the listener hears no more. The process goes on. */
+  cancel(): void {
+    if (!this.#over) {
+      this.#over = true;
+      this.#stream?.cancel();
+    }
+  }
+
+  #understand(bytes: Uint8Array): void {
+    if (this.#over) {
+      return;
+    }
+    const signal = this.#kind.decode(bytes);
+    switch (signal.type) {
+      case "heartbeat":
+        break;
+      case "opened":
+        this.#listener.opened(signal.opened);
+        break;
+      case "ended":
+        this.#end(signal.outcome);
+        break;
+      case "failed":
+        this.#over = true;
+        this.#stream?.release();
+        this.#listener.failed(signal.failure);
+        break;
+    }
+  }
+
+  #end(outcome: Outcome): void {
+    this.#over = true;
+    this.#stream?.release();
+    const expected = this.#kind.inputTag === undefined ? this.#received : this.#stream?.inputLength;
+    if (outcome.kind === "complete" && outcome.totalBytes !== expected) {
+      this.#listener.failed({
+        kind: "system",
+        message: `bytes of the stream are missing: ${expected} of ${outcome.totalBytes} were transferred`,
+        exitCode: 0,
+      });
+    } else {
+      this.#listener.ended(outcome);
+    }
+  }
+
+  #closed(error: ConnectError | undefined): void {
+    if (this.#over) {
+      return;
+    }
+    this.#over = true;
+    const { kind, message } = fromUnknown(
+      error ?? new Error("the agent's stream ended before its last message"),
+    );
+    this.#listener.failed({ kind, message, exitCode: 0 });
+  }
+}

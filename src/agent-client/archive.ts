@@ -1,0 +1,91 @@
+/** `AgentService.ArchiveGet` and `ArchivePut`: a container's files as tar streams. */
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import {
+  ArchiveGetRequestSchema,
+  ArchiveGetResponseSchema,
+  type ArchivePutOpenSchema,
+  ArchivePutRequestSchema,
+  ArchivePutResponseSchema,
+  type PathStat,
+} from "../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ArchivedPath, StreamKind } from "./agent-stream.ts";
+import { archiveChunkTag, archiveOutput } from "./bulk-messages.ts";
+
+/** Fetching a path: no input, output is a tar stream. */
+export const archiveGetStream: StreamKind = {
+  path: "/sockerless.agent.v1.AgentService/ArchiveGet",
+  shape: archiveOutput,
+  inputTag: undefined,
+  heartbeat: undefined,
+  expectsHeartbeats: true,
+  decode: (bytes) => {
+    const { message } = fromBinary(ArchiveGetResponseSchema, bytes);
+    switch (message.case) {
+      case "stat":
+        return { type: "opened", opened: { kind: "archive", stat: archivedPath(message.value) } };
+      case "end":
+        return {
+          type: "ended",
+          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
+        };
+      case "chunk":
+        throw new ConnectError("the agent sent an archive in a form that was not agreed on", Code.DataLoss);
+      default:
+        return { type: "heartbeat" };
+    }
+  },
+};
+
+/** Unpacking into a directory: input is a tar stream, no output. */
+export const archivePutStream: StreamKind = {
+  path: "/sockerless.agent.v1.AgentService/ArchivePut",
+  shape: archiveOutput,
+  inputTag: archiveChunkTag,
+  heartbeat: toBinary(
+    ArchivePutRequestSchema,
+    create(ArchivePutRequestSchema, { message: { case: "heartbeat", value: {} } }),
+  ),
+  expectsHeartbeats: false,
+  inputEnd: (inputBytes) => ({
+    message: toBinary(
+      ArchivePutRequestSchema,
+      create(ArchivePutRequestSchema, {
+        message: { case: "end", value: { totalBytes: BigInt(inputBytes) } },
+      }),
+    ),
+    last: true,
+  }),
+  decode: (bytes) => ({
+    type: "ended",
+    outcome: {
+      kind: "complete",
+      totalBytes: Number(fromBinary(ArchivePutResponseSchema, bytes).totalBytes),
+    },
+  }),
+};
+
+/** The request that fetches a path. */
+export function encodeArchiveGet(request: MessageInitShape<typeof ArchiveGetRequestSchema>): Uint8Array {
+  return toBinary(ArchiveGetRequestSchema, create(ArchiveGetRequestSchema, request));
+}
+
+/** The first message of unpacking. */
+export function encodeArchivePut(open: MessageInitShape<typeof ArchivePutOpenSchema>): Uint8Array {
+  return toBinary(
+    ArchivePutRequestSchema,
+    create(ArchivePutRequestSchema, { message: { case: "open", value: open } }),
+  );
+}
+
+/** A path's metadata as plain data. */
+export function archivedPath(stat: PathStat): ArchivedPath {
+  return {
+    name: stat.name,
+    size: Number(stat.size),
+    mode: stat.mode,
+    mtime: { seconds: stat.mtime?.seconds ?? 0n, nanos: stat.mtime?.nanos ?? 0 },
+    linkTarget: stat.linkTarget,
+  };
+}

@@ -1,0 +1,166 @@
+/**
+ * The messages that carry bulk data, encoded and decoded by hand: their payload is copied once, from HTTP/2's buffer to
+ * where it is wanted, and never becomes an object. The proto fixes their field order for that. All other messages are
+ * left to protobuf-es.
+ *
+ * Each has the same form: an outer message with one field (the oneof's tag and the inner length), an inner one with, in
+ * this order, an optional stream number, an optional offset (absent when 0, as proto3 has it) and the data.
+ */
+
+const varintMore = 0x80;
+const varintBits = 0x7f;
+
+/** The tags of one kind of bulk message; a tag is `field number << 3 | wire type`. */
+export interface BulkShape {
+  /** The channel that an outer tag stands for; `fromStream` where the inner stream number says it. */
+  readonly channelOfTag: ReadonlyMap<number, number | "fromStream">;
+  readonly streamTag: number | undefined;
+  readonly offsetTag: number;
+  readonly dataTag: number;
+}
+
+/** Channels as Docker numbers them in its frame headers. */
+export const stdoutChannel = 1;
+/** See {@link stdoutChannel}. */
+export const stderrChannel = 2;
+
+/** `SessionResponse.stdout` and `.stderr`. */
+export const sessionOutput: BulkShape = {
+  channelOfTag: new Map([
+    [0x12, stdoutChannel],
+    [0x1a, stderrChannel],
+  ]),
+  streamTag: undefined,
+  offsetTag: 0x08,
+  dataTag: 0x12,
+};
+
+/** `LogsResponse.chunk`. */
+export const logsOutput: BulkShape = {
+  channelOfTag: new Map([[0x0a, "fromStream"]]),
+  streamTag: 0x08,
+  offsetTag: 0x10,
+  dataTag: 0x1a,
+};
+
+/** `ArchiveGetResponse.chunk`. */
+export const archiveOutput: BulkShape = {
+  channelOfTag: new Map([[0x12, stdoutChannel]]),
+  streamTag: undefined,
+  offsetTag: 0x08,
+  dataTag: 0x12,
+};
+
+/** The outer tag of `SessionRequest.stdin`. */
+export const stdinTag = 0x1a;
+/** The outer tag of `ArchivePutRequest.chunk`. */
+export const archiveChunkTag = 0x12;
+
+/** Enough bytes to hold everything of a bulk message that stands before its data. */
+export const maxBulkHead = 32;
+
+/** What stands before the data of a bulk message. */
+export interface BulkHead {
+  readonly channel: number;
+  /** Of the data's first byte in its direction of the stream. */
+  readonly offset: number;
+  /** Where in the message the data begins; it reaches to the message's end. */
+  readonly dataStart: number;
+}
+
+/**
+ * Reads what stands before the data.
+ *
+ * @param head the message's first bytes: all of them, or at least {@link maxBulkHead}
+ * @param messageLength of the whole message
+ * @returns undefined when this is another message, or a bulk one in another form, for protobuf-es to decode
+ */
+export function decodeBulkHead(
+  head: Uint8Array,
+  messageLength: number,
+  shape: BulkShape,
+): BulkHead | undefined {
+  const reader = new VarintReader(head);
+  const byTag = shape.channelOfTag.get(reader.next());
+  if (byTag === undefined || reader.next() !== messageLength - reader.position) {
+    return undefined;
+  }
+  let channel = byTag === "fromStream" ? 0 : byTag;
+  let offset = 0;
+  let tag = reader.next();
+  if (shape.streamTag !== undefined && tag === shape.streamTag) {
+    channel = reader.next();
+    tag = reader.next();
+  }
+  if (tag === shape.offsetTag) {
+    offset = reader.next();
+    tag = reader.next();
+  }
+  if (tag !== shape.dataTag || reader.next() !== messageLength - reader.position || reader.overrun) {
+    return undefined;
+  }
+  if (channel !== stdoutChannel && channel !== stderrChannel) {
+    return undefined;
+  }
+  return { channel, offset, dataStart: reader.position };
+}
+
+/**
+ * What stands before the data of a bulk request, the gRPC prefix of five bytes included.
+ *
+ * @param outerTag {@link stdinTag} or {@link archiveChunkTag}
+ */
+export function encodeBulkHead(outerTag: number, offset: number, dataLength: number): Uint8Array {
+  const inner: number[] = [];
+  if (offset > 0) {
+    inner.push(0x08);
+    appendVarint(inner, offset);
+  }
+  inner.push(0x12);
+  appendVarint(inner, dataLength);
+  const outer: number[] = [outerTag];
+  appendVarint(outer, inner.length + dataLength);
+  const head = Buffer.allocUnsafe(5 + outer.length + inner.length);
+  head[0] = 0;
+  head.writeUInt32BE(outer.length + inner.length + dataLength, 1);
+  head.set(outer, 5);
+  head.set(inner, 5 + outer.length);
+  return head;
+}
+
+/** Reads varints up to 2^53; beyond the end it reads zeros and sets `overrun`. */
+class VarintReader {
+  readonly #bytes: Uint8Array;
+  position = 0;
+  overrun: boolean = false;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  next(): number {
+    let value = 0;
+    let factor = 1;
+    for (;;) {
+      const byte = this.#bytes[this.position++];
+      if (byte === undefined || factor > 2 ** 49) {
+        this.overrun = true;
+        return 0;
+      }
+      value += (byte & varintBits) * factor;
+      if ((byte & varintMore) === 0) {
+        return value;
+      }
+      factor *= 128;
+    }
+  }
+}
+
+function appendVarint(bytes: number[], value: number): void {
+  let rest = value;
+  while (rest > varintBits) {
+    bytes.push((rest % 128) | varintMore);
+    rest = Math.floor(rest / 128);
+  }
+  bytes.push(rest);
+}

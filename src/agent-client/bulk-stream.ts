@@ -1,0 +1,228 @@
+/** One gRPC call that carries bulk data, on a raw HTTP/2 stream. */
+import { type ClientHttp2Stream, constants } from "node:http2";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { containerIdHeader } from "./address.ts";
+import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
+import type { AgentConnection } from "./connection.ts";
+import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
+import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
+
+/** The proto's rule: a heartbeat after so much silence of ours, a cut stream after so much of the peer's. */
+const heartbeatAfterMs = 10_000;
+const cutAfterMs = 30_000;
+
+/** Who listens to a {@link BulkStream}. */
+export interface BulkReceiver extends FrameReceiver {
+  /** The agent took the call: its header is here. */
+  accepted(): void;
+  /**
+   * The call is over; the last thing that is told. Without an error the server closed it with status OK, which alone
+   * does not mean success: the messages say that.
+   */
+  closed(error: ConnectError | undefined): void;
+}
+
+/** What there is to say about a call. */
+export interface BulkCall {
+  /** The full path, `/sockerless.agent.v1.AgentService/Session`. */
+  readonly path: string;
+  readonly containerId: string | undefined;
+  /** Of the messages that come. */
+  readonly shape: BulkShape;
+  /** The outer tag of the bulk messages that go; undefined for a call with one request. */
+  readonly inputTag: number | undefined;
+  /** An encoded heartbeat message, sent in our silence; undefined for a call with one request. */
+  readonly heartbeat: Uint8Array | undefined;
+  /** Whether the server sends heartbeats, so that its silence means something. */
+  readonly expectsHeartbeats: boolean;
+}
+
+/** A call in progress. Nothing is received after {@link cancel}. */
+export class BulkStream {
+  readonly #stream: ClientHttp2Stream;
+  readonly #call: BulkCall;
+  readonly #receiver: BulkReceiver;
+  readonly #reader: FrameReader;
+  readonly #timer: NodeJS.Timeout;
+  #error: ConnectError | undefined;
+  #status: "none" | "ok" = "none";
+  #closed: boolean = false;
+  #inputOffset = 0;
+  #lastSent = performance.now();
+  #lastReceived = performance.now();
+
+  /**
+   * Opens a call.
+   *
+   * @param first the encoded first request message
+   * @throws ConnectError `Unavailable` when the agent cannot be reached
+   */
+  static async open(
+    connection: AgentConnection,
+    call: BulkCall,
+    first: Uint8Array,
+    receiver: BulkReceiver,
+  ): Promise<BulkStream> {
+    const stream = await connection.request("POST", call.path, {
+      "content-type": "application/grpc+proto",
+      te: "trailers",
+      "user-agent": "sockerless",
+      "grpc-accept-encoding": "identity",
+      ...(call.containerId === undefined ? {} : { [containerIdHeader]: call.containerId }),
+    });
+    const opened = new BulkStream(stream, call, receiver);
+    opened.send(first);
+    if (call.inputTag === undefined) {
+      stream.end();
+    }
+    return opened;
+  }
+
+  private constructor(stream: ClientHttp2Stream, call: BulkCall, receiver: BulkReceiver) {
+    this.#stream = stream;
+    this.#call = call;
+    this.#receiver = receiver;
+    this.#reader = new FrameReader(call.shape, receiver);
+    this.#timer = setInterval(() => this.#checkSilence(), heartbeatAfterMs / 4);
+    stream.on("response", (headers) => {
+      this.#lastReceived = performance.now();
+      this.#error ??= errorOfResponse(headers);
+      if (headers["grpc-status"] === "0") {
+        this.#status = "ok";
+      } else if (this.#error === undefined) {
+        this.#receiver.accepted();
+      }
+    });
+    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("trailers", (trailers) => {
+      this.#error ??= errorOfTrailers(trailers);
+      if (trailers["grpc-status"] === "0") {
+        this.#status = "ok";
+      }
+    });
+    // The HTTP/2 code of the reset says as much, and 'close' follows.
+    stream.on("error", () => {});
+    stream.once("end", () => this.#close());
+    stream.once("close", () => this.#close());
+  }
+
+  /** Sends an encoded message that is not a bulk one. */
+  send(message: Uint8Array): void {
+    if (this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
+      return;
+    }
+    const framed = Buffer.allocUnsafe(5 + message.length);
+    framed[0] = 0;
+    framed.writeUInt32BE(message.length, 1);
+    framed.set(message, 5);
+    this.#lastSent = performance.now();
+    this.#stream.write(framed);
+  }
+
+  /**
+   * Sends bulk data as one message; the bytes must stay unchanged until `taken`.
+   *
+   * @param taken called once the bytes are on their way, or will never be: the sender may have room for the next
+   */
+  sendData(data: Uint8Array, taken: () => void): void {
+    const { inputTag } = this.#call;
+    if (inputTag === undefined || this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
+      taken();
+      return;
+    }
+    const head = encodeBulkHead(inputTag, this.#inputOffset, data.length);
+    this.#inputOffset += data.length;
+    this.#lastSent = performance.now();
+    this.#stream.cork();
+    this.#stream.write(head);
+    this.#stream.write(data, () => taken());
+    this.#stream.uncork();
+  }
+
+  /** How many bytes of bulk data were sent. */
+  get inputLength(): number {
+    return this.#inputOffset;
+  }
+
+  /** No more messages from us. */
+  endSending(): void {
+    if (!this.#stream.writableEnded && !this.#stream.destroyed) {
+      this.#stream.end();
+    }
+  }
+
+  /** Stops reading; HTTP/2's window then stops the agent. */
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  /** Reads on. */
+  resume(): void {
+    this.#lastReceived = performance.now();
+    this.#stream.resume();
+  }
+
+  /** Gives the call up; `closed` is not called. */
+  cancel(): void {
+    this.#finish();
+    this.#stream.close(constants.NGHTTP2_CANCEL);
+  }
+
+  /** The call has told everything: what else comes is read and ignored, so that it ends in peace. */
+  release(): void {
+    this.#finish();
+    this.endSending();
+    this.#stream.resume();
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#lastReceived = performance.now();
+    if (this.#closed) {
+      return;
+    }
+    try {
+      this.#reader.push(chunk);
+    } catch (error) {
+      this.#error = ConnectError.from(error, Code.DataLoss);
+      this.#stream.close(constants.NGHTTP2_CANCEL);
+      this.#close();
+    }
+  }
+
+  #checkSilence(): void {
+    const now = performance.now();
+    const { heartbeat, expectsHeartbeats } = this.#call;
+    if (heartbeat !== undefined && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4) {
+      this.send(heartbeat);
+    }
+    if (expectsHeartbeats && !this.#stream.isPaused() && now - this.#lastReceived >= cutAfterMs) {
+      this.#error ??= new ConnectError(`the agent was silent for ${cutAfterMs / 1000} s`, Code.Unavailable);
+      this.#stream.close(constants.NGHTTP2_CANCEL);
+      this.#close();
+    }
+  }
+
+  #close(): void {
+    if (this.#closed) {
+      return;
+    }
+    const reset = this.#stream.rstCode ?? constants.NGHTTP2_NO_ERROR;
+    if (this.#error === undefined) {
+      if (reset !== constants.NGHTTP2_NO_ERROR) {
+        this.#error = errorOfReset(reset);
+      } else if (this.#status === "none" || !this.#reader.atBoundary) {
+        this.#error = new ConnectError("the connection to the agent was cut", Code.Unavailable);
+      }
+    }
+    this.#finish();
+    this.endSending();
+    this.#receiver.closed(this.#error);
+  }
+
+  #finish(): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+  }
+}

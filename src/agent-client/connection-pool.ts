@@ -1,0 +1,46 @@
+/** Connections by address, so that the streams to one agent share sessions. */
+import { AgentConnection } from "./connection.ts";
+import type { DialTarget } from "./address.ts";
+
+/** Hands out one {@link AgentConnection} per address; those that have become idle are forgotten. */
+export class ConnectionPool {
+  readonly #connections = new Map<string, AgentConnection>();
+
+  /** How many addresses have a connection. */
+  get size(): number {
+    return this.#connections.size;
+  }
+
+  /** The connection to a target's address, not necessarily open yet. */
+  connectionTo(target: DialTarget): AgentConnection {
+    const key = keyOf(target);
+    let connection = this.#connections.get(key);
+    if (connection === undefined) {
+      connection = new AgentConnection(target, () => {
+        this.#connections.delete(key);
+      });
+      this.#connections.set(key, connection);
+    }
+    return connection;
+  }
+
+  /** Closes every connection; streams end with an error. */
+  close(): void {
+    for (const connection of this.#connections.values()) {
+      connection.close();
+    }
+    this.#connections.clear();
+  }
+}
+
+/** Two targets share a connection only where the peer would see no difference. */
+function keyOf({ address, credentials }: DialTarget): string {
+  return address.kind === "unix"
+    ? address.path
+    : [
+        address.host,
+        address.port,
+        Buffer.from(address.pin).toString("hex"),
+        credentials?.certificateChain,
+      ].join("\n");
+}

@@ -1,0 +1,36 @@
+/** `AgentService.Logs`: the recorded output of a container. */
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { LogsRequestSchema, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import type { StreamKind } from "./agent-stream.ts";
+import { logsOutput } from "./bulk-messages.ts";
+
+/** Logs: no input, output is what stdout and stderr once were. */
+export const logsStream: StreamKind = {
+  path: "/sockerless.agent.v1.AgentService/Logs",
+  shape: logsOutput,
+  inputTag: undefined,
+  heartbeat: undefined,
+  expectsHeartbeats: true,
+  openedByHeader: { kind: "logs" },
+  decode: (bytes) => {
+    const { message } = fromBinary(LogsResponseSchema, bytes);
+    switch (message.case) {
+      case "end":
+        return {
+          type: "ended",
+          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
+        };
+      case "chunk":
+        throw new ConnectError("the agent sent a log in a form that was not agreed on", Code.DataLoss);
+      default:
+        return { type: "heartbeat" };
+    }
+  },
+};
+
+/** The request of a log stream. */
+export function encodeLogsRequest(request: MessageInitShape<typeof LogsRequestSchema>): Uint8Array {
+  return toBinary(LogsRequestSchema, create(LogsRequestSchema, request));
+}
