@@ -3,6 +3,8 @@
  * summary at the end names those that failed. Arguments choose steps by their names.
  */
 import { globSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 
 import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
@@ -21,6 +23,7 @@ const unitTestFlags = ["--test", "--enable-source-maps", "--test-timeout=60000",
 const steps: readonly Step[] = [
   { name: "generated code", run: compareGenerated },
   { name: "build", run: () => run(process.execPath, ["scripts/build.mjs"]) },
+  { name: "lock file", run: checkLockFile },
   { name: "proto lint", run: () => run("buf", ["lint"]) },
   { name: "proto breaking", run: () => run("buf", ["breaking", "--against", baseline]) },
   { name: "types of scripts", run: () => run("tsc", ["--project", "tsconfig.scripts.json"]) },
@@ -40,6 +43,15 @@ const steps: readonly Step[] = [
   },
   { name: "go test", after: ["go vet"], run: () => run("go", ["test", "-short", "./..."], { cwd: "agent" }) },
 ];
+
+/** Whether `npm ci` can work from the lock file on every platform, and from whichever registry a machine is set up for. */
+async function checkLockFile(): Promise<Outcome> {
+  const lock = await readFile(join(root, "package-lock.json"), "utf8");
+  if (lock.includes('"resolved"')) {
+    return { code: 1, output: "package-lock.json names a registry: remove its resolved keys" };
+  }
+  return run("npm", ["ci", "--dry-run", "--ignore-scripts", "--loglevel=error"]);
+}
 
 async function checkFences(): Promise<Outcome> {
   const trespasses = findTrespasses().map(describeTrespass);

@@ -104,7 +104,7 @@ function importsOf(source: string): string[] {
     /^\s*(?:import|export)\b[^;"']*?\bfrom\s*["']([^"']+)["']/gm,
     /^\s*import\s*["']([^"']+)["']/gm,
     /\bimport\(\s*["']([^"']+)["']/g,
-    /\bnew URL\(\s*["'](\.[^"']+)["'],\s*import\.meta\.url/g,
+    /\bnew URL\(\s*["'](\.[^"']+\.[jt]s)["'],\s*import\.meta\.url/g,
   ];
   return patterns.flatMap((pattern) => [...source.matchAll(pattern)].map((match) => match[1] ?? ""));
 }
