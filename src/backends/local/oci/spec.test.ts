@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import { capabilitiesOfMask } from "./capabilities.ts";
+import { encodeOciSpec } from "./encode.ts";
+import { type MachineProfile, ociSpec } from "./spec.ts";
+
+const machine: MachineProfile = {
+  capabilities: capabilitiesOfMask("000001ffffffffff"),
+  cgroupVersion: "1",
+  maskedPaths: ["/proc/kcore"],
+  hasSysctl: () => true,
+  devices: (path) =>
+    path === "/dev/fuse" ? { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } : undefined,
+  appArmorProfile: undefined,
+};
+
+function workload(
+  hostConfig: MessageInitShape<typeof HostConfigSchema> = {},
+  mounts: ResolvedMount[] = [],
+  network: WorkloadSpec["network"] = { kind: "none" },
+): WorkloadSpec {
+  return {
+    record: create(ContainerRecordSchema, {
+      id: "ab".repeat(32),
+      config: { hostname: "box", workingDir: "/srv", user: "nobody" },
+      hostConfig,
+    }),
+    image: create(ImageRecordSchema),
+    args: ["/bin/sh", "-c", "true"],
+    env: ["PATH=/bin", "HOSTNAME=box"],
+    mounts,
+    network,
+    awaitAttachIds: [],
+  };
+}
+
+test("a plain container runs its process with the default isolation", () => {
+  const spec = ociSpec(workload(), machine);
+  assert.deepEqual(spec.process.args, ["/bin/sh", "-c", "true"]);
+  assert.equal(spec.process.cwd, "/srv");
+  assert.equal(spec.hostname, "box");
+  assert.equal(spec.process.noNewPrivileges, false);
+  assert.deepEqual(spec.linux.namespaces.map((namespace) => namespace.type).sort(), [
+    "ipc",
+    "mount",
+    "network",
+    "pid",
+    "uts",
+  ]);
+  assert.deepEqual(spec.linux.maskedPaths, ["/proc/kcore"]);
+  assert.ok(spec.linux.readonlyPaths.includes("/proc/sys"));
+  assert.ok(spec.linux.seccomp);
+  assert.equal(spec.linux.sysctl?.["net.ipv4.ip_unprivileged_port_start"], "0");
+});
+
+test("on cgroup v2 a container has its own cgroup namespace", () => {
+  const spec = ociSpec(workload(), { ...machine, cgroupVersion: "2" });
+  assert.ok(spec.linux.namespaces.some((namespace) => namespace.type === "cgroup"));
+});
+
+test("host modes share the machine's namespaces", () => {
+  const spec = ociSpec(
+    workload({ pidMode: "host", ipcMode: "host", utsMode: "host" }, [], { kind: "host" }),
+    machine,
+  );
+  assert.deepEqual(
+    spec.linux.namespaces.map((namespace) => namespace.type),
+    ["mount"],
+  );
+  assert.equal(spec.hostname, undefined);
+  assert.equal(spec.linux.sysctl, undefined);
+  assert.equal(spec.mounts.find((mount) => mount.destination === "/dev/shm")?.type, "bind");
+});
+
+test("limits reach the cgroup in the runtime's units", () => {
+  const { memory, cpu, pids } = ociSpec(
+    workload({ resources: { memory: 64n << 20n, nanoCpus: 1_500_000_000n, pidsLimit: 20n } }),
+    machine,
+  ).linux.resources;
+  assert.deepEqual(memory, { limit: 64 << 20, swap: 128 << 20 });
+  assert.deepEqual(cpu, { quota: 150_000, period: 100_000 });
+  assert.deepEqual(pids, { limit: 20 });
+});
+
+test("an unlimited ulimit is written digit for digit", () => {
+  const spec = ociSpec(
+    workload({ resources: { ulimits: [{ name: "core", soft: 0n, hard: -1n }] } }),
+    machine,
+  );
+  const text = new TextDecoder().decode(encodeOciSpec(spec));
+  assert.ok(
+    text.includes('"rlimits":[{"type":"RLIMIT_CORE","soft":0,"hard":18446744073709551615}]'),
+    text.slice(0, 600),
+  );
+});
+
+test("a read-only root closes the default mounts that dockerd closes", () => {
+  const { root, mounts } = ociSpec(workload({ readonlyRootfs: true }), machine);
+  assert.equal(root.readonly, true);
+  const isReadOnly = (path: string) =>
+    mounts.find((mount) => mount.destination === path)?.options.includes("ro");
+  assert.equal(isReadOnly("/sys/fs/cgroup"), true);
+  assert.equal(isReadOnly("/dev/shm"), false);
+});
+
+test("the user's mounts come parents first and replace default ones", () => {
+  const volume = create(VolumeRecordSchema, { name: "data", mountpoint: "/state/volumes/data/_data" });
+  const spec = ociSpec(
+    workload({}, [
+      { type: "volume", destination: "/srv/data/inner", readOnly: true, volume, subpath: "logs" },
+      { type: "bind", destination: "/srv", readOnly: false, source: "/home" },
+      { type: "tmpfs", destination: "/dev/shm", readOnly: false, tmpfsOptions: ["size=1m"] },
+    ]),
+    machine,
+  );
+  const own = spec.mounts.slice(-3);
+  assert.deepEqual(
+    own.map((mount) => mount.destination),
+    ["/srv", "/dev/shm", "/srv/data/inner"],
+  );
+  assert.equal(own[2]?.source, "/state/volumes/data/_data/logs");
+  assert.deepEqual(own[2]?.options, ["rbind", "ro", "rprivate"]);
+  assert.deepEqual(own[1]?.options, ["noexec", "nosuid", "nodev", "rprivate", "size=1m"]);
+  assert.equal(spec.mounts.filter((mount) => mount.destination === "/dev/shm").length, 1);
+});
+
+test("a privileged container is not masked and not filtered", () => {
+  const { linux, mounts, process } = ociSpec(workload({ privileged: true }), machine);
+  assert.equal(linux.seccomp, undefined);
+  assert.deepEqual(linux.maskedPaths, []);
+  assert.deepEqual(linux.resources.devices, [{ allow: true, access: "rwm" }]);
+  assert.ok(process.capabilities.bounding.includes("CAP_SYS_ADMIN"));
+  assert.ok(!mounts.find((mount) => mount.destination === "/sys")?.options.includes("ro"));
+});
+
+test("a device is made in the container and allowed in its cgroup", () => {
+  const { devices, resources } = ociSpec(
+    workload({
+      resources: { devices: [{ pathOnHost: "/dev/fuse", pathInContainer: "", cgroupPermissions: "rw" }] },
+    }),
+    machine,
+  ).linux;
+  assert.deepEqual(devices[0], {
+    path: "/dev/fuse",
+    type: "c",
+    major: 10,
+    minor: 229,
+    fileMode: 0o666,
+    uid: 0,
+    gid: 0,
+  });
+  assert.deepEqual(resources.devices.at(-1), { allow: true, type: "c", major: 10, minor: 229, access: "rw" });
+});
+
+test("security options are read in both spellings, unknown ones refused", () => {
+  assert.equal(
+    ociSpec(workload({ securityOpt: ["no-new-privileges"] }), machine).process.noNewPrivileges,
+    true,
+  );
+  assert.equal(ociSpec(workload({ securityOpt: ["seccomp:unconfined"] }), machine).linux.seccomp, undefined);
+  assert.deepEqual(
+    ociSpec(workload({ securityOpt: ["systempaths=unconfined"] }), machine).linux.readonlyPaths,
+    [],
+  );
+  assert.throws(() => ociSpec(workload({ securityOpt: ["magic=1"] }), machine), { kind: "invalid" });
+});
+
+test("cpus and a quota contradict each other", () => {
+  assert.throws(() => ociSpec(workload({ resources: { nanoCpus: 1n, cpuQuota: 5n } }), machine), {
+    kind: "invalid",
+  });
+});
