@@ -14,6 +14,9 @@ const stamp = "build/.agent-inputs";
 export async function buildAgent() {
   const wanted = programs.filter((program) => existsSync(join(root, "agent/cmd", program, "main.go")));
   const current = fingerprint(["agent", "package.json"]);
+  if (wanted.length === 0) {
+    return;
+  }
   const isBuilt = wanted.every((program) => existsSync(join(root, "build", program)));
   if (isBuilt && isStamped(stamp, current)) {
     return;

