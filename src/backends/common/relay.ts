@@ -9,6 +9,8 @@
  */
 import {
   constants,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
   type ServerHttp2Stream,
@@ -34,10 +36,11 @@ const HOP_HEADERS = new Set([":method", ":path", ":scheme", ":authority", "host"
 
 /** Forwards one call; ends the stream in every case. */
 export async function relayAgentCall(
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
+  request: Http2ServerRequest,
+  response: Http2ServerResponse,
   resolveAgent: AgentResolver,
 ): Promise<void> {
+  const { stream, headers } = request;
   // Resets by the caller surface as errors of a stream that nobody reads any more.
   stream.on("error", () => {});
   const containerId = String(headers[containerIdHeader] ?? "");
@@ -51,40 +54,49 @@ export async function relayAgentCall(
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
       return;
     }
-    await forward(stream, headers, address, containerId);
+    await forward(request, response, address, containerId);
   } catch (error) {
     refuse(stream, Code.Unavailable, messageOf(error), error);
   }
 }
 
+/**
+ * Bodies are piped from stream to stream; headers and trailers go through
+ * `response`, because Node's request/response layer claims the stream's
+ * trailers for itself.
+ */
 async function forward(
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
+  request: Http2ServerRequest,
+  response: Http2ServerResponse,
   address: AgentAddress,
   containerId: string,
 ): Promise<void> {
+  const { stream, headers } = request;
   const connection = new AgentConnection({ address, containerId });
   stream.once("close", () => connection.close());
-  const upstream = await connection.request("POST", String(headers[":path"]), endToEnd(headers));
+  const upstream = await connection.request("POST", request.url, endToEnd(headers));
   if (stream.destroyed) {
     upstream.close(constants.NGHTTP2_CANCEL);
     return;
   }
-  let trailers: OutgoingHttpHeaders | undefined;
   upstream.on("response", (answer, flags) => {
-    const endStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-    if (!stream.destroyed) {
-      stream.respond(
-        { ":status": answer[":status"] ?? 200, ...endToEnd(answer) },
-        endStream ? { endStream } : { waitForTrailers: true },
-      );
+    const status = answer[":status"] ?? 200;
+    if (stream.destroyed) {
+      return;
     }
+    if ((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0) {
+      stream.respond({ ":status": status, ...endToEnd(answer) }, { endStream: true });
+      return;
+    }
+    response.writeHead(status, endToEnd(answer));
+    response.addTrailers(statusHeaders(Code.Unavailable, "the agent's answer was cut"));
+    response.flushHeaders();
   });
   upstream.on("trailers", (sent) => {
-    trailers = endToEnd(sent);
-  });
-  stream.on("wantTrailers", () => {
-    stream.sendTrailers(trailers ?? statusHeaders(Code.Unavailable, "the agent's answer was cut"));
+    const { "grpc-status": status, "grpc-message": message, ...others } = endToEnd(sent);
+    response.setTrailer("grpc-status", String(status));
+    response.setTrailer("grpc-message", String(message ?? ""));
+    response.addTrailers(others);
   });
   upstream.on("error", () => {}); // "close" follows and tells
   upstream.once("close", () => {

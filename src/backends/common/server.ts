@@ -89,8 +89,7 @@ function backendHandler(options: BackendServerOptions): Handler {
   });
   return (request, response) => {
     if (request.url?.startsWith(RELAYED_PREFIX) === true && "stream" in request) {
-      const { stream, headers } = request;
-      void relayAgentCall(stream, headers, options.resolveAgent);
+      void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent);
       return;
     }
     connect(request, response);
@@ -161,6 +160,8 @@ async function* reportAtEnd<T>(
 
 function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
   const http1 = createHttp1Server(handler);
+  // A connection that waits for its next request would hold up a close; Connect's GETs are few.
+  http1.maxRequestsPerSocket = 1;
   const http2 = createHttp2Server(HTTP2_SETTINGS, handler);
   http2.on("session", (session) => track(session, sessions));
   return createSocketServer((socket) => {

@@ -1,0 +1,207 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, stat } from "node:fs/promises";
+import { request } from "node:http";
+import {
+  connect as connectHttp2,
+  constants,
+  createServer as createHttp2Server,
+  type Http2Server,
+  type ServerHttp2Stream,
+} from "node:http2";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import pino from "pino";
+import { conflict } from "../../common/errors.ts";
+import { GetCapabilitiesResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import { type BackendServer, serveBackend } from "./server.ts";
+
+const CONTAINER = "0123456789abcdef".repeat(4);
+const logger = pino({ level: "silent" });
+
+describe("a backend's listener", () => {
+  let directory: string;
+  let server: BackendServer;
+  let socket: string;
+  let agent: Http2Server;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "sockerless-server-"));
+    socket = join(directory, "backend.sock");
+    agent = createHttp2Server();
+    agent.on("stream", (stream: ServerHttp2Stream, headers) => {
+      stream.on("error", () => {}); // the cut that a test asks for
+      if (headers[":path"]?.endsWith("/Cut") === true) {
+        stream.respond({ ":status": 200, "content-type": "application/grpc" });
+        stream.write(Buffer.from([0, 0, 0, 0, 0]));
+        setImmediate(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
+        return;
+      }
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () =>
+        stream.sendTrailers({
+          "grpc-status": "0",
+          "x-container": String(headers["sockerless-container-id"]),
+        }),
+      );
+      stream.pipe(stream);
+    });
+    const agentSocket = join(directory, "agent.sock");
+    await new Promise<void>((resolve) => agent.listen(agentSocket, resolve));
+    server = await serveBackend({
+      address: `unix://${socket}`,
+      tls: undefined,
+      logger,
+      register: (router) =>
+        router.service(SystemService, {
+          getCapabilities: () =>
+            create(GetCapabilitiesResponseSchema, { backend: "local", capabilities: { exec: true } }),
+          getInfo: () => {
+            throw conflict("the engine is busy");
+          },
+        }),
+      resolveAgent: (id) =>
+        Promise.resolve(id === CONTAINER ? { kind: "unix", path: agentSocket } : undefined),
+    });
+  });
+
+  after(async () => {
+    await server.close();
+    await new Promise((resolve) => agent.close(resolve));
+    await rm(directory, { recursive: true });
+  });
+
+  test("is for its owner alone", async () => {
+    assert.equal((await stat(socket)).mode & 0o777, 0o600);
+  });
+
+  test("answers a plain GET with the capability object in the contract's field names", async () => {
+    const path = `/${SystemService.typeName}/GetCapabilities?connect=v1&encoding=json&message=%7B%7D`;
+    const { status, body } = await get(socket, path);
+    assert.equal(status, 200);
+    const answer = JSON.parse(body) as { capabilities: Record<string, unknown> };
+    assert.equal(answer.capabilities["max_timeout_seconds"], 0);
+    assert.equal(answer.capabilities["logs_follow"], false);
+    assert.equal(answer.capabilities["exec"], true);
+  });
+
+  test("tells any gRPC client the kind and the words of an error", async () => {
+    const error = await unary(socket, `/${SystemService.typeName}/GetInfo`);
+    assert.equal(error?.details, "the engine is busy");
+    assert.deepEqual(error?.metadata.get("sockerless-error-kind"), ["conflict"]);
+  });
+
+  test("takes an HTTP/2 preface that comes in pieces", async () => {
+    const raw = connect(socket);
+    raw.write("PRI");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    raw.write(" * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    const first = await new Promise<Buffer>((resolve) => raw.once("data", resolve));
+    assert.equal(first[3], 4, "a SETTINGS frame answers");
+    raw.destroy();
+  });
+
+  test("serves the health protocol", async () => {
+    assert.equal(await unary(socket, "/grpc.health.v1.Health/Check"), null);
+  });
+
+  test("refuses a second backend on its socket and leaves the first alone", async () => {
+    await assert.rejects(
+      serveBackend({
+        address: `unix://${socket}`,
+        tls: undefined,
+        logger,
+        register: () => {},
+        resolveAgent: () => Promise.resolve(undefined),
+      }),
+      { kind: "conflict", message: /already serves a backend/ },
+    );
+    assert.equal(await unary(socket, "/grpc.health.v1.Health/Check"), null);
+  });
+
+  describe("relays agent calls", () => {
+    const call = (method: string, id: string, body: Buffer) => relayed(socket, method, id, body);
+
+    test("with every byte, header and trailer", async () => {
+      const body = Buffer.alloc(8 * 1024 * 1024, "relay");
+      const { status, received, trailers } = await call("Session", CONTAINER, body);
+      assert.equal(status, 200);
+      assert.ok(received.equals(body));
+      assert.equal(trailers["grpc-status"], "0");
+      assert.equal(trailers["x-container"], CONTAINER);
+    });
+
+    test("and never ends a cut call with success", async () => {
+      const { trailers, code } = await call("Cut", CONTAINER, Buffer.alloc(0));
+      assert.notEqual(trailers["grpc-status"], "0");
+      assert.ok(trailers["grpc-status"] !== undefined || code !== 0);
+    });
+
+    test("and says which container it does not know", async () => {
+      const { headers } = await call("Logs", "f".repeat(64), Buffer.alloc(0));
+      assert.equal(headers["grpc-status"], "5");
+      assert.match(decodeURIComponent(String(headers["grpc-message"])), /^No such container: f+$/);
+    });
+
+    test("and wants a full container ID", async () => {
+      const { headers } = await call("Logs", "../../etc", Buffer.alloc(0));
+      assert.equal(headers["grpc-status"], "3");
+    });
+  });
+});
+
+function get(socketPath: string, path: string): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    request({ socketPath, path }, (response) => {
+      let body = "";
+      response.setEncoding("utf8").on("data", (text: string) => {
+        body += text;
+      });
+      response.once("end", () => resolve({ status: response.statusCode ?? 0, body }));
+    })
+      .once("error", reject)
+      .end();
+  });
+}
+
+function unary(socketPath: string, path: string): Promise<ServiceError | null> {
+  const client = new Client(`unix:${socketPath}`, credentials.createInsecure());
+  const bytes = (buffer: Buffer): Buffer => buffer;
+  return new Promise((resolve) => {
+    client.makeUnaryRequest(path, bytes, bytes, Buffer.alloc(0), new Metadata(), (error) => {
+      client.close();
+      resolve(error);
+    });
+  });
+}
+
+async function relayed(socketPath: string, method: string, id: string, body: Buffer) {
+  const session = connectHttp2("http://backend", { createConnection: () => connect(socketPath) });
+  const stream = session.request({
+    ":method": "POST",
+    ":path": `/sockerless.agent.v1.AgentService/${method}`,
+    "content-type": "application/grpc",
+    te: "trailers",
+    "sockerless-container-id": id,
+  });
+  let headers: Record<string, unknown> = {};
+  let trailers: Record<string, unknown> = {};
+  const chunks: Buffer[] = [];
+  stream.on("response", (sent) => {
+    headers = sent;
+  });
+  stream.on("trailers", (sent) => {
+    trailers = sent;
+  });
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  stream.on("error", () => {});
+  const closed = new Promise((resolve) => stream.once("close", resolve));
+  stream.end(body);
+  await closed;
+  const code = stream.rstCode ?? 0;
+  session.close();
+  return { status: headers[":status"], headers, received: Buffer.concat(chunks), trailers, code };
+}
