@@ -90,13 +90,9 @@ async function forward(
     }
     response.writeHead(status, endToEnd(answer));
     response.addTrailers(statusHeaders(Code.Unavailable, "the agent's answer was cut"));
-    response.flushHeaders();
   });
   upstream.on("trailers", (sent) => {
-    const { "grpc-status": status, "grpc-message": message, ...others } = endToEnd(sent);
-    response.setTrailer("grpc-status", String(status));
-    response.setTrailer("grpc-message", String(message ?? ""));
-    response.addTrailers(others);
+    response.addTrailers({ "grpc-message": "", ...endToEnd(sent) });
   });
   upstream.on("error", () => {}); // "close" follows and tells
   upstream.once("close", () => {
