@@ -3,6 +3,7 @@ package layers
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -60,17 +61,20 @@ func isSparse(header *tar.Header) bool {
 	return false
 }
 
-// copySparse leaves holes where the entry has them: a few bytes of tar can stand
-// for an exabyte of zeros.
+// copySparse leaves holes where the entry has them.
 func (u *unpacker) copySparse(file *os.File, size int64) error {
-	if err := fitsFileSystem(file, size); err != nil {
-		return err
+	if uint64(size) > u.sparseAllowance {
+		return fmt.Errorf("sparse files of %d bytes more are larger than the file system", size)
 	}
+	u.sparseAllowance -= uint64(size)
 	if err := file.Truncate(size); err != nil {
 		return err
 	}
 	zeros := make([]byte, len(u.buffer))
 	for offset := int64(0); ; {
+		if u.ctx.Err() != nil { // holes are read without reading the blob
+			return context.Cause(u.ctx)
+		}
 		n, err := io.ReadFull(u.tar, u.buffer)
 		if chunk := u.buffer[:n]; !bytes.Equal(chunk, zeros[:n]) {
 			if _, err := file.WriteAt(chunk, offset); err != nil {
@@ -85,15 +89,4 @@ func (u *unpacker) copySparse(file *os.File, size int64) error {
 			return err
 		}
 	}
-}
-
-func fitsFileSystem(file *os.File, size int64) error {
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(int(file.Fd()), &stat); err != nil {
-		return err
-	}
-	if uint64(size) > stat.Blocks*uint64(stat.Bsize) {
-		return fmt.Errorf("a file of %d bytes is larger than the file system", size)
-	}
-	return nil
 }

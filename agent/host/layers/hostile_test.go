@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
 // TestHostileEntriesAreRefusedByName: nothing of the layer stays, nothing
@@ -127,11 +129,33 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(tarOf(f, entry{Name: "a/.wh.b"}, entry{Name: "a/b/c"}, entry{Name: "h", Typeflag: tar.TypeLink, Linkname: "a/b/c"}))
 	f.Add(sparseTar(1<<20, 100, "x"))
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		store, dir := openStore(t)
-		_, _, err := unpack(t, store, blob, blob)
-		wantNothingBut(t, filepath.Dir(dir), "layers")
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "diff"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		root, err := confined.Open(filepath.Join(dir, "diff"))
 		if err != nil {
-			wantNothingBut(t, dir, emptyName)
+			t.Fatal(err)
+		}
+		defer root.Close()
+		u, err := newUnpacker(t.Context(), bytes.NewReader(blob), root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.sparseAllowance = 1 << 21
+		if err = u.unpackAll(); err != nil {
+			err = classify(err)
+		}
+		if err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("unclassified: %v", err)
+		}
+		for _, e := range entriesOf(t, dir) {
+			if e != "diff" {
+				t.Errorf("%s was made outside", e)
+			}
+		}
+		if err := confined.RemovePath(filepath.Join(dir, "diff")); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -69,6 +69,7 @@ func openStore(t testing.TB) (*Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(store.Close)
 	return store, dir
 }
 
@@ -290,29 +291,63 @@ func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
 	wantNothingBut(t, dir, emptyName)
 }
 
-func wantNothingBut(t testing.TB, dir string, names ...string) {
+func entriesOf(t testing.TB, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{}
 	for _, e := range entries {
-		got = append(got, e.Name())
+		names = append(names, e.Name())
 	}
-	if strings.Join(got, " ") != strings.Join(names, " ") {
+	return names
+}
+
+func wantNothingBut(t testing.TB, dir string, names ...string) {
+	t.Helper()
+	if got := entriesOf(t, dir); strings.Join(got, " ") != strings.Join(names, " ") {
 		t.Errorf("%s holds %v", dir, got)
 	}
 }
 
-func TestOpenDeletesUnfinishedWork(t *testing.T) {
-	store, dir := openStore(t)
-	_ = store
-	os.MkdirAll(filepath.Join(dir, unfinished+"x", "diff", "y"), 0o755)
-	if _, err := Open(dir); err != nil {
+func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
+	_, dir := openStore(t)
+	for name, record := range map[string]string{
+		unfinished + "x":  "",
+		"unsynced-before": `{"version":1,"boot_id":"another"}`,
+		"no-record":       "",
+		"damaged-record":  "\x00\x00",
+		"durable-before":  `{"version":1,"boot_id":"another"}`,
+	} {
+		os.MkdirAll(filepath.Join(dir, name, "diff", "y"), 0o755)
+		if record != "" {
+			os.WriteFile(filepath.Join(dir, name, "layer.json"), []byte(record), 0o600)
+		}
+	}
+	os.WriteFile(filepath.Join(dir, "durable-before", durableName), nil, 0o600)
+	reopened, err := Open(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	wantNothingBut(t, dir, emptyName)
+	reopened.Close()
+	wantNothingBut(t, dir, "durable-before", emptyName)
+}
+
+func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
+	_, dir := openStore(t)
+	store, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := tarOf(t, entry{Name: "a"})
+	diff, _, err := unpack(t, store, plain, plain)
+	store.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(diff), durableName)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {

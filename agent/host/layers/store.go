@@ -17,7 +17,6 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/keylock"
@@ -34,8 +33,10 @@ const (
 
 // Store holds the unpacked layers of one instance.
 type Store struct {
-	dir   string
-	locks keylock.Locks
+	dir     string
+	boot    string
+	locks   keylock.Locks
+	flusher *flusher
 }
 
 // Layer is layer.json.
@@ -49,6 +50,8 @@ type Layer struct {
 	// RootOpaque: the layer hides everything beneath it. overlayfs does not look
 	// for its opaque mark on a root directory, so Stack leaves the rest out.
 	RootOpaque bool `json:"root_opaque,omitempty"`
+	// BootID of the machine when the layer was unpacked; see durable.go.
+	BootID string `json:"boot_id"`
 }
 
 // Open makes the store's directory and deletes what earlier processes left
@@ -60,18 +63,42 @@ func Open(dir string) (*Store, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
+	s := &Store{dir: dir, boot: boot, flusher: startFlusher(dir)}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), unfinished) {
-			if err := confined.RemovePath(filepath.Join(dir, entry.Name())); err != nil {
-				return nil, fmt.Errorf("delete unfinished layer: %w", err)
-			}
+		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("open layers: %w", err)
 		}
 	}
-	return &Store{dir: dir}, nil
+	return s, nil
+}
+
+// Close waits until what was unpacked is safe on disk. No call may follow.
+func (s *Store) Close() {
+	close(s.flusher.pending)
+	<-s.flusher.idle
+}
+
+func (s *Store) review(dir string) error {
+	if strings.HasPrefix(filepath.Base(dir), unfinished) {
+		return confined.RemovePath(dir)
+	}
+	if filepath.Base(dir) == emptyName {
+		return nil
+	}
+	unsynced, err := reviewDurability(dir, s.boot)
+	if unsynced {
+		s.flusher.pending <- dir
+	}
+	return err
 }
 
 var diffIDPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
@@ -89,20 +116,25 @@ func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
 	if err != nil {
 		return "", layer, err
 	}
-	content, err := os.ReadFile(filepath.Join(dir, "layer.json"))
+	layer, err = readLayer(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return dir, layer, connect.NewError(connect.CodeNotFound, fmt.Errorf("layer %s is not unpacked", diffID))
 	}
 	if err != nil {
 		return "", layer, fmt.Errorf("layer %s: %w", diffID, err)
 	}
-	if err := json.Unmarshal(content, &layer); err != nil {
-		return "", layer, fmt.Errorf("layer %s: %w", diffID, err)
-	}
 	if layer.Version != version || layer.DiffID != diffID {
 		return "", layer, fmt.Errorf("%s holds version %d of layer %s, not layer %s", dir, layer.Version, layer.DiffID, diffID)
 	}
 	return dir, layer, nil
+}
+
+func readLayer(dir string) (layer Layer, err error) {
+	content, err := os.ReadFile(filepath.Join(dir, "layer.json"))
+	if err != nil {
+		return layer, err
+	}
+	return layer, json.Unmarshal(content, &layer)
 }
 
 // Stack is what an overlay of some layers stands on.
@@ -169,8 +201,9 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 	return nil
 }
 
-// publish makes a finished directory durable and gives it its name.
-func publish(temporary, dir string, layer Layer) error {
+// publish gives a finished directory its name.
+func (s *Store) publish(temporary, dir string, layer Layer) error {
+	layer.BootID = s.boot
 	content, err := json.Marshal(layer)
 	if err != nil {
 		return err
@@ -178,21 +211,9 @@ func publish(temporary, dir string, layer Layer) error {
 	if err := os.WriteFile(filepath.Join(temporary, "layer.json"), content, 0o600); err != nil {
 		return err
 	}
-	// A layer that is there is believed to be whole: its bytes come before its name.
-	if err := syncFileSystem(temporary); err != nil {
+	if err := os.Rename(temporary, dir); err != nil {
 		return err
 	}
-	return os.Rename(temporary, dir)
-}
-
-func syncFileSystem(dir string) error {
-	handle, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer handle.Close()
-	if err := unix.Syncfs(int(handle.Fd())); err != nil {
-		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
-	}
+	s.flusher.pending <- dir
 	return nil
 }

@@ -47,7 +47,7 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (size uint64, e
 	}
 	layer, err = unpackBlob(ctx, diffID, blob, filepath.Join(temporary, "diff"))
 	if err == nil {
-		err = publish(temporary, dir, layer)
+		err = s.publish(temporary, dir, layer)
 	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("unpack layer %s: %w", diffID, err), confined.RemovePath(temporary))
@@ -78,37 +78,18 @@ func unpackBlob(ctx context.Context, diffID, blob, target string) (Layer, error)
 	defer root.Close()
 
 	digest := sha256.New()
-	if err := unpackTar(io.TeeReader(plain, digest), root, &layer); err != nil {
+	u, err := newUnpacker(ctx, io.TeeReader(plain, digest), root)
+	if err != nil {
+		return layer, err
+	}
+	if err := u.unpackAll(); err != nil {
 		return layer, classify(err)
 	}
+	layer.Size, layer.RootStated, layer.RootOpaque = u.size, u.rootStated, u.rootOpaque
 	if got := "sha256:" + hex.EncodeToString(digest.Sum(nil)); got != diffID {
 		return layer, connect.NewError(connect.CodeDataLoss, fmt.Errorf("the layer's content has the digest %s", got))
 	}
 	return layer, nil
-}
-
-// unpackTar unpacks all of stream, and reads it to its end: the digest covers
-// what follows the last entry, too.
-func unpackTar(stream io.Reader, root *confined.Root, layer *Layer) error {
-	u := newUnpacker(stream, root)
-	for {
-		header, err := u.tar.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := u.unpack(header); err != nil {
-			return entryError(header.Name, err)
-		}
-	}
-	if _, err := io.Copy(io.Discard, stream); err != nil {
-		return err
-	}
-	u.setDirectoryTimes()
-	layer.Size, layer.RootStated, layer.RootOpaque = u.size, u.rootStated, u.rootOpaque
-	return nil
 }
 
 // openBlob opens a regular file; a fifo or device in its place cannot block us.

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,14 @@ import (
 // unpacker writes the entries of one layer's tar beneath root, in the form that
 // overlayfs reads. Nobody else touches the tree meanwhile.
 type unpacker struct {
+	ctx    context.Context
+	stream io.Reader // the uncompressed tar
 	tar    *tar.Reader
 	root   *confined.Root
 	buffer []byte
+	// How many bytes of sparse files may come yet: a few bytes of tar can stand
+	// for an exabyte of zeros.
+	sparseAllowance uint64
 
 	size       uint64
 	rootStated bool
@@ -28,11 +34,39 @@ type unpacker struct {
 	directoryTimes map[string]time.Time
 }
 
-func newUnpacker(stream io.Reader, root *confined.Root) *unpacker {
-	return &unpacker{
-		tar: tar.NewReader(stream), root: root,
-		buffer: make([]byte, 256<<10), directoryTimes: map[string]time.Time{},
+// newUnpacker allows as many sparse bytes as the file system is large.
+func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*unpacker, error) {
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(int(root.Directory().Fd()), &stat); err != nil {
+		return nil, fmt.Errorf("statfs: %w", err)
 	}
+	return &unpacker{
+		ctx: ctx, stream: stream, tar: tar.NewReader(stream), root: root,
+		buffer: make([]byte, 256<<10), sparseAllowance: stat.Blocks * uint64(stat.Bsize),
+		directoryTimes: map[string]time.Time{},
+	}, nil
+}
+
+// unpackAll unpacks the stream, and reads it to its end: the digest covers what
+// follows the last entry, too.
+func (u *unpacker) unpackAll() error {
+	for {
+		header, err := u.tar.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := u.unpack(header); err != nil {
+			return entryError(header.Name, err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, u.stream); err != nil {
+		return err
+	}
+	u.setDirectoryTimes()
+	return nil
 }
 
 func (u *unpacker) unpack(header *tar.Header) error {
