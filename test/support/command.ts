@@ -1,0 +1,78 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+
+/** How a program ended and what it said. */
+export interface CommandResult {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+  /** Standard output as text, without the last newline. */
+  readonly text: string;
+  readonly errorText: string;
+}
+
+export interface CommandOptions {
+  /** Written to standard input, which is then closed; without it standard input is empty. */
+  readonly input?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+  /** Milliseconds after which the program is killed; 120,000 unless said. */
+  readonly timeout?: number;
+}
+
+/** Runs a program to its end. Does not reject for an exit code. */
+export async function runCommand(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  const child = spawn(program, args, {
+    env: options.env ?? process.env,
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
+    timeout: options.timeout ?? 120_000,
+    killSignal: "SIGKILL",
+  });
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
+  const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
+  await writeInput(child, options.input);
+  const [code, signal] = await ended;
+  const out = Buffer.concat(stdout);
+  const err = Buffer.concat(stderr);
+  return {
+    code,
+    signal,
+    stdout: out,
+    stderr: err,
+    text: out.toString().replace(/\n$/, ""),
+    errorText: err.toString().replace(/\n$/, ""),
+  };
+}
+
+function collect(stream: NodeJS.ReadableStream | null): Buffer[] {
+  const chunks: Buffer[] = [];
+  stream?.on("data", (chunk: Buffer) => chunks.push(chunk));
+  return chunks;
+}
+
+async function writeInput(child: ChildProcess, input: CommandOptions["input"]): Promise<void> {
+  const { stdin } = child;
+  if (stdin === null) {
+    return;
+  }
+  stdin.on("error", () => {}); // the program ended before it read everything: its exit code tells
+  if (typeof input === "string" || input instanceof Uint8Array || input === undefined) {
+    stdin.end(input ?? "");
+    return;
+  }
+  for await (const chunk of input) {
+    if (!stdin.write(chunk)) {
+      await Promise.race([once(stdin, "drain"), once(stdin, "close")]);
+    }
+    if (stdin.destroyed) {
+      return;
+    }
+  }
+  stdin.end();
+}

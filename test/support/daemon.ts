@@ -1,0 +1,156 @@
+/** A sockerless of a test's own: its processes, its sockets, its state, all gone at the end. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+
+/** The checkout: this file runs as dist/test/support/daemon.js. */
+export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
+
+const READY_LIMIT_MS = 30_000;
+const END_LIMIT_MS = 40_000;
+
+export interface DaemonOptions {
+  /** Further arguments of `sockerless serve`. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A running `sockerless serve` on the local backend. */
+export class Daemon {
+  /** Where everything of it lies; removed by {@link stop}. */
+  readonly directory: string;
+  readonly socket: string;
+  readonly backendSocket: string;
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly #options: DaemonOptions;
+  #process: ChildProcess | undefined;
+  #output = "";
+
+  private constructor(directory: string, options: DaemonOptions) {
+    this.directory = directory;
+    this.socket = join(directory, "docker.sock");
+    this.backendSocket = join(directory, "backend.sock");
+    this.stateDir = join(directory, "state");
+    this.runDir = join(directory, "run");
+    this.#options = options;
+  }
+
+  /** Starts one with empty state and waits until it serves. */
+  static async start(options: DaemonOptions = {}): Promise<Daemon> {
+    const daemon = new Daemon(await mkdtemp(join(tmpdir(), "skl-")), options);
+    await daemon.launch();
+    return daemon;
+  }
+
+  /** What `DOCKER_HOST` has to be. */
+  get host(): string {
+    return `unix://${this.socket}`;
+  }
+
+  /** Everything that its processes have printed. */
+  get output(): string {
+    return this.#output;
+  }
+
+  /** Starts the processes on the state that is there and waits until they serve. */
+  async launch(): Promise<void> {
+    const child = spawn(
+      process.execPath,
+      [
+        join(checkout, "dist/src/cli/main.js"),
+        "serve",
+        "--host",
+        this.host,
+        "--listen",
+        `unix://${this.backendSocket}`,
+        "--state-dir",
+        this.stateDir,
+        "--run-dir",
+        this.runDir,
+        ...(this.#options.args ?? []),
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#options.env } },
+    );
+    this.#process = child;
+    const ready = Promise.withResolvers<void>();
+    const read = (chunk: Buffer): void => {
+      this.#output += chunk.toString();
+      if (this.#output.includes("DOCKER_HOST=")) {
+        ready.resolve();
+      }
+    };
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.once("exit", (code) => ready.reject(new Error(`serve ended with ${code}:\n${this.#output}`)));
+    const limit = setTimeout(
+      () => ready.reject(new Error(`serve was not ready after ${READY_LIMIT_MS} ms:\n${this.#output}`)),
+      READY_LIMIT_MS,
+    );
+    try {
+      await ready.promise;
+    } finally {
+      clearTimeout(limit);
+    }
+  }
+
+  /** Ends the processes as a user's Ctrl-C does; containers go on. */
+  async shutDown(): Promise<void> {
+    const child = this.#process;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) {
+      return;
+    }
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    const limit = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS);
+    await ended;
+    clearTimeout(limit);
+    this.#output = "";
+  }
+
+  /** Removes every container, ends the processes, and deletes the state. */
+  async stop(): Promise<void> {
+    const { text } = await this.docker("ps", "--all", "--quiet");
+    const containers = text.split("\n").filter((id) => id !== "");
+    if (containers.length > 0) {
+      await this.docker("rm", "--force", "--volumes", ...containers);
+    }
+    await this.shutDown();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  /** Environment in which Docker clients find this daemon and nothing of the user's. */
+  get clientEnv(): NodeJS.ProcessEnv {
+    const { DOCKER_CONTEXT: _context, DOCKER_TLS_VERIFY: _tls, ...rest } = process.env;
+    return { ...rest, DOCKER_HOST: this.host, DOCKER_CONFIG: join(this.directory, "docker-config") };
+  }
+
+  /** Runs the real docker CLI with nothing on standard input. */
+  docker(...args: string[]): Promise<CommandResult> {
+    return this.dockerWith({}, ...args);
+  }
+
+  /** Runs the real docker CLI. */
+  dockerWith(options: CommandOptions, ...args: string[]): Promise<CommandResult> {
+    return runCommand("docker", args, { env: this.clientEnv, ...options });
+  }
+
+  /** Runs the docker CLI and answers its output; throws where it fails. */
+  async ok(...args: string[]): Promise<string> {
+    const result = await this.docker(...args);
+    if (result.code !== 0) {
+      throw new Error(
+        `docker ${args.join(" ")} ended with ${result.code}: ${result.errorText}\n${this.#output}`,
+      );
+    }
+    return result.text;
+  }
+}
