@@ -469,6 +469,7 @@ type ImageRecord struct {
 	LayerDigests      []string               `protobuf:"bytes,8,rep,name=layer_digests,json=layerDigests,proto3" json:"layer_digests,omitempty"` // of the blobs, same order
 	LastTagged        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_tagged,json=lastTagged,proto3" json:"last_tagged,omitempty"`
 	Platform          *v1.Platform           `protobuf:"bytes,10,opt,name=platform,proto3" json:"platform,omitempty"`
+	LayerSizes        []int64                `protobuf:"varint,11,rep,packed,name=layer_sizes,json=layerSizes,proto3" json:"layer_sizes,omitempty"` // bytes, uncompressed, same order; empty: layers were not fetched
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -569,6 +570,13 @@ func (x *ImageRecord) GetLastTagged() *timestamppb.Timestamp {
 func (x *ImageRecord) GetPlatform() *v1.Platform {
 	if x != nil {
 		return x.Platform
+	}
+	return nil
+}
+
+func (x *ImageRecord) GetLayerSizes() []int64 {
+	if x != nil {
+		return x.LayerSizes
 	}
 	return nil
 }
@@ -781,7 +789,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"generation\x18\a \x01(\x04R\n" +
 	"generationB\f\n" +
 	"\n" +
-	"_exit_code\"\xf4\x02\n" +
+	"_exit_code\"\x95\x03\n" +
 	"\vImageRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fmanifest_digest\x18\x02 \x01(\tR\x0emanifestDigest\x12.\n" +
@@ -794,7 +802,9 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\vlast_tagged\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastTagged\x12;\n" +
 	"\bplatform\x18\n" +
-	" \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\xe1\x03\n" +
+	" \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x1f\n" +
+	"\vlayer_sizes\x18\v \x03(\x03R\n" +
+	"layerSizes\"\xe1\x03\n" +
 	"\fVolumeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x124\n" +

@@ -1,0 +1,21 @@
+/** Events of images as Docker words them: the image's labels are attributes, and a name. */
+import type { NewEvent } from "../state/journal.ts";
+import type { ImageConfig } from "./image-config.ts";
+
+/** What happens to images. */
+export type ImageAction = "pull" | "load" | "import" | "tag" | "untag" | "delete";
+
+/**
+ * An event of an image.
+ *
+ * @param actorId the image's ID; of a pull the reference that was pulled
+ * @param name what the attribute `name` says
+ */
+export function imageEvent(
+  action: ImageAction,
+  actorId: string,
+  name: string,
+  config: ImageConfig | undefined,
+): NewEvent {
+  return { type: "image", action, actorId, attributes: { ...config?.config.labels, name } };
+}
