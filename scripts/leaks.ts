@@ -24,9 +24,9 @@ export function takeInventory(): Inventory {
   ]);
 }
 
-/** What is there and was not before, once that has settled. */
-export async function findLeaks(before: Inventory): Promise<string[]> {
-  const deadline = Date.now() + settleLimitMs;
+/** What is there and was not before, once that has settled; in milliseconds, how long it may take to. */
+export async function findLeaks(before: Inventory, limitMs = settleLimitMs): Promise<string[]> {
+  const deadline = Date.now() + limitMs;
   for (;;) {
     const leaked = [...takeInventory()].filter((line) => !before.has(line));
     if (leaked.length === 0 || Date.now() > deadline) {

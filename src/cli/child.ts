@@ -3,7 +3,7 @@
  * the configuration, and ends when it is told to or when the supervisor is gone: a frontend or backend without one
  * would only be in the way of the next `serve`.
  */
-import "./compile-cache.ts";
+import "../common/compile-cache.ts";
 
 import type { Config } from "../common/config/load.ts";
 import { closeAndExit, reportFailure } from "./lifetime.ts";

@@ -5,8 +5,10 @@ export function dockerHostLine(address: string): string {
   if (address.startsWith("unix://")) {
     return `export DOCKER_HOST=${address}`;
   }
-  const url = new URL(address);
-  const anyAddress = ["", "0.0.0.0", "[::]"].includes(url.hostname);
-  const host = anyAddress ? hostname() : url.hostname;
-  return `export DOCKER_HOST=tcp://${host}:${url.port} DOCKER_TLS_VERIFY=1`;
+  // Not by `new URL`, which refuses the empty host that means every address.
+  const authority = address.replace(/^tcp:\/\//, "");
+  const colon = authority.lastIndexOf(":");
+  const host = authority.slice(0, colon);
+  const reachable = ["", "0.0.0.0", "[::]"].includes(host) ? hostname() : host;
+  return `export DOCKER_HOST=tcp://${reachable}:${authority.slice(colon + 1)} DOCKER_TLS_VERIFY=1`;
 }

@@ -1,5 +1,5 @@
 /** The command line of sockerless. */
-import "./compile-cache.ts";
+import "../common/compile-cache.ts";
 
 import { Command } from "commander";
 

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { version } from "../../src/common/version.ts";
+
+const bin = fileURLToPath(new URL("../../../bin/", import.meta.url));
+
+function run(program: string, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: "utf8", cwd: "/" });
+  return { status, stdout, stderr };
+}
+
+describe("bin/sockerless", () => {
+  it("prints its version, from any directory and through a link", (context) => {
+    const directory = mkdtempSync(join(tmpdir(), "sockerless-bin-"));
+    context.after(() => rmSync(directory, { recursive: true }));
+    symlinkSync(join(bin, "sockerless"), join(directory, "sockerless"));
+    for (const program of [join(bin, "sockerless"), join(directory, "sockerless")]) {
+      assert.deepEqual(run(program, "version"), {
+        status: 0,
+        stdout: `sockerless ${version}\n`,
+        stderr: "",
+      });
+    }
+  });
+
+  it("suggests the flag that was meant", () => {
+    const { status, stderr } = run(join(bin, "sockerless"), "serve", "--hst", "unix:///x");
+    assert.notEqual(status, 0);
+    assert.match(stderr, /Did you mean --host\?/);
+  });
+
+  it("refuses an incomplete configuration before it starts anything", () => {
+    const { status, stderr, stdout } = run(join(bin, "sockerless"), "serve", "--backend", "ecs");
+    assert.equal(status, 1);
+    assert.equal(stdout, "");
+    assert.match(stderr, /ecs\.cluster is required/);
+  });
+
+  it("has an alias for each backend", () => {
+    for (const name of ["local", "ecs", "aca"]) {
+      const { status, stdout } = run(join(bin, `sockerless-backend-${name}`), "--help");
+      assert.equal(status, 0);
+      assert.match(stdout, new RegExp(`Usage: sockerless backend ${name} `));
+    }
+  });
+});
