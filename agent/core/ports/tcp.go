@@ -1,0 +1,101 @@
+package ports
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// dialTimeout bounds a connection's way into the container.
+const dialTimeout = 10 * time.Second
+
+// acceptPause is the wait after an accept that failed (no descriptors left).
+const acceptPause = 50 * time.Millisecond
+
+type tcpForwarder struct {
+	listener *net.TCPListener
+	target   target
+	logger   *slog.Logger
+}
+
+func newTCPForwarder(listener *net.TCPListener, target target, logger *slog.Logger) *tcpForwarder {
+	return &tcpForwarder{listener: listener, target: target, logger: logger}
+}
+
+func (f *tcpForwarder) close() { f.listener.Close() }
+
+// serve forwards until the listener is closed; then, at the end of ctx, it
+// ends what is still connected.
+func (f *tcpForwarder) serve(ctx context.Context) {
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	for {
+		client, err := f.listener.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			f.logger.Warn("accept on a published port", "error", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		connections.Add(1)
+		go func() {
+			defer connections.Done()
+			f.forward(ctx, client)
+		}()
+	}
+}
+
+func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
+	defer client.Close()
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	server, err := f.target.dial(dialCtx)
+	cancel()
+	if err != nil {
+		_ = client.SetLinger(0) // the client sees a reset, as from a closed port
+		f.logger.Debug("connect to a published port's target", "error", err)
+		return
+	}
+	defer server.Close()
+	Join(ctx, client, server.(*net.TCPConn))
+}
+
+// HalfCloser is a stream connection with two directions that end apart.
+type HalfCloser interface {
+	net.Conn
+	CloseWrite() error
+	CloseRead() error
+}
+
+// Join copies both ways (by splice where the kernel can) until both directions
+// have ended or ctx is done. The end of one direction is passed on; the other
+// goes on.
+func Join(ctx context.Context, a, b HalfCloser) {
+	stop := context.AfterFunc(ctx, func() {
+		a.Close()
+		b.Close()
+	})
+	defer stop()
+	var directions sync.WaitGroup
+	for _, pair := range [][2]HalfCloser{{a, b}, {b, a}} {
+		directions.Add(1)
+		go func() {
+			defer directions.Done()
+			from, to := pair[0], pair[1]
+			io.Copy(to, from)
+			// After an error too: the reader there gets no more, and the writer
+			// here finds out. Errors mean that the connection is gone already.
+			_ = to.CloseWrite()
+			_ = from.CloseRead()
+		}()
+	}
+	directions.Wait()
+}

@@ -1,0 +1,180 @@
+package ports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// udpIdle is how long a client's association lives without a datagram,
+	// dockerd's value.
+	udpIdle = 90 * time.Second
+	// udpClients bounds the associations of one port; a datagram of one client
+	// more is dropped.
+	udpClients  = 1024
+	maxDatagram = 64 << 10
+)
+
+// datagrams holds buffers for one datagram each.
+var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+
+// udpForwarder gives every client a socket of its own towards the container,
+// so that answers find back.
+type udpForwarder struct {
+	socket *net.UDPConn
+	target target
+	ipv6   bool
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	clients map[netip.AddrPort]*udpClient
+}
+
+type udpClient struct {
+	address netip.AddrPort
+	// source is the control message that makes answers come from the address
+	// that the client wrote to: a machine has several.
+	source []byte
+	server net.Conn
+}
+
+func newUDPForwarder(socket *net.UDPConn, target target, ipv6 bool, logger *slog.Logger) (*udpForwarder, error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	level, option := unix.IPPROTO_IP, unix.IP_PKTINFO
+	if ipv6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, 1) }); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("ask for datagrams' destination: %w", failed)
+	}
+	return &udpForwarder{
+		socket: socket, target: target, ipv6: ipv6, logger: logger,
+		clients: make(map[netip.AddrPort]*udpClient),
+	}, nil
+}
+
+func (f *udpForwarder) close() { f.socket.Close() }
+
+func (f *udpForwarder) serve(ctx context.Context) {
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	defer f.dropClients()
+	buffer := make([]byte, maxDatagram)
+	control := make([]byte, 128)
+	for {
+		n, controlLength, _, address, err := f.socket.ReadMsgUDPAddrPort(buffer, control)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // an answer that could not be delivered (ICMP)
+		}
+		client := f.client(ctx, address, control[:controlLength], &answering)
+		if client == nil {
+			continue
+		}
+		_ = client.server.SetReadDeadline(time.Now().Add(udpIdle))
+		if _, err := client.server.Write(buffer[:n]); err != nil {
+			f.logger.Debug("forward a datagram", "error", err)
+		}
+	}
+}
+
+// client finds or makes the association of an address; nil drops the datagram.
+func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, control []byte, answering *sync.WaitGroup) *udpClient {
+	f.mu.Lock()
+	known, count := f.clients[address], len(f.clients)
+	f.mu.Unlock()
+	if known != nil {
+		return known
+	}
+	if count >= udpClients {
+		f.logger.Warn("too many clients of a published UDP port", "limit", udpClients)
+		return nil
+	}
+	server, err := f.target.dial(ctx)
+	if err != nil {
+		f.logger.Debug("connect to a published port's target", "error", err)
+		return nil
+	}
+	client := &udpClient{address: address, source: answerFrom(control), server: server}
+	f.mu.Lock()
+	f.clients[address] = client
+	f.mu.Unlock()
+	_ = server.SetReadDeadline(time.Now().Add(udpIdle))
+	answering.Add(1)
+	go func() {
+		defer answering.Done()
+		f.answer(client)
+	}()
+	return client
+}
+
+// answer sends the container's datagrams to the client until it is idle.
+func (f *udpForwarder) answer(client *udpClient) {
+	defer func() {
+		client.server.Close()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.clients, client.address)
+	}()
+	buffer := datagrams.Get().(*[maxDatagram]byte)
+	defer datagrams.Put(buffer)
+	for {
+		n, err := client.server.Read(buffer[:])
+		if errors.Is(err, unix.ECONNREFUSED) {
+			continue // nobody listens in the container yet
+		}
+		if err != nil {
+			return // idle, or closed
+		}
+		_ = client.server.SetReadDeadline(time.Now().Add(udpIdle))
+		if _, _, err := f.socket.WriteMsgUDPAddrPort(buffer[:n], client.source, client.address); errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+func (f *udpForwarder) dropClients() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, client := range f.clients {
+		client.server.Close()
+	}
+}
+
+// answerFrom turns the control message of a datagram that arrived into the one
+// for its answers. nil lets the kernel choose.
+func answerFrom(control []byte) []byte {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil
+	}
+	for _, message := range messages {
+		switch {
+		case message.Header.Level == unix.IPPROTO_IP && message.Header.Type == unix.IP_PKTINFO && len(message.Data) >= 12:
+			// struct in_pktinfo: interface, local address, destination.
+			info := unix.Inet4Pktinfo{Spec_dst: [4]byte(message.Data[4:8])}
+			return unix.PktInfo4(&info)
+		case message.Header.Level == unix.IPPROTO_IPV6 && message.Header.Type == unix.IPV6_PKTINFO && len(message.Data) >= 20:
+			info := unix.Inet6Pktinfo{Addr: [16]byte(message.Data[0:16])}
+			return unix.PktInfo6(&info)
+		}
+	}
+	return nil
+}
