@@ -2,8 +2,7 @@ package archive
 
 import (
 	"archive/tar"
-	"errors"
-	"fmt"
+	"context"
 	"io"
 	"os"
 	"path"
@@ -21,7 +20,7 @@ func (x *extractor) create(parent int, base, full string, header *tar.Header, me
 	switch header.Typeflag {
 	case tar.TypeDir:
 		return x.createDir(parent, base, full, header, merge)
-	case tar.TypeReg, tar.TypeRegA: //nolint:staticcheck // old archives still hold it
+	case tar.TypeReg, tar.TypeGNUSparse:
 		return x.createRegular(parent, base, full, header)
 	case tar.TypeSymlink:
 		if err := unix.Symlinkat(header.Linkname, parent, base); err != nil {
@@ -60,17 +59,20 @@ func (x *extractor) createRegular(parent int, base, full string, header *tar.Hea
 	defer file.Close()
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	source := &contentReader{x: x}
-	if _, err := io.CopyBuffer(onlyWriter{file}, onlyReader{source}, *buf); err != nil {
-		if source.err != nil {
-			return tarError(source.err)
+	content := &contentReader{x: x}
+	if _, err := io.CopyBuffer(onlyWriter{file}, onlyReader{content}, *buf); err != nil {
+		switch {
+		case x.ctx.Err() != nil:
+			return context.Cause(x.ctx)
+		case content.err != nil:
+			return x.source.blame(content.err)
 		}
-		return fmt.Errorf("write %s: %w", full, errors.Unwrap(err))
+		return err // which names the file
 	}
 	return x.finish(fd, full, header)
 }
 
-// contentReader reads an entry's content and remembers the stream's own error.
+// contentReader reads an entry's content, and tells its errors from the file's.
 type contentReader struct {
 	x   *extractor
 	err error
@@ -78,8 +80,7 @@ type contentReader struct {
 
 func (c *contentReader) Read(p []byte) (int, error) {
 	if c.x.ctx.Err() != nil {
-		c.err = c.x.ctx.Err()
-		return 0, c.err
+		return 0, c.x.ctx.Err()
 	}
 	n, err := c.x.in.Read(p)
 	if err != nil && err != io.EOF {

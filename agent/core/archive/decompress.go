@@ -6,6 +6,8 @@ import (
 	"compress/bzip2"
 	"compress/gzip"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 var (
@@ -15,22 +17,28 @@ var (
 	zstdMagic  = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// decompress recognises a compressed stream by its first bytes.
-func decompress(in *bufio.Reader) (io.Reader, error) {
+// maxZstdWindow bounds what a client makes the agent hold: `zstd --ultra` uses
+// 128 MiB at most.
+const maxZstdWindow = 128 << 20
+
+// decompress recognises a compressed stream by its first bytes. release frees
+// what the decompressor holds.
+func decompress(in *bufio.Reader) (plain io.Reader, release func(), err error) {
 	magic, _ := in.Peek(len(xzMagic)) // a shorter stream is no compressed one
 	switch {
 	case bytes.HasPrefix(magic, gzipMagic):
 		plain, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, &failure{ErrInvalid, err.Error(), err}
-		}
-		return plain, nil
+		return plain, func() {}, err
 	case bytes.HasPrefix(magic, bzip2Magic):
-		return bzip2.NewReader(in), nil
-	case bytes.HasPrefix(magic, xzMagic):
-		return nil, invalid("the tar stream is compressed with xz: send it plain, or with gzip or bzip2")
+		return bzip2.NewReader(in), func() {}, nil
 	case bytes.HasPrefix(magic, zstdMagic):
-		return nil, invalid("the tar stream is compressed with zstd: send it plain, or with gzip or bzip2")
+		decoder, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, nil, err
+		}
+		return decoder, decoder.Close, nil
+	case bytes.HasPrefix(magic, xzMagic):
+		return nil, nil, invalid("the tar stream is compressed with xz: send it plain, or with gzip, bzip2 or zstd")
 	}
-	return in, nil
+	return in, func() {}, nil
 }

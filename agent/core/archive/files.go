@@ -3,14 +3,14 @@ package archive
 import (
 	"archive/tar"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
+
+var errNotRegular = errors.New("not a regular file")
 
 const xattrPrefix = "SCHILY.xattr."
 
@@ -84,16 +84,4 @@ func addCapability(fd int, header *tar.Header) {
 		value = value[:sizeV2]
 	}
 	header.PAXRecords = map[string]string{xattrPrefix + name: string(value)}
-}
-
-// readAll reads r, at most limit bytes.
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(content)) > limit {
-		return nil, fmt.Errorf("larger than %d bytes", limit)
-	}
-	return content, nil
 }

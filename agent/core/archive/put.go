@@ -25,7 +25,7 @@ type PutOptions struct {
 // Owner is a numeric user and group.
 type Owner struct{ UID, GID int }
 
-// Put unpacks a tar stream (plain, gzip or bzip2) into an existing directory.
+// Put unpacks a tar stream (plain, gzip, bzip2 or zstd) into an existing directory.
 // Links in the directory's path are followed inside the root. What was unpacked
 // before an error stays. The stream is read to its end.
 //
@@ -52,20 +52,48 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return invalid("extraction point is not a directory")
 	}
-	in := bufio.NewReaderSize(stream, copyBuffer)
-	plain, err := decompress(in)
+	source := &sourceReader{from: stream}
+	in := bufio.NewReaderSize(source, copyBuffer)
+	plain, release, err := decompress(in)
 	if err != nil {
-		return err
+		return source.blame(err)
 	}
-	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, in: tar.NewReader(plain), parentFD: -1}
+	defer release()
+	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, source: source, in: tar.NewReader(plain), parentFD: -1}
 	defer x.forgetParent()
 	if err := x.run(); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, onlyReader{plain}); err != nil {
-		return fmt.Errorf("read tar stream: %w", err)
+	if _, err := io.Copy(io.Discard, onlyReader{in}); err != nil {
+		return source.blame(err)
 	}
 	return nil
+}
+
+// sourceReader remembers why its stream could not be read, so that a stream
+// that was cut is told from one that is no tar stream.
+type sourceReader struct {
+	from io.Reader
+	err  error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// blame explains an error of whoever parsed the stream.
+func (s *sourceReader) blame(err error) error {
+	if s.err != nil {
+		return fmt.Errorf("read tar stream: %w", s.err)
+	}
+	if errors.Is(err, ErrInvalid) {
+		return err
+	}
+	return &failure{ErrInvalid, err.Error(), err}
 }
 
 // extractor unpacks one stream.
@@ -74,6 +102,7 @@ type extractor struct {
 	root    *Root
 	dest    string // absolute, links evaluated
 	options PutOptions
+	source  *sourceReader
 	in      *tar.Reader
 	dirs    []dirTime
 
@@ -97,7 +126,7 @@ func (x *extractor) run() error {
 			return x.setDirTimes()
 		}
 		if err != nil {
-			return tarError(err)
+			return x.source.blame(err)
 		}
 		if header.Typeflag == tar.TypeXGlobalHeader {
 			continue
@@ -106,14 +135,6 @@ func (x *extractor) run() error {
 			return err
 		}
 	}
-}
-
-// tarError tells a broken stream from one that could not be read.
-func tarError(err error) error {
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrFieldTooLong) {
-		return &failure{ErrInvalid, err.Error(), err}
-	}
-	return fmt.Errorf("read tar stream: %w", err)
 }
 
 // extract unpacks one entry.
@@ -236,7 +257,6 @@ func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool
 	if thereIsDir && isDir {
 		return true, nil
 	}
-	// A descriptor may now stand for what is about to go.
 	if err := removeAll(parent, base, 0); err != nil {
 		return false, pathError("unlinkat", full, err)
 	}

@@ -9,8 +9,6 @@
 package archive
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -36,6 +34,10 @@ func OpenRoot(name string) (*Root, error) {
 
 // NewRoot takes over a descriptor of the directory; one opened with O_PATH will do.
 func NewRoot(dir *os.File) *Root { return &Root{dir} }
+
+// Dir is the root's directory, for reading the container's passwd and group
+// files. It belongs to the Root.
+func (r *Root) Dir() *os.File { return r.dir }
 
 // Close closes the directory. Calls under way fail.
 func (r *Root) Close() error { return r.dir.Close() }
@@ -143,25 +145,3 @@ func readLinkAt(fd int, name string) (string, error) {
 	}
 	return string(buf[:n]), nil
 }
-
-// ReadFile reads a regular file of the container, following links inside the
-// root, up to limit bytes: a larger file is an error.
-func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
-	fd, err := r.open(absolute(name), unix.O_PATH, 0)
-	if err != nil {
-		return nil, pathError("open", name, err)
-	}
-	defer unix.Close(fd)
-	file, _, err := reopenRegular(fd, name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content, err := readAll(file, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return content, nil
-}
-
-var errNotRegular = errors.New("not a regular file")

@@ -1,0 +1,203 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestStatDescribesTheLastElementItself(t *testing.T) {
+	r, dir, _ := newRoot(t)
+	plant(t, dir, [2]string{"d/f", "12345"}, [2]string{"d/abs", "->/d/f"}, [2]string{"d/up", "->../../../../d"},
+		[2]string{"d/none", "->/nowhere/x"}, [2]string{"d/loop", "->loop"})
+	must(t, os.Chmod(filepath.Join(dir, "d/f"), 0o751|os.ModeSetuid))
+	for _, c := range []struct {
+		path, name, target string
+		mode               os.FileMode
+		size               int64
+	}{
+		{"/d/f", "f", "", 0o751 | os.ModeSetuid, 5},
+		{"d/f", "f", "", 0o751 | os.ModeSetuid, 5},
+		{"/d/../d/./f", "f", "", 0o751 | os.ModeSetuid, 5},
+		{"/../../d/f", "f", "", 0o751 | os.ModeSetuid, 5},
+		{"/d/abs", "abs", "/d/f", 0o777 | os.ModeSymlink, 4},
+		{"/d/up", "up", "/d", 0o777 | os.ModeSymlink, 13},
+		{"/d/up/f", "f", "", 0o751 | os.ModeSetuid, 5},
+		{"/d/none", "none", "/nowhere/x", 0o777 | os.ModeSymlink, 10},
+		{"/d/up/", "up", "", 0o755 | os.ModeDir, -1},
+		{"/d/.", ".", "", 0o755 | os.ModeDir, -1},
+		{"/", "/", "", 0o755 | os.ModeDir, -1},
+	} {
+		stat, err := r.Stat(c.path)
+		if err != nil {
+			t.Errorf("%s: %v", c.path, err)
+			continue
+		}
+		if stat.Name != c.name || stat.LinkTarget != c.target || stat.Mode != c.mode || c.size >= 0 && stat.Size != c.size {
+			t.Errorf("%s: %+v", c.path, stat)
+		}
+	}
+}
+
+func TestStatTellsWhyNot(t *testing.T) {
+	r, dir, _ := newRoot(t)
+	plant(t, dir, [2]string{"f", ""}, [2]string{"loop", "->loop"})
+	for path, kind := range map[string]error{
+		"/nowhere":  ErrNotFound,
+		"/x\x00y":   ErrInvalid,
+		"/f/":       unix.ENOTDIR,
+		"/f/x":      unix.ENOTDIR,
+		"/loop":     unix.ELOOP,
+		"/loop/x":   unix.ELOOP,
+		"/nowhere/": ErrNotFound,
+	} {
+		if _, err := r.Stat(path); !errors.Is(err, kind) {
+			t.Errorf("%q: %v", path, err)
+		}
+		if errors.Is(kind, unix.ENOTDIR) {
+			if _, err := r.Stat(path); errors.Is(err, ErrNotFound) {
+				t.Errorf("%q counts as not found", path)
+			}
+		}
+	}
+}
+
+func TestTheTopEntryIsThePathsLastElement(t *testing.T) {
+	r, dir, _ := newRoot(t)
+	plant(t, dir, [2]string{"a/d/x", ""}, [2]string{"a/d/e/y", ""}, [2]string{"a/l", "->/a/d"})
+	for path, want := range map[string][]string{
+		"/a/d":   {"d/", "d/e/", "d/e/y", "d/x"},
+		"/a/d/":  {"d/", "d/e/", "d/e/y", "d/x"},
+		"/a/d/.": {"./", "./e/", "./e/y", "./x"},
+		"/a/d/x": {"x"},
+		"/a/l":   {"l"},
+		"/a/l/":  {"l/", "l/e/", "l/e/y", "l/x"},
+		"/a/l/.": {"./", "./e/", "./e/y", "./x"},
+		"/":      {"/", "/a/", "/a/d/", "/a/d/e/", "/a/d/e/y", "/a/d/x", "/a/l"},
+		"/.":     {"./", "./a/", "./a/d/", "./a/d/e/", "./a/d/e/y", "./a/d/x", "./a/l"},
+	} {
+		if got := names(t, get(t, r, path)); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
+func TestEveryKindOfFileIsSentAsItIs(t *testing.T) {
+	needRoot(t)
+	r, dir, _ := newRoot(t)
+	plant(t, dir, [2]string{"d/a", "content"}, [2]string{"d/s", "->/etc/passwd"})
+	must(t, os.Link(filepath.Join(dir, "d/a"), filepath.Join(dir, "d/b")))
+	must(t, unix.Mkfifo(filepath.Join(dir, "d/fifo"), 0o640))
+	must(t, unix.Mknod(filepath.Join(dir, "d/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	listener, err := net.Listen("unix", filepath.Join(dir, "d/socket"))
+	must(t, err)
+	defer listener.Close()
+	must(t, os.Lchown(filepath.Join(dir, "d/a"), 3_000_000, 4_000_000))
+	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	must(t, unix.Setxattr(filepath.Join(dir, "d/a"), "security.capability", []byte(capability), 0))
+	must(t, os.Chtimes(filepath.Join(dir, "d/a"), time.Unix(1, 5), time.Unix(1234567890, 999)))
+
+	byName := map[string]*tar.Header{}
+	for _, h := range headers(t, get(t, r, "/d")) {
+		byName[h.Name] = h
+	}
+	a := byName["d/a"]
+	if a.Typeflag != tar.TypeReg || a.Size != 7 || a.Uid != 3_000_000 || a.Gid != 4_000_000 || !a.ModTime.Equal(time.Unix(1234567890, 0)) ||
+		a.PAXRecords["SCHILY.xattr.security.capability"] != capability || a.Uname != "" {
+		t.Errorf("a: %+v", a)
+	}
+	if b := byName["d/b"]; b.Typeflag != tar.TypeLink || b.Linkname != "d/a" || b.Size != 0 {
+		t.Errorf("b: %+v", b)
+	}
+	if s := byName["d/s"]; s.Typeflag != tar.TypeSymlink || s.Linkname != "/etc/passwd" {
+		t.Errorf("s: %+v", s)
+	}
+	if f := byName["d/fifo"]; f.Typeflag != tar.TypeFifo || f.Mode&0o777 != 0o640&^int64(0o022) && f.Mode != 0o640 {
+		t.Errorf("fifo: %+v", f)
+	}
+	if n := byName["d/null"]; n.Typeflag != tar.TypeChar || n.Devmajor != 1 || n.Devminor != 3 {
+		t.Errorf("null: %+v", n)
+	}
+	if byName["d/socket"] != nil {
+		t.Error("a socket was sent")
+	}
+}
+
+// writerFunc lets a test act in the middle of a stream.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestAFileThatChangesItsSizeDoesNotBreakTheStream(t *testing.T) {
+	const size = 8 << 20
+	for _, newSize := range []int64{3 << 20, 2 * size} {
+		r, dir, _ := newRoot(t)
+		plant(t, dir, [2]string{"d/big", strings.Repeat("x", size)}, [2]string{"d/next", "whole"})
+		tree, err := r.Get("/d")
+		must(t, err)
+		var out bytes.Buffer
+		changed := false
+		must(t, tree.WriteTar(t.Context(), writerFunc(func(p []byte) (int, error) {
+			if !changed {
+				changed = true
+				must(t, os.Truncate(filepath.Join(dir, "d/big"), newSize))
+			}
+			return out.Write(p)
+		})))
+		tree.Close()
+		if got := headers(t, out.Bytes()); len(got) != 3 || got[1].Size != size {
+			t.Errorf("resized to %d: %d entries", newSize, len(got))
+		}
+		_, dest, _ := newRoot(t)
+		target, err := OpenRoot(dest)
+		must(t, err)
+		must(t, put(t, target, "/", out.Bytes(), PutOptions{}))
+		target.Close()
+		if content(t, filepath.Join(dest, "d/next")) != "whole" {
+			t.Errorf("resized to %d: the next file is not whole", newSize)
+		}
+	}
+}
+
+func TestGettingEndsWithItsContext(t *testing.T) {
+	r, dir, _ := newRoot(t)
+	plant(t, dir, [2]string{"d/a", ""})
+	tree, err := r.Get("/d")
+	must(t, err)
+	defer tree.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := tree.WriteTar(ctx, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
+	r, dir, _ := newRoot(t)
+	fd, err := unix.Open(dir, unix.O_PATH, 0)
+	must(t, err)
+	for range maxDepth + 2 {
+		must(t, unix.Mkdirat(fd, "d", 0o755))
+		below, err := unix.Openat(fd, "d", unix.O_PATH, 0)
+		must(t, err)
+		unix.Close(fd)
+		fd = below
+	}
+	unix.Close(fd)
+	tree, err := r.Get("/d")
+	must(t, err)
+	defer tree.Close()
+	if err := tree.WriteTar(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "directories deep") {
+		t.Errorf("error %v", err)
+	}
+}
