@@ -50,7 +50,8 @@ export async function ensureSystemPackages(purpose) {
     return;
   }
   announce(`installing system packages: ${missing.join(" ")}`);
-  if (!(await withoutStartingServices(() => aptInstall(missing)))) {
+  const installed = await withoutStartingServices(() => aptInstall(missing));
+  if (!installed || wanted.some((each) => !each.isThere())) {
     throw new Failure(`could not install system packages: run ${line}`);
   }
 }

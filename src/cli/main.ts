@@ -79,10 +79,10 @@ function configOf(command: Command, as: ConfiguredCommand, backendName?: Backend
   const { config, warnings } = loadConfig({
     command: as,
     ...(backendName === undefined ? {} : { backend: backendName }),
-    ...(typeof file === "string" ? { file } : {}),
+    ...(typeof file === "string" && file !== "" ? { file } : {}),
     flags: flagValues(options, settingsOfCommand(as, backendName)),
     environment: process.env,
-    uid: process.getuid?.() ?? 0,
+    uid: process.geteuid?.() ?? 0,
   });
   for (const warning of warnings) {
     process.stderr.write(`sockerless: ${warning}\n`);
