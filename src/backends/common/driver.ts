@@ -15,7 +15,12 @@
  */
 
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
-import type { ContainerRecord, ImageRecord, NetworkRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type {
+  ContainerRecord,
+  ImageRecord,
+  NetworkRecord,
+  VolumeRecord,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** All roles of one backend's driver. */
 export interface Driver {
@@ -100,7 +105,10 @@ export type NetworkPlan =
   | { readonly kind: "none" }
   | { readonly kind: "host" }
   | { readonly kind: "container"; readonly containerId: string }
-  | { readonly kind: "networks"; readonly networks: readonly { readonly name: string; readonly record: NetworkRecord }[] };
+  | {
+      readonly kind: "networks";
+      readonly networks: readonly { readonly name: string; readonly record: NetworkRecord }[];
+    };
 
 /** A published port as bound. */
 export interface BoundPort {
@@ -125,7 +133,9 @@ export interface FoundWorkload {
   readonly agent: AgentAddress | undefined;
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, where no agent lives. */
-  readonly exit: { readonly code: number; readonly oomKilled: boolean; readonly finishedAt: Date } | undefined;
+  readonly exit:
+    | { readonly code: number; readonly oomKilled: boolean; readonly finishedAt: Date }
+    | undefined;
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
 }
