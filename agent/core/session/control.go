@@ -12,7 +12,8 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-var errNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New("the process is not running"))
+// ErrNotRunning answers what needs a running process (FAILED_PRECONDITION).
+var ErrNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New("the process is not running"))
 
 // target finds a running process and its terminal. An empty ID is the main
 // process.
@@ -21,7 +22,7 @@ func (c *Container) target(execID string) (Process, *os.File, error) {
 	defer c.mu.Unlock()
 	if execID == "" {
 		if !c.run.running() {
-			return nil, nil, errNotRunning
+			return nil, nil, ErrNotRunning
 		}
 		return c.run.process, c.run.terminal, nil
 	}
@@ -30,7 +31,7 @@ func (c *Container) target(execID string) (Process, *os.File, error) {
 	case e == nil:
 		return nil, nil, noSuchExec(execID)
 	case e.process == nil:
-		return nil, nil, errNotRunning
+		return nil, nil, ErrNotRunning
 	}
 	return e.process, e.stdio.Terminal, nil
 }
@@ -80,7 +81,7 @@ func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) 
 	}
 	err = process.Signal(signal)
 	if errors.Is(err, os.ErrProcessDone) {
-		return errNotRunning
+		return ErrNotRunning
 	}
 	return err
 }
@@ -102,7 +103,7 @@ func (c *Container) setPaused(ctx context.Context, paused bool, apply func(conte
 	running, already := c.run.running(), c.paused == paused
 	c.mu.Unlock()
 	if !running {
-		return errNotRunning
+		return ErrNotRunning
 	}
 	if already {
 		return nil

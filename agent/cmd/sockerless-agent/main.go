@@ -1,0 +1,42 @@
+// Command sockerless-agent is the Go side of sockerless: one static binary that
+// runs in any image.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sockerless/sockerless/agent/core/version"
+	"github.com/sockerless/sockerless/agent/reaper"
+	"github.com/sockerless/sockerless/agent/shim"
+)
+
+// initName is the name under which the binary is the init of `docker run
+// --init`; it is bound into the container there.
+const initName = "docker-init"
+
+// modes are the subcommands: what follows the name goes to the mode, which
+// answers the exit code.
+var modes = map[string]func(arguments []string) int{
+	"shim":    shim.Main,
+	"version": printVersion,
+}
+
+func main() {
+	if filepath.Base(os.Args[0]) == initName {
+		os.Exit(reaper.Main(os.Args[1:]))
+	}
+	if len(os.Args) > 1 {
+		if mode := modes[os.Args[1]]; mode != nil {
+			os.Exit(mode(os.Args[2:]))
+		}
+	}
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|init|cp|version …")
+	os.Exit(2)
+}
+
+func printVersion([]string) int {
+	fmt.Println(version.Version)
+	return 0
+}

@@ -1,0 +1,66 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// consoleTimeout bounds the wait for a master that the runtime, which has ended
+// by then, must have sent.
+const consoleTimeout = 5 * time.Second
+
+// consoleSocket is where the OCI runtime sends the master of a pseudo-terminal
+// that it made inside the container.
+type consoleSocket struct {
+	path     string
+	listener *net.UnixListener
+}
+
+func listenForConsole(path string) (*consoleSocket, error) {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for the console: %w", err)
+	}
+	return &consoleSocket{path: path, listener: listener}, nil
+}
+
+func (c *consoleSocket) close() { c.listener.Close() }
+
+// receive takes the master.
+func (c *consoleSocket) receive() (*os.File, error) {
+	deadline := time.Now().Add(consoleTimeout)
+	if err := c.listener.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	conn, err := c.listener.AcceptUnix()
+	if err != nil {
+		return nil, fmt.Errorf("receive the console: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	name, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := conn.ReadMsgUnix(name, control)
+	if err != nil {
+		return nil, fmt.Errorf("receive the console: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) != 1 {
+		return nil, errors.New("receive the console: no descriptor came")
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.New("receive the console: no descriptor came")
+	}
+	unix.CloseOnExec(fds[0])
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, errors.Join(err, unix.Close(fds[0]))
+	}
+	return os.NewFile(uintptr(fds[0]), "console"), nil
+}

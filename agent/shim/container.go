@@ -1,0 +1,170 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/version"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// localContainer is one container of the OCI runtime. As a session.Runtime it
+// makes the processes.
+type localContainer struct {
+	spec    *shimspec.Spec
+	runtime *ociRuntime
+	exec    *processTemplate
+	main    *spawned // after create
+	oom     *oomCounter
+	// started is called once the main process runs.
+	started func()
+}
+
+// create has the runtime make the container: everything but executing the
+// command.
+func (c *localContainer) create() error {
+	streams := session.Streams{Stdin: c.spec.OpenStdin, Stdout: true, Stderr: true}
+	main, err := c.runtime.spawn(c.spec.TTY, streams, "create", "--bundle", c.spec.Bundle, c.spec.ContainerID)
+	if err != nil {
+		return err
+	}
+	c.main = main
+	c.oom = findOOMCounter(main.child.PID())
+	if size := c.spec.ConsoleSize; size != nil && main.stdio.Terminal != nil {
+		if err := session.SetTerminalSize(main.stdio.Terminal, size.Height, size.Width); err != nil {
+			return fmt.Errorf("size the terminal: %w", err)
+		}
+	}
+	return nil
+}
+
+// Launch lets the created process execute the command.
+func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session.Process, session.Stdio, error) {
+	if err := c.runtime.run(nil, "start", c.spec.ContainerID); err != nil {
+		_ = c.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
+		return nil, session.Stdio{}, startFailure(err)
+	}
+	c.started()
+	return &process{Child: c.main.child, oom: c.oom}, c.main.stdio, nil
+}
+
+// Exec runs one more process.
+func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams session.Streams) (session.Process, session.Stdio, error) {
+	root, err := c.openRoot()
+	if err != nil {
+		return nil, session.Stdio{}, err
+	}
+	defer root.Close()
+	specification, err := c.exec.processFor(spec, root)
+	if err != nil {
+		return nil, session.Stdio{}, execFailure(err)
+	}
+	file := c.runtime.scratchName("process")
+	if err := os.WriteFile(file, specification, 0o600); err != nil {
+		return nil, session.Stdio{}, fmt.Errorf("write the exec's process: %w", err)
+	}
+	defer os.Remove(file)
+	before := c.oom.kills()
+	made, err := c.runtime.spawn(spec.Tty, streams, "exec", "--detach", "--process", file, c.spec.ContainerID)
+	if err != nil {
+		return nil, session.Stdio{}, execFailure(err)
+	}
+	return &process{Child: made.child, exec: true, oom: c.oom, before: before}, made.stdio, nil
+}
+
+// SignalAll reaches processes that the main process did not start, too.
+func (c *localContainer) SignalAll(_ context.Context, signal unix.Signal) error {
+	return c.runtime.run(nil, "kill", "--all", c.spec.ContainerID, strconv.Itoa(int(signal)))
+}
+
+// Pause freezes the container's cgroup.
+func (c *localContainer) Pause(context.Context) error {
+	return c.runtime.run(nil, "pause", c.spec.ContainerID)
+}
+
+// Resume thaws it.
+func (c *localContainer) Resume(context.Context) error {
+	return c.runtime.run(nil, "resume", c.spec.ContainerID)
+}
+
+// openRoot opens the container's root directory as its main process sees it,
+// mounts included.
+func (c *localContainer) openRoot() (*os.File, error) {
+	name := filepath.Join("/proc", strconv.Itoa(c.main.child.PID()), "root")
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	select {
+	case <-c.main.child.Done():
+		// The number may be another process's by now.
+		unix.Close(fd)
+		return nil, session.ErrNotRunning
+	default:
+		return os.NewFile(uintptr(fd), name), nil
+	}
+}
+
+// agent is the container as AgentService shows it.
+type agent struct {
+	server.Core
+	container *localContainer
+	log       *log.Writer
+}
+
+var _ server.Container = (*agent)(nil)
+
+// Hello says who answers.
+func (a *agent) Hello(context.Context) (*agentv1.HelloResponse, error) {
+	return &agentv1.HelloResponse{
+		Version:     version.Version,
+		Mode:        agentv1.Mode_MODE_SHIM,
+		ContainerId: a.container.spec.ContainerID,
+	}, nil
+}
+
+// Describe is for agents whose Start carries a specification.
+func (a *agent) Describe(ctx context.Context) (*agentv1.DescribeResponse, error) {
+	return server.Unimplemented{Mode: "a shim"}.Describe(ctx)
+}
+
+// Logs reads the recorded output.
+func (a *agent) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
+	return a.log.Reader(options)
+}
+
+// Files opens the root of the running container; afterwards the host process
+// has its files.
+func (a *agent) Files(context.Context) (*os.File, error) {
+	if a.container.main == nil {
+		return nil, session.ErrNotRunning
+	}
+	return a.container.openRoot()
+}
+
+// process is a process of the container.
+type process struct {
+	*children.Child
+	oom    *oomCounter
+	exec   bool
+	before uint64 // of the counter, when an exec began
+}
+
+// Status says OOM-killed of the main process when any process of the container
+// was, as Docker does, and of an exec when it may have been the one.
+func (p *process) Status() session.ExitStatus {
+	status := session.ExitStatusOf(p.Child.Status())
+	kills := p.oom.kills()
+	status.OOMKilled = kills > p.before && (!p.exec || status.Signal == int(unix.SIGKILL))
+	return status
+}

@@ -1,0 +1,65 @@
+package shim
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	// unwatchedLinger is how long a shim whose container has ended stays when
+	// nobody watches: a backend that restarts finds the exit record.
+	unwatchedLinger = 5 * time.Second
+	// watchedLinger is how long it stays for a watcher, which by the contract
+	// has the container released sooner.
+	watchedLinger = time.Minute
+	// releaseDrain bounds how long a released shim waits for slow clients.
+	releaseDrain = 10 * time.Second
+	// shutdownLimit bounds the end of the streams after the last call.
+	shutdownLimit = 2 * time.Second
+)
+
+// wait returns when the shim may leave: the main process has ended, no call is
+// under way, and the host process says so or nobody needs it any more.
+func (s *shim) wait() {
+	background := context.Background()
+	_ = s.sessions.WaitEnded(background) // only ctx can fail it
+	s.ports.Close()
+	s.sockets.close()
+	debug.FreeOSMemory()
+
+	idle := make(chan struct{})
+	go func() {
+		s.gate.WaitIdle(background)
+		close(idle)
+	}()
+	linger := unwatchedLinger
+	if s.sessions.Watchers() > 0 {
+		linger = watchedLinger
+	}
+	select {
+	case <-s.terminate:
+	case <-idle:
+		select {
+		case <-s.terminate:
+		case <-time.After(linger):
+		}
+	}
+}
+
+// leave ends the watches, once open sessions have got everything.
+func (s *shim) leave() {
+	s.gate.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseDrain)
+	defer cancel()
+	if err := s.gate.WaitIdle(ctx); err != nil {
+		s.logger.Warn("a slow client is cut")
+	}
+	s.sessions.Release()
+	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancelShutdown()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	s.log.Close()
+}

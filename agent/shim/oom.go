@@ -1,0 +1,145 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupMount = "/sys/fs/cgroup"
+
+// oomCounter reads how many processes of a container's memory cgroup the
+// kernel has killed for want of memory. The files outlive the processes, until
+// the runtime deletes the container.
+type oomCounter struct {
+	file string // empty: the container has no memory cgroup
+	v1   bool
+
+	mu   sync.Mutex
+	last uint64
+}
+
+// findOOMCounter finds the counter of a process's cgroup.
+func findOOMCounter(pid int) *oomCounter {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return &oomCounter{}
+	}
+	defer file.Close()
+	counter := &oomCounter{}
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		// hierarchy:controllers:path
+		parts := strings.SplitN(lines.Text(), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		var candidate oomCounter
+		switch {
+		case strings.Contains(","+parts[1]+",", ",memory,"):
+			candidate = oomCounter{file: filepath.Join(cgroupMount, "memory", parts[2], "memory.oom_control"), v1: true}
+		case parts[1] == "":
+			candidate = oomCounter{file: filepath.Join(cgroupMount, parts[2], "memory.events")}
+		default:
+			continue
+		}
+		if _, err := os.Stat(candidate.file); err == nil {
+			counter = &oomCounter{file: candidate.file, v1: candidate.v1}
+		}
+	}
+	return counter
+}
+
+// kills is the count so far. Once the cgroup is gone it stays what it was.
+func (c *oomCounter) kills() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	content, err := os.ReadFile(c.file)
+	if err != nil {
+		return c.last
+	}
+	for line := range bytes.Lines(content) {
+		value, found := bytes.CutPrefix(line, []byte("oom_kill "))
+		if !found {
+			continue
+		}
+		if count, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 64); err == nil {
+			c.last = count
+		}
+	}
+	return c.last
+}
+
+// watch calls report whenever the count has grown, until the cgroup is gone.
+func (c *oomCounter) watch(report func()) error {
+	if c.file == "" {
+		return nil
+	}
+	open := openEvents
+	if c.v1 {
+		open = openEventsV1
+	}
+	events, err := open(c.file)
+	if err != nil {
+		return fmt.Errorf("watch for want of memory: %w", err)
+	}
+	go func() {
+		defer events.Close()
+		seen, buffer := c.kills(), make([]byte, 4096)
+		for {
+			if _, err := events.Read(buffer); err != nil {
+				return
+			}
+			kills := c.kills()
+			if kills > seen {
+				report()
+			}
+			seen = kills
+			if _, err := os.Stat(c.file); err != nil {
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+// openEventsV1 gives a file that can be read whenever the kernel has reported
+// want of memory, or the cgroup's removal (kernel: cgroup-v1/memory.rst).
+func openEventsV1(name string) (*os.File, error) {
+	control, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close()
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	events := os.NewFile(uintptr(fd), "oom events")
+	registration := fmt.Sprintf("%d %d", fd, control.Fd())
+	if err := os.WriteFile(filepath.Join(filepath.Dir(name), "cgroup.event_control"), []byte(registration), 0); err != nil {
+		events.Close()
+		return nil, err
+	}
+	return events, nil
+}
+
+// openEvents gives a file that can be read whenever memory.events changed.
+func openEvents(name string) (*os.File, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	events := os.NewFile(uintptr(fd), "oom events")
+	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY|unix.IN_DELETE_SELF); err != nil {
+		events.Close()
+		return nil, err
+	}
+	return events, nil
+}

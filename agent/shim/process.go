@@ -1,0 +1,123 @@
+package shim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sockerless/sockerless/agent/core/identity"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// processTemplate is config.json's `process`, from which execs are made. What
+// this agent does not know of it is kept as it is.
+type processTemplate struct {
+	fields map[string]json.RawMessage
+	env    []string
+	tty    bool
+}
+
+// readProcessTemplate reads it from an OCI runtime configuration.
+func readProcessTemplate(name string) (*processTemplate, error) {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the OCI configuration: %w", err)
+	}
+	var config struct {
+		Process map[string]json.RawMessage `json:"process"`
+	}
+	if err := json.Unmarshal(content, &config); err != nil {
+		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	}
+	t := &processTemplate{fields: config.Process}
+	if env := config.Process["env"]; env != nil {
+		if err := json.Unmarshal(env, &t.env); err != nil {
+			return nil, fmt.Errorf("parse the OCI configuration's environment: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// ociUser is process.user.
+type ociUser struct {
+	UID            uint32   `json:"uid"`
+	GID            uint32   `json:"gid"`
+	AdditionalGIDs []uint32 `json:"additionalGids,omitempty"`
+}
+
+// processFor makes the `process` of one exec. Everything that the exec does not
+// say is the main process's.
+func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) ([]byte, error) {
+	fields := make(map[string]any, len(t.fields)+4)
+	for name, value := range t.fields {
+		fields[name] = value
+	}
+	delete(fields, "commandLine") // Windows' form of args
+	fields["args"] = spec.Args
+	fields["env"] = layOver(t.env, spec.Env, spec.Tty)
+	fields["terminal"] = spec.Tty
+	delete(fields, "consoleSize")
+	if size := spec.ConsoleSize; spec.Tty && size != nil && size.Height > 0 && size.Width > 0 {
+		fields["consoleSize"] = map[string]uint32{"height": size.Height, "width": size.Width}
+	}
+	if spec.WorkingDir != "" {
+		fields["cwd"] = spec.WorkingDir
+	}
+	if spec.User != "" {
+		user, err := identity.ResolveIn(root, spec.User, spec.AdditionalGroups)
+		if err != nil {
+			return nil, err
+		}
+		fields["user"] = ociUser{UID: user.UID, GID: user.GID, AdditionalGIDs: user.AdditionalGIDs}
+	}
+	if spec.Privileged {
+		all, err := allCapabilities()
+		if err != nil {
+			return nil, err
+		}
+		fields["capabilities"] = map[string][]string{"bounding": all, "effective": all, "permitted": all}
+	}
+	if spec.NoNewPrivileges {
+		fields["noNewPrivileges"] = true
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(fields); err != nil {
+		return nil, fmt.Errorf("encode the exec's process: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// layOver lays KEY=value entries over an environment; later entries win. An
+// entry without "=" removes its key, as in Docker. A terminal has a TERM.
+func layOver(env, over []string, tty bool) []string {
+	result := make([]string, 0, len(env)+len(over)+1)
+	place := make(map[string]int, len(env))
+	for _, entry := range append(append([]string(nil), env...), over...) {
+		key, _, sets := strings.Cut(entry, "=")
+		at, known := place[key]
+		switch {
+		case sets && known:
+			result[at] = entry
+		case sets:
+			place[key] = len(result)
+			result = append(result, entry)
+		case known:
+			result[at] = ""
+			delete(place, key)
+		}
+	}
+	if _, known := place["TERM"]; tty && !known {
+		result = append(result, "TERM=xterm")
+	}
+	kept := result[:0]
+	for _, entry := range result {
+		if entry != "" {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}

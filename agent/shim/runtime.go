@@ -1,0 +1,169 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/session"
+)
+
+// runtimeLogLimit bounds what is read of the runtime's own log.
+const runtimeLogLimit = 1 << 20
+
+// ociRuntime drives the OCI runtime's command line for one container.
+type ociRuntime struct {
+	path      string // executable
+	root      string // its --root
+	container string // ID
+	scratch   string // directory for sockets and files of single commands
+	reaper    *children.Reaper
+	count     atomic.Uint64
+}
+
+// runtimeError is a command that the runtime refused, in its own words.
+type runtimeError struct {
+	command string
+	reason  string
+}
+
+func (e *runtimeError) Error() string { return e.reason }
+
+// scratchName gives a path for a file of one command.
+func (r *ociRuntime) scratchName(kind string) string {
+	return filepath.Join(r.scratch, fmt.Sprintf("%s-%d", kind, r.count.Add(1)))
+}
+
+// run runs one command to its end. stdio is inherited by the container's
+// process for create and exec; nil is the null device.
+func (r *ociRuntime) run(stdio *[3]*os.File, command string, arguments ...string) error {
+	logName := r.scratchName("log")
+	defer os.Remove(logName)
+	argv := append([]string{r.path, "--root", r.root, "--log", logName, "--log-format", "json", command}, arguments...)
+	attr := &os.ProcAttr{Env: os.Environ()}
+	if stdio != nil {
+		attr.Files = stdio[:]
+	} else {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer null.Close()
+		attr.Files = []*os.File{null, null, null}
+	}
+	child, err := r.reaper.Spawn(r.path, argv, attr)
+	if err != nil {
+		return err
+	}
+	status, _ := child.Status()
+	if status.Exited() && status.ExitStatus() == 0 {
+		return nil
+	}
+	reason := lastError(logName)
+	if reason == "" {
+		reason = fmt.Sprintf("%s %s: %s", filepath.Base(r.path), command, describe(session.ExitStatusOf(status, time.Time{})))
+	}
+	return &runtimeError{command: command, reason: reason}
+}
+
+func describe(status session.ExitStatus) string {
+	if status.Signal != 0 {
+		return fmt.Sprintf("signal %d", status.Signal)
+	}
+	return fmt.Sprintf("exit status %d", status.Code)
+}
+
+// lastError is the last error in the runtime's log, which is one JSON object
+// a line.
+func lastError(name string) string {
+	file, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	reason := ""
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, runtimeLogLimit)
+	for lines.Scan() {
+		var entry struct {
+			Level string `json:"level"`
+			Msg   string `json:"msg"`
+		}
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
+			reason = entry.Msg
+		}
+	}
+	return strings.TrimSpace(reason)
+}
+
+// spawned is a process that the runtime made.
+type spawned struct {
+	child *children.Child
+	stdio session.Stdio
+}
+
+// spawn runs `create` or `exec`, which leave a process behind that becomes our
+// child, and takes charge of it.
+func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, arguments ...string) (_ *spawned, err error) {
+	if tty {
+		streams = session.Streams{}
+	}
+	wires, err := wirePipes(streams)
+	if err != nil {
+		return nil, err
+	}
+	defer wires.closeChild()
+	defer func() {
+		if err != nil {
+			wires.ours.Close()
+		}
+	}()
+	var console *consoleSocket
+	if tty {
+		if console, err = listenForConsole(r.scratchName("tty")); err != nil {
+			return nil, err
+		}
+		defer console.close()
+		arguments = append([]string{"--console-socket", console.path}, arguments...)
+	}
+	pidFile := r.scratchName("pid")
+	defer os.Remove(pidFile)
+	arguments = append([]string{"--pid-file", pidFile}, arguments...)
+
+	adopted := r.reaper.ExpectAdoption()
+	defer adopted()
+	if err := r.run(&wires.child, command, arguments...); err != nil {
+		return nil, err
+	}
+	pid, err := readPID(pidFile)
+	if err != nil {
+		return nil, err
+	}
+	s := &spawned{child: r.reaper.Adopt(pid), stdio: wires.ours}
+	if tty {
+		if s.stdio.Terminal, err = console.receive(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func readPID(name string) (int, error) {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return 0, fmt.Errorf("read the runtime's PID file: %w", err)
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(content)))
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("the runtime's PID file holds %q", content)
+	}
+	return pid, nil
+}

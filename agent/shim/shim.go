@@ -1,0 +1,271 @@
+// Package shim runs one local container: it owns the container's stdio, its
+// log, its published ports and its exit record, and outlives the backend and
+// the host process that started it. See package shimspec for how it is started
+// and ends.
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/ports"
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Main is `sockerless-agent shim`. It answers the process's exit code.
+func Main(arguments []string) int {
+	flags := flag.NewFlagSet("shim", flag.ContinueOnError)
+	specFile := flags.String("spec", "", "the shim's specification (shim.json)")
+	if err := flags.Parse(arguments); err != nil {
+		return 2
+	}
+	unix.CloseOnExec(shimspec.ListenerFD)
+	unix.CloseOnExec(shimspec.ReadinessFD)
+	readiness := os.NewFile(shimspec.ReadinessFD, "readiness")
+	if err := run(*specFile, readiness); err != nil {
+		slog.Error("the shim failed", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// shim is a shim at work.
+type shim struct {
+	spec      *shimspec.Spec
+	logger    *slog.Logger
+	terminate chan os.Signal
+
+	log       *log.Writer
+	container *localContainer
+	sessions  *session.Container
+	ports     *ports.Set
+	sockets   *dockerSockets
+	gate      *server.Gate
+	http      *http.Server
+}
+
+func run(specFile string, readiness *os.File) error {
+	spec, err := readSpec(specFile)
+	if err != nil {
+		return errors.Join(err, refuse(readiness, 0, err))
+	}
+	s := &shim{spec: spec, terminate: make(chan os.Signal, 1)}
+	if err := s.settle(); err != nil {
+		return errors.Join(err, refuse(readiness, spec.Generation, err))
+	}
+	reaper := children.Start()
+	if err := s.prepare(reaper); err != nil {
+		s.cleanUp()
+		return errors.Join(err, refuse(readiness, spec.Generation, err))
+	}
+	served := make(chan error, 1)
+	if err := s.serve(served); err != nil {
+		s.cleanUp()
+		return errors.Join(err, refuse(readiness, spec.Generation, err))
+	}
+	if err := s.announce(readiness); err != nil {
+		s.logger.Error("readiness is not announced", "error", err)
+	}
+	s.wait()
+	s.leave()
+	return <-served
+}
+
+// settle makes the process independent of whoever started it.
+func (s *shim) settle() error {
+	// Orphans of the runtime's commands, the container's init among them, become
+	// our children.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a child subreaper: %w", err)
+	}
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
+	signal.Notify(s.terminate, unix.SIGTERM)
+	file, err := openBounded(filepath.Join(filepath.Dir(s.spec.ExitRecord), "shim.log"), shimLogLimit)
+	if err != nil {
+		return fmt.Errorf("open the shim's log: %w", err)
+	}
+	// A crash of the Go runtime is written to stderr.
+	if err := unix.Dup3(int(file.file.Fd()), 2, 0); err != nil {
+		return fmt.Errorf("redirect stderr: %w", err)
+	}
+	s.logger = slog.New(slog.NewTextHandler(file, nil))
+	slog.SetDefault(s.logger)
+	return nil
+}
+
+// prepare does all that can fail before the command runs.
+func (s *shim) prepare(reaper *children.Reaper) (err error) {
+	spec := s.spec
+	var recovery log.Recovery
+	s.log, recovery, err = log.Open(spec.LogDir, log.Settings{
+		Disabled: spec.Log.Disabled, MaxSize: spec.Log.MaxSize, MaxFiles: spec.Log.MaxFiles,
+	})
+	if err != nil {
+		return err
+	}
+	if recovery.CutBytes > 0 || recovery.Damaged != "" {
+		s.logger.Warn("the log of an earlier run was damaged", "cut_bytes", recovery.CutBytes, "file", recovery.Damaged)
+	}
+	if s.sockets, err = serveDockerSockets(spec.DockerSockets, s.logger); err != nil {
+		return err
+	}
+	if s.ports, err = ports.Bind(spec.Ports, ports.DialInNamespace(spec.NetworkNamespace), s.logger); err != nil {
+		return err
+	}
+	s.container = &localContainer{
+		spec: spec,
+		runtime: &ociRuntime{
+			path: spec.Runtime, root: spec.RuntimeRoot, container: spec.ContainerID,
+			scratch: filepath.Dir(spec.AgentSocket), reaper: reaper,
+		},
+		started: s.ports.Serve,
+	}
+	if s.container.exec, err = readProcessTemplate(filepath.Join(spec.Bundle, "config.json")); err != nil {
+		return err
+	}
+	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
+		Runtime: s.container,
+		Log:     s.log,
+		Persist: func(state *agentv1.ContainerState) error { return writeExitRecord(spec, state) },
+		Logger:  s.logger,
+	})
+	return s.create()
+}
+
+// create has the runtime make the container. A command that cannot be executed
+// is no error: Start answers with it.
+func (s *shim) create() error {
+	err := s.container.create()
+	var refused *runtimeError
+	if errors.As(err, &refused) {
+		failure := createFailure(err)
+		if failure.ExitCode == exitUnknown {
+			return failure
+		}
+		s.ports.Close()
+		s.sessions.FailStart(failure)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	main := s.container.main.child
+	if err := s.container.oom.watch(s.sessions.OutOfMemory); err != nil {
+		s.logger.Warn("want of memory is only seen at the end", "error", err)
+	}
+	go func() {
+		status := session.ExitStatusOf(main.Status())
+		s.sessions.EndBeforeStart(status)
+	}()
+	return nil
+}
+
+// cleanUp undoes what prepare did.
+func (s *shim) cleanUp() {
+	if s.container != nil && s.container.main != nil {
+		_ = s.container.main.child.Signal(unix.SIGKILL)
+		s.container.main.child.Status()
+		if err := s.container.runtime.run(nil, "delete", "--force", s.spec.ContainerID); err != nil {
+			s.logger.Error("the container is not deleted", "error", err)
+		}
+	}
+	if s.ports != nil {
+		s.ports.Close()
+	}
+	if s.sockets != nil {
+		s.sockets.close()
+	}
+	if s.log != nil {
+		s.log.Close()
+	}
+}
+
+// serve begins to answer on the inherited socket.
+func (s *shim) serve(served chan<- error) error {
+	inherited := os.NewFile(shimspec.ListenerFD, "agent socket")
+	listener, err := net.FileListener(inherited)
+	inherited.Close()
+	if err != nil {
+		return fmt.Errorf("use the inherited agent socket: %w", err)
+	}
+	self := &agent{Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log}
+	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
+		if id != "" && id != s.spec.ContainerID {
+			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", s.spec.ContainerID))
+		}
+		return self, nil
+	})
+	s.gate = server.NewGate()
+	s.http = server.NewServer(s.gate.Wrap(handler), s.logger)
+	go func() {
+		err := s.http.Serve(listener)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		served <- err
+	}()
+	return nil
+}
+
+// announce tells the host process that the container is created.
+func (s *shim) announce(readiness *os.File) error {
+	defer readiness.Close()
+	ready := shimspec.Readiness{
+		Version:    shimspec.Version,
+		Generation: s.spec.Generation,
+		ShimPID:    os.Getpid(),
+	}
+	if s.container.main != nil {
+		ready.PID = s.container.main.child.PID()
+		ready.BoundPorts = s.ports.Bound()
+	}
+	if err := writeJSON(s.spec.ReadyRecord, ready); err != nil {
+		return err
+	}
+	return writeLine(readiness, ready)
+}
+
+// refuse tells the host process why there is no container.
+func refuse(readiness *os.File, generation uint64, reason error) error {
+	defer readiness.Close()
+	code := connect.CodeInternal
+	switch {
+	case errors.Is(reason, ports.ErrAllocated):
+		code = connect.CodeResourceExhausted
+	case errors.Is(reason, unix.EADDRNOTAVAIL):
+		code = connect.CodeFailedPrecondition
+	}
+	return writeLine(readiness, shimspec.Readiness{
+		Version:    shimspec.Version,
+		Generation: generation,
+		ShimPID:    os.Getpid(),
+		Error:      &shimspec.ReadinessError{Code: code.String(), Message: reason.Error()},
+	})
+}
+
+func writeLine(file *os.File, value any) error {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	// EPIPE: the host process has gone; it finds the record later.
+	_, err = file.Write(append(line, '\n'))
+	return err
+}

@@ -1,0 +1,106 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/ports"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// dockerSockets are the Docker API sockets that the container finds inside. A
+// connection is forwarded to the frontend that serves the socket at that
+// moment, so they outlive a frontend.
+type dockerSockets struct {
+	listeners []*net.UnixListener
+	cancel    context.CancelFunc
+	serving   sync.WaitGroup
+}
+
+// serveDockerSockets makes the socket files and begins to forward.
+func serveDockerSockets(sockets []shimspec.DockerSocket, logger *slog.Logger) (*dockerSockets, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &dockerSockets{cancel: cancel}
+	for _, socket := range sockets {
+		listener, err := listenLike(socket)
+		if err != nil {
+			d.close()
+			return nil, err
+		}
+		d.listeners = append(d.listeners, listener)
+		d.serving.Add(1)
+		go func() {
+			defer d.serving.Done()
+			d.serve(ctx, listener, socket.Forward, logger)
+		}()
+	}
+	return d, nil
+}
+
+// listenLike listens at a path with the mode 0660 and the owner of the socket
+// behind it: who may use the one may use the other.
+func listenLike(socket shimspec.DockerSocket) (*net.UnixListener, error) {
+	if err := os.Remove(socket.Listen); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("replace an old Docker socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket.Listen, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on a Docker socket: %w", err)
+	}
+	err = os.Chmod(socket.Listen, 0o660)
+	var owner unix.Stat_t
+	if err == nil && unix.Stat(socket.Forward, &owner) == nil {
+		err = os.Chown(socket.Listen, int(owner.Uid), int(owner.Gid))
+	}
+	if err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("set up a Docker socket: %w", err)
+	}
+	return listener, nil
+}
+
+func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, forward string, logger *slog.Logger) {
+	for {
+		client, err := listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			logger.Warn("accept on a Docker socket", "error", err)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		d.serving.Add(1)
+		go func() {
+			defer d.serving.Done()
+			defer client.Close()
+			server, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: forward, Net: "unix"})
+			if err != nil {
+				logger.Warn("no frontend behind a Docker socket", "error", err)
+				return
+			}
+			defer server.Close()
+			ports.Join(ctx, client, server)
+		}()
+	}
+}
+
+// close ends every connection and removes the socket files.
+func (d *dockerSockets) close() {
+	for _, listener := range d.listeners {
+		listener.Close()
+	}
+	d.cancel()
+	d.serving.Wait()
+}
