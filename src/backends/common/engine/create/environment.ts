@@ -1,0 +1,30 @@
+/** The environment that processes of a container start with. */
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { configOf } from "../records.ts";
+import { nameOf } from "./merge-config.ts";
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * The whole environment: PATH, HOSTNAME and, on a terminal, TERM, under the container's own entries.
+ *
+ * @param tty whether this process has a terminal (an exec may where the main process has none)
+ * @param extra entries over all of these: an exec's own; one without `=` removes the variable
+ */
+export function environmentOf(
+  record: ContainerRecord,
+  tty: boolean,
+  extra: readonly string[] = [],
+): readonly string[] {
+  const config = configOf(record);
+  const defaults = [`PATH=${defaultPath}`, `HOSTNAME=${config.hostname}`, ...(tty ? ["TERM=xterm"] : [])];
+  const entries = new Map<string, string>();
+  for (const entry of [...defaults, ...config.env, ...extra]) {
+    if (entry.includes("=")) {
+      entries.set(nameOf(entry), entry);
+    } else {
+      entries.delete(entry);
+    }
+  }
+  return [...entries.values()];
+}

@@ -1,0 +1,96 @@
+/** What is known of containers only while this process runs: locks, waiters, links to agents. */
+import { createAgentClient, type AgentClient } from "../../../agent-client/client.ts";
+import type { AgentAddress } from "../driver.ts";
+import { Reservations } from "./reservations.ts";
+import { Lock } from "./serial.ts";
+import { Waiters } from "./waiters.ts";
+
+/** The link to the agent of one run of a container. */
+export interface AgentLink {
+  readonly address: AgentAddress;
+  /** Which run: the container's start counter. */
+  readonly generation: bigint;
+  readonly agent: AgentClient;
+  /** Ends the watch of this run. */
+  readonly ended: AbortController;
+}
+
+/** One container's. */
+export class LiveContainer {
+  readonly id: string;
+  /** Held while the container changes its state: starts, exits, is signalled, goes. Never while waiting for an exit. */
+  readonly lock = new Lock();
+  readonly waiters = new Waiters();
+  readonly reservations = new Reservations();
+  /** While it starts or runs. */
+  link: AgentLink | undefined;
+  /** What the last run left is being taken away; resolves when that is over, well or not. */
+  released: Promise<void> = Promise.resolve();
+  /** A removal is under way. */
+  removing: boolean = false;
+  /** A user restarts it: its exit is no reason to remove it. */
+  restarting: boolean = false;
+  /** How long the last restart by policy waited. */
+  restartDelayMs: number = 0;
+  /** Ends the wait of a restart by policy. */
+  pendingRestart: AbortController | undefined;
+
+  constructor(id: string) {
+    this.id = id;
+  }
+
+  /** Links the container to the agent of a run; the link before is ended. */
+  connect(address: AgentAddress, generation: bigint): AgentLink {
+    this.disconnect();
+    this.link = {
+      address,
+      generation,
+      agent: createAgentClient(address, { containerId: this.id }),
+      ended: new AbortController(),
+    };
+    return this.link;
+  }
+
+  /** Ends the link, if there is one. */
+  disconnect(): void {
+    const { link } = this;
+    this.link = undefined;
+    link?.ended.abort();
+    link?.agent.close();
+  }
+}
+
+/** Every container's. */
+export class LiveContainers {
+  readonly #containers = new Map<string, LiveContainer>();
+
+  /** The container's, made when it is first asked for. */
+  of(id: string): LiveContainer {
+    const known = this.#containers.get(id);
+    if (known !== undefined) {
+      return known;
+    }
+    const live = new LiveContainer(id);
+    this.#containers.set(id, live);
+    return live;
+  }
+
+  /** The container's, if something has been asked of it. */
+  peek(id: string): LiveContainer | undefined {
+    return this.#containers.get(id);
+  }
+
+  /** The container is gone. */
+  forget(id: string): void {
+    this.#containers.get(id)?.disconnect();
+    this.#containers.delete(id);
+  }
+
+  /** Ends every link; containers go on. */
+  disconnect(): void {
+    for (const live of this.#containers.values()) {
+      live.pendingRestart?.abort();
+      live.disconnect();
+    }
+  }
+}

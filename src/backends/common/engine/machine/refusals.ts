@@ -1,0 +1,66 @@
+/** Which operations a container's state forbids, in Docker's words. Pure. */
+import { conflict, notModified } from "../../../../common/errors.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { hasProcess, isActive, stateOf, statusName } from "../records.ts";
+
+/** @returns why the container cannot be started */
+export function startRefusal(record: ContainerRecord, removing: boolean): Error | undefined {
+  const { status } = stateOf(record);
+  if (status === ContainerStatus.PAUSED) {
+    return conflict("cannot start a paused container, try unpause instead");
+  }
+  if (isActive(record)) {
+    return notModified("container is already running");
+  }
+  if (removing || status === ContainerStatus.REMOVING || status === ContainerStatus.DEAD) {
+    return conflict("container is marked for removal and cannot be started");
+  }
+  return undefined;
+}
+
+/** @returns why there is nothing to stop */
+export function stopRefusal(record: ContainerRecord): Error | undefined {
+  return isActive(record) ? undefined : notModified("container is already stopped");
+}
+
+/** @returns why the container has no process to signal, resize or look into */
+export function processRefusal(record: ContainerRecord): Error | undefined {
+  return hasProcess(record) ? undefined : conflict(`container ${record.id} is not running`);
+}
+
+/** @returns why no exec can be made or started in the container */
+export function execRefusal(record: ContainerRecord, reference: string): Error | undefined {
+  const { status } = stateOf(record);
+  if (status === ContainerStatus.PAUSED) {
+    return conflict(`Container ${reference} is paused, unpause the container before exec`);
+  }
+  if (status === ContainerStatus.RESTARTING) {
+    return conflict(`Container ${record.id} is restarting, wait until the container is running`);
+  }
+  return processRefusal(record);
+}
+
+/** @returns why nobody can attach to the container */
+export function attachRefusal(record: ContainerRecord, reference: string): Error | undefined {
+  const { status } = stateOf(record);
+  if (status === ContainerStatus.PAUSED) {
+    return conflict(`container ${reference} is paused, unpause the container before attach`);
+  }
+  if (status === ContainerStatus.RESTARTING) {
+    return conflict(`container ${reference} is restarting, wait until the container is running`);
+  }
+  return undefined;
+}
+
+/** @returns why the container cannot be removed without force */
+export function removeRefusal(record: ContainerRecord, reference: string): Error | undefined {
+  if (!isActive(record)) {
+    return undefined;
+  }
+  const reason =
+    stateOf(record).status === ContainerStatus.PAUSED
+      ? "container is paused and must be unpaused first"
+      : `container is ${statusName(record)}: stop the container before removing or force remove`;
+  return conflict(`cannot remove container ${JSON.stringify(reference)}: ${reason}`);
+}

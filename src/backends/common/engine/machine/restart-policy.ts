@@ -1,0 +1,38 @@
+/** Whether and when a restart policy starts a container again. Pure. */
+import type { RestartPolicy } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+
+const shortestDelayMs = 100;
+const longestDelayMs = 60_000;
+/** Whoever ran this long is not in a loop of crashes. */
+const settledMs = 10_000;
+
+/** What a restart policy needs to know of an exit. */
+export interface PolicyExit {
+  readonly code: number;
+  readonly stoppedByUser: boolean;
+  /** How often the policy has restarted the container since a user started it. */
+  readonly restartCount: number;
+}
+
+/** Whether the container is started again. */
+export function restarts(policy: RestartPolicy | undefined, exit: PolicyExit): boolean {
+  if (policy === undefined || exit.stoppedByUser) {
+    return false;
+  }
+  switch (policy.name) {
+    case "always":
+    case "unless-stopped":
+      return true;
+    case "on-failure":
+      return (
+        exit.code !== 0 && (policy.maximumRetryCount === 0 || exit.restartCount < policy.maximumRetryCount)
+      );
+    default:
+      return false;
+  }
+}
+
+/** How long the next restart waits: doubled from crash to crash, up to a minute. */
+export function nextRestartDelay(previousMs: number, ranMs: number): number {
+  return previousMs === 0 || ranMs >= settledMs ? shortestDelayMs : Math.min(previousMs * 2, longestDelayMs);
+}

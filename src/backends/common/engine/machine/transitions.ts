@@ -1,0 +1,104 @@
+/** How a container's record follows from what happened. Pure: records in, records out. */
+import { create } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+
+import {
+  ContainerStatus,
+  HealthSchema,
+  HealthStatus,
+  type NetworkEndpoint,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched } from "../../driver.ts";
+import { disconnectedEndpoints } from "../network/endpoints.ts";
+import { portMappings } from "../ports.ts";
+import { configOf, hostConfigOf, stateOf, withFields, withState } from "../records.ts";
+import { hasHealthcheck } from "./health.ts";
+
+/** The end of a main process. */
+export interface Exit {
+  readonly code: number;
+  readonly oomKilled: boolean;
+  readonly finishedAt: Timestamp;
+  /** Why the end is known otherwise than by the process's own exit; empty: it exited. */
+  readonly error: string;
+}
+
+/** A start begins: the next generation, journalled before anything is launched. */
+export function starting(
+  record: ContainerRecord,
+  endpoints: Record<string, NetworkEndpoint>,
+): ContainerRecord {
+  return withFields(record, {
+    generation: record.generation + 1n,
+    phase: Phase.STARTING,
+    endpoints,
+    stoppedByUser: false,
+  });
+}
+
+/** The main process runs. */
+export function running(
+  record: ContainerRecord,
+  started: { readonly pid: bigint; readonly startedAt: Timestamp },
+  launched: Pick<Launched, "boundPorts" | "reference">,
+): ContainerRecord {
+  const config = configOf(record);
+  const { finishedAt } = stateOf(record);
+  return withState(
+    withFields(record, {
+      phase: Phase.UNSPECIFIED,
+      boundPorts: portMappings(launched.boundPorts, config.exposedPorts, hostConfigOf(record).portBindings),
+      driverReference: launched.reference,
+    }),
+    {
+      status: ContainerStatus.RUNNING,
+      pid: started.pid,
+      startedAt: started.startedAt,
+      ...(finishedAt === undefined ? {} : { finishedAt }),
+      exitCode: 0,
+      error: "",
+      oomKilled: false,
+      health: hasHealthcheck(config.healthcheck)
+        ? create(HealthSchema, { status: HealthStatus.STARTING })
+        : undefined,
+    },
+  );
+}
+
+/** The start failed: the container is what it was, with the reason and an exit code. */
+export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
+  const { startedAt } = stateOf(record);
+  return withState(withoutRun(record), {
+    status: startedAt === undefined ? ContainerStatus.CREATED : ContainerStatus.EXITED,
+    pid: 0n,
+    exitCode,
+    error,
+  });
+}
+
+/** The main process ended. @param restarting whether the restart policy starts it again */
+export function exited(record: ContainerRecord, exit: Exit, restarting: boolean): ContainerRecord {
+  const next = withState(withoutRun(record), {
+    status: restarting ? ContainerStatus.RESTARTING : ContainerStatus.EXITED,
+    pid: 0n,
+    exitCode: exit.code,
+    error: exit.error,
+    finishedAt: exit.finishedAt,
+    oomKilled: stateOf(record).oomKilled || exit.oomKilled,
+  });
+  return restarting ? withFields(next, { restartCount: record.restartCount + 1 }) : next;
+}
+
+/** The removal is answered; what remains goes behind the answer. */
+export function removed(record: ContainerRecord): ContainerRecord {
+  return withState(withFields(record, { phase: Phase.REMOVING }), { status: ContainerStatus.REMOVING });
+}
+
+function withoutRun(record: ContainerRecord): ContainerRecord {
+  return withFields(record, {
+    phase: Phase.UNSPECIFIED,
+    endpoints: disconnectedEndpoints(record.endpoints),
+    boundPorts: [],
+  });
+}

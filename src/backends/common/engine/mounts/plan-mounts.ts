@@ -1,0 +1,126 @@
+/** Which mounts a new container gets: other containers', `Binds`, `Mounts`, and the image's volumes, in this order. */
+import path from "node:path/posix";
+
+import { create } from "@bufbuild/protobuf";
+
+import { invalid, notImplemented } from "../../../../common/errors.ts";
+import type { ContainerConfig, HostConfig, Mount } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { type MountPoint, MountPointSchema } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { hostConfigOf } from "../records.ts";
+import { parseBind, parseVolumesFrom } from "./parse-bind.ts";
+
+/** A volume that a mount needs; it is made where it does not exist. */
+export interface WantedVolume {
+  /** Empty: anonymous, the container's own. */
+  readonly name: string;
+  /** Empty: the backend's first. */
+  readonly driver: string;
+  readonly options: Readonly<Record<string, string>>;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A mount before its volume is looked up. */
+export interface PlannedMount {
+  readonly point: MountPoint;
+  readonly volume?: WantedVolume;
+  /** Bind mount from `Mounts`: the source must be there already. */
+  readonly mustExist?: boolean;
+}
+
+/**
+ * The mounts of a new container.
+ *
+ * @param findOther the container that an entry of `VolumesFrom` names; throws where there is none
+ * @throws invalid: an entry is malformed, or two want the same destination; not-implemented
+ */
+export function planMounts(
+  config: ContainerConfig,
+  hostConfig: HostConfig,
+  findOther: (reference: string) => ContainerRecord,
+): readonly PlannedMount[] {
+  const planned = new Map<string, PlannedMount>();
+  for (const entry of hostConfig.volumesFrom) {
+    const { container, readOnly } = parseVolumesFrom(entry);
+    for (const mount of mountsFrom(findOther(container), readOnly)) {
+      planned.set(mount.point.destination, mount);
+    }
+  }
+  const own = new Set<string>();
+  const addOwn = (mount: PlannedMount, duplicateOf: boolean): void => {
+    const { destination } = mount.point;
+    if (own.has(destination) || duplicateOf) {
+      throw invalid(`Duplicate mount point: ${destination}`);
+    }
+    own.add(destination);
+    planned.set(destination, mount);
+  };
+  const tmpfs = new Set(Object.keys(hostConfig.tmpfs).map(cleanPath));
+  for (const text of hostConfig.binds) {
+    const { mount, mode } = parseBind(text, hostConfig.volumeDriver);
+    addOwn(mountOf(mount, mode), tmpfs.has(cleanPath(mount.target)));
+  }
+  for (const mount of hostConfig.mounts) {
+    addOwn({ ...mountOf(mount, ""), mustExist: mount.bindOptions?.createMountpoint !== true }, false);
+  }
+  for (const volume of config.volumes) {
+    const destination = cleanPath(volume);
+    if (!planned.has(destination) && !tmpfs.has(destination)) {
+      planned.set(destination, anonymousVolume(destination, hostConfig.volumeDriver));
+    }
+  }
+  return [...planned.values()];
+}
+
+/** A path as moby keeps it: normalized, without a slash at its end. */
+export function cleanPath(text: string): string {
+  return path.normalize(text).replace(/(.)\/$/, "$1");
+}
+
+function mountOf(mount: Mount, mode: string): PlannedMount {
+  const destination = cleanPath(mount.target);
+  const common = { type: mount.type, destination, mode, rw: !mount.readOnly };
+  switch (mount.type) {
+    case "bind": {
+      const propagation = mount.bindOptions?.propagation || "rprivate";
+      return {
+        point: create(MountPointSchema, { ...common, source: cleanPath(mount.source), propagation }),
+      };
+    }
+    case "volume":
+      return {
+        // Docker shows the SELinux mode that it would relabel the volume with.
+        point: create(MountPointSchema, { ...common, mode: mode || "z" }),
+        volume: {
+          name: mount.source,
+          driver: mount.volumeOptions?.driverConfig?.name ?? "",
+          options: mount.volumeOptions?.driverConfig?.options ?? {},
+          labels: mount.volumeOptions?.labels ?? {},
+        },
+      };
+    default:
+      return { point: create(MountPointSchema, common) };
+  }
+}
+
+function anonymousVolume(destination: string, driver: string): PlannedMount {
+  return {
+    point: create(MountPointSchema, { type: "volume", destination, rw: true }),
+    volume: { name: "", driver, options: {}, labels: {} },
+  };
+}
+
+function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
+  const part = hostConfigOf(other).mounts.find((mount) => (mount.volumeOptions?.subpath ?? "") !== "");
+  if (part !== undefined) {
+    throw notImplemented(
+      `volumes from container ${other.id}: it mounts a part of a volume at ${part.target} (Subpath)`,
+    );
+  }
+  return other.mounts.map((point) => {
+    const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });
+    return point.type === "volume"
+      ? { point: copy, volume: { name: point.name, driver: point.driver, options: {}, labels: {} } }
+      : { point: copy };
+  });
+}

@@ -1,0 +1,110 @@
+/** The mounts of a container as a driver needs them, from its record. */
+import { notFound } from "../../../../common/errors.ts";
+import type { HostConfig, Mount, TmpfsOptions } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../driver.ts";
+import type { Table } from "../../state/table.ts";
+import { hostConfigOf } from "../records.ts";
+import { parseBind } from "./parse-bind.ts";
+import { cleanPath } from "./plan-mounts.ts";
+
+/**
+ * Every mount of a container, those nearer to the root first.
+ *
+ * @throws not-found: a volume has gone
+ */
+export function resolveMounts(
+  record: ContainerRecord,
+  volumes: Table<VolumeRecord>,
+): readonly ResolvedMount[] {
+  const hostConfig = hostConfigOf(record);
+  const said = saidOf(hostConfig);
+  const resolved = record.mounts.map((point) =>
+    resolveMount(point, said.get(point.destination), hostConfig, volumes),
+  );
+  for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
+    resolved.push({
+      type: "tmpfs",
+      destination: cleanPath(destination),
+      readOnly: options.split(",").includes("ro"),
+      tmpfsOptions: options === "" ? [] : options.split(","),
+    });
+  }
+  return resolved.sort((a, b) => depth(a) - depth(b));
+}
+
+/** What the user said about a destination. */
+interface Said {
+  readonly mount: Mount;
+  readonly inBinds: boolean;
+}
+
+function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
+  const said = new Map<string, Said>();
+  for (const text of hostConfig.binds) {
+    const { mount } = parseBind(text, hostConfig.volumeDriver);
+    said.set(cleanPath(mount.target), { mount, inBinds: true });
+  }
+  for (const mount of hostConfig.mounts) {
+    said.set(cleanPath(mount.target), { mount, inBinds: false });
+  }
+  return said;
+}
+
+function resolveMount(
+  point: MountPoint,
+  said: Said | undefined,
+  hostConfig: HostConfig,
+  volumes: Table<VolumeRecord>,
+): ResolvedMount {
+  const common = { destination: point.destination, readOnly: !point.rw };
+  switch (point.type) {
+    case "volume": {
+      const volume = volumes.get(point.name);
+      if (volume === undefined) {
+        throw notFound(`get ${point.name}: no such volume`);
+      }
+      const subpath = said?.mount.volumeOptions?.subpath ?? "";
+      // Volumes of another container come as they are there: nothing is copied into them.
+      const isFromOther = said === undefined && hostConfig.volumesFrom.length > 0 && !volume.anonymous;
+      return {
+        ...common,
+        type: "volume",
+        volume,
+        copyUp: said?.mount.volumeOptions?.noCopy !== true && !isFromOther,
+        ...(subpath === "" ? {} : { subpath }),
+      };
+    }
+    case "tmpfs":
+      return {
+        ...common,
+        type: "tmpfs",
+        tmpfsOptions: tmpfsOptions(said?.mount.tmpfsOptions, common.readOnly),
+      };
+    default:
+      return {
+        ...common,
+        type: "bind",
+        source: point.source,
+        createSource: said?.inBinds !== false || said.mount.bindOptions?.createMountpoint === true,
+        propagation: point.propagation,
+        nonRecursive: said?.mount.bindOptions?.nonRecursive === true,
+      };
+  }
+}
+
+function tmpfsOptions(options: TmpfsOptions | undefined, readOnly: boolean): string[] {
+  const written = readOnly ? ["ro"] : [];
+  if (options !== undefined && options.mode !== 0) {
+    written.push(`mode=${options.mode.toString(8)}`);
+  }
+  if (options !== undefined && options.sizeBytes !== 0n) {
+    written.push(`size=${options.sizeBytes}`);
+  }
+  return [...written, ...(options?.options ?? []).map(({ values }) => values.join("="))];
+}
+
+function depth(mount: ResolvedMount): number {
+  return mount.destination.split("/").length;
+}

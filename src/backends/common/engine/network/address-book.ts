@@ -1,0 +1,89 @@
+/** Which addresses of the networks are in use. */
+import { randomBytes } from "node:crypto";
+
+import { conflict, invalid, unavailable } from "../../../../common/errors.ts";
+import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import { formatAddress, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
+
+/** Addresses that a container holds on one network. */
+export interface HeldAddress {
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly gateway: string;
+}
+
+/**
+ * The addresses of every network that are held. Held in memory: at its start the engine takes again those of the
+ * containers that run. An address is let go only when its interface is gone, since the kernel answers for it till then.
+ */
+export class AddressBook {
+  readonly #held = new Map<string, Set<number>>();
+
+  /**
+   * Takes the address that was asked for, or the lowest that is free.
+   *
+   * @returns undefined where the network has no addresses (`host`, `none`)
+   * @throws invalid: not of this network; conflict: taken; unavailable: none is free
+   */
+  take(network: Network, wanted: string): HeldAddress | undefined {
+    const [pool] = network.pools;
+    const subnet = parseCidr(pool?.subnet ?? "");
+    if (pool === undefined || subnet === undefined) {
+      return undefined;
+    }
+    const range = parseCidr(pool.ipRange) ?? subnet;
+    const held = this.#heldOf(network.id);
+    const gateway = parseAddress(pool.gateway);
+    const answer = (address: number): HeldAddress => {
+      held.add(address);
+      return { address: formatAddress(address), prefixLength: subnet.prefix, gateway: pool.gateway };
+    };
+    if (wanted !== "") {
+      const address = parseAddress(wanted);
+      if (address === undefined || address < subnet.base || address >= subnet.base + sizeOf(subnet)) {
+        throw invalid(`no configured subnet contains IP address ${wanted}`);
+      }
+      if (address === gateway || held.has(address)) {
+        throw conflict("Address already in use");
+      }
+      return answer(address);
+    }
+    const network0 = subnet.base;
+    const broadcast = subnet.base + sizeOf(subnet) - 1;
+    for (let address = range.base; address < range.base + sizeOf(range); address++) {
+      if (address !== network0 && address !== broadcast && address !== gateway && !held.has(address)) {
+        return answer(address);
+      }
+    }
+    throw unavailable(`no available IPv4 addresses on this network's address pools: ${network.name}`);
+  }
+
+  /** Takes an address that a running container has. */
+  hold(networkId: string, address: string): void {
+    const number = parseAddress(address);
+    if (number !== undefined) {
+      this.#heldOf(networkId).add(number);
+    }
+  }
+
+  /** Lets an address go; one that is not held is no error. */
+  release(networkId: string, address: string): void {
+    const number = parseAddress(address);
+    if (number !== undefined) {
+      this.#held.get(networkId)?.delete(number);
+    }
+  }
+
+  #heldOf(networkId: string): Set<number> {
+    const held = this.#held.get(networkId) ?? new Set<number>();
+    this.#held.set(networkId, held);
+    return held;
+  }
+}
+
+/** A new MAC address: random, of one interface (not a group), administered locally. */
+export function randomMac(): string {
+  const bytes = randomBytes(6);
+  bytes[0] = ((bytes[0] ?? 0) & 0xfe) | 0x02;
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}

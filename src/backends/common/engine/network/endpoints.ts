@@ -1,0 +1,189 @@
+/** A container's endpoints: what it asks of its networks, and what it has there while it runs. */
+import { create } from "@bufbuild/protobuf";
+
+import { conflict, invalid } from "../../../../common/errors.ts";
+import { newId, shortId } from "../../../../common/ids.ts";
+import {
+  type EndpointConfig,
+  EndpointConfigSchema,
+  type NetworkingConfig,
+} from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type NetworkEndpoint,
+  NetworkEndpointSchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkPlan } from "../../driver.ts";
+import type { State } from "../../state/state.ts";
+import { findContainer } from "../lookup.ts";
+import { configOf, hasProcess, hostConfigOf, statusName } from "../records.ts";
+import { type AddressBook, randomMac } from "./address-book.ts";
+import { builtinNetworks, findNetwork } from "./networks.ts";
+
+/** A container's endpoints by network name. */
+export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
+
+const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
+
+/** Refuses endpoint settings that cannot be. @throws invalid */
+export function validateNetworking(networking: NetworkingConfig): void {
+  for (const [network, endpoint] of Object.entries(networking.endpoints)) {
+    const faults: string[] = [];
+    if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
+      faults.push("user specified IP address is supported on user defined networks only");
+    }
+    if (isPredefined(network) && endpoint.aliases.length > 0) {
+      faults.push("network-scoped alias is supported only for containers in user defined networks");
+    }
+    if (endpoint.macAddress !== "" && !macPattern.test(endpoint.macAddress)) {
+      throw invalid(`invalid config for network ${network}: invalid MAC address ${endpoint.macAddress}`);
+    }
+    if (faults.length > 0) {
+      throw invalid(
+        `invalid config for network ${network}: invalid endpoint settings:\n${faults.join("\n")}`,
+      );
+    }
+  }
+}
+
+/** The endpoints of a new container: those asked for, and the one that its network mode means. */
+export function plannedEndpoints(
+  state: State,
+  networkMode: string,
+  macAddress: string,
+  networking: NetworkingConfig | undefined,
+): Record<string, NetworkEndpoint> {
+  if (networkMode.startsWith("container:")) {
+    return {};
+  }
+  const endpoints: Record<string, NetworkEndpoint> = {};
+  for (const [reference, config] of Object.entries(networking?.endpoints ?? {})) {
+    const name = nameOfNetwork(state, reference === "default" ? "bridge" : reference);
+    endpoints[name] = plannedEndpoint(state, name, config);
+  }
+  const own = nameOfNetwork(state, networkMode);
+  if (endpoints[own] === undefined && (!isPredefined(own) || Object.keys(endpoints).length === 0)) {
+    endpoints[own] = plannedEndpoint(state, own, create(EndpointConfigSchema, { macAddress }));
+  }
+  return endpoints;
+}
+
+/**
+ * The endpoints of a container that starts, with addresses taken from the book.
+ *
+ * @throws what taking an address throws; not-found: the network. Addresses taken before are let go.
+ */
+export function connectedEndpoints(
+  state: State,
+  addresses: AddressBook,
+  record: ContainerRecord,
+): Record<string, NetworkEndpoint> {
+  const connected: Record<string, NetworkEndpoint> = {};
+  try {
+    for (const [name, endpoint] of Object.entries(record.endpoints)) {
+      connected[name] = connectedEndpoint(state, addresses, record, name, endpoint);
+    }
+  } catch (error) {
+    releaseAddresses(addresses, connected);
+    throw error;
+  }
+  return connected;
+}
+
+/** The endpoints of a container that does not run any more. */
+export function disconnectedEndpoints(endpoints: Endpoints): Record<string, NetworkEndpoint> {
+  return Object.fromEntries(
+    Object.entries(endpoints).map(([name, endpoint]) => [
+      name,
+      create(NetworkEndpointSchema, {
+        config: endpoint.config ?? create(EndpointConfigSchema),
+        networkId: endpoint.networkId,
+        dnsNames: endpoint.dnsNames,
+      }),
+    ]),
+  );
+}
+
+/** Lets the addresses of endpoints go. */
+export function releaseAddresses(addresses: AddressBook, endpoints: Endpoints): void {
+  for (const { networkId, ipAddress } of Object.values(endpoints)) {
+    addresses.release(networkId, ipAddress);
+  }
+}
+
+/**
+ * How a container that starts is joined to networks.
+ *
+ * @throws not-found: a network, or the container whose network is shared; conflict: that does not run
+ */
+export function networkPlanOf(state: State, record: ContainerRecord): NetworkPlan {
+  const { networkMode } = hostConfigOf(record);
+  if (networkMode.startsWith("container:")) {
+    const other = findContainer(state, networkMode.slice("container:".length));
+    if (!hasProcess(other)) {
+      throw conflict(
+        `cannot join network namespace of a non running container: container ${other.name} is ${statusName(other)}`,
+      );
+    }
+    return { kind: "container", containerId: other.id };
+  }
+  if (networkMode === "host") {
+    return { kind: "host" };
+  }
+  if (networkMode === "none" || configOf(record).networkDisabled) {
+    return { kind: "none" };
+  }
+  const names = Object.keys(record.endpoints);
+  return { kind: "networks", networks: names.map((name) => ({ name, record: findNetwork(state, name) })) };
+}
+
+function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
+  const known = [...state.networks.values()].find(({ network }) => network?.name === name);
+  return create(NetworkEndpointSchema, { config, networkId: known?.network?.id ?? "" });
+}
+
+function connectedEndpoint(
+  state: State,
+  addresses: AddressBook,
+  record: ContainerRecord,
+  name: string,
+  endpoint: NetworkEndpoint,
+): NetworkEndpoint {
+  const { network } = findNetwork(state, name);
+  const config = endpoint.config ?? create(EndpointConfigSchema);
+  const held = addresses.take(network, config.ipv4Address);
+  return create(NetworkEndpointSchema, {
+    config,
+    networkId: network.id,
+    endpointId: newId(),
+    ...(held === undefined
+      ? {}
+      : {
+          ipAddress: held.address,
+          ipPrefixLen: held.prefixLength,
+          gateway: held.gateway,
+          macAddress: config.macAddress === "" ? randomMac() : config.macAddress,
+        }),
+    dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
+  });
+}
+
+/** The names that peers on a user-defined network find the container by. */
+function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
+  const { hostname } = configOf(record);
+  const names = [record.name, ...aliases, shortId(record.id), hostname];
+  return [...new Set(names.filter((name) => name !== ""))];
+}
+
+function nameOfNetwork(state: State, reference: string): string {
+  for (const { network } of state.networks.values()) {
+    if (network?.id === reference || network?.name === reference) {
+      return network.name;
+    }
+  }
+  return reference;
+}
+
+function isPredefined(network: string): boolean {
+  return network === "default" || builtinNetworks.has(network);
+}
