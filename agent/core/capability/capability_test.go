@@ -1,0 +1,34 @@
+package capability
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestNamesAndBitsAgreeWithTheKernelsNumbers(t *testing.T) {
+	list := DockerDefault.Names()
+	if len(list) != 14 || list[0] != "CAP_CHOWN" || list[13] != "CAP_SETFCAP" {
+		t.Errorf("names %q", list)
+	}
+	set, err := Parse(list)
+	if err != nil || set != DockerDefault {
+		t.Errorf("%b, %v", set, err)
+	}
+	if _, err := Parse([]string{"CHOWN"}); err == nil {
+		t.Error("an unknown name was taken")
+	}
+}
+
+func TestWhatIsEffectiveIsWithinTheBounds(t *testing.T) {
+	effective, err := Effective()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounding, err := Bounding()
+	if err != nil || effective&^bounding != 0 {
+		t.Errorf("effective %q, bounding %q, %v", effective.Names(), bounding.Names(), err)
+	}
+	if !slices.IsSorted([]int{len((effective & bounding).Names()), len(bounding.Names())}) {
+		t.Error("more is effective than bounded")
+	}
+}
