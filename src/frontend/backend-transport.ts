@@ -1,0 +1,107 @@
+/** Dialling the backend: gRPC over one HTTP/2 connection, on a unix socket or TCP with mutual TLS. */
+import { readFile } from "node:fs/promises";
+import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
+import { connect } from "node:net";
+
+import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+
+import type { TlsFiles } from "../common/config/load.ts";
+import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
+
+/** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
+export interface BackendTransport {
+  readonly transport: Transport;
+  /** Ends the connection and every call on it. */
+  close(): void;
+}
+
+/** Windows for uploads of images; with http2's own 64 KiB they would crawl. */
+const windowBytes = 4 * 1024 ** 2;
+
+/** The errors of a connection that was never made. */
+const notListening: ReadonlySet<string> = new Set([
+  "ENOENT",
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EHOSTUNREACH",
+  "ETIMEDOUT",
+]);
+
+/**
+ * Makes the transport; dials nothing yet.
+ *
+ * @param address `unix:///path` or `https://host:port`
+ * @throws SockerlessError that names the certificate file which cannot be read
+ */
+export async function createBackendTransport(
+  address: string,
+  tls: TlsFiles | undefined,
+): Promise<BackendTransport> {
+  const sessionOptions: ClientSessionOptions | SecureClientSessionOptions = {
+    settings: { initialWindowSize: windowBytes },
+    ...(address.startsWith("unix://") ? unixOptions(address.slice("unix://".length)) : await tlsOptions(tls)),
+  };
+  const baseUrl = address.startsWith("unix://") ? "http://backend" : address;
+  const session = new Http2SessionManager(baseUrl, {}, sessionOptions);
+  const transport = createGrpcTransport({
+    baseUrl,
+    sessionManager: session,
+    interceptors: [sayThatTheBackendIsAway(address)],
+  });
+  return {
+    transport,
+    close: () => session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable)),
+  };
+}
+
+function unixOptions(path: string): ClientSessionOptions {
+  return { createConnection: () => connect(path) };
+}
+
+async function tlsOptions(files: TlsFiles | undefined): Promise<SecureClientSessionOptions> {
+  if (files === undefined) {
+    return {};
+  }
+  const [ca, cert, key] = await Promise.all(
+    [files.ca, files.cert, files.key].map(async (path) => {
+      try {
+        return await readFile(path);
+      } catch (error) {
+        throw fromFileError(error, `${path}: ${messageOf(error)}`);
+      }
+    }),
+  );
+  return { ca, cert, key, minVersion: "TLSv1.2" } as SecureClientSessionOptions;
+}
+
+/** A user who reads "connect ENOENT" does not know what to do. */
+function sayThatTheBackendIsAway(address: string): Interceptor {
+  return (next) => async (request) => {
+    try {
+      return await next(request);
+    } catch (error) {
+      const errno = firstErrno(error);
+      if (errno !== undefined && notListening.has(errno)) {
+        throw new ConnectError(
+          `cannot connect to the sockerless backend at ${address}: is it running? (${errno})`,
+          Code.Unavailable,
+          undefined,
+          undefined,
+          error,
+        );
+      }
+      throw error;
+    }
+  };
+}
+
+function firstErrno(error: unknown): string | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    const errno = errnoOf(each);
+    if (errno !== undefined) {
+      return errno;
+    }
+  }
+  return undefined;
+}

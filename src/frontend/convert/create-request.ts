@@ -1,0 +1,130 @@
+/** `POST /containers/create`: from the body to the backend's request. */
+import { create } from "@bufbuild/protobuf";
+
+import { invalid } from "../../common/errors.ts";
+import {
+  ContainerConfigSchema,
+  HostConfigSchema,
+  NetworkingConfigSchema,
+  type ContainerConfig,
+  type HostConfig,
+  type NetworkingConfig,
+} from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ApiVersion } from "../api-version.ts";
+import { containerConfigFromJson } from "./container-config.ts";
+import { adaptCreateRequest } from "./create-versions.ts";
+import { networkingConfigFromJson } from "./endpoints.ts";
+import { hostConfigFromJson } from "./host-config.ts";
+import { JsonFields } from "./json-fields.ts";
+import { isContainerNetwork } from "./network-mode.ts";
+
+/** What a create request asks for, in the meaning of the newest API version. */
+export interface ContainerSettings {
+  readonly config: ContainerConfig;
+  readonly hostConfig: HostConfig;
+  readonly networking: NetworkingConfig;
+}
+
+/** A create request that was understood. */
+export interface CreateRequest extends ContainerSettings {
+  /** What the client is told about its request, beside the backend's own warnings. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Reads and checks the body as far as no machine has to be asked: types, combinations that mean nothing, and what the
+ * client's API version did not know yet.
+ *
+ * @param body parsed JSON
+ * @throws SockerlessError of kind `invalid` in dockerd's words
+ */
+export function createRequestFromJson(body: unknown, version: ApiVersion): CreateRequest {
+  const fields = new JsonFields(body ?? {}, "CreateRequest");
+  const config = containerConfigFromJson(fields);
+  const hostFields = fields.object("HostConfig");
+  const networkingFields = fields.object("NetworkingConfig");
+  const settings: ContainerSettings = {
+    config: config ?? create(ContainerConfigSchema),
+    hostConfig: hostFields === undefined ? create(HostConfigSchema) : hostConfigFromJson(hostFields),
+    networking:
+      networkingFields === undefined
+        ? create(NetworkingConfigSchema)
+        : networkingConfigFromJson(networkingFields),
+  };
+  checkCombinations(settings);
+  if (config === undefined) {
+    throw invalid("config cannot be empty in order to create a container");
+  }
+  resolveDefaultNetwork(settings);
+  const warnings = adaptCreateRequest(settings, version);
+  const { resources } = settings.hostConfig;
+  if (resources?.pidsLimit !== undefined && resources.pidsLimit <= 0n) {
+    delete resources.pidsLimit; // 0 and any negative number mean no limit, which is what is not set.
+  }
+  return { ...settings, warnings };
+}
+
+function checkCombinations({ config, hostConfig }: ContainerSettings): void {
+  if (hostConfig.networkMode === "container" || isContainerNetwork(hostConfig.networkMode)) {
+    checkContainerNetwork(config, hostConfig);
+  }
+  if (hostConfig.utsMode === "host" && config.hostname !== "") {
+    throw invalid("conflicting options: hostname and the UTS mode");
+  }
+  if (hostConfig.networkMode === "host" && hostConfig.links.length > 0) {
+    throw invalid(
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    );
+  }
+  if (!["", "default"].includes(hostConfig.isolation.toLowerCase())) {
+    throw invalid(`invalid isolation (${hostConfig.isolation}): linux only supports 'default'`);
+  }
+  const { resources } = hostConfig;
+  if (resources !== undefined && resources.ioMaximumBandwidth !== 0n) {
+    throw invalid("invalid option: QoS maximum bandwidth configuration is not supported on linux");
+  }
+  if (resources !== undefined && resources.ioMaximumIops !== 0n) {
+    throw invalid("invalid option: QoS maximum IOPs configuration is not supported on linux");
+  }
+  if (resources !== undefined && resources.cpuShares < 0n) {
+    throw invalid(`invalid CPU shares (${resources.cpuShares}): value must be a positive integer`);
+  }
+}
+
+function checkContainerNetwork(config: ContainerConfig, hostConfig: HostConfig): void {
+  if (hostConfig.networkMode.slice("container:".length) === "") {
+    throw invalid("invalid network mode: invalid container format container:<name|id>");
+  }
+  const conflicts: readonly (readonly [boolean, string])[] = [
+    [config.hostname !== "", "hostname and the network mode"],
+    [
+      hostConfig.links.length > 0,
+      "container type network can't be used with links. This would result in undefined behavior",
+    ],
+    [hostConfig.dns.length > 0, "dns and the network mode"],
+    [hostConfig.extraHosts.length > 0, "custom host-to-IP mapping and the network mode"],
+    [
+      hostConfig.portBindings.length > 0 || hostConfig.publishAllPorts,
+      "port publishing and the container type network mode",
+    ],
+    [config.exposedPorts.length > 0, "port exposing and the container type network mode"],
+  ];
+  for (const [found, what] of conflicts) {
+    if (found) {
+      throw invalid(`conflicting options: ${what}`);
+    }
+  }
+}
+
+/** `default` is what a client says that does not know the machine; here it is the bridge. */
+function resolveDefaultNetwork({ hostConfig, networking }: ContainerSettings): void {
+  if (hostConfig.networkMode !== "" && hostConfig.networkMode !== "default") {
+    return;
+  }
+  hostConfig.networkMode = "bridge";
+  const endpoint = networking.endpoints["default"];
+  if (endpoint !== undefined) {
+    networking.endpoints["bridge"] = endpoint;
+    delete networking.endpoints["default"];
+  }
+}

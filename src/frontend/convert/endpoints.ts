@@ -1,0 +1,112 @@
+/** Endpoint settings and ports of a container, between Docker's JSON and the backend's messages. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type EndpointConfig,
+  EndpointConfigSchema,
+  type NetworkingConfig,
+  NetworkingConfigSchema,
+} from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { NetworkEndpoint, PortMapping } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { JsonFields } from "./json-fields.ts";
+import { listOrNull, mapOrNull, unlessEmpty } from "./json-values.ts";
+
+/** Reads `NetworkingConfig` of a create request. */
+export function networkingConfigFromJson(fields: JsonFields): NetworkingConfig {
+  const path = fields.pathOf("EndpointsConfig");
+  const endpoints = fields
+    .entries("EndpointsConfig", "map[string]*network.EndpointSettings")
+    .map(([network, value]) => [network, endpointConfigFromJson(new JsonFields(value ?? {}, path))] as const);
+  return create(NetworkingConfigSchema, { endpoints: Object.fromEntries(endpoints) });
+}
+
+/** Reads what a client asks of one endpoint; the rest of `EndpointSettings` is the daemon's to fill. */
+export function endpointConfigFromJson(fields: JsonFields): EndpointConfig {
+  const ipam = fields.object("IPAMConfig");
+  return create(EndpointConfigSchema, {
+    hasIpamConfig: ipam !== undefined,
+    ipv4Address: ipam?.string("IPv4Address") ?? "",
+    ipv6Address: ipam?.string("IPv6Address") ?? "",
+    linkLocalIps: ipam?.strings("LinkLocalIPs") ?? [],
+    links: fields.strings("Links"),
+    aliases: fields.strings("Aliases"),
+    macAddress: fields.string("MacAddress"),
+    driverOpts: fields.stringMap("DriverOpts"),
+    gwPriority: fields.int32("GwPriority"),
+  });
+}
+
+/** The endpoints of an inspect, by network name. */
+export function endpointsToJson(
+  networks: Readonly<Record<string, NetworkEndpoint>>,
+): Record<string, Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(networks).map(([name, each]) => [name, endpointToJson(each)]));
+}
+
+/** The endpoints of a list, which say less than those of an inspect. */
+export function endpointSummariesToJson(
+  networks: Readonly<Record<string, NetworkEndpoint>>,
+): Record<string, Record<string, unknown>> {
+  return Object.fromEntries(
+    Object.entries(networks).map(([name, each]) => [
+      name,
+      { ...endpointToJson(each), Links: null, Aliases: null, DriverOpts: null, DNSNames: null },
+    ]),
+  );
+}
+
+/** Bound and exposed ports as in `NetworkSettings.Ports`: a list of bindings, or null where there is none. */
+export function portMapToJson(ports: readonly PortMapping[]): Record<string, unknown> {
+  const map: Record<string, { HostIp: string; HostPort: string }[] | null> = {};
+  for (const { ip, privatePort, publicPort, type } of ports) {
+    const key = `${privatePort}/${type}`;
+    if (publicPort === 0) {
+      map[key] ??= null;
+    } else {
+      map[key] = [...(map[key] ?? []), { HostIp: ip, HostPort: String(publicPort) }];
+    }
+  }
+  return map;
+}
+
+/** One port as a list shows it. */
+export function portToJson({ ip, privatePort, publicPort, type }: PortMapping): Record<string, unknown> {
+  return {
+    IP: unlessEmpty(ip),
+    PrivatePort: privatePort,
+    PublicPort: publicPort === 0 ? undefined : publicPort,
+    Type: type,
+  };
+}
+
+function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
+  const config = endpoint.config ?? create(EndpointConfigSchema);
+  return {
+    IPAMConfig: ipamConfigToJson(config),
+    Links: listOrNull(config.links),
+    Aliases: listOrNull(config.aliases),
+    MacAddress: endpoint.macAddress,
+    DriverOpts: mapOrNull(config.driverOpts),
+    GwPriority: config.gwPriority,
+    NetworkID: endpoint.networkId,
+    EndpointID: endpoint.endpointId,
+    Gateway: endpoint.gateway,
+    IPAddress: endpoint.ipAddress,
+    IPPrefixLen: endpoint.ipPrefixLen,
+    IPv6Gateway: endpoint.ipv6Gateway,
+    GlobalIPv6Address: endpoint.globalIpv6Address,
+    GlobalIPv6PrefixLen: endpoint.globalIpv6PrefixLen,
+    DNSNames: listOrNull(endpoint.dnsNames),
+  };
+}
+
+function ipamConfigToJson(config: EndpointConfig): Record<string, unknown> | null {
+  if (!config.hasIpamConfig) {
+    return null;
+  }
+  return {
+    IPv4Address: unlessEmpty(config.ipv4Address),
+    IPv6Address: unlessEmpty(config.ipv6Address),
+    LinkLocalIPs: config.linkLocalIps.length === 0 ? undefined : config.linkLocalIps,
+  };
+}

@@ -1,0 +1,244 @@
+/**
+ * Reading a client's JSON as Go's decoder reads it, because clients were written against that: keys match whatever
+ * their case, `null` and a missing key are the zero value, unknown keys are ignored, and a value of the wrong type is
+ * refused with the path of the field.
+ */
+import { invalid, type SockerlessError } from "../../common/errors.ts";
+
+const int32 = { min: -(2n ** 31n), max: 2n ** 31n - 1n, type: "int" } as const;
+const int64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n, type: "int64" } as const;
+const uint16 = { min: 0n, max: 2n ** 16n - 1n, type: "uint16" } as const;
+const uint32 = { min: 0n, max: 2n ** 32n - 1n, type: "uint32" } as const;
+const uint64 = { min: 0n, max: 2n ** 64n - 1n, type: "uint64" } as const;
+
+type IntegerRange = typeof int32 | typeof int64 | typeof uint16 | typeof uint32 | typeof uint64;
+
+/** One JSON object, read field by field. */
+export class JsonFields {
+  readonly #values = new Map<string, unknown>();
+  readonly #path: string;
+
+  /**
+   * @param value any parsed JSON
+   * @param path what the object is called in errors: a type's name, then the fields that lead here
+   * @throws SockerlessError of kind `invalid` where the value is not an object
+   */
+  constructor(value: unknown, path: string) {
+    this.#path = path;
+    for (const [key, each] of Object.entries(objectOf(value, path, path))) {
+      this.#values.set(key.toLowerCase(), each);
+    }
+  }
+
+  /** Whether the key is there with something else than `null`. */
+  has(name: string): boolean {
+    return this.#value(name) !== undefined;
+  }
+
+  /** A text; empty where it is missing. */
+  string(name: string): string {
+    const value = this.#value(name);
+    return value === undefined ? "" : stringOf(value, this.#pathOf(name));
+  }
+
+  /** A truth value; false where it is missing. */
+  boolean(name: string): boolean {
+    return this.optionalBoolean(name) ?? false;
+  }
+
+  /** A truth value that may be missing. */
+  optionalBoolean(name: string): boolean | undefined {
+    const value = this.#value(name);
+    if (value !== undefined && typeof value !== "boolean") {
+      throw wrongType(value, this.#pathOf(name), "bool");
+    }
+    return value;
+  }
+
+  /** A Go `int`, of which we take 32 bits. */
+  int32(name: string): number {
+    return Number(this.#integer(name, int32) ?? 0n);
+  }
+
+  /** A Go `int` that may be missing. */
+  optionalInt32(name: string): number | undefined {
+    const value = this.#integer(name, int32);
+    return value === undefined ? undefined : Number(value);
+  }
+
+  /** A 64-bit number; 0 where it is missing. */
+  int64(name: string): bigint {
+    return this.#integer(name, int64) ?? 0n;
+  }
+
+  /** A 64-bit number that may be missing. */
+  optionalInt64(name: string): bigint | undefined {
+    return this.#integer(name, int64);
+  }
+
+  /** A 16-bit number without a sign. */
+  uint16(name: string): number {
+    return Number(this.#integer(name, uint16) ?? 0n);
+  }
+
+  /** A 32-bit number without a sign. */
+  uint32(name: string): number {
+    return Number(this.#integer(name, uint32) ?? 0n);
+  }
+
+  /** A 64-bit number without a sign. */
+  uint64(name: string): bigint {
+    return this.#integer(name, uint64) ?? 0n;
+  }
+
+  /** A list of texts; empty where it is missing. */
+  strings(name: string): string[] {
+    return this.optionalStrings(name) ?? [];
+  }
+
+  /** A list of texts that may be missing. */
+  optionalStrings(name: string): string[] | undefined {
+    const path = this.#pathOf(name);
+    return this.#list(name, "[]string")?.map((each) => (each === null ? "" : stringOf(each, path)));
+  }
+
+  /** A command: a list of texts, or one text, which is a list of one. */
+  command(name: string): string[] | undefined {
+    const value = this.#value(name);
+    return typeof value === "string" ? [value] : this.optionalStrings(name);
+  }
+
+  /** A list of objects; `null` elements are skipped. */
+  objects(name: string): JsonFields[] {
+    const path = this.#pathOf(name);
+    return (this.#list(name, "[]object") ?? [])
+      .filter((each) => each !== null)
+      .map((each) => new JsonFields(each, path));
+  }
+
+  /** A list of lists of texts. */
+  stringLists(name: string): string[][] {
+    const path = this.#pathOf(name);
+    return (this.#list(name, "[][]string") ?? []).map((each) => {
+      if (!Array.isArray(each)) {
+        throw wrongType(each, path, "[]string");
+      }
+      return each.map((element) => stringOf(element, path));
+    });
+  }
+
+  /** A fixed number of numbers without a sign; missing ones are 0. */
+  uint32s(name: string, count: number): number[] {
+    const path = this.#pathOf(name);
+    const values = this.#list(name, "[]uint") ?? [];
+    return Array.from({ length: count }, (_, index) => Number(integerOf(values[index] ?? 0, path, uint32)));
+  }
+
+  /** An object that may be missing. */
+  object(name: string): JsonFields | undefined {
+    const value = this.#value(name);
+    return value === undefined ? undefined : new JsonFields(value, this.#pathOf(name));
+  }
+
+  /** An object whose keys are data, with texts as values. */
+  stringMap(name: string): Record<string, string> {
+    const path = this.#pathOf(name);
+    return Object.fromEntries(
+      this.entries(name, "map[string]string").map(([key, value]) => [
+        key,
+        value === null ? "" : stringOf(value, path),
+      ]),
+    );
+  }
+
+  /** The keys of an object that stands for a set: `{"80/tcp": {}}`. */
+  keys(name: string): string[] {
+    const path = this.#pathOf(name);
+    return this.entries(name, "map[string]struct {}").map(([key, value]) => {
+      if (value !== null) {
+        objectOf(value, path, "struct {}");
+      }
+      return key;
+    });
+  }
+
+  /** The entries of an object whose keys are data. */
+  entries(name: string, type: string): [string, unknown][] {
+    const value = this.#value(name);
+    return value === undefined ? [] : Object.entries(objectOf(value, this.#pathOf(name), type));
+  }
+
+  /** What a field is called in errors. */
+  pathOf(name: string): string {
+    return this.#pathOf(name);
+  }
+
+  #value(name: string): unknown {
+    const value = this.#values.get(name.toLowerCase());
+    return value === null ? undefined : value;
+  }
+
+  #pathOf(name: string): string {
+    return `${this.#path}.${name}`;
+  }
+
+  #list(name: string, type: string): unknown[] | undefined {
+    const value = this.#value(name);
+    if (value !== undefined && !Array.isArray(value)) {
+      throw wrongType(value, this.#pathOf(name), type);
+    }
+    return value;
+  }
+
+  #integer(name: string, range: IntegerRange): bigint | undefined {
+    const value = this.#value(name);
+    return value === undefined ? undefined : integerOf(value, this.#pathOf(name), range);
+  }
+}
+
+/** A text, or the refusal. */
+export function stringOf(value: unknown, path: string): string {
+  if (typeof value !== "string") {
+    throw wrongType(value, path, "string");
+  }
+  return value;
+}
+
+function integerOf(value: unknown, path: string, range: IntegerRange): bigint {
+  if (typeof value !== "bigint" && !Number.isSafeInteger(value)) {
+    throw wrongType(value, path, range.type);
+  }
+  const integer = BigInt(value as number | bigint);
+  if (integer < range.min || integer > range.max) {
+    throw wrongType(value, path, range.type);
+  }
+  return integer;
+}
+
+function objectOf(value: unknown, path: string, type: string): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw wrongType(value, path, type);
+  }
+  return value as Record<string, unknown>;
+}
+
+function wrongType(value: unknown, path: string, type: string): SockerlessError {
+  const wantsNumber = /^u?int\d*$/.test(type);
+  const place = path.includes(".") ? `Go struct field ${path} of type ${type}` : `Go value of type ${type}`;
+  return invalid(`invalid JSON: json: cannot unmarshal ${kindOf(value, wantsNumber)} into ${place}`);
+}
+
+/** What Go's decoder calls a value; a number that does not fit is told as it is. */
+function kindOf(value: unknown, wantsNumber: boolean): string {
+  switch (typeof value) {
+    case "string":
+      return "string";
+    case "boolean":
+      return "bool";
+    case "number":
+    case "bigint":
+      return wantsNumber ? `number ${value}` : "number";
+    default:
+      return Array.isArray(value) ? "array" : "object";
+  }
+}

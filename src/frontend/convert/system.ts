@@ -1,0 +1,165 @@
+/** The backend's description of itself as Docker's `/info` and `/version`. */
+import type { Component, GetInfoResponse } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { type ApiVersion, maximumApiVersion, minimumApiVersion } from "../api-version.ts";
+import { listOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
+
+/** The registry of names without one. */
+const indexServer = "https://index.docker.io/v1/";
+
+/** Docker's name for each processor that the kernel names otherwise. */
+const goArchitectures: Readonly<Record<string, string>> = {
+  x86_64: "amd64",
+  aarch64: "arm64",
+  armv7l: "arm",
+  i686: "386",
+};
+
+/** The body of `GET /info`. */
+export function infoToJson(info: GetInfoResponse, version: ApiVersion): Record<string, unknown> {
+  const has = (controller: string): boolean => info.cgroupControllers.includes(controller);
+  return {
+    ID: info.id,
+    Containers: info.containersRunning + info.containersPaused + info.containersStopped,
+    ContainersRunning: info.containersRunning,
+    ContainersPaused: info.containersPaused,
+    ContainersStopped: info.containersStopped,
+    Images: info.images,
+    Driver: info.storageDriver,
+    DriverStatus: info.driverStatus.map(({ key, value }) => [key, value]),
+    Plugins: {
+      Volume: info.volumeDrivers,
+      Network: info.networkDrivers,
+      Authorization: null,
+      Log: info.logDrivers,
+    },
+    MemoryLimit: has("memory"),
+    SwapLimit: has("memory"),
+    CpuCfsPeriod: has("cpu"),
+    CpuCfsQuota: has("cpu"),
+    CPUShares: has("cpu"),
+    CPUSet: has("cpuset"),
+    PidsLimit: has("pids"),
+    IPv4Forwarding: info.ipv4Forwarding,
+    Debug: false,
+    NFd: 0,
+    OomKillDisable: info.cgroupVersion === "1" && has("memory"),
+    NGoroutines: 0,
+    SystemTime: rfc3339Nano(info.now),
+    LoggingDriver: info.loggingDriver,
+    CgroupDriver: info.cgroupDriver,
+    CgroupVersion: unlessEmpty(info.cgroupVersion),
+    NEventsListener: info.eventsListeners,
+    KernelVersion: orUnknown(info.kernelVersion, version),
+    OperatingSystem: orUnknown(info.operatingSystem, version),
+    OSVersion: info.osVersion,
+    OSType: info.osType,
+    Architecture: info.architecture,
+    IndexServerAddress: indexServer,
+    RegistryConfig: registryConfig(version),
+    NCPU: info.ncpu,
+    MemTotal: info.memTotal,
+    GenericResources: null,
+    DockerRootDir: info.rootDir,
+    HttpProxy: "",
+    HttpsProxy: "",
+    NoProxy: "",
+    Name: info.name,
+    Labels: [`sockerless.backend=${info.backend}`],
+    ExperimentalBuild: false,
+    ServerVersion: info.version,
+    Runtimes: runtimes(info),
+    DefaultRuntime: info.defaultRuntime,
+    Swarm: {
+      NodeID: "",
+      NodeAddr: "",
+      LocalNodeState: "inactive",
+      ControlAvailable: false,
+      Error: "",
+      RemoteManagers: null,
+    },
+    LiveRestoreEnabled: true,
+    Isolation: "",
+    InitBinary: "sockerless-agent",
+    ContainerdCommit: commit("N/A", version),
+    RuncCommit: commit(runtimeVersion(info), version),
+    InitCommit: commit("N/A", version),
+    SecurityOptions: securityOptions(info, version),
+    DefaultAddressPools:
+      info.defaultAddressPools.length === 0
+        ? undefined
+        : info.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })),
+    CDISpecDirs: [],
+    Warnings: listOrNull(info.warnings),
+    ...(version.before("1.50") ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
+  };
+}
+
+/** The body of `GET /version`. */
+export function versionToJson(info: GetInfoResponse): Record<string, unknown> {
+  const arch = goArchitectures[info.architecture] ?? info.architecture;
+  const engine = {
+    Name: "Engine",
+    Version: info.version,
+    Details: {
+      ApiVersion: maximumApiVersion,
+      Arch: arch,
+      Backend: info.backend,
+      Experimental: "false",
+      KernelVersion: info.kernelVersion,
+      MinAPIVersion: minimumApiVersion,
+      Os: info.osType,
+    },
+  };
+  return {
+    Platform: { Name: `Sockerless (${info.backend})` },
+    Components: [engine, ...info.components.map(componentToJson)],
+    Version: info.version,
+    ApiVersion: maximumApiVersion,
+    MinAPIVersion: minimumApiVersion,
+    GitCommit: "",
+    GoVersion: "",
+    Os: info.osType,
+    Arch: arch,
+    KernelVersion: unlessEmpty(info.kernelVersion),
+  };
+}
+
+function componentToJson(component: Component): Record<string, unknown> {
+  const details = Object.keys(component.details).length === 0 ? undefined : component.details;
+  return { Name: component.name, Version: component.version, Details: details };
+}
+
+function orUnknown(text: string, version: ApiVersion): string {
+  return text === "" && version.before("1.39") ? "<unknown>" : text;
+}
+
+function registryConfig(version: ApiVersion): Record<string, unknown> {
+  return {
+    ...(version.before("1.47")
+      ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null }
+      : {}),
+    InsecureRegistryCIDRs: ["::1/128", "127.0.0.0/8"],
+    IndexConfigs: { "docker.io": { Name: "docker.io", Mirrors: [], Secure: true, Official: true } },
+    Mirrors: null,
+  };
+}
+
+function runtimes(info: GetInfoResponse): Record<string, unknown> {
+  return Object.fromEntries(info.runtimes.map(({ name, path }) => [name, { path: unlessEmpty(path) }]));
+}
+
+function runtimeVersion(info: GetInfoResponse): string {
+  return info.runtimes.find(({ name }) => name === info.defaultRuntime)?.version ?? "N/A";
+}
+
+function commit(id: string, version: ApiVersion): Record<string, unknown> {
+  return { ID: id, Expected: version.before("1.49") ? id : undefined };
+}
+
+/** Until 1.24 the names alone, since then `name=seccomp,profile=builtin`. */
+function securityOptions(info: GetInfoResponse, version: ApiVersion): readonly string[] {
+  if (version.atLeast("1.25")) {
+    return info.securityOptions;
+  }
+  return info.securityOptions.map((option) => /(?:^|,)name=([^,]*)/.exec(option)?.[1] ?? option);
+}

@@ -1,0 +1,80 @@
+/** The `filters` of a list, of events and of a prune. */
+import { create } from "@bufbuild/protobuf";
+
+import { invalid } from "../common/errors.ts";
+import { type StringList, StringListSchema } from "../gen/sockerless/backend/v1/config_pb.ts";
+
+/** Filters as the backend takes them: values by key. */
+export type Filters = Record<string, StringList>;
+
+/** Docker's keys for each kind of list. */
+export const filterKeys = {
+  containers: [
+    "ancestor",
+    "before",
+    "expose",
+    "exited",
+    "health",
+    "id",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "is-task",
+    "volume",
+  ],
+  images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
+  networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
+  volumes: ["dangling", "driver", "label", "name"],
+} as const satisfies Record<string, readonly string[]>;
+
+/**
+ * Reads the query's `filters`: `{"key": {"value": true}}` or `{"key": ["value"]}`.
+ *
+ * @param accepted the keys that there are; undefined: all, an unknown key matches nothing
+ * @throws SockerlessError of kind `invalid` in dockerd's words
+ */
+export function readFilters(query: URLSearchParams, accepted?: readonly string[]): Filters {
+  const source = query.get("filters") ?? "";
+  if (source === "") {
+    return {};
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(source);
+  } catch (error) {
+    throw invalid("invalid filter", error);
+  }
+  if (value === null) {
+    return {};
+  }
+  if (typeof value !== "object" || Array.isArray(value)) {
+    throw invalid("invalid filter");
+  }
+  const entries = Object.entries(value).map(([key, each]) => {
+    if (accepted !== undefined && !accepted.includes(key)) {
+      throw invalid(`invalid filter '${key}'`);
+    }
+    return [key, create(StringListSchema, { values: valuesOf(each) })] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+function valuesOf(value: unknown): string[] {
+  if (value === null) {
+    return [];
+  }
+  if (Array.isArray(value) && value.every((each) => typeof each === "string")) {
+    return [...new Set(value)];
+  }
+  if (typeof value === "object" && !Array.isArray(value)) {
+    const entries = Object.entries(value);
+    if (entries.every(([, given]) => typeof given === "boolean")) {
+      return entries.map(([each]) => each); // What is set to false counts too: dockerd looks at the keys alone.
+    }
+  }
+  throw invalid("invalid filter");
+}

@@ -1,0 +1,37 @@
+/** The one exit of errors: every failure of a request becomes an HTTP status and Docker's `{"message"}` here. */
+import { STATUS_CODES } from "node:http";
+
+import { type ErrorKind, fromUnknown } from "../common/errors.ts";
+
+/** What a client is told of an error. */
+export interface ErrorReply {
+  readonly status: number;
+  /** For people; clients match on it too, so it is dockerd's wording wherever dockerd has one. */
+  readonly message: string;
+}
+
+const statusOfKind: Readonly<Record<ErrorKind, number>> = {
+  "not-found": 404,
+  conflict: 409,
+  invalid: 400,
+  "not-modified": 304,
+  forbidden: 403,
+  unauthorized: 401,
+  unavailable: 503,
+  "not-implemented": 501,
+  system: 500,
+};
+
+/** The answer to a request that failed with any caught value. */
+export function errorReply(error: unknown): ErrorReply {
+  const { kind, message } = fromUnknown(error);
+  return {
+    status: statusOfKind[kind],
+    message: message === "" ? `${STATUS_CODES[statusOfKind[kind]]}` : message,
+  };
+}
+
+/** The body of an error, as dockerd writes it: one line of JSON. 304 has none. */
+export function errorBody(reply: ErrorReply): string {
+  return reply.status === 304 ? "" : `${JSON.stringify({ message: reply.message })}\n`;
+}

@@ -1,0 +1,134 @@
+/** Reading a request's JSON body, bounded. */
+import type { IncomingMessage } from "node:http";
+
+import { invalid, messageOf } from "../common/errors.ts";
+
+/** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
+export const maxJsonBodyBytes = 4 * 1024 ** 2;
+
+/** Whether and how an empty body is answered. */
+export interface JsonBodyOptions {
+  /** Whether a request without a body is one with an empty object. */
+  readonly optional?: boolean;
+  /** Whether the content type is not looked at; dockerd's `/auth` does not. */
+  readonly anyContentType?: boolean;
+}
+
+/**
+ * Reads and parses the body.
+ *
+ * @returns the parsed value; undefined for an empty body where that is allowed. Whole numbers beyond 2^53 are `bigint`s.
+ * @throws SockerlessError of kind `invalid`
+ */
+export async function readJsonBody(
+  request: IncomingMessage,
+  options: JsonBodyOptions = {},
+): Promise<unknown> {
+  if (options.anyContentType !== true) {
+    checkJsonContentType(request);
+  }
+  const bytes = await readBoundedBody(request);
+  return parseJsonBody(bytes, options);
+}
+
+/**
+ * Parses a body that was read already; an upgraded connection's body is not Node's to read.
+ *
+ * @throws SockerlessError of kind `invalid`
+ */
+export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unknown {
+  const source = bytes.toString("utf8");
+  if (source.trim() === "") {
+    if (options.optional === true) {
+      return undefined;
+    }
+    throw invalid("invalid JSON: got EOF while reading request body");
+  }
+  return parseJson(source);
+}
+
+/**
+ * Parses JSON text, in a body or a query.
+ *
+ * @throws SockerlessError of kind `invalid`, worded as Go's decoder words the same mistake where it has one wording
+ */
+export function parseJson(source: string): unknown {
+  try {
+    return JSON.parse(source, exactInteger) as unknown;
+  } catch (error) {
+    const message = messageOf(error);
+    if (message.includes("after JSON")) {
+      throw invalid("unexpected content after JSON", error);
+    }
+    if (message.includes("end of JSON input") || message.includes("Unterminated")) {
+      throw invalid("invalid JSON: unexpected EOF", error);
+    }
+    if (error instanceof RangeError) {
+      throw invalid("invalid JSON: exceeded max depth", error);
+    }
+    throw invalid(`invalid JSON: ${message}`, error);
+  }
+}
+
+/**
+ * Checks the content type as dockerd does: none is fine without a body, otherwise it has to be `application/json`.
+ *
+ * @throws SockerlessError of kind `invalid`
+ */
+export function checkJsonContentType(request: IncomingMessage): void {
+  const type = request.headers["content-type"] ?? "";
+  if (type === "" && !hasBody(request)) {
+    return;
+  }
+  const mediaType = /^\s*([^\s;/]+\/[^\s;/]+)\s*(;\s*[^\s=;]+\s*=\s*("[^"]*"|[^\s;"]+)\s*)*;?\s*$/.exec(
+    type,
+  )?.[1];
+  if (mediaType === undefined) {
+    const reason = type === "" ? "mime: no media type" : "mime: invalid media parameter";
+    throw invalid(`malformed Content-Type header (${type}): ${reason}`);
+  }
+  if (mediaType.toLowerCase() !== "application/json") {
+    throw invalid(`unsupported Content-Type header (${type}): must be 'application/json'`);
+  }
+}
+
+/** Whether the header announces a body. */
+export function hasBody(request: IncomingMessage): boolean {
+  const length = request.headers["content-length"];
+  return request.headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
+}
+
+async function readBoundedBody(request: IncomingMessage): Promise<Buffer> {
+  if (Number(request.headers["content-length"] ?? 0) > maxJsonBodyBytes) {
+    throw tooLarge();
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Leaving the loop early must not destroy the request: the refusal still has to be written on its socket.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > maxJsonBodyBytes) {
+      throw tooLarge();
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
+}
+
+function tooLarge(): Error {
+  return invalid(`invalid JSON: http: request body too large (more than ${maxJsonBodyBytes} bytes)`);
+}
+
+/** Keeps the digits of whole numbers that a `number` would round. */
+function exactInteger(_key: string, value: unknown, context?: { readonly source?: string }): unknown {
+  const source = context?.source;
+  if (
+    typeof value === "number" &&
+    !Number.isSafeInteger(value) &&
+    source !== undefined &&
+    /^-?\d+$/.test(source)
+  ) {
+    return BigInt(source);
+  }
+  return value;
+}

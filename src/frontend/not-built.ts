@@ -1,0 +1,49 @@
+/** Endpoints that exist in Docker and are not built here: refused by name, never answered as if they had worked. */
+import { notImplemented } from "../common/errors.ts";
+import type { BackendClients } from "./backend-clients.ts";
+import type { ReplyContext } from "./request-context.ts";
+import type { HttpMethod, ReplyRoute } from "./router.ts";
+
+/** A backend keeps its name, and a refusal should not cost a call each time. */
+const knownNames = new WeakMap<BackendClients, string>();
+
+/**
+ * The route of an endpoint that is not built.
+ *
+ * @param feature what the user wanted, in his words: `docker commit`
+ * @param instead what he can do, a sentence's end: `build elsewhere and …`
+ */
+export function notBuilt(method: HttpMethod, path: string, feature: string, instead?: string): ReplyRoute {
+  return {
+    method,
+    path,
+    answeredBy: [],
+    ...(instead === undefined ? {} : { note: `${instead.charAt(0).toUpperCase()}${instead.slice(1)}.` }),
+    handler: (context) => refuse(context, feature, instead),
+  };
+}
+
+/**
+ * Refuses a feature with 501, naming it and the backend.
+ *
+ * @throws SockerlessError of kind `not-implemented`, always, unless the backend cannot be reached
+ */
+export async function refuse(
+  context: Pick<ReplyContext, "services" | "signal">,
+  feature: string,
+  instead?: string,
+): Promise<never> {
+  const name = await backendName(context);
+  const hint = instead === undefined ? "" : `; ${instead}`;
+  throw notImplemented(`sockerless: ${feature} is not implemented by backend ${JSON.stringify(name)}${hint}`);
+}
+
+async function backendName({ services, signal }: Pick<ReplyContext, "services" | "signal">): Promise<string> {
+  const known = knownNames.get(services.backend);
+  if (known !== undefined) {
+    return known;
+  }
+  const { backend } = await services.backend.system.getCapabilities({}, { signal });
+  knownNames.set(services.backend, backend);
+  return backend;
+}

@@ -1,0 +1,62 @@
+/** Values of a query string, read as dockerd reads them. */
+import { invalid } from "../common/errors.ts";
+
+const falseTexts: ReadonlySet<string> = new Set(["", "0", "no", "false", "none"]);
+
+/** A switch: anything but nothing, `0`, `no`, `false` and `none` is true. */
+export function flag(query: URLSearchParams, name: string): boolean {
+  return !falseTexts.has((query.get(name) ?? "").trim().toLowerCase());
+}
+
+/** A switch that has a default where the query does not name it at all. */
+export function flagOr(query: URLSearchParams, name: string, otherwise: boolean): boolean {
+  return query.has(name) ? flag(query, name) : otherwise;
+}
+
+/** A text; empty where it is not given. */
+export function text(query: URLSearchParams, name: string): string {
+  return query.get(name) ?? "";
+}
+
+/**
+ * A whole number of at most 32 bits.
+ *
+ * @returns undefined where it is missing or empty
+ * @throws SockerlessError of kind `invalid`
+ */
+export function integer(query: URLSearchParams, name: string): number | undefined {
+  const value = text(query, name);
+  if (value === "") {
+    return undefined;
+  }
+  const number = Number(value);
+  if (!/^[+-]?\d+$/.test(value)) {
+    throw invalid(
+      `invalid value for ${name}: strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
+    );
+  }
+  if (number > 0x7fff_ffff || number < -0x8000_0000) {
+    throw invalid(
+      `invalid value for ${name}: strconv.Atoi: parsing ${JSON.stringify(value)}: value out of range`,
+    );
+  }
+  return number;
+}
+
+/**
+ * A height or width of a terminal.
+ *
+ * @param title what it is called in the error message (`height`)
+ * @throws SockerlessError of kind `invalid`
+ */
+export function terminalSize(query: URLSearchParams, name: string, title: string): number {
+  const value = text(query, name);
+  if (!/^-?\d+$/.test(value)) {
+    throw invalid(`invalid resize ${title} ${JSON.stringify(value)}: invalid syntax`);
+  }
+  const number = Number(value);
+  if (number < 0 || number > 0xffff_ffff) {
+    throw invalid(`invalid resize ${title} ${JSON.stringify(value)}: value out of range`);
+  }
+  return number;
+}

@@ -1,0 +1,43 @@
+/** Writing ordinary responses. */
+import type { ServerResponse } from "node:http";
+
+import { errorBody, type ErrorReply } from "./http-status.ts";
+
+/** Writes a value as dockerd does: one line, no HTML escapes. */
+export function replyJson(response: ServerResponse, status: number, value: unknown): void {
+  const body = `${stringifyJson(value)}\n`;
+  response.writeHead(status, {
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(body),
+  });
+  response.end(body);
+}
+
+/** Writes a status without a body: 204 for what was done, 200 and 201 where dockerd answers them empty. */
+export function replyEmpty(response: ServerResponse, status: 200 | 201 | 204): void {
+  response.writeHead(status, status === 204 ? {} : { "Content-Length": 0 });
+  response.end();
+}
+
+/** Writes an error. Nothing may have been written before. */
+export function replyError(response: ServerResponse, reply: ErrorReply): void {
+  const body = errorBody(reply);
+  response.writeHead(
+    reply.status,
+    body === "" ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
+  );
+  response.end(body);
+}
+
+/** Verbatim JSON text inside a value; in Node, not yet in TypeScript's library. */
+const rawJson = (JSON as unknown as { readonly rawJSON: (text: string) => object }).rawJSON;
+
+/**
+ * JSON text in which a `bigint` is a number. Sizes and nanosecond times are 64-bit in Docker's JSON, more than a
+ * `number` holds.
+ */
+export function stringifyJson(value: unknown): string {
+  return JSON.stringify(value, (_key, each: unknown) =>
+    typeof each === "bigint" ? rawJson(each.toString()) : each,
+  );
+}

@@ -1,0 +1,19 @@
+/** Every endpoint. The order matters only among routes whose paths overlap: the first one that matches is taken. */
+import type { Route } from "./router.ts";
+import { containerRoutes } from "./routes/containers.ts";
+import { eventRoutes } from "./routes/events.ts";
+import { imageRoutes } from "./routes/images.ts";
+import { networkRoutes } from "./routes/networks.ts";
+import { swarmRoutes, systemRoutes } from "./routes/system.ts";
+import { volumeRoutes } from "./routes/volumes.ts";
+
+/** The whole table. */
+export const routes: readonly Route[] = [
+  ...systemRoutes,
+  ...containerRoutes,
+  ...imageRoutes,
+  ...networkRoutes,
+  ...volumeRoutes,
+  ...eventRoutes,
+  ...swarmRoutes,
+];

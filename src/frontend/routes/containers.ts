@@ -1,0 +1,227 @@
+/** `/containers`: everything but their streams. */
+import { randomUUID } from "node:crypto";
+
+import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
+import { WaitCondition, type WaitExited } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
+import { createRequestFromJson } from "../convert/create-request.ts";
+import { platformFromText } from "../convert/platforms.ts";
+import { filterKeys, readFilters } from "../filters.ts";
+import { readJsonBody } from "../json-body.ts";
+import { notBuilt, refuse } from "../not-built.ts";
+import { flag, integer, terminalSize, text } from "../query.ts";
+import { replyEmpty, replyJson } from "../reply.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+
+/** The routes of containers, in the order in which they are tried. */
+export const containerRoutes: readonly Route[] = [
+  { method: "GET", path: "/containers/json", answeredBy: ["local"], handler: getContainersJson },
+  { method: "POST", path: "/containers/create", answeredBy: ["local"], handler: postContainersCreate },
+  notBuilt("POST", "/containers/prune", "docker container prune"),
+  { method: "GET", path: "/containers/{name}/json", answeredBy: ["local"], handler: getContainersByName },
+  notBuilt("GET", "/containers/{name}/export", "docker export"),
+  notBuilt("GET", "/containers/{name}/changes", "docker diff"),
+  notBuilt("GET", "/containers/{name}/top", "docker top"),
+  notBuilt("GET", "/containers/{name}/stats", "docker stats"),
+  { method: "POST", path: "/containers/{name}/start", answeredBy: ["local"], handler: postContainersStart },
+  { method: "POST", path: "/containers/{name}/stop", answeredBy: ["local"], handler: postContainersStop },
+  { method: "POST", path: "/containers/{name}/kill", answeredBy: ["local"], handler: postContainersKill },
+  {
+    method: "POST",
+    path: "/containers/{name}/restart",
+    answeredBy: ["local"],
+    handler: postContainersRestart,
+  },
+  { method: "POST", path: "/containers/{name}/wait", answeredBy: ["local"], handler: postContainersWait },
+  { method: "POST", path: "/containers/{name}/resize", answeredBy: ["local"], handler: postContainersResize },
+  notBuilt("POST", "/containers/{name}/pause", "docker pause"),
+  notBuilt("POST", "/containers/{name}/unpause", "docker unpause"),
+  notBuilt("POST", "/containers/{name}/rename", "docker rename"),
+  notBuilt("POST", "/containers/{name}/update", "docker update"),
+  notBuilt("POST", "/commit", "docker commit"),
+  { method: "DELETE", path: "/containers/{name}", answeredBy: ["local"], handler: deleteContainers },
+];
+
+async function getContainersJson(context: ReplyContext): Promise<void> {
+  const { query, version, signal, services, response } = context;
+  const { containers } = await services.backend.containers.listContainers(
+    {
+      all: flag(query, "all"),
+      limit: integer(query, "limit") ?? 0,
+      size: flag(query, "size"),
+      filters: readFilters(query, filterKeys.containers),
+    },
+    { signal },
+  );
+  const now = Date.now();
+  const summaries = containers.map((each) => containerSummaryToJson(each, version, now));
+  replyJson(response, 200, summaries);
+}
+
+async function postContainersCreate(context: ReplyContext): Promise<void> {
+  const { request, query, version, signal, services, response } = context;
+  const body = await readJsonBody(request);
+  const { config, hostConfig, networking, warnings } = createRequestFromJson(body, version);
+  const platform = version.before("1.41") ? undefined : platformFromText(text(query, "platform"));
+  const created = await services.backend.containers.createContainer(
+    {
+      clientToken: randomUUID(),
+      name: text(query, "name"),
+      config,
+      hostConfig,
+      networking,
+      ...(platform === undefined ? {} : { platform }),
+    },
+    { signal },
+  );
+  replyJson(response, 201, { Id: created.id, Warnings: [...created.warnings, ...warnings] });
+}
+
+async function getContainersByName(context: ReplyContext): Promise<void> {
+  const { query, version, signal, services, response } = context;
+  const { container } = await services.backend.containers.inspectContainer(
+    { container: nameOf(context), size: flag(query, "size") },
+    { signal },
+  );
+  if (container === undefined) {
+    throw systemError("the backend answered an inspect without a container");
+  }
+  replyJson(response, 200, containerDetailToJson(container, version));
+}
+
+async function postContainersStart(context: ReplyContext): Promise<void> {
+  const { request, query, signal, services, response } = context;
+  const length = request.headers["content-length"];
+  // Seven bytes are no configuration: some clients send "null" or "{}".
+  if (Number(length ?? 0) > 7 || request.headers["transfer-encoding"] !== undefined) {
+    throw invalid(
+      "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+    );
+  }
+  if (text(query, "checkpoint") !== "") {
+    await refuse(context, "docker start --checkpoint");
+  }
+  await services.backend.containers.startContainer(
+    { container: nameOf(context), clientToken: randomUUID() },
+    { signal },
+  );
+  replyEmpty(response, 204);
+}
+
+async function postContainersStop(context: ReplyContext): Promise<void> {
+  const { signal, services, response } = context;
+  await services.backend.containers.stopContainer(
+    { container: nameOf(context), ...stopOptions(context) },
+    { signal },
+  );
+  replyEmpty(response, 204);
+}
+
+async function postContainersRestart(context: ReplyContext): Promise<void> {
+  const { signal, services, response } = context;
+  await services.backend.containers.restartContainer(
+    { container: nameOf(context), ...stopOptions(context) },
+    { signal },
+  );
+  replyEmpty(response, 204);
+}
+
+async function postContainersKill(context: ReplyContext): Promise<void> {
+  const { query, signal, services, response } = context;
+  const container = nameOf(context);
+  try {
+    await services.backend.containers.killContainer({ container, signal: text(query, "signal") }, { signal });
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    const prefix = `cannot kill container: ${container}: `;
+    throw new SockerlessError(kind, message.startsWith(prefix) ? message : `${prefix}${message}`, error);
+  }
+  replyEmpty(response, 204);
+}
+
+async function deleteContainers(context: ReplyContext): Promise<void> {
+  const { query, signal, services, response } = context;
+  await services.backend.containers.removeContainer(
+    {
+      container: nameOf(context),
+      force: flag(query, "force"),
+      volumes: flag(query, "v"),
+      link: flag(query, "link"),
+    },
+    { signal },
+  );
+  replyEmpty(response, 204);
+}
+
+async function postContainersResize(context: ReplyContext): Promise<void> {
+  const { query, signal, services, response } = context;
+  await services.backend.containers.resizeContainer(
+    {
+      container: nameOf(context),
+      height: terminalSize(query, "h", "height"),
+      width: terminalSize(query, "w", "width"),
+    },
+    { signal },
+  );
+  replyEmpty(response, 200);
+}
+
+const waitConditions: Readonly<Record<string, WaitCondition>> = {
+  "": WaitCondition.NOT_RUNNING,
+  "not-running": WaitCondition.NOT_RUNNING,
+  "next-exit": WaitCondition.NEXT_EXIT,
+  removed: WaitCondition.REMOVED,
+};
+
+/**
+ * The header goes out once the wait stands, because the CLI starts the container only then; the body follows at the
+ * exit.
+ */
+async function postContainersWait(context: ReplyContext): Promise<void> {
+  const { query, version, signal, services, response } = context;
+  const hasCondition = version.atLeast("1.30");
+  const asked = hasCondition ? text(query, "condition") : "";
+  const condition = waitConditions[asked];
+  if (condition === undefined) {
+    throw invalid(`invalid condition: ${JSON.stringify(asked)}`);
+  }
+  const messages = services.backend.containers.waitContainer(
+    { container: nameOf(context), condition },
+    { signal },
+  );
+  for await (const { message } of messages) {
+    if (message.case === "accepted" && hasCondition) {
+      response.writeHead(200, { "Content-Type": "application/json" });
+      response.flushHeaders();
+    } else if (message.case === "exited") {
+      endWait(context, message.value, condition);
+      return;
+    }
+  }
+  throw systemError("the backend ended a wait without telling the exit");
+}
+
+function endWait({ version, response }: ReplyContext, exited: WaitExited, condition: WaitCondition): void {
+  if (!response.headersSent) {
+    response.writeHead(200, { "Content-Type": "application/json" });
+  }
+  if (exited.error !== "" && condition === WaitCondition.REMOVED && version.before("1.34")) {
+    response.end(); // An empty answer is how such a client is told that the removal failed.
+    return;
+  }
+  const failure = exited.error === "" ? {} : { Error: { Message: exited.error } };
+  response.end(`${JSON.stringify({ ...failure, StatusCode: Number(exited.exitCode) })}\n`);
+}
+
+function stopOptions({ query, version }: ReplyContext): { timeoutSeconds?: number; signal: string } {
+  const timeoutSeconds = integer(query, "t");
+  return {
+    ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
+    signal: version.atLeast("1.42") ? text(query, "signal") : "",
+  };
+}
+
+function nameOf({ parameters }: ReplyContext): string {
+  return parameters["name"] ?? "";
+}

@@ -1,0 +1,57 @@
+/** `/events`. */
+import { once } from "node:events";
+
+import { invalid, systemError } from "../../common/errors.ts";
+import { eventToJson, unixNanoseconds } from "../convert/events.ts";
+import { readFilters } from "../filters.ts";
+import { text } from "../query.ts";
+import { stringifyJson } from "../reply.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+
+/** The route of events. */
+export const eventRoutes: readonly Route[] = [
+  { method: "GET", path: "/events", answeredBy: ["local"], handler: getEvents },
+];
+
+async function getEvents({ query, version, signal, services, response }: ReplyContext): Promise<void> {
+  const sinceUnixNs = unixNanoseconds(text(query, "since"));
+  const untilUnixNs = unixNanoseconds(text(query, "until"));
+  if (sinceUnixNs !== undefined && untilUnixNs !== undefined && untilUnixNs < sinceUnixNs) {
+    throw invalid(
+      `\`since\` time (${text(query, "since")}) cannot be after \`until\` time (${text(query, "until")})`,
+    );
+  }
+  const messages = services.backend.events.subscribeEvents(
+    {
+      filters: readFilters(query),
+      ...(sinceUnixNs === undefined ? {} : { sinceUnixNs }),
+      ...(untilUnixNs === undefined ? {} : { untilUnixNs }),
+    },
+    { signal },
+  );
+  for await (const { message } of messages) {
+    switch (message.case) {
+      case "accepted":
+        response.writeHead(200, { "Content-Type": "application/json" });
+        response.flushHeaders();
+        break;
+      case "event": {
+        const event = message.value;
+        // Image create events came with 1.46; older clients do not know what to do with them.
+        if (event.type === "image" && event.action === "create" && version.before("1.46")) {
+          break;
+        }
+        if (!response.write(`${stringifyJson(eventToJson(event))}\n`)) {
+          await once(response, "drain", { signal });
+        }
+        break;
+      }
+      case "end":
+        response.end();
+        return;
+      default: // A heartbeat; one day something newer.
+    }
+  }
+  throw systemError("the backend ended the events without saying so");
+}

@@ -1,0 +1,64 @@
+/** `/volumes`. */
+import { systemError, unavailable } from "../../common/errors.ts";
+import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
+import { listOrNull } from "../convert/json-values.ts";
+import { createVolumeRequestFromJson, volumeToJson } from "../convert/volumes.ts";
+import { filterKeys, readFilters } from "../filters.ts";
+import { readJsonBody } from "../json-body.ts";
+import { notBuilt } from "../not-built.ts";
+import { flag } from "../query.ts";
+import { replyEmpty, replyJson } from "../reply.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+
+/** The routes of volumes, in the order in which they are tried. */
+export const volumeRoutes: readonly Route[] = [
+  { method: "GET", path: "/volumes", answeredBy: ["local"], handler: getVolumesList },
+  { method: "GET", path: "/volumes/{name}", answeredBy: ["local"], handler: getVolumeByName },
+  { method: "POST", path: "/volumes/create", answeredBy: ["local"], handler: postVolumesCreate },
+  notBuilt("POST", "/volumes/prune", "docker volume prune"),
+  {
+    method: "PUT",
+    path: "/volumes/{name}",
+    since: "1.42",
+    answeredBy: "frontend",
+    note: "Cluster volumes only, which need a swarm: refused with 503.",
+    handler: putVolumesUpdate,
+  },
+  { method: "DELETE", path: "/volumes/{name}", answeredBy: ["local"], handler: deleteVolumes },
+];
+
+async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
+  const filters = readFilters(query, filterKeys.volumes);
+  const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
+  replyJson(response, 200, { Volumes: volumes.map(volumeToJson), Warnings: listOrNull(warnings) });
+}
+
+async function getVolumeByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {
+  const name = parameters["name"] ?? "";
+  const { volume } = await services.backend.volumes.inspectVolume({ name }, { signal });
+  replyJson(response, 200, toldVolume(volume));
+}
+
+async function postVolumesCreate({ request, signal, services, response }: ReplyContext): Promise<void> {
+  const create = createVolumeRequestFromJson(await readJsonBody(request, { optional: true }));
+  const { volume } = await services.backend.volumes.createVolume(create, { signal });
+  replyJson(response, 201, toldVolume(volume));
+}
+
+async function putVolumesUpdate(): Promise<void> {
+  throw unavailable("volume update only valid for cluster volumes, but swarm is unavailable");
+}
+
+async function deleteVolumes({ parameters, query, signal, services, response }: ReplyContext): Promise<void> {
+  const name = parameters["name"] ?? "";
+  await services.backend.volumes.removeVolume({ name, force: flag(query, "force") }, { signal });
+  replyEmpty(response, 204);
+}
+
+function toldVolume(volume: Volume | undefined): Record<string, unknown> {
+  if (volume === undefined) {
+    throw systemError("the backend answered without a volume");
+  }
+  return volumeToJson(volume);
+}
