@@ -1,0 +1,118 @@
+/** A Docker API server on a unix socket, before a backend that a test makes up. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+
+import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
+
+import { listen } from "../../src/common/listen.ts";
+import { createLogger } from "../../src/common/logger.ts";
+import { createBackendClients } from "../../src/frontend/backend-clients.ts";
+import { routes as allRoutes } from "../../src/frontend/route-table.ts";
+import type { Route } from "../../src/frontend/router.ts";
+import { DockerApiServer } from "../../src/frontend/server.ts";
+import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
+import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
+
+/** A response, read to its end. */
+export interface ApiResponse {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+  /** The parsed body. */
+  json(): unknown;
+}
+
+/** What a request says beside its method and path. */
+export interface ApiRequestOptions {
+  readonly headers?: OutgoingHttpHeaders;
+  /** Sent as JSON, or as it is where it is text or bytes. */
+  readonly body?: unknown;
+}
+
+/** A served Docker API. */
+export interface ApiUnderTest {
+  readonly socket: string;
+  readonly server: DockerApiServer;
+  call(method: string, path: string, options?: ApiRequestOptions): Promise<ApiResponse>;
+}
+
+/**
+ * Serves the API until the test ends.
+ *
+ * @param backend the services that the test's requests need; others answer as not implemented
+ */
+export async function serveApi(
+  t: TestContext,
+  backend: (router: ConnectRouter) => void,
+  routes: readonly Route[] = allRoutes,
+): Promise<ApiUnderTest> {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
+  let streams: StreamPool | undefined;
+  const server = new DockerApiServer({
+    routes,
+    services: {
+      backend: createBackendClients(createRouterTransport(backend)),
+      agents: new AgentTargets({ address: `unix://${directory}/backend.sock` }),
+      // Most tests open no stream, and threads take a moment to start.
+      get streams() {
+        streams ??= new StreamPool(1);
+        return streams;
+      },
+    },
+    logger: createLogger({ level: "silent", process: "test" }),
+    version: "1.2.3",
+  });
+  t.after(async () => {
+    await server.close();
+    await streams?.close();
+    await rm(directory, { recursive: true });
+  });
+  const socket = join(directory, "docker.sock");
+  await listen(server.createListener(), `unix://${socket}`, { mode: 0o600, serves: "a test" });
+  return { socket, server, call: (method, path, options) => callApi(socket, method, path, options) };
+}
+
+/** Sends one request to a Docker API and reads the response to its end. */
+export async function callApi(
+  socketPath: string,
+  method: string,
+  path: string,
+  options: ApiRequestOptions = {},
+): Promise<ApiResponse> {
+  const { body } = options;
+  const raw = body === undefined || typeof body === "string" || body instanceof Uint8Array;
+  const bytes = raw ? body : JSON.stringify(body);
+  const answered = Promise.withResolvers<ApiResponse>();
+  const outgoing = request({
+    socketPath,
+    method,
+    path,
+    agent: false,
+    headers: {
+      ...(bytes === undefined
+        ? {}
+        : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(bytes) }),
+      ...options.headers,
+    },
+  });
+  outgoing.on("error", answered.reject);
+  outgoing.on("response", (incoming) => {
+    const chunks: Buffer[] = [];
+    incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
+    incoming.on("error", answered.reject);
+    incoming.on("end", () => {
+      const text = Buffer.concat(chunks).toString("utf8");
+      answered.resolve({
+        status: incoming.statusCode ?? 0,
+        headers: incoming.headers,
+        text,
+        json: () => JSON.parse(text) as unknown,
+      });
+    });
+  });
+  outgoing.end(bytes);
+  return await answered.promise;
+}

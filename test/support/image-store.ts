@@ -1,0 +1,113 @@
+/** An image store on a temporary state, with a driver that keeps a list of the layers it was given. */
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { TestContext } from "node:test";
+
+import { pino } from "pino";
+
+import type { ImagePreparer } from "../../src/backends/common/driver.ts";
+import { ImageStore, type ImageStoreOptions } from "../../src/backends/common/images/image-store.ts";
+import { openState, type State } from "../../src/backends/common/state/state.ts";
+import { ManualClock } from "../../src/common/manual-clock.ts";
+
+/** A driver that unpacks nothing. */
+export class RecordingPreparer implements ImagePreparer {
+  readonly layers = new Set<string>();
+  needsLayers = true;
+  /** What the next preparation fails with. */
+  failure: Error | undefined;
+  /** Called before an image is prepared. */
+  beforePrepare: (() => Promise<void>) | undefined;
+
+  async prepare(
+    image: Parameters<ImagePreparer["prepare"]>[0],
+    _blobPath: (digest: string) => string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.beforePrepare?.();
+    signal.throwIfAborted();
+    if (this.failure !== undefined) {
+      throw this.failure;
+    }
+    for (const diffId of image.diffIds) {
+      this.layers.add(diffId);
+    }
+  }
+
+  async forget(diffIds: readonly string[]): Promise<void> {
+    for (const diffId of diffIds) {
+      this.layers.delete(diffId);
+    }
+  }
+}
+
+/** An image store and what it stands on. */
+export interface TestImageStore {
+  readonly images: ImageStore;
+  readonly state: State;
+  readonly preparer: RecordingPreparer;
+  readonly clock: ManualClock;
+  readonly directory: string;
+  /** Digests of all blobs, sorted. */
+  blobs(): Promise<string[]>;
+  /** Names of blobs being written. */
+  ingests(): Promise<string[]>;
+  /** Actions of the journalled events, oldest first. */
+  events(): string[];
+  /** Closes everything and opens it again on the same state. */
+  reopen(): Promise<TestImageStore>;
+}
+
+/** Opens an image store that goes with the test. */
+export async function openImageStore(
+  context: Pick<TestContext, "after">,
+  options: Partial<ImageStoreOptions> = {},
+): Promise<TestImageStore> {
+  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-images-"));
+  let current: TestImageStore | undefined;
+  context.after(async () => {
+    await current?.images.close();
+    await current?.state.close();
+    await rm(directory, { recursive: true });
+  });
+  const open = async (): Promise<TestImageStore> => {
+    const clock = new ManualClock();
+    const preparer = new RecordingPreparer();
+    const state = await openState({ directory, clock });
+    const images = await ImageStore.open({
+      stateDirectory: directory,
+      state,
+      preparer,
+      clock,
+      logger: pino({ level: "silent" }),
+      storageDriver: "overlay2",
+      ...options,
+    });
+    current = {
+      images,
+      state,
+      preparer,
+      clock,
+      directory,
+      blobs: async () =>
+        (await readdir(path.join(directory, "blobs/sha256"))).map((name) => `sha256:${name}`).toSorted(),
+      ingests: () => readdir(path.join(directory, "blobs/ingest")),
+      events: () => state.events.past().map((event) => event.action),
+      reopen: async () => {
+        await images.close();
+        await state.close();
+        return await open();
+      },
+    };
+    return current;
+  };
+  return await open();
+}
+
+/** Bytes as a stream of chunks of a size that falls on no boundary. */
+export async function* streamOf(bytes: Uint8Array, chunkSize = 60_001): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += chunkSize) {
+    yield bytes.subarray(at, at + chunkSize);
+  }
+}

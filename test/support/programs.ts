@@ -1,0 +1,28 @@
+import { join } from "node:path";
+import { type CommandResult, runCommand } from "./command.ts";
+import { checkout } from "./daemon.ts";
+
+const folder = join(checkout, "test/programs");
+const goEnv = { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" };
+
+/** Builds one of `test/programs` and answers its path; Go's own cache makes the second time quick. */
+export async function buildProgram(name: string): Promise<string> {
+  const output = join(checkout, "build/test", name);
+  const built = await runCommand("go", ["build", "-trimpath", "-o", output, `./${name}`], {
+    cwd: folder,
+    env: goEnv,
+  });
+  if (built.code !== 0) {
+    throw new Error(`test/programs/${name} does not build:\n${built.errorText}`);
+  }
+  return output;
+}
+
+/** Runs the Go tests of one of `test/programs`. */
+export function runGoTests(name: string, env: NodeJS.ProcessEnv): Promise<CommandResult> {
+  return runCommand("go", ["test", "-count=1", "-v", `./${name}`], {
+    cwd: folder,
+    env: { ...goEnv, ...env },
+    timeout: 240_000,
+  });
+}
