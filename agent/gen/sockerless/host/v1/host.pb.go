@@ -207,10 +207,13 @@ func (x *HelloResponse) GetSelinux() bool {
 }
 
 type CreateContainerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
-	LayerDiffIds  []string               `protobuf:"bytes,2,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first, "sha256:…"
-	VolumeSeeds   []*VolumeSeed          `protobuf:"bytes,3,rep,name=volume_seeds,json=volumeSeeds,proto3" json:"volume_seeds,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId  string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	LayerDiffIds []string               `protobuf:"bytes,2,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first, "sha256:…"
+	VolumeSeeds  []*VolumeSeed          `protobuf:"bytes,3,rep,name=volume_seeds,json=volumeSeeds,proto3" json:"volume_seeds,omitempty"`
+	// Volumes and binds, so that the files of a container that does not run are
+	// seen (AgentService) as they are while it runs.
+	Mounts        []*Mount `protobuf:"bytes,4,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +269,74 @@ func (x *CreateContainerRequest) GetVolumeSeeds() []*VolumeSeed {
 	return nil
 }
 
+func (x *CreateContainerRequest) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+// A directory or file of the machine inside a container.
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`           // on the machine
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // in the container
+	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Mount) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 // Copies the image's content at `path` into a volume, if the volume is empty;
 // the directory's owner and mode come along.
 type VolumeSeed struct {
@@ -278,7 +349,7 @@ type VolumeSeed struct {
 
 func (x *VolumeSeed) Reset() {
 	*x = VolumeSeed{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +361,7 @@ func (x *VolumeSeed) String() string {
 func (*VolumeSeed) ProtoMessage() {}
 
 func (x *VolumeSeed) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[3]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +374,7 @@ func (x *VolumeSeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeSeed.ProtoReflect.Descriptor instead.
 func (*VolumeSeed) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *VolumeSeed) GetVolumePath() string {
@@ -328,7 +399,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +411,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[4]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +424,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{5}
 }
 
 type LaunchContainerRequest struct {
@@ -385,7 +456,7 @@ type LaunchContainerRequest struct {
 
 func (x *LaunchContainerRequest) Reset() {
 	*x = LaunchContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +468,7 @@ func (x *LaunchContainerRequest) String() string {
 func (*LaunchContainerRequest) ProtoMessage() {}
 
 func (x *LaunchContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[5]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +481,7 @@ func (x *LaunchContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchContainerRequest.ProtoReflect.Descriptor instead.
 func (*LaunchContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LaunchContainerRequest) GetContainerId() string {
@@ -543,7 +614,7 @@ type BindSource struct {
 
 func (x *BindSource) Reset() {
 	*x = BindSource{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +626,7 @@ func (x *BindSource) String() string {
 func (*BindSource) ProtoMessage() {}
 
 func (x *BindSource) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[6]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +639,7 @@ func (x *BindSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindSource.ProtoReflect.Descriptor instead.
 func (*BindSource) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BindSource) GetPath() string {
@@ -597,7 +668,7 @@ type DockerSocket struct {
 
 func (x *DockerSocket) Reset() {
 	*x = DockerSocket{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +680,7 @@ func (x *DockerSocket) String() string {
 func (*DockerSocket) ProtoMessage() {}
 
 func (x *DockerSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[7]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +693,7 @@ func (x *DockerSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DockerSocket.ProtoReflect.Descriptor instead.
 func (*DockerSocket) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DockerSocket) GetContainerPath() string {
@@ -654,7 +725,7 @@ type NetworkNamespace struct {
 
 func (x *NetworkNamespace) Reset() {
 	*x = NetworkNamespace{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +737,7 @@ func (x *NetworkNamespace) String() string {
 func (*NetworkNamespace) ProtoMessage() {}
 
 func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[8]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +750,7 @@ func (x *NetworkNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkNamespace.ProtoReflect.Descriptor instead.
 func (*NetworkNamespace) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NetworkNamespace) GetKind() isNetworkNamespace_Kind {
@@ -762,7 +833,7 @@ type Bridged struct {
 
 func (x *Bridged) Reset() {
 	*x = Bridged{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +845,7 @@ func (x *Bridged) String() string {
 func (*Bridged) ProtoMessage() {}
 
 func (x *Bridged) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[9]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +858,7 @@ func (x *Bridged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridged.ProtoReflect.Descriptor instead.
 func (*Bridged) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Bridged) GetInterfaces() []*Interface {
@@ -810,7 +881,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +893,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[10]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +906,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Interface) GetNetworkId() string {
@@ -887,7 +958,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +970,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[11]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +983,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -969,7 +1040,7 @@ type BoundPort struct {
 
 func (x *BoundPort) Reset() {
 	*x = BoundPort{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1052,7 @@ func (x *BoundPort) String() string {
 func (*BoundPort) ProtoMessage() {}
 
 func (x *BoundPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[12]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1065,7 @@ func (x *BoundPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BoundPort.ProtoReflect.Descriptor instead.
 func (*BoundPort) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BoundPort) GetProtocol() string {
@@ -1036,7 +1107,7 @@ type ManagedFile struct {
 
 func (x *ManagedFile) Reset() {
 	*x = ManagedFile{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1119,7 @@ func (x *ManagedFile) String() string {
 func (*ManagedFile) ProtoMessage() {}
 
 func (x *ManagedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[13]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1132,7 @@ func (x *ManagedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManagedFile.ProtoReflect.Descriptor instead.
 func (*ManagedFile) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ManagedFile) GetContainerPath() string {
@@ -1096,7 +1167,7 @@ type LogSettings struct {
 
 func (x *LogSettings) Reset() {
 	*x = LogSettings{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1179,7 @@ func (x *LogSettings) String() string {
 func (*LogSettings) ProtoMessage() {}
 
 func (x *LogSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[14]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1192,7 @@ func (x *LogSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogSettings.ProtoReflect.Descriptor instead.
 func (*LogSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogSettings) GetDisabled() bool {
@@ -1157,7 +1228,7 @@ type LaunchContainerResponse struct {
 
 func (x *LaunchContainerResponse) Reset() {
 	*x = LaunchContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1240,7 @@ func (x *LaunchContainerResponse) String() string {
 func (*LaunchContainerResponse) ProtoMessage() {}
 
 func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[15]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1253,7 @@ func (x *LaunchContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaunchContainerResponse.ProtoReflect.Descriptor instead.
 func (*LaunchContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LaunchContainerResponse) GetAgentSocket() string {
@@ -1222,7 +1293,7 @@ type ReleaseContainerRequest struct {
 
 func (x *ReleaseContainerRequest) Reset() {
 	*x = ReleaseContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1305,7 @@ func (x *ReleaseContainerRequest) String() string {
 func (*ReleaseContainerRequest) ProtoMessage() {}
 
 func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[16]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1318,7 @@ func (x *ReleaseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReleaseContainerRequest) GetContainerId() string {
@@ -1265,7 +1336,7 @@ type ReleaseContainerResponse struct {
 
 func (x *ReleaseContainerResponse) Reset() {
 	*x = ReleaseContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1348,7 @@ func (x *ReleaseContainerResponse) String() string {
 func (*ReleaseContainerResponse) ProtoMessage() {}
 
 func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[17]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1361,7 @@ func (x *ReleaseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseContainerResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 type RemoveContainerRequest struct {
@@ -1302,7 +1373,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1385,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[18]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1398,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveContainerRequest) GetContainerId() string {
@@ -1345,7 +1416,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1428,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[19]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1441,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 type ListContainersRequest struct {
@@ -1381,7 +1452,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1464,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[20]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1477,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 type ListContainersResponse struct {
@@ -1418,7 +1489,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1501,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[21]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1514,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerOnDisk {
@@ -1468,7 +1539,7 @@ type ContainerOnDisk struct {
 
 func (x *ContainerOnDisk) Reset() {
 	*x = ContainerOnDisk{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1551,7 @@ func (x *ContainerOnDisk) String() string {
 func (*ContainerOnDisk) ProtoMessage() {}
 
 func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[22]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1564,7 @@ func (x *ContainerOnDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerOnDisk.ProtoReflect.Descriptor instead.
 func (*ContainerOnDisk) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerOnDisk) GetContainerId() string {
@@ -1548,7 +1619,7 @@ type UnpackLayerRequest struct {
 
 func (x *UnpackLayerRequest) Reset() {
 	*x = UnpackLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1631,7 @@ func (x *UnpackLayerRequest) String() string {
 func (*UnpackLayerRequest) ProtoMessage() {}
 
 func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[23]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1644,7 @@ func (x *UnpackLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerRequest.ProtoReflect.Descriptor instead.
 func (*UnpackLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UnpackLayerRequest) GetDiffId() string {
@@ -1600,7 +1671,7 @@ type UnpackLayerResponse struct {
 
 func (x *UnpackLayerResponse) Reset() {
 	*x = UnpackLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1683,7 @@ func (x *UnpackLayerResponse) String() string {
 func (*UnpackLayerResponse) ProtoMessage() {}
 
 func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[24]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1696,7 @@ func (x *UnpackLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackLayerResponse.ProtoReflect.Descriptor instead.
 func (*UnpackLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnpackLayerResponse) GetSize() uint64 {
@@ -1651,7 +1722,7 @@ type RemoveLayerRequest struct {
 
 func (x *RemoveLayerRequest) Reset() {
 	*x = RemoveLayerRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1734,7 @@ func (x *RemoveLayerRequest) String() string {
 func (*RemoveLayerRequest) ProtoMessage() {}
 
 func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[25]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1747,7 @@ func (x *RemoveLayerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveLayerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveLayerRequest) GetDiffId() string {
@@ -1694,7 +1765,7 @@ type RemoveLayerResponse struct {
 
 func (x *RemoveLayerResponse) Reset() {
 	*x = RemoveLayerResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1777,7 @@ func (x *RemoveLayerResponse) String() string {
 func (*RemoveLayerResponse) ProtoMessage() {}
 
 func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[26]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1790,7 @@ func (x *RemoveLayerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLayerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 type EnsureNetworkRequest struct {
@@ -1735,7 +1806,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1818,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[27]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1831,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -1806,7 +1877,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1889,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1902,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 type RemoveNetworkRequest struct {
@@ -1844,7 +1915,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1927,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1940,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -1894,7 +1965,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1977,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1990,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 type InspectMachineRequest struct {
@@ -1930,7 +2001,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2013,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2026,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 type InspectMachineResponse struct {
@@ -1969,7 +2040,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2052,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2065,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -2027,7 +2098,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2110,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2123,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2071,7 +2142,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2154,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2167,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -2115,7 +2186,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2198,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2211,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -2158,7 +2229,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2241,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2254,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 var File_sockerless_host_v1_host_proto protoreflect.FileDescriptor
@@ -2205,11 +2276,16 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\aseccomp\x18\n" +
 	" \x01(\bR\aseccomp\x12\x1a\n" +
 	"\bapparmor\x18\v \x01(\bR\bapparmor\x12\x18\n" +
-	"\aselinux\x18\f \x01(\bR\aselinux\"\xa4\x01\n" +
+	"\aselinux\x18\f \x01(\bR\aselinux\"\xd7\x01\n" +
 	"\x16CreateContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12$\n" +
 	"\x0elayer_diff_ids\x18\x02 \x03(\tR\flayerDiffIds\x12A\n" +
-	"\fvolume_seeds\x18\x03 \x03(\v2\x1e.sockerless.host.v1.VolumeSeedR\vvolumeSeeds\"A\n" +
+	"\fvolume_seeds\x18\x03 \x03(\v2\x1e.sockerless.host.v1.VolumeSeedR\vvolumeSeeds\x121\n" +
+	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\"^\n" +
+	"\x05Mount\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"A\n" +
 	"\n" +
 	"VolumeSeed\x12\x1f\n" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
@@ -2376,96 +2452,98 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 	return file_sockerless_host_v1_host_proto_rawDescData
 }
 
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*HelloRequest)(nil),             // 0: sockerless.host.v1.HelloRequest
 	(*HelloResponse)(nil),            // 1: sockerless.host.v1.HelloResponse
 	(*CreateContainerRequest)(nil),   // 2: sockerless.host.v1.CreateContainerRequest
-	(*VolumeSeed)(nil),               // 3: sockerless.host.v1.VolumeSeed
-	(*CreateContainerResponse)(nil),  // 4: sockerless.host.v1.CreateContainerResponse
-	(*LaunchContainerRequest)(nil),   // 5: sockerless.host.v1.LaunchContainerRequest
-	(*BindSource)(nil),               // 6: sockerless.host.v1.BindSource
-	(*DockerSocket)(nil),             // 7: sockerless.host.v1.DockerSocket
-	(*NetworkNamespace)(nil),         // 8: sockerless.host.v1.NetworkNamespace
-	(*Bridged)(nil),                  // 9: sockerless.host.v1.Bridged
-	(*Interface)(nil),                // 10: sockerless.host.v1.Interface
-	(*PublishedPort)(nil),            // 11: sockerless.host.v1.PublishedPort
-	(*BoundPort)(nil),                // 12: sockerless.host.v1.BoundPort
-	(*ManagedFile)(nil),              // 13: sockerless.host.v1.ManagedFile
-	(*LogSettings)(nil),              // 14: sockerless.host.v1.LogSettings
-	(*LaunchContainerResponse)(nil),  // 15: sockerless.host.v1.LaunchContainerResponse
-	(*ReleaseContainerRequest)(nil),  // 16: sockerless.host.v1.ReleaseContainerRequest
-	(*ReleaseContainerResponse)(nil), // 17: sockerless.host.v1.ReleaseContainerResponse
-	(*RemoveContainerRequest)(nil),   // 18: sockerless.host.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 19: sockerless.host.v1.RemoveContainerResponse
-	(*ListContainersRequest)(nil),    // 20: sockerless.host.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 21: sockerless.host.v1.ListContainersResponse
-	(*ContainerOnDisk)(nil),          // 22: sockerless.host.v1.ContainerOnDisk
-	(*UnpackLayerRequest)(nil),       // 23: sockerless.host.v1.UnpackLayerRequest
-	(*UnpackLayerResponse)(nil),      // 24: sockerless.host.v1.UnpackLayerResponse
-	(*RemoveLayerRequest)(nil),       // 25: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),      // 26: sockerless.host.v1.RemoveLayerResponse
-	(*EnsureNetworkRequest)(nil),     // 27: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),    // 28: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),     // 29: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),    // 30: sockerless.host.v1.RemoveNetworkResponse
-	(*InspectMachineRequest)(nil),    // 31: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),   // 32: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),      // 33: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),     // 34: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),      // 35: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),     // 36: sockerless.host.v1.RemoveVolumeResponse
-	(*v1.ConsoleSize)(nil),           // 37: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),        // 38: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),    // 39: google.protobuf.Timestamp
+	(*Mount)(nil),                    // 3: sockerless.host.v1.Mount
+	(*VolumeSeed)(nil),               // 4: sockerless.host.v1.VolumeSeed
+	(*CreateContainerResponse)(nil),  // 5: sockerless.host.v1.CreateContainerResponse
+	(*LaunchContainerRequest)(nil),   // 6: sockerless.host.v1.LaunchContainerRequest
+	(*BindSource)(nil),               // 7: sockerless.host.v1.BindSource
+	(*DockerSocket)(nil),             // 8: sockerless.host.v1.DockerSocket
+	(*NetworkNamespace)(nil),         // 9: sockerless.host.v1.NetworkNamespace
+	(*Bridged)(nil),                  // 10: sockerless.host.v1.Bridged
+	(*Interface)(nil),                // 11: sockerless.host.v1.Interface
+	(*PublishedPort)(nil),            // 12: sockerless.host.v1.PublishedPort
+	(*BoundPort)(nil),                // 13: sockerless.host.v1.BoundPort
+	(*ManagedFile)(nil),              // 14: sockerless.host.v1.ManagedFile
+	(*LogSettings)(nil),              // 15: sockerless.host.v1.LogSettings
+	(*LaunchContainerResponse)(nil),  // 16: sockerless.host.v1.LaunchContainerResponse
+	(*ReleaseContainerRequest)(nil),  // 17: sockerless.host.v1.ReleaseContainerRequest
+	(*ReleaseContainerResponse)(nil), // 18: sockerless.host.v1.ReleaseContainerResponse
+	(*RemoveContainerRequest)(nil),   // 19: sockerless.host.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 20: sockerless.host.v1.RemoveContainerResponse
+	(*ListContainersRequest)(nil),    // 21: sockerless.host.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 22: sockerless.host.v1.ListContainersResponse
+	(*ContainerOnDisk)(nil),          // 23: sockerless.host.v1.ContainerOnDisk
+	(*UnpackLayerRequest)(nil),       // 24: sockerless.host.v1.UnpackLayerRequest
+	(*UnpackLayerResponse)(nil),      // 25: sockerless.host.v1.UnpackLayerResponse
+	(*RemoveLayerRequest)(nil),       // 26: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),      // 27: sockerless.host.v1.RemoveLayerResponse
+	(*EnsureNetworkRequest)(nil),     // 28: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),    // 29: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),     // 30: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),    // 31: sockerless.host.v1.RemoveNetworkResponse
+	(*InspectMachineRequest)(nil),    // 32: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),   // 33: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),      // 34: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),     // 35: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),      // 36: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),     // 37: sockerless.host.v1.RemoveVolumeResponse
+	(*v1.ConsoleSize)(nil),           // 38: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),        // 39: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
-	3,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
-	8,  // 1: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
-	11, // 2: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
-	13, // 3: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	37, // 4: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	14, // 5: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
-	7,  // 6: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
-	6,  // 7: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
-	9,  // 8: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
-	10, // 9: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
-	12, // 10: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	22, // 11: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	38, // 12: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
-	12, // 13: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	39, // 14: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	0,  // 15: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	2,  // 16: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	5,  // 17: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	16, // 18: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	18, // 19: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	20, // 20: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	23, // 21: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	25, // 22: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	27, // 23: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	29, // 24: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	31, // 25: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	33, // 26: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	35, // 27: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	1,  // 28: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	4,  // 29: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	15, // 30: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	17, // 31: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	19, // 32: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	21, // 33: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	24, // 34: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	26, // 35: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	28, // 36: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	30, // 37: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	32, // 38: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	34, // 39: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	36, // 40: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	28, // [28:41] is the sub-list for method output_type
-	15, // [15:28] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	4,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
+	3,  // 1: sockerless.host.v1.CreateContainerRequest.mounts:type_name -> sockerless.host.v1.Mount
+	9,  // 2: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
+	12, // 3: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
+	14, // 4: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
+	38, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
+	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
+	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
+	10, // 9: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
+	11, // 10: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
+	13, // 11: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	23, // 12: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
+	39, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	13, // 14: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	40, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	0,  // 16: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	2,  // 17: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	6,  // 18: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	17, // 19: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	19, // 20: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	21, // 21: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	24, // 22: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	26, // 23: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	28, // 24: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	30, // 25: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	32, // 26: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	34, // 27: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	36, // 28: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	1,  // 29: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	5,  // 30: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	16, // 31: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	18, // 32: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	20, // 33: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	22, // 34: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	25, // 35: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	27, // 36: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	29, // 37: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	31, // 38: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	33, // 39: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	35, // 40: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	37, // 41: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	29, // [29:42] is the sub-list for method output_type
+	16, // [16:29] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -2473,7 +2551,7 @@ func file_sockerless_host_v1_host_proto_init() {
 	if File_sockerless_host_v1_host_proto != nil {
 		return
 	}
-	file_sockerless_host_v1_host_proto_msgTypes[8].OneofWrappers = []any{
+	file_sockerless_host_v1_host_proto_msgTypes[9].OneofWrappers = []any{
 		(*NetworkNamespace_Host)(nil),
 		(*NetworkNamespace_None)(nil),
 		(*NetworkNamespace_ContainerId)(nil),
@@ -2485,7 +2563,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

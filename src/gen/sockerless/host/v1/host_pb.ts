@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/host/v1/host.proto.
  */
 export const file_sockerless_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCKOAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCCJ8ChZDcmVhdGVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIWCg5sYXllcl9kaWZmX2lkcxgCIAMoCRI0Cgx2b2x1bWVfc2VlZHMYAyADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuVm9sdW1lU2VlZCIvCgpWb2x1bWVTZWVkEhMKC3ZvbHVtZV9wYXRoGAEgASgJEgwKBHBhdGgYAiABKAkiGQoXQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2UixwQKFkxhdW5jaENvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAQSEAoIb2NpX3NwZWMYAyABKAwSFgoObGF5ZXJfZGlmZl9pZHMYBCADKAkSDAoEdXNlchgFIAEoCRIZChFhZGRpdGlvbmFsX2dyb3VwcxgGIAMoCRI1CgduZXR3b3JrGAcgASgLMiQuc29ja2VybGVzcy5ob3N0LnYxLk5ldHdvcmtOYW1lc3BhY2USMAoFcG9ydHMYCCADKAsyIS5zb2NrZXJsZXNzLmhvc3QudjEuUHVibGlzaGVkUG9ydBIuCgVmaWxlcxgJIAMoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5NYW5hZ2VkRmlsZRILCgN0dHkYCiABKAgSEgoKb3Blbl9zdGRpbhgLIAEoCBISCgpzdGRpbl9vbmNlGAwgASgIEjYKDGNvbnNvbGVfc2l6ZRgNIAEoCzIgLnNvY2tlcmxlc3MuYWdlbnQudjEuQ29uc29sZVNpemUSLAoDbG9nGA4gASgLMh8uc29ja2VybGVzcy5ob3N0LnYxLkxvZ1NldHRpbmdzEgwKBGluaXQYDyABKAgSOAoOZG9ja2VyX3NvY2tldHMYECADKAsyIC5zb2NrZXJsZXNzLmhvc3QudjEuRG9ja2VyU29ja2V0EjQKDGJpbmRfc291cmNlcxgRIAMoCzIeLnNvY2tlcmxlc3MuaG9zdC52MS5CaW5kU291cmNlIioKCkJpbmRTb3VyY2USDAoEcGF0aBgBIAEoCRIOCgZjcmVhdGUYAiABKAgiPwoMRG9ja2VyU29ja2V0EhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEhcKD2Zyb250ZW5kX3NvY2tldBgCIAEoCSKCAQoQTmV0d29ya05hbWVzcGFjZRIOCgRob3N0GAEgASgISAASDgoEbm9uZRgCIAEoCEgAEhYKDGNvbnRhaW5lcl9pZBgDIAEoCUgAEi4KB2JyaWRnZWQYBCABKAsyGy5zb2NrZXJsZXNzLmhvc3QudjEuQnJpZGdlZEgAQgYKBGtpbmQiPAoHQnJpZGdlZBIxCgppbnRlcmZhY2VzGAEgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZSJeCglJbnRlcmZhY2USEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgdnYXRld2F5GAQgASgJEgsKA21hYxgFIAEoCSKKAQoNUHVibGlzaGVkUG9ydBIQCghwcm90b2NvbBgBIAEoCRIPCgdob3N0X2lwGAIgASgJEhEKCWhvc3RfcG9ydBgDIAEoDRIVCg1ob3N0X3BvcnRfZW5kGAQgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAUgASgNEhQKDGNvbnRhaW5lcl9pcBgGIAEoCSJZCglCb3VuZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFgoOY29udGFpbmVyX3BvcnQYBCABKA0iRAoLTWFuYWdlZEZpbGUSFgoOY29udGFpbmVyX3BhdGgYASABKAkSDwoHY29udGVudBgCIAEoDBIMCgRtb2RlGAMgASgNIkQKC0xvZ1NldHRpbmdzEhAKCGRpc2FibGVkGAEgASgIEhAKCG1heF9zaXplGAIgASgEEhEKCW1heF9maWxlcxgDIAEoDSKLAQoXTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USFAoMYWdlbnRfc29ja2V0GAEgASgJEgsKA3BpZBgCIAEoAxIyCgtib3VuZF9wb3J0cxgDIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQSGQoRbmV0d29ya19uYW1lc3BhY2UYBCABKAkiLwoXUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QSFAoMY29udGFpbmVyX2lkGAEgASgJIhoKGFJlbGVhc2VDb250YWluZXJSZXNwb25zZSIuChZSZW1vdmVDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIZChdSZW1vdmVDb250YWluZXJSZXNwb25zZSIXChVMaXN0Q29udGFpbmVyc1JlcXVlc3QiUQoWTGlzdENvbnRhaW5lcnNSZXNwb25zZRI3Cgpjb250YWluZXJzGAEgAygLMiMuc29ja2VybGVzcy5ob3N0LnYxLkNvbnRhaW5lck9uRGlzayLSAQoPQ29udGFpbmVyT25EaXNrEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhIKCnNoaW1fYWxpdmUYAyABKAgSFAoMYWdlbnRfc29ja2V0GAQgASgJEjcKCmxhc3Rfc3RhdGUYBSABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnRhaW5lclN0YXRlEjIKC2JvdW5kX3BvcnRzGAYgAygLMh0uc29ja2VybGVzcy5ob3N0LnYxLkJvdW5kUG9ydCI4ChJVbnBhY2tMYXllclJlcXVlc3QSDwoHZGlmZl9pZBgBIAEoCRIRCglibG9iX3BhdGgYAiABKAkiNAoTVW5wYWNrTGF5ZXJSZXNwb25zZRIMCgRzaXplGAEgASgEEg8KB2V4aXN0ZWQYAiABKAgiJQoSUmVtb3ZlTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkiFQoTUmVtb3ZlTGF5ZXJSZXNwb25zZSJuChRFbnN1cmVOZXR3b3JrUmVxdWVzdBISCgpuZXR3b3JrX2lkGAEgASgJEg4KBmJyaWRnZRgCIAEoCRIPCgdnYXRld2F5GAMgASgJEhAKCGludGVybmFsGAQgASgIEg8KB2lzb2xhdGUYBSABKAgiFwoVRW5zdXJlTmV0d29ya1Jlc3BvbnNlIjoKFFJlbW92ZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJIhcKFVJlbW92ZU5ldHdvcmtSZXNwb25zZSIXChVJbnNwZWN0TWFjaGluZVJlcXVlc3QiZgoWSW5zcGVjdE1hY2hpbmVSZXNwb25zZRIOCgZyb3V0ZXMYASADKAkSEwoLcmVzb2x2X2NvbmYYAiABKAwSJwoDbm93GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIjChNDcmVhdGVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkiJAoUQ3JlYXRlVm9sdW1lUmVzcG9uc2USDAoEcGF0aBgBIAEoCSIjChNSZW1vdmVWb2x1bWVSZXF1ZXN0EgwKBG5hbWUYASABKAkiFgoUUmVtb3ZlVm9sdW1lUmVzcG9uc2UywQoKC0hvc3RTZXJ2aWNlElEKBUhlbGxvEiAuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVxdWVzdBohLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1Jlc3BvbnNlIgOQAgESagoPQ3JlYXRlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USagoPTGF1bmNoQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USbQoQUmVsZWFzZUNvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVzcG9uc2USagoPUmVtb3ZlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoOTGlzdENvbnRhaW5lcnMSKS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJeCgtVbnBhY2tMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXNwb25zZRJeCgtSZW1vdmVMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXNwb25zZRJkCg1FbnN1cmVOZXR3b3JrEiguc29ja2VybGVzcy5ob3N0LnYxLkVuc3VyZU5ldHdvcmtSZXF1ZXN0Gikuc29ja2VybGVzcy5ob3N0LnYxLkVuc3VyZU5ldHdvcmtSZXNwb25zZRJkCg1SZW1vdmVOZXR3b3JrEiguc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZU5ldHdvcmtSZXF1ZXN0Gikuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZU5ldHdvcmtSZXNwb25zZRJsCg5JbnNwZWN0TWFjaGluZRIpLnNvY2tlcmxlc3MuaG9zdC52MS5JbnNwZWN0TWFjaGluZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXNwb25zZSIDkAIBEmEKDENyZWF0ZVZvbHVtZRInLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXF1ZXN0Giguc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlc3BvbnNlEmEKDFJlbW92ZVZvbHVtZRInLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXF1ZXN0Giguc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZVZvbHVtZVJlc3BvbnNlQtMBChZjb20uc29ja2VybGVzcy5ob3N0LnYxQglIb3N0UHJvdG9QAVpEZ2l0aHViLmNvbS9zb2NrZXJsZXNzL3NvY2tlcmxlc3MvYWdlbnQvZ2VuL3NvY2tlcmxlc3MvaG9zdC92MTtob3N0djGiAgNTSFiqAhJTb2NrZXJsZXNzLkhvc3QuVjHKAhJTb2NrZXJsZXNzXEhvc3RcVjHiAh5Tb2NrZXJsZXNzXEhvc3RcVjFcR1BCTWV0YWRhdGHqAhRTb2NrZXJsZXNzOjpIb3N0OjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
+  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCKOAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCCKnAQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSFgoObGF5ZXJfZGlmZl9pZHMYAiADKAkSNAoMdm9sdW1lX3NlZWRzGAMgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZVNlZWQSKQoGbW91bnRzGAQgAygLMhkuc29ja2VybGVzcy5ob3N0LnYxLk1vdW50Ij8KBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiLwoKVm9sdW1lU2VlZBITCgt2b2x1bWVfcGF0aBgBIAEoCRIMCgRwYXRoGAIgASgJIhkKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlIscEChZMYXVuY2hDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhAKCG9jaV9zcGVjGAMgASgMEhYKDmxheWVyX2RpZmZfaWRzGAQgAygJEgwKBHVzZXIYBSABKAkSGQoRYWRkaXRpb25hbF9ncm91cHMYBiADKAkSNQoHbmV0d29yaxgHIAEoCzIkLnNvY2tlcmxlc3MuaG9zdC52MS5OZXR3b3JrTmFtZXNwYWNlEjAKBXBvcnRzGAggAygLMiEuc29ja2VybGVzcy5ob3N0LnYxLlB1Ymxpc2hlZFBvcnQSLgoFZmlsZXMYCSADKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTWFuYWdlZEZpbGUSCwoDdHR5GAogASgIEhIKCm9wZW5fc3RkaW4YCyABKAgSEgoKc3RkaW5fb25jZRgMIAEoCBI2Cgxjb25zb2xlX3NpemUYDSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEiwKA2xvZxgOIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5Mb2dTZXR0aW5ncxIMCgRpbml0GA8gASgIEjgKDmRvY2tlcl9zb2NrZXRzGBAgAygLMiAuc29ja2VybGVzcy5ob3N0LnYxLkRvY2tlclNvY2tldBI0CgxiaW5kX3NvdXJjZXMYESADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuQmluZFNvdXJjZSIqCgpCaW5kU291cmNlEgwKBHBhdGgYASABKAkSDgoGY3JlYXRlGAIgASgIIj8KDERvY2tlclNvY2tldBIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIXCg9mcm9udGVuZF9zb2NrZXQYAiABKAkiggEKEE5ldHdvcmtOYW1lc3BhY2USDgoEaG9zdBgBIAEoCEgAEg4KBG5vbmUYAiABKAhIABIWCgxjb250YWluZXJfaWQYAyABKAlIABIuCgdicmlkZ2VkGAQgASgLMhsuc29ja2VybGVzcy5ob3N0LnYxLkJyaWRnZWRIAEIGCgRraW5kIjwKB0JyaWRnZWQSMQoKaW50ZXJmYWNlcxgBIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2UiXgoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkiigEKDVB1Ymxpc2hlZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFQoNaG9zdF9wb3J0X2VuZBgEIAEoDRIWCg5jb250YWluZXJfcG9ydBgFIAEoDRIUCgxjb250YWluZXJfaXAYBiABKAkiWQoJQm91bmRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAQgASgNIkQKC01hbmFnZWRGaWxlEhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDSJECgtMb2dTZXR0aW5ncxIQCghkaXNhYmxlZBgBIAEoCBIQCghtYXhfc2l6ZRgCIAEoBBIRCgltYXhfZmlsZXMYAyABKA0iiwEKF0xhdW5jaENvbnRhaW5lclJlc3BvbnNlEhQKDGFnZW50X3NvY2tldBgBIAEoCRILCgNwaWQYAiABKAMSMgoLYm91bmRfcG9ydHMYAyADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0EhkKEW5ldHdvcmtfbmFtZXNwYWNlGAQgASgJIi8KF1JlbGVhc2VDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIaChhSZWxlYXNlQ29udGFpbmVyUmVzcG9uc2UiLgoWUmVtb3ZlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiFwoVTGlzdENvbnRhaW5lcnNSZXF1ZXN0IlEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USNwoKY29udGFpbmVycxgBIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5Db250YWluZXJPbkRpc2si0gEKD0NvbnRhaW5lck9uRGlzaxIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBISCgpzaGltX2FsaXZlGAMgASgIEhQKDGFnZW50X3NvY2tldBgEIAEoCRI3CgpsYXN0X3N0YXRlGAUgASgLMiMuc29ja2VybGVzcy5hZ2VudC52MS5Db250YWluZXJTdGF0ZRIyCgtib3VuZF9wb3J0cxgGIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQiOAoSVW5wYWNrTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIjQKE1VucGFja0xheWVyUmVzcG9uc2USDAoEc2l6ZRgBIAEoBBIPCgdleGlzdGVkGAIgASgIIiUKElJlbW92ZUxheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJIhUKE1JlbW92ZUxheWVyUmVzcG9uc2UibgoURW5zdXJlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkSDwoHZ2F0ZXdheRgDIAEoCRIQCghpbnRlcm5hbBgEIAEoCBIPCgdpc29sYXRlGAUgASgIIhcKFUVuc3VyZU5ldHdvcmtSZXNwb25zZSI6ChRSZW1vdmVOZXR3b3JrUmVxdWVzdBISCgpuZXR3b3JrX2lkGAEgASgJEg4KBmJyaWRnZRgCIAEoCSIXChVSZW1vdmVOZXR3b3JrUmVzcG9uc2UiFwoVSW5zcGVjdE1hY2hpbmVSZXF1ZXN0ImYKFkluc3BlY3RNYWNoaW5lUmVzcG9uc2USDgoGcm91dGVzGAEgAygJEhMKC3Jlc29sdl9jb25mGAIgASgMEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIwoTQ3JlYXRlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIiQKFENyZWF0ZVZvbHVtZVJlc3BvbnNlEgwKBHBhdGgYASABKAkiIwoTUmVtb3ZlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFJlbW92ZVZvbHVtZVJlc3BvbnNlMsEKCgtIb3N0U2VydmljZRJRCgVIZWxsbxIgLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1JlcXVlc3QaIS5zb2NrZXJsZXNzLmhvc3QudjEuSGVsbG9SZXNwb25zZSIDkAIBEmoKD0NyZWF0ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEmoKD0xhdW5jaENvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5MYXVuY2hDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlc3BvbnNlEm0KEFJlbGVhc2VDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlEmoKD1JlbW92ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlc3BvbnNlEmwKDkxpc3RDb250YWluZXJzEikuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0Q29udGFpbmVyc1Jlc3BvbnNlIgOQAgESXgoLVW5wYWNrTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlVucGFja0xheWVyUmVzcG9uc2USXgoLUmVtb3ZlTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVzcG9uc2USZAoNRW5zdXJlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5FbnN1cmVOZXR3b3JrUmVzcG9uc2USZAoNUmVtb3ZlTmV0d29yaxIoLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVxdWVzdBopLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVOZXR3b3JrUmVzcG9uc2USbAoOSW5zcGVjdE1hY2hpbmUSKS5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVzcG9uc2UiA5ACARJhCgxDcmVhdGVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXNwb25zZRJhCgxSZW1vdmVWb2x1bWUSJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVxdWVzdBooLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXNwb25zZULTAQoWY29tLnNvY2tlcmxlc3MuaG9zdC52MUIJSG9zdFByb3RvUAFaRGdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2hvc3QvdjE7aG9zdHYxogIDU0hYqgISU29ja2VybGVzcy5Ib3N0LlYxygISU29ja2VybGVzc1xIb3N0XFYx4gIeU29ja2VybGVzc1xIb3N0XFYxXEdQQk1ldGFkYXRh6gIUU29ja2VybGVzczo6SG9zdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
 
 /**
  * @generated from message sockerless.host.v1.HelloRequest
@@ -146,6 +146,14 @@ export type CreateContainerRequest = Message<"sockerless.host.v1.CreateContainer
    * @generated from field: repeated sockerless.host.v1.VolumeSeed volume_seeds = 3;
    */
   volumeSeeds: VolumeSeed[];
+
+  /**
+   * Volumes and binds, so that the files of a container that does not run are
+   * seen (AgentService) as they are while it runs.
+   *
+   * @generated from field: repeated sockerless.host.v1.Mount mounts = 4;
+   */
+  mounts: Mount[];
 };
 
 /**
@@ -154,6 +162,39 @@ export type CreateContainerRequest = Message<"sockerless.host.v1.CreateContainer
  */
 export const CreateContainerRequestSchema: GenMessage<CreateContainerRequest> = /*@__PURE__*/
   messageDesc(file_sockerless_host_v1_host, 2);
+
+/**
+ * A directory or file of the machine inside a container.
+ *
+ * @generated from message sockerless.host.v1.Mount
+ */
+export type Mount = Message<"sockerless.host.v1.Mount"> & {
+  /**
+   * on the machine
+   *
+   * @generated from field: string source = 1;
+   */
+  source: string;
+
+  /**
+   * in the container
+   *
+   * @generated from field: string destination = 2;
+   */
+  destination: string;
+
+  /**
+   * @generated from field: bool read_only = 3;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message sockerless.host.v1.Mount.
+ * Use `create(MountSchema)` to create a new message.
+ */
+export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 3);
 
 /**
  * Copies the image's content at `path` into a volume, if the volume is empty;
@@ -182,7 +223,7 @@ export type VolumeSeed = Message<"sockerless.host.v1.VolumeSeed"> & {
  * Use `create(VolumeSeedSchema)` to create a new message.
  */
 export const VolumeSeedSchema: GenMessage<VolumeSeed> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 3);
+  messageDesc(file_sockerless_host_v1_host, 4);
 
 /**
  * @generated from message sockerless.host.v1.CreateContainerResponse
@@ -195,7 +236,7 @@ export type CreateContainerResponse = Message<"sockerless.host.v1.CreateContaine
  * Use `create(CreateContainerResponseSchema)` to create a new message.
  */
 export const CreateContainerResponseSchema: GenMessage<CreateContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 4);
+  messageDesc(file_sockerless_host_v1_host, 5);
 
 /**
  * @generated from message sockerless.host.v1.LaunchContainerRequest
@@ -306,7 +347,7 @@ export type LaunchContainerRequest = Message<"sockerless.host.v1.LaunchContainer
  * Use `create(LaunchContainerRequestSchema)` to create a new message.
  */
 export const LaunchContainerRequestSchema: GenMessage<LaunchContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 5);
+  messageDesc(file_sockerless_host_v1_host, 6);
 
 /**
  * A bind mount's source that may be missing.
@@ -332,7 +373,7 @@ export type BindSource = Message<"sockerless.host.v1.BindSource"> & {
  * Use `create(BindSourceSchema)` to create a new message.
  */
 export const BindSourceSchema: GenMessage<BindSource> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 6);
+  messageDesc(file_sockerless_host_v1_host, 7);
 
 /**
  * A Docker API socket inside the container: the shim serves it and forwards to
@@ -359,7 +400,7 @@ export type DockerSocket = Message<"sockerless.host.v1.DockerSocket"> & {
  * Use `create(DockerSocketSchema)` to create a new message.
  */
 export const DockerSocketSchema: GenMessage<DockerSocket> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 7);
+  messageDesc(file_sockerless_host_v1_host, 8);
 
 /**
  * @generated from message sockerless.host.v1.NetworkNamespace
@@ -404,7 +445,7 @@ export type NetworkNamespace = Message<"sockerless.host.v1.NetworkNamespace"> & 
  * Use `create(NetworkNamespaceSchema)` to create a new message.
  */
 export const NetworkNamespaceSchema: GenMessage<NetworkNamespace> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 8);
+  messageDesc(file_sockerless_host_v1_host, 9);
 
 /**
  * @generated from message sockerless.host.v1.Bridged
@@ -423,7 +464,7 @@ export type Bridged = Message<"sockerless.host.v1.Bridged"> & {
  * Use `create(BridgedSchema)` to create a new message.
  */
 export const BridgedSchema: GenMessage<Bridged> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 9);
+  messageDesc(file_sockerless_host_v1_host, 10);
 
 /**
  * @generated from message sockerless.host.v1.Interface
@@ -466,7 +507,7 @@ export type Interface = Message<"sockerless.host.v1.Interface"> & {
  * Use `create(InterfaceSchema)` to create a new message.
  */
 export const InterfaceSchema: GenMessage<Interface> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 10);
+  messageDesc(file_sockerless_host_v1_host, 11);
 
 /**
  * @generated from message sockerless.host.v1.PublishedPort
@@ -518,7 +559,7 @@ export type PublishedPort = Message<"sockerless.host.v1.PublishedPort"> & {
  * Use `create(PublishedPortSchema)` to create a new message.
  */
 export const PublishedPortSchema: GenMessage<PublishedPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 11);
+  messageDesc(file_sockerless_host_v1_host, 12);
 
 /**
  * @generated from message sockerless.host.v1.BoundPort
@@ -552,7 +593,7 @@ export type BoundPort = Message<"sockerless.host.v1.BoundPort"> & {
  * Use `create(BoundPortSchema)` to create a new message.
  */
 export const BoundPortSchema: GenMessage<BoundPort> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 12);
+  messageDesc(file_sockerless_host_v1_host, 13);
 
 /**
  * @generated from message sockerless.host.v1.ManagedFile
@@ -581,7 +622,7 @@ export type ManagedFile = Message<"sockerless.host.v1.ManagedFile"> & {
  * Use `create(ManagedFileSchema)` to create a new message.
  */
 export const ManagedFileSchema: GenMessage<ManagedFile> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 13);
+  messageDesc(file_sockerless_host_v1_host, 14);
 
 /**
  * @generated from message sockerless.host.v1.LogSettings
@@ -614,7 +655,7 @@ export type LogSettings = Message<"sockerless.host.v1.LogSettings"> & {
  * Use `create(LogSettingsSchema)` to create a new message.
  */
 export const LogSettingsSchema: GenMessage<LogSettings> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 14);
+  messageDesc(file_sockerless_host_v1_host, 15);
 
 /**
  * @generated from message sockerless.host.v1.LaunchContainerResponse
@@ -650,7 +691,7 @@ export type LaunchContainerResponse = Message<"sockerless.host.v1.LaunchContaine
  * Use `create(LaunchContainerResponseSchema)` to create a new message.
  */
 export const LaunchContainerResponseSchema: GenMessage<LaunchContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 15);
+  messageDesc(file_sockerless_host_v1_host, 16);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerRequest
@@ -667,7 +708,7 @@ export type ReleaseContainerRequest = Message<"sockerless.host.v1.ReleaseContain
  * Use `create(ReleaseContainerRequestSchema)` to create a new message.
  */
 export const ReleaseContainerRequestSchema: GenMessage<ReleaseContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 16);
+  messageDesc(file_sockerless_host_v1_host, 17);
 
 /**
  * @generated from message sockerless.host.v1.ReleaseContainerResponse
@@ -680,7 +721,7 @@ export type ReleaseContainerResponse = Message<"sockerless.host.v1.ReleaseContai
  * Use `create(ReleaseContainerResponseSchema)` to create a new message.
  */
 export const ReleaseContainerResponseSchema: GenMessage<ReleaseContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 17);
+  messageDesc(file_sockerless_host_v1_host, 18);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerRequest
@@ -697,7 +738,7 @@ export type RemoveContainerRequest = Message<"sockerless.host.v1.RemoveContainer
  * Use `create(RemoveContainerRequestSchema)` to create a new message.
  */
 export const RemoveContainerRequestSchema: GenMessage<RemoveContainerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 18);
+  messageDesc(file_sockerless_host_v1_host, 19);
 
 /**
  * @generated from message sockerless.host.v1.RemoveContainerResponse
@@ -710,7 +751,7 @@ export type RemoveContainerResponse = Message<"sockerless.host.v1.RemoveContaine
  * Use `create(RemoveContainerResponseSchema)` to create a new message.
  */
 export const RemoveContainerResponseSchema: GenMessage<RemoveContainerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 19);
+  messageDesc(file_sockerless_host_v1_host, 20);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersRequest
@@ -723,7 +764,7 @@ export type ListContainersRequest = Message<"sockerless.host.v1.ListContainersRe
  * Use `create(ListContainersRequestSchema)` to create a new message.
  */
 export const ListContainersRequestSchema: GenMessage<ListContainersRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 20);
+  messageDesc(file_sockerless_host_v1_host, 21);
 
 /**
  * @generated from message sockerless.host.v1.ListContainersResponse
@@ -740,7 +781,7 @@ export type ListContainersResponse = Message<"sockerless.host.v1.ListContainersR
  * Use `create(ListContainersResponseSchema)` to create a new message.
  */
 export const ListContainersResponseSchema: GenMessage<ListContainersResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 21);
+  messageDesc(file_sockerless_host_v1_host, 22);
 
 /**
  * @generated from message sockerless.host.v1.ContainerOnDisk
@@ -788,7 +829,7 @@ export type ContainerOnDisk = Message<"sockerless.host.v1.ContainerOnDisk"> & {
  * Use `create(ContainerOnDiskSchema)` to create a new message.
  */
 export const ContainerOnDiskSchema: GenMessage<ContainerOnDisk> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 22);
+  messageDesc(file_sockerless_host_v1_host, 23);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerRequest
@@ -812,7 +853,7 @@ export type UnpackLayerRequest = Message<"sockerless.host.v1.UnpackLayerRequest"
  * Use `create(UnpackLayerRequestSchema)` to create a new message.
  */
 export const UnpackLayerRequestSchema: GenMessage<UnpackLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 23);
+  messageDesc(file_sockerless_host_v1_host, 24);
 
 /**
  * @generated from message sockerless.host.v1.UnpackLayerResponse
@@ -836,7 +877,7 @@ export type UnpackLayerResponse = Message<"sockerless.host.v1.UnpackLayerRespons
  * Use `create(UnpackLayerResponseSchema)` to create a new message.
  */
 export const UnpackLayerResponseSchema: GenMessage<UnpackLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 24);
+  messageDesc(file_sockerless_host_v1_host, 25);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerRequest
@@ -853,7 +894,7 @@ export type RemoveLayerRequest = Message<"sockerless.host.v1.RemoveLayerRequest"
  * Use `create(RemoveLayerRequestSchema)` to create a new message.
  */
 export const RemoveLayerRequestSchema: GenMessage<RemoveLayerRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 25);
+  messageDesc(file_sockerless_host_v1_host, 26);
 
 /**
  * @generated from message sockerless.host.v1.RemoveLayerResponse
@@ -866,7 +907,7 @@ export type RemoveLayerResponse = Message<"sockerless.host.v1.RemoveLayerRespons
  * Use `create(RemoveLayerResponseSchema)` to create a new message.
  */
 export const RemoveLayerResponseSchema: GenMessage<RemoveLayerResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 26);
+  messageDesc(file_sockerless_host_v1_host, 27);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkRequest
@@ -911,7 +952,7 @@ export type EnsureNetworkRequest = Message<"sockerless.host.v1.EnsureNetworkRequ
  * Use `create(EnsureNetworkRequestSchema)` to create a new message.
  */
 export const EnsureNetworkRequestSchema: GenMessage<EnsureNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 27);
+  messageDesc(file_sockerless_host_v1_host, 28);
 
 /**
  * @generated from message sockerless.host.v1.EnsureNetworkResponse
@@ -924,7 +965,7 @@ export type EnsureNetworkResponse = Message<"sockerless.host.v1.EnsureNetworkRes
  * Use `create(EnsureNetworkResponseSchema)` to create a new message.
  */
 export const EnsureNetworkResponseSchema: GenMessage<EnsureNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 28);
+  messageDesc(file_sockerless_host_v1_host, 29);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkRequest
@@ -946,7 +987,7 @@ export type RemoveNetworkRequest = Message<"sockerless.host.v1.RemoveNetworkRequ
  * Use `create(RemoveNetworkRequestSchema)` to create a new message.
  */
 export const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 29);
+  messageDesc(file_sockerless_host_v1_host, 30);
 
 /**
  * @generated from message sockerless.host.v1.RemoveNetworkResponse
@@ -959,7 +1000,7 @@ export type RemoveNetworkResponse = Message<"sockerless.host.v1.RemoveNetworkRes
  * Use `create(RemoveNetworkResponseSchema)` to create a new message.
  */
 export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 30);
+  messageDesc(file_sockerless_host_v1_host, 31);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineRequest
@@ -972,7 +1013,7 @@ export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRe
  * Use `create(InspectMachineRequestSchema)` to create a new message.
  */
 export const InspectMachineRequestSchema: GenMessage<InspectMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 31);
+  messageDesc(file_sockerless_host_v1_host, 32);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineResponse
@@ -1003,7 +1044,7 @@ export type InspectMachineResponse = Message<"sockerless.host.v1.InspectMachineR
  * Use `create(InspectMachineResponseSchema)` to create a new message.
  */
 export const InspectMachineResponseSchema: GenMessage<InspectMachineResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 32);
+  messageDesc(file_sockerless_host_v1_host, 33);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeRequest
@@ -1020,7 +1061,7 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
  * Use `create(CreateVolumeRequestSchema)` to create a new message.
  */
 export const CreateVolumeRequestSchema: GenMessage<CreateVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 33);
+  messageDesc(file_sockerless_host_v1_host, 34);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeResponse
@@ -1039,7 +1080,7 @@ export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeRespo
  * Use `create(CreateVolumeResponseSchema)` to create a new message.
  */
 export const CreateVolumeResponseSchema: GenMessage<CreateVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 34);
+  messageDesc(file_sockerless_host_v1_host, 35);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeRequest
@@ -1056,7 +1097,7 @@ export type RemoveVolumeRequest = Message<"sockerless.host.v1.RemoveVolumeReques
  * Use `create(RemoveVolumeRequestSchema)` to create a new message.
  */
 export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 35);
+  messageDesc(file_sockerless_host_v1_host, 36);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeResponse
@@ -1069,7 +1110,7 @@ export type RemoveVolumeResponse = Message<"sockerless.host.v1.RemoveVolumeRespo
  * Use `create(RemoveVolumeResponseSchema)` to create a new message.
  */
 export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 36);
+  messageDesc(file_sockerless_host_v1_host, 37);
 
 /**
  * @generated from service sockerless.host.v1.HostService
