@@ -9,6 +9,14 @@ export type AgentAddress =
       readonly port: number;
       /** SHA-256 of the server certificate's SubjectPublicKeyInfo. */
       readonly pin: Uint8Array;
+    }
+  | {
+      /** A backend that relays, on another machine: known by its name and an authority. */
+      readonly kind: "relay";
+      readonly host: string;
+      readonly port: number;
+      /** Certificates of the authority, PEM. */
+      readonly authority: string;
     };
 
 /** What a client shows to an agent that demands mutual TLS. PEM texts. */
@@ -21,7 +29,7 @@ export interface ClientCredentials {
 /** Everything that dialling takes. */
 export interface DialTarget {
   readonly address: AgentAddress;
-  /** Required for `tcp`, unused for `unix`. */
+  /** Required for `tcp` and `relay`, unused for `unix`. */
   readonly credentials?: ClientCredentials | undefined;
   /** Full ID, sent with every call: an agent that serves several containers needs it, others ignore it. */
   readonly containerId?: string | undefined;

@@ -12,9 +12,9 @@ const readMaxBytes = 4 * 1024 * 1024;
 /** What may be said about a client beside the address. */
 export interface AgentClientOptions {
   /** Required for `tcp` addresses. */
-  readonly credentials?: ClientCredentials;
+  readonly credentials?: ClientCredentials | undefined;
   /** Full ID; required where the address serves several containers (the relay, the agent of stored ones). */
-  readonly containerId?: string;
+  readonly containerId?: string | undefined;
 }
 
 /** A typed client and the connection that it owns. */

@@ -35,12 +35,9 @@ export class ConnectionPool {
 
 /** Two targets share a connection only where the peer would see no difference. */
 function keyOf({ address, credentials }: DialTarget): string {
-  return address.kind === "unix"
-    ? address.path
-    : [
-        address.host,
-        address.port,
-        Buffer.from(address.pin).toString("hex"),
-        credentials?.certificateChain,
-      ].join("\n");
+  if (address.kind === "unix") {
+    return address.path;
+  }
+  const identity = address.kind === "tcp" ? Buffer.from(address.pin).toString("hex") : address.authority;
+  return [address.kind, address.host, address.port, identity, credentials?.certificateChain].join("\n");
 }

@@ -85,7 +85,7 @@ export class AgentConnection {
   async #dial(): Promise<void> {
     try {
       const session = await dial(this.#target);
-      const live = new LiveSession(session, this.#target.address.kind === "tcp");
+      const live = new LiveSession(session, this.#target.address.kind !== "unix");
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);

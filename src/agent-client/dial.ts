@@ -72,13 +72,17 @@ function connectSocket(target: DialTarget): Promise<Socket> {
     cert: target.credentials.certificateChain,
     minVersion: "TLSv1.3",
     ALPNProtocols: ["h2"],
-    // The agent made its certificate itself: its key is what identifies it, and that is compared below.
-    rejectUnauthorized: false,
+    ...(address.kind === "relay"
+      ? { ca: address.authority }
+      : // The agent made its certificate itself: its key is what identifies it, and that is compared below.
+        { rejectUnauthorized: false }),
   });
   socket.setNoDelay(true);
   socket.setKeepAlive(true, 30_000);
   return connected(socket, "secureConnect", target).then(() => {
-    verifyPin(socket, address.pin, target);
+    if (address.kind === "tcp") {
+      verifyPin(socket, address.pin, target);
+    }
     return socket;
   });
 }

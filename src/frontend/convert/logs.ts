@@ -1,0 +1,70 @@
+/** The query of a log request as the agent takes it. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import { invalid } from "../../common/errors.ts";
+import type { LogsRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import { flag, text } from "../query.ts";
+import { parseQueryTime } from "./query-time.ts";
+
+/** More lines than any log has; what is larger means all of them. */
+const maxTail = 2n ** 63n - 1n;
+
+/** What a client wants of a log. */
+export interface LogsQuery {
+  readonly request: MessageInitShape<typeof LogsRequestSchema>;
+  /** Whether each line is to begin with what the log driver was told to show. */
+  readonly details: boolean;
+}
+
+/**
+ * Reads the query.
+ *
+ * @throws SockerlessError of kind `invalid` in dockerd's words
+ */
+export function logsQueryOf(query: URLSearchParams): LogsQuery {
+  const stdout = flag(query, "stdout");
+  const stderr = flag(query, "stderr");
+  if (!stdout && !stderr) {
+    throw invalid("Bad parameters: you must choose at least one stream");
+  }
+  const since = parseQueryTime(text(query, "since"));
+  const until = parseQueryTime(text(query, "until"));
+  const tail = tailOf(text(query, "tail"));
+  return {
+    request: {
+      stdout,
+      stderr,
+      follow: flag(query, "follow"),
+      timestamps: flag(query, "timestamps"),
+      // 0 is what clients send for "not given".
+      ...(since === undefined || since === 0n ? {} : { sinceUnixNs: since }),
+      ...(until === undefined || until === 0n ? {} : { untilUnixNs: until }),
+      ...(tail === undefined ? {} : { tail }),
+    },
+    details: flag(query, "details"),
+  };
+}
+
+/** A number of lines; as in dockerd everything that is none, `all` first of all, means all. */
+function tailOf(value: string): bigint | undefined {
+  if (!/^\+?\d+$/.test(value)) {
+    return undefined;
+  }
+  const lines = BigInt(value.replace("+", ""));
+  return lines > maxTail ? undefined : lines;
+}
+
+/** The text before each line that `details` asks for: sorted `key=value` pairs and a space. */
+export function detailsPrefix(details: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(details)
+    .toSorted(([left], [right]) => (left < right ? -1 : 1))
+    .map(([key, value]) => `${queryEscape(key)}=${queryEscape(value)}`);
+  return `${pairs.join(",")} `;
+}
+
+/** Go's url.QueryEscape. */
+function queryEscape(value: string): string {
+  return encodeURIComponent(value)
+    .replaceAll("%20", "+")
+    .replaceAll(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
+}

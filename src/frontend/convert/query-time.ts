@@ -1,0 +1,38 @@
+/** Points in time as clients write them into a query. */
+import { invalid } from "../../common/errors.ts";
+
+const nsPerSecond = 1_000_000_000n;
+const unixTime = /^([+-]?\d+)(?:\.(\d+))?$/;
+const rfc3339Time = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/;
+
+/**
+ * Reads Unix seconds with or without a fraction, or RFC 3339.
+ *
+ * @param text as it stands in the query; empty: none
+ * @returns nanoseconds since the epoch
+ * @throws SockerlessError of kind `invalid`
+ */
+export function parseQueryTime(text: string): bigint | undefined {
+  if (text === "") {
+    return undefined;
+  }
+  const unix = unixTime.exec(text);
+  if (unix !== null) {
+    const nanoseconds = BigInt(unix[1] ?? "") * nsPerSecond + fraction(unix[2]);
+    if (BigInt.asIntN(64, nanoseconds) !== nanoseconds) {
+      throw invalid(`strconv.ParseInt: parsing ${JSON.stringify(text)}: value out of range`);
+    }
+    return nanoseconds;
+  }
+  const rfc3339 = rfc3339Time.exec(text);
+  const milliseconds = rfc3339 === null ? Number.NaN : Date.parse(`${rfc3339[1]}${rfc3339[3]}`.toUpperCase());
+  if (Number.isNaN(milliseconds)) {
+    throw invalid(`strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`);
+  }
+  return BigInt(milliseconds) * 1_000_000n + fraction(rfc3339?.[2]);
+}
+
+/** Digits after the point as nanoseconds; what is finer is dropped. */
+function fraction(digits = ""): bigint {
+  return BigInt(digits.slice(0, 9).padEnd(9, "0"));
+}

@@ -1,0 +1,87 @@
+/**
+ * The client's side of a hijacked request: its body, the answer's header, and then a raw connection. Whether the client
+ * asked for an upgrade (101) or not (200), nothing behind the request's header has been parsed.
+ */
+import type { Duplex } from "node:stream";
+
+import { systemError } from "../common/errors.ts";
+import { checkJsonContentType, maxJsonBodyBytes, parseJsonBody } from "./json-body.ts";
+import { readRawBody } from "./raw-body.ts";
+import type { HijackContext } from "./request-context.ts";
+
+/** A terminal's bytes, and what every version before 1.42 said. */
+const rawStream = "application/vnd.docker.raw-stream";
+/** Frames with Docker's headers. */
+const multiplexedStream = "application/vnd.docker.multiplexed-stream";
+
+/** The content type of a stream, which only newer versions tell apart. */
+export function streamContentType({ version }: Pick<HijackContext, "version">, multiplexed: boolean): string {
+  return multiplexed && version.atLeast("1.42") ? multiplexedStream : rawStream;
+}
+
+/** The connection of one hijacked request. */
+export class HijackedConnection {
+  readonly #context: HijackContext;
+  /** Paused until somebody listens to it. */
+  readonly socket: Duplex;
+
+  constructor(context: HijackContext) {
+    const { connection } = context;
+    if (connection.kind !== "upgrade") {
+      throw systemError("the connection of a hijacked request was not handed over raw");
+    }
+    this.#context = context;
+    this.socket = connection.socket;
+    this.socket.pause();
+    if (connection.head.length > 0) {
+      this.socket.unshift(connection.head);
+    }
+  }
+
+  /**
+   * Reads the whole body as JSON. What the client sends after it stays unread.
+   *
+   * @returns undefined for an empty body
+   * @throws SockerlessError of kind `invalid`
+   */
+  async readJson(): Promise<unknown> {
+    const { request } = this.#context;
+    checkJsonContentType(request);
+    const bytes = await readRawBody(this.socket, request.headers, maxJsonBodyBytes);
+    return parseJsonBody(bytes, { optional: true });
+  }
+
+  /** Reads the body and forgets it: of attach it means nothing, but it is not stdin. */
+  async skipBody(): Promise<void> {
+    await readRawBody(this.socket, this.#context.request.headers, maxJsonBodyBytes);
+  }
+
+  /**
+   * Answers that the stream begins: 101 where the client asked for an upgrade, else 200. From here on errors travel in
+   * the stream.
+   *
+   * @param multiplexed whether output has Docker's frame headers
+   */
+  accept(multiplexed: boolean): Duplex {
+    const { request } = this.#context;
+    this.#context.takeOver();
+    const lines =
+      request.headers.upgrade === undefined
+        ? ["HTTP/1.1 200 OK", `Content-Type: ${rawStream}`]
+        : [
+            "HTTP/1.1 101 UPGRADED",
+            `Content-Type: ${streamContentType(this.#context, multiplexed)}`,
+            "Connection: Upgrade",
+            "Upgrade: tcp",
+          ];
+    this.socket.write(`${lines.join("\r\n")}\r\n\r\n`);
+    return this.socket;
+  }
+
+  /** Answers 200 without a body, where there is no stream after all. */
+  replyEmpty(): void {
+    this.#context.takeOver();
+    this.socket.resume();
+    this.socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  }
+}

@@ -1,0 +1,120 @@
+/** Reading the body of a request from a raw socket, to its last byte and not one further. */
+import type { IncomingHttpHeaders } from "node:http";
+import type { Duplex } from "node:stream";
+
+import { invalid } from "../common/errors.ts";
+
+/** Of a chunk's size line and of the trailer, which both end up nowhere. */
+const maxLineBytes = 4096;
+
+/**
+ * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
+ *
+ * @param headers of the request
+ * @param limit the most bytes of the body
+ * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says
+ */
+export async function readRawBody(
+  socket: Duplex,
+  headers: IncomingHttpHeaders,
+  limit: number,
+): Promise<Buffer> {
+  const reader = new ExactReader(socket);
+  try {
+    if (headers["transfer-encoding"] !== undefined) {
+      return await readChunks(reader, limit);
+    }
+    const length = Number(headers["content-length"] ?? 0);
+    if (length > limit) {
+      throw tooLarge(limit);
+    }
+    return await reader.read(length);
+  } finally {
+    reader.release();
+  }
+}
+
+async function readChunks(reader: ExactReader, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let total = 0;
+  for (;;) {
+    const line = await reader.readLine();
+    const size = /^[0-9a-f]{1,8}(?=\s*(;|$))/i.exec(line)?.[0];
+    if (size === undefined) {
+      throw invalid("invalid byte in chunk length");
+    }
+    const length = Number.parseInt(size, 16);
+    total += length;
+    if (total > limit) {
+      throw tooLarge(limit);
+    }
+    if (length === 0) {
+      break;
+    }
+    chunks.push(await reader.read(length));
+    if ((await reader.readLine()) !== "") {
+      throw invalid("malformed chunked encoding");
+    }
+  }
+  while ((await reader.readLine()) !== "") {
+    // Trailer fields mean nothing to us.
+  }
+  return Buffer.concat(chunks, total);
+}
+
+function tooLarge(limit: number): Error {
+  return invalid(`invalid JSON: http: request body too large (more than ${limit} bytes)`);
+}
+
+/** Takes exactly as much from a stream as is asked for. */
+class ExactReader {
+  readonly #stream: Duplex;
+  #wake: () => void = () => {};
+  readonly #changed = (): void => this.#wake();
+
+  constructor(stream: Duplex) {
+    this.#stream = stream;
+    stream.on("readable", this.#changed);
+    stream.on("end", this.#changed);
+    stream.on("close", this.#changed);
+  }
+
+  async read(length: number): Promise<Buffer> {
+    if (length === 0) {
+      return Buffer.alloc(0);
+    }
+    for (;;) {
+      const bytes = this.#stream.read(length) as Buffer | null;
+      if (bytes !== null) {
+        if (bytes.length < length) {
+          throw invalid("invalid JSON: unexpected EOF");
+        }
+        return bytes;
+      }
+      if (this.#stream.readableEnded || this.#stream.destroyed) {
+        throw invalid("invalid JSON: unexpected EOF");
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  /** Without its line end. */
+  async readLine(): Promise<string> {
+    let line = "";
+    while (!line.endsWith("\n")) {
+      if (line.length >= maxLineBytes) {
+        throw invalid("header line too long");
+      }
+      line += (await this.read(1)).toString("latin1");
+    }
+    return line.replace(/\r?\n$/, "");
+  }
+
+  release(): void {
+    this.#stream.off("readable", this.#changed);
+    this.#stream.off("end", this.#changed);
+    this.#stream.off("close", this.#changed);
+  }
+}

@@ -1,0 +1,36 @@
+/** Taking a connection away from Node's HTTP parser right after a request's header. */
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+
+/** What is used of Node's parser; `onIncoming` is called with each request as soon as its header is read. */
+interface RequestParser {
+  onIncoming: (request: IncomingMessage, keepAlive: boolean) => number | undefined;
+}
+
+/** To the parser: the message ends here and what follows is not HTTP. */
+const stopParsing = 2;
+
+/**
+ * Hands the requests that `mayHijack` names to the server's `upgrade` event with everything after the header unparsed,
+ * in the event's `head` and on the socket.
+ *
+ * Why Node's own upgrade does not do: it takes only requests that have an `Upgrade` header, but Docker hijacks without
+ * one too, and what a client then sends as stdin would be parsed as its next request. And from Node 26 on it parses the
+ * body before the event, where earlier versions leave it raw. Both are settled here, in the one place that knows Node's
+ * parser; `raw-handover.test.ts` shows it.
+ *
+ * @param socket of a server's `connection` or `secureConnection` event
+ */
+export function handOverRaw(socket: Socket, mayHijack: (request: IncomingMessage) => boolean): void {
+  const { parser } = socket as Socket & { readonly parser?: RequestParser | null };
+  if (parser === undefined || parser === null) {
+    return;
+  }
+  const { onIncoming } = parser;
+  parser.onIncoming = (request, keepAlive) => {
+    const upgradable = request as IncomingMessage & { upgrade: boolean };
+    upgradable.upgrade ||= mayHijack(request);
+    const verdict = onIncoming(request, keepAlive);
+    return upgradable.upgrade ? stopParsing : verdict;
+  };
+}

@@ -1,0 +1,95 @@
+/** `/containers/{id}/attach` and `/attach/ws`: the standard streams of a container's main process. */
+import { HijackedConnection } from "../hijack.ts";
+import { flag, text } from "../query.ts";
+import type { HijackContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";
+import { Attachment, type WantedStreams } from "../streams/attachment.ts";
+import { prepareForStreaming } from "../streams/client-socket.ts";
+import { detachKeysOf } from "../streams/detach-keys.ts";
+import type { StreamLink } from "../streams/stream-link.ts";
+import { streamToClient } from "../streams/stream-to-client.ts";
+import { acceptWebSocket } from "../streams/web-socket.ts";
+
+/** The endpoints of attaching. */
+export const attachRoutes: readonly Route[] = [
+  {
+    method: "POST",
+    path: "/containers/{id}/attach",
+    answeredBy: ["local"],
+    hijack: true,
+    handler: attach,
+  },
+  {
+    method: "GET",
+    path: "/containers/{id}/attach/ws",
+    answeredBy: ["local"],
+    hijack: true,
+    handler: attachWebSocket,
+  },
+];
+
+async function attach(context: HijackContext): Promise<void> {
+  const connection = new HijackedConnection(context);
+  const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
+  await connection.skipBody();
+  const wanted = wantedStreams(context, false);
+  const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
+  const { tty, openStdin } = attachment.accepted;
+  const multiplexed = !tty;
+  prepareForStreaming(connection.socket);
+  const socket = connection.accept(multiplexed);
+  // Until the container runs nothing is read but as much as tells that a client reset the connection.
+  socket.read(0);
+  const link = await openInBand(context, socket, attachment, {
+    wanted,
+    detachKeys,
+    framing: multiplexed ? "multiplexed" : "raw",
+  });
+  if (link !== undefined) {
+    await streamToClient(context, socket, link, { stdin: wanted.stdin && openStdin, multiplexed });
+  }
+}
+
+async function attachWebSocket(context: HijackContext): Promise<void> {
+  const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
+  // Before 1.42 all streams are attached, whatever the query says.
+  const wanted = wantedStreams(context, context.version.before("1.42"));
+  const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
+  const stream = await acceptWebSocket(context);
+  const link = await openInBand(context, stream, attachment, { wanted, detachKeys, framing: "raw" });
+  if (link !== undefined) {
+    const stdin = wanted.stdin && attachment.accepted.openStdin;
+    await streamToClient(context, stream, link, { stdin, multiplexed: false });
+  }
+}
+
+/** Opens the stream of a client that was answered already; without a stream its connection is closed. */
+async function openInBand(
+  context: HijackContext,
+  socket: Parameters<typeof refuseInBand>[1],
+  attachment: Attachment,
+  request: Parameters<typeof openAttachment>[2],
+): Promise<StreamLink | undefined> {
+  try {
+    const link = await openAttachment(context, attachment, request);
+    if (link === undefined) {
+      socket.resume();
+      socket.end();
+    }
+    return link;
+  } catch (error) {
+    refuseInBand(context, socket, error, request.framing === "multiplexed");
+    return undefined;
+  }
+}
+
+function wantedStreams({ query }: HijackContext, all: boolean): WantedStreams {
+  return {
+    stdin: all || flag(query, "stdin"),
+    stdout: all || flag(query, "stdout"),
+    stderr: all || flag(query, "stderr"),
+    logs: flag(query, "logs"),
+    stream: flag(query, "stream"),
+  };
+}

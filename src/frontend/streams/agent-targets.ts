@@ -1,0 +1,83 @@
+/** From the endpoint that a backend answers to what a worker dials. */
+import { generateKeyPairSync, X509Certificate } from "node:crypto";
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import type { AgentAddress, ClientCredentials, DialTarget } from "../../agent-client/address.ts";
+import { systemError } from "../../common/errors.ts";
+import {
+  type AgentAccessSchema,
+  type AgentEndpoint,
+  AgentReach,
+} from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+
+/** How the frontend reaches its backend. */
+export interface BackendReach {
+  /** `unix:///path` or `https://host:port`. */
+  readonly address: string;
+  /** PEM texts; required for `https`. */
+  readonly tls?: { readonly authority: string; readonly certificate: string; readonly key: string };
+}
+
+/** Knows what the frontend can dial, and proves to agents who it is. */
+export class AgentTargets {
+  readonly #relay: Pick<DialTarget, "address" | "credentials">;
+  /** For agents over TLS; the backend signs a certificate for it per endpoint. */
+  readonly #key = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  /** What goes with every call that yields an endpoint. */
+  readonly access: MessageInitShape<typeof AgentAccessSchema>;
+
+  constructor(backend: BackendReach) {
+    this.#relay = relayOf(backend);
+    this.access = {
+      // Who shares a socket with the backend shares its machine, and so the agents' sockets and networks.
+      reach: this.#relay.address.kind === "unix" ? AgentReach.LOCAL : AgentReach.RELAY,
+      clientPublicKey: this.#key.publicKey.export({ type: "spki", format: "der" }),
+    };
+  }
+
+  /** @throws SockerlessError of kind `system` for an endpoint that names no address */
+  targetOf(endpoint: AgentEndpoint | undefined): DialTarget {
+    const containerId = endpoint?.containerId;
+    switch (endpoint?.address.case) {
+      case "unixPath":
+        return { address: { kind: "unix", path: endpoint.address.value }, containerId };
+      case "tcp": {
+        const { host, port } = endpoint.address.value;
+        const address: AgentAddress = { kind: "tcp", host, port, pin: endpoint.agentPin };
+        return { address, containerId, credentials: this.#credentials(endpoint.clientCertificates) };
+      }
+      case "relay":
+        return { ...this.#relay, containerId };
+      default:
+        throw systemError("the backend answered an endpoint without an address");
+    }
+  }
+
+  #credentials(certificates: readonly Uint8Array[]): ClientCredentials {
+    return {
+      key: this.#key.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+      certificateChain: certificates.map((der) => new X509Certificate(der).toString()).join(""),
+    };
+  }
+}
+
+function relayOf({ address, tls }: BackendReach): Pick<DialTarget, "address" | "credentials"> {
+  if (address.startsWith("unix://")) {
+    return { address: { kind: "unix", path: address.slice("unix://".length) } };
+  }
+  if (tls === undefined) {
+    throw systemError(`the backend at ${address} demands a client certificate and there is none`);
+  }
+  const { hostname, port } = new URL(address);
+  return {
+    // Node's URL keeps the brackets of an IPv6 address; sockets want none.
+    address: {
+      kind: "relay",
+      host: hostname.replace(/^\[(.*)\]$/, "$1"),
+      port: Number(port) || 443,
+      authority: tls.authority,
+    },
+    credentials: { key: tls.key, certificateChain: tls.certificate },
+  };
+}

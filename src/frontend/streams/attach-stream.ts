@@ -1,0 +1,111 @@
+/** The stream of an attachment, which may begin long after its client was answered. */
+import type { Duplex } from "node:stream";
+
+import { encodeLogsRequest } from "../../agent-client/logs.ts";
+import { encodeOpenAttach } from "../../agent-client/session.ts";
+import { isErrorKind, messageOf } from "../../common/errors.ts";
+import type { RequestContext } from "../request-context.ts";
+import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
+import { abortClient } from "./client-socket.ts";
+import { openStream, openStreamAt } from "./open-stream.ts";
+import type { StreamLink } from "./stream-link.ts";
+import type { Framing } from "./thread-messages.ts";
+
+/** How often an attachment that its agent refused is tried again while the container runs. */
+const maxAttempts = 4;
+
+type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;
+
+/** What an attachment comes down to once the backend has taken it. */
+export interface AttachRequest {
+  readonly wanted: WantedStreams;
+  readonly detachKeys: Uint8Array;
+  readonly framing: Framing;
+}
+
+/**
+ * The stream of an attachment, as soon as there is one.
+ *
+ * @returns undefined when there will be none: the container is gone, has ended, or nothing was asked for
+ * @throws StreamError or ConnectError
+ */
+export async function openAttachment(
+  context: AttachContext,
+  attachment: Attachment,
+  request: AttachRequest,
+): Promise<StreamLink | undefined> {
+  const { wanted, framing } = request;
+  if (!wanted.stream) {
+    attachment.cancel();
+    return wanted.logs ? await openRecorded(context, attachment.accepted.id, wanted, framing) : undefined;
+  }
+  const { id, tty, openStdin } = attachment.accepted;
+  const stdin = wanted.stdin && openStdin;
+  let current = attachment;
+  for (let attempt = 1; ; attempt++) {
+    const place = await current.endpoint();
+    if (place === undefined) {
+      return undefined;
+    }
+    const open = encodeOpenAttach({
+      attachId: place.attachId,
+      stdin,
+      stdout: wanted.stdout,
+      stderr: wanted.stderr,
+      replayLog: wanted.logs,
+      stream: true,
+    });
+    const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
+    try {
+      const operation = { kind: "session", open, detachKeys } as const;
+      return (await openStreamAt(context, place.endpoint, operation, framing)).link;
+    } catch (error) {
+      const left = isErrorKind(error, "unavailable") || isErrorKind(error, "conflict");
+      if (!left || context.signal.aborted) {
+        throw error;
+      }
+      // The process ended between the backend's answer and ours: that is the end of the stream, not an error.
+      if (!(await isContainerUp(context, id))) {
+        return undefined;
+      }
+      if (attempt === maxAttempts) {
+        throw error;
+      }
+    }
+    current = await Attachment.reserve(context, id, wanted);
+  }
+}
+
+/** What was recorded, without waiting for more: the same as the container's log. */
+async function openRecorded(
+  context: AttachContext,
+  container: string,
+  { stdout, stderr }: WantedStreams,
+  framing: Framing,
+): Promise<StreamLink> {
+  const request = encodeLogsRequest({ stdout, stderr });
+  const { link } = await openStream(
+    context,
+    () =>
+      context.services.backend.containers.openLogs(
+        { container, access: context.services.agents.access },
+        { signal: context.signal },
+      ),
+    () => ({ operation: { kind: "logs", request }, framing }),
+  );
+  return link;
+}
+
+/** Tells a client whose stream could not be opened after its answer had begun. */
+export function refuseInBand(
+  { signal, logger }: AttachContext,
+  socket: Duplex,
+  error: unknown,
+  multiplexed: boolean,
+): void {
+  if (!socket.destroyed) {
+    logger.warn({ err: error }, "an attachment failed");
+    const reason = messageOf(signal.aborted ? signal.reason : error);
+    abortClient(socket, `Error attaching: ${reason}`, multiplexed);
+  }
+}

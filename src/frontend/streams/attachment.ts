@@ -1,0 +1,108 @@
+/** Attaching to a container that may not be running yet: the backend's side of it. */
+import { fromUnknown, isErrorKind, systemError } from "../../common/errors.ts";
+import {
+  type AttachAccepted,
+  type AttachContainerResponse,
+  type AttachEndpoint,
+  ContainerStatus,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { RequestContext } from "../request-context.ts";
+
+/** Which streams of the main process are wanted. */
+export interface WantedStreams {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  /** What was recorded so far, first. */
+  readonly logs: boolean;
+  /** What comes, until the process ends. */
+  readonly stream: boolean;
+}
+
+/** The backend's answers to one attach call. */
+export class Attachment {
+  readonly accepted: AttachAccepted;
+  readonly #responses: AsyncIterator<AttachContainerResponse>;
+  readonly #call: AbortController;
+
+  /**
+   * Reserves an attachment. It is given up when the context's signal aborts, or by {@link cancel}.
+   *
+   * @throws ConnectError where the container does not exist or cannot be attached to
+   */
+  static async reserve(
+    { services, signal }: Pick<RequestContext, "services" | "signal">,
+    container: string,
+    wanted: WantedStreams,
+  ): Promise<Attachment> {
+    const call = new AbortController();
+    const responses = services.backend.containers
+      .attachContainer(
+        { container, ...wanted, access: services.agents.access },
+        { signal: AbortSignal.any([signal, call.signal]) },
+      )
+      [Symbol.asyncIterator]();
+    const first = await nextOf(responses);
+    if (first?.message.case !== "accepted") {
+      call.abort();
+      throw systemError("the backend did not say whether it takes the attachment");
+    }
+    return new Attachment(first.message.value, responses, call);
+  }
+
+  private constructor(
+    accepted: AttachAccepted,
+    responses: AsyncIterator<AttachContainerResponse>,
+    call: AbortController,
+  ) {
+    this.accepted = accepted;
+    this.#responses = responses;
+    this.#call = call;
+  }
+
+  /**
+   * Where the attachment is served, once the container runs.
+   *
+   * @returns undefined when it never will: the container was removed
+   * @throws ConnectError when the backend was lost or the reservation was given up
+   */
+  async endpoint(): Promise<AttachEndpoint | undefined> {
+    for (;;) {
+      const response = await nextOf(this.#responses);
+      if (response === undefined || response.message.case === "endpoint") {
+        this.cancel();
+        return response?.message.case === "endpoint" ? response.message.value : undefined;
+      }
+    }
+  }
+
+  /** Gives a reservation up that has not been used. May be called again. */
+  cancel(): void {
+    this.#call.abort(new Error("the attachment is not needed any more"));
+  }
+}
+
+/**
+ * Whether the container has a process that could be attached to. When that cannot be known the answer is no: what it
+ * decides is whether to try once more.
+ */
+export async function isContainerUp(
+  { services, signal, logger }: Pick<RequestContext, "services" | "signal" | "logger">,
+  container: string,
+): Promise<boolean> {
+  try {
+    const response = await services.backend.containers.inspectContainer({ container }, { signal });
+    const status = response.container?.state?.status;
+    return status === ContainerStatus.RUNNING || status === ContainerStatus.PAUSED;
+  } catch (error) {
+    if (!isErrorKind(error, "not-found")) {
+      logger.debug({ err: fromUnknown(error), container }, "cannot tell whether the container runs");
+    }
+    return false;
+  }
+}
+
+async function nextOf<Value>(iterator: AsyncIterator<Value>): Promise<Value | undefined> {
+  const result = await iterator.next();
+  return result.done === true ? undefined : result.value;
+}

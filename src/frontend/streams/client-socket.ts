@@ -1,0 +1,106 @@
+/** Joining a client's raw connection and a stream to an agent. */
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+
+import type { Outcome } from "../../agent-client/agent-stream.ts";
+import type { StreamLink } from "./stream-link.ts";
+
+/** A connection over a network may die without a word; after so long the kernel asks. */
+const keepAliveMs = 30_000;
+
+/** How long a client that does not read is given to take the last line. */
+const farewellMs = 2_000;
+
+/** The streams of Docker's frames that a text of ours can travel on. */
+const channels = { stdout: 1, stderr: 2, systemError: 3 } as const;
+
+/** Keystrokes go out at once, and a dead peer is noticed. */
+export function prepareForStreaming(socket: Duplex): void {
+  if (socket instanceof Socket) {
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, keepAliveMs);
+    socket.setTimeout(0);
+  }
+}
+
+/**
+ * Copies both ways until the stream ends: output to the socket, and, where `stdin` says so, the client's bytes to the
+ * agent, its half-close as their end. A client that leaves ends the stream.
+ *
+ * @returns once all output was given to the socket, which stays open
+ * @throws StreamError when the stream was cut or failed, or the client left
+ */
+export async function joinClient(
+  socket: Duplex,
+  link: StreamLink,
+  options: { readonly stdin: boolean },
+): Promise<Outcome> {
+  const { stdin } = options;
+  const receive = (chunk: Buffer): void => {
+    if (stdin && !link.write(chunk)) {
+      socket.pause();
+    }
+  };
+  const halfClosed = (): void => {
+    if (stdin) {
+      link.endInput();
+    }
+  };
+  const gone = (): void => link.cancel();
+  socket.on("data", receive);
+  socket.on("end", halfClosed);
+  socket.on("close", gone);
+  link.onDrain(() => socket.resume());
+  link.pipeTo((chunk, written) => {
+    socket.write(chunk, () => written());
+  });
+  if (socket.destroyed) {
+    gone();
+  } else if (socket.readableEnded) {
+    halfClosed();
+  }
+  socket.resume();
+  try {
+    return await link.ended;
+  } finally {
+    socket.off("data", receive);
+    socket.off("end", halfClosed);
+    socket.off("close", gone);
+    // What the client still sends is dropped: unread bytes would turn the close into a reset.
+    socket.resume();
+  }
+}
+
+/** A text in the stream: as a frame, or as it is where there are no frames. */
+export function inBandText(text: string, multiplexed: boolean, channel: keyof typeof channels): Buffer {
+  const bytes = Buffer.from(text);
+  return multiplexed ? Buffer.concat([frameHeader(channels[channel], bytes.length), bytes]) : bytes;
+}
+
+/** Docker's header of a frame. */
+export function frameHeader(channel: number, length: number): Buffer {
+  const header = Buffer.alloc(8);
+  header[0] = channel;
+  header.writeUInt32BE(length, 4);
+  return header;
+}
+
+/**
+ * Says in the stream what went wrong and ends the connection so that no client takes it for the end of a stream: by a
+ * reset where the transport has one.
+ */
+export function abortClient(socket: Duplex, text: string, multiplexed: boolean): void {
+  if (socket.destroyed) {
+    return;
+  }
+  const end = (): void => {
+    clearTimeout(timer);
+    if (socket instanceof Socket && socket.remoteAddress !== undefined) {
+      socket.resetAndDestroy();
+    } else {
+      socket.destroy();
+    }
+  };
+  const timer = setTimeout(end, farewellMs);
+  socket.write(inBandText(`${text}\r\n`, multiplexed, "stderr"), end);
+}

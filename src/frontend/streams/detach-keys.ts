@@ -1,0 +1,104 @@
+/** The keys that detach a client from a terminal without stopping the process. */
+import { invalid } from "../../common/errors.ts";
+
+/** ctrl-p, ctrl-q. */
+export const defaultDetachKeys: Uint8Array = Uint8Array.of(0x10, 0x11);
+
+/** The characters that can follow `ctrl-`, in the order of the codes that they make: 0 to 31. */
+const controlCharacters = "@abcdefghijklmnopqrstuvwxyz[\\]^_";
+
+/**
+ * Reads Docker's notation: single characters, `ctrl-` and one of `@`, a to z, `[`, `\`, `]`, `^`, `_`, or `DEL`,
+ * separated by commas.
+ *
+ * @returns undefined for what is not that notation
+ */
+export function parseDetachKeys(text: string): Uint8Array | undefined {
+  const codes: number[] = [];
+  for (const key of text.split(",")) {
+    const bytes = Buffer.from(key);
+    const control =
+      key.startsWith("ctrl-") && key.length === 6 ? controlCharacters.indexOf(key.slice(5)) : -1;
+    if (bytes.length === 1) {
+      codes.push(...bytes);
+    } else if (control >= 0) {
+      codes.push(control);
+    } else if (key === "DEL") {
+      codes.push(0x7f);
+    } else {
+      return undefined;
+    }
+  }
+  return Uint8Array.from(codes);
+}
+
+/**
+ * The keys of one attachment.
+ *
+ * @param text as the client gave it; empty: the default
+ * @throws SockerlessError of kind `invalid` in dockerd's words
+ */
+export function detachKeysOf(text: string): Uint8Array {
+  if (text === "") {
+    return defaultDetachKeys;
+  }
+  const keys = parseDetachKeys(text);
+  if (keys === undefined) {
+    throw invalid(`Invalid detach keys (${text}) provided`);
+  }
+  return keys;
+}
+
+/** What a chunk of input comes to. */
+export interface ScannedInput {
+  /** What goes to the process, in order. */
+  readonly pass: readonly Uint8Array[];
+  /** The keys were typed; what came after them is dropped. */
+  readonly detached: boolean;
+}
+
+/**
+ * Looks for the keys in terminal input, across chunk borders. As in dockerd, bytes that may be the beginning of the keys
+ * are held back until the next byte decides, and a byte that disappoints does not itself begin the keys anew.
+ */
+export class DetachScanner {
+  readonly #keys: Uint8Array;
+  #matched = 0;
+
+  constructor(keys: Uint8Array) {
+    this.#keys = keys;
+  }
+
+  /** Takes the next chunk of input. */
+  scan(chunk: Uint8Array): ScannedInput {
+    const pass: Uint8Array[] = [];
+    const heldBefore = this.#matched;
+    /** Where the bytes begin that match so far; negative: in an earlier chunk. */
+    let matchStart = -heldBefore;
+    for (let index = 0; index < chunk.length; index++) {
+      if (chunk[index] !== this.#keys[this.#matched]) {
+        this.#matched = 0;
+        matchStart = index + 1;
+        continue;
+      }
+      this.#matched++;
+      if (this.#matched === this.#keys.length) {
+        this.#matched = 0;
+        this.#append(pass, chunk, heldBefore, matchStart);
+        return { pass, detached: true };
+      }
+    }
+    this.#append(pass, chunk, heldBefore, matchStart);
+    return { pass, detached: false };
+  }
+
+  /** Adds what comes before the match at hand: keys held back earlier, if they were none, and bytes of the chunk. */
+  #append(pass: Uint8Array[], chunk: Uint8Array, heldBefore: number, matchStart: number): void {
+    if (heldBefore > 0 && matchStart > -heldBefore) {
+      pass.push(this.#keys.slice(0, heldBefore));
+    }
+    if (matchStart > 0) {
+      pass.push(chunk.subarray(0, matchStart));
+    }
+  }
+}

@@ -1,0 +1,43 @@
+/** The body of an ordinary HTTP request as a stream's input. */
+import { messageOf } from "../../common/errors.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { StreamLink } from "./stream-link.ts";
+
+/**
+ * Sends the whole body, then waits for the stream's end. A body that is cut ends the stream without its last message, so
+ * that the agent knows.
+ *
+ * @throws StreamError when the agent refused, the stream was cut or the client left
+ */
+export async function requestToStream(
+  { request, signal }: Pick<ReplyContext, "request" | "signal">,
+  link: StreamLink,
+): Promise<void> {
+  const leave = (): void =>
+    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
+  const cut = (): void => {
+    if (!request.complete) {
+      link.cancel({ kind: "invalid", message: "unexpected EOF", exitCode: 0 });
+    }
+  };
+  const send = (chunk: Buffer): void => {
+    if (!link.write(chunk)) {
+      request.pause();
+    }
+  };
+  signal.addEventListener("abort", leave, { once: true });
+  request.on("data", send);
+  request.once("end", () => link.endInput());
+  request.once("close", cut);
+  link.onDrain(() => request.resume());
+  if (signal.aborted) {
+    leave();
+  }
+  try {
+    await link.ended;
+  } finally {
+    signal.removeEventListener("abort", leave);
+    request.off("data", send);
+    request.off("close", cut);
+  }
+}

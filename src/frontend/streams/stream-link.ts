@@ -1,0 +1,165 @@
+/** One stream as the main thread sees it; its other end is in a worker. */
+import type { MessagePort } from "node:worker_threads";
+
+import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import { SockerlessError } from "../../common/errors.ts";
+import { type FromWorker, inputCredits, type ToWorker } from "./thread-messages.ts";
+
+/** A stream that failed. */
+export class StreamError extends SockerlessError {
+  /** 126 or 127 where the process could not start; else 0. */
+  readonly exitCode: number;
+
+  constructor({ kind, message, exitCode }: StreamFailure) {
+    super(kind, message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Where output goes. `written` must be called once the memory of `chunk` is not needed any more. */
+export type OutputSink = (chunk: Uint8Array, written: () => void) => void;
+
+/** A stream to an agent. */
+export class StreamLink {
+  readonly #port: MessagePort;
+  readonly #opened = Promise.withResolvers<Opened>();
+  readonly #ended = Promise.withResolvers<Outcome>();
+  /** Output that came before somebody took it; the credits bound it. */
+  #waiting: { readonly buffer: Uint8Array; readonly length: number }[] = [];
+  #sink: OutputSink | undefined;
+  #inputOnItsWay = 0;
+  #drained: (() => void) | undefined;
+  #over: boolean = false;
+
+  /** @param died rejects when the worker's thread ends before the stream does */
+  constructor(port: MessagePort, died: Promise<never>) {
+    this.#port = port;
+    // Whoever waits for one of them hears of a failure; the other must not count as unhandled.
+    this.#opened.promise.catch(() => {});
+    this.#ended.promise.catch(() => {});
+    port.on("message", (message: FromWorker) => this.#receive(message));
+    died.catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#fail({ kind: "system", message: `the stream's worker thread ended: ${reason}`, exitCode: 0 });
+    });
+  }
+
+  /** Once the agent has taken the stream. Rejects with a {@link StreamError}. */
+  get opened(): Promise<Opened> {
+    return this.#opened.promise;
+  }
+
+  /**
+   * Once the stream has ended and all its output has been given to the sink. Rejects with a {@link StreamError} when it
+   * failed or was cut: then it is not known how the process ended.
+   */
+  get ended(): Promise<Outcome> {
+    return this.#ended.promise;
+  }
+
+  /** Takes the output, what came before included. May be called once. */
+  pipeTo(sink: OutputSink): void {
+    this.#sink = sink;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { buffer, length } of waiting) {
+      this.#deliver(sink, buffer, length);
+    }
+  }
+
+  /**
+   * Sends input. The chunk is given away where its memory is its own.
+   *
+   * @returns whether there is room for more; if not, `onDrain` tells when
+   */
+  write(chunk: Uint8Array): boolean {
+    if (this.#over) {
+      return true;
+    }
+    const whole = chunk.byteLength === chunk.buffer.byteLength;
+    const own = whole ? chunk : new Uint8Array(chunk);
+    this.#inputOnItsWay++;
+    this.#post({ type: "input", chunk: own }, own);
+    return this.#inputOnItsWay < inputCredits;
+  }
+
+  /** What to call when input that did not find room has left. */
+  onDrain(drained: () => void): void {
+    this.#drained = drained;
+  }
+
+  /** No more input. */
+  endInput(): void {
+    this.#post({ type: "input-end" });
+  }
+
+  /**
+   * The client is gone: the stream is given up, the process goes on.
+   *
+   * @param reason what `opened` and `ended` reject with, where they are still pending
+   */
+  cancel(reason: StreamFailure = { kind: "system", message: "the client is gone", exitCode: 0 }): void {
+    this.#post({ type: "cancel" });
+    this.#fail(reason);
+  }
+
+  #receive(message: FromWorker): void {
+    if (this.#over) {
+      return;
+    }
+    switch (message.type) {
+      case "opened":
+        this.#opened.resolve(message.opened);
+        break;
+      case "output":
+        if (this.#sink === undefined) {
+          this.#waiting.push(message);
+        } else {
+          this.#deliver(this.#sink, message.buffer, message.length);
+        }
+        break;
+      case "input-taken":
+        this.#inputOnItsWay--;
+        if (this.#inputOnItsWay < inputCredits) {
+          this.#drained?.();
+        }
+        break;
+      case "ended":
+        this.#opened.reject(
+          new StreamError({ kind: "system", message: "the stream ended unopened", exitCode: 0 }),
+        );
+        this.#ended.resolve(message.outcome);
+        this.#close();
+        break;
+      case "failed":
+        this.#fail(message.failure);
+        break;
+    }
+  }
+
+  #deliver(sink: OutputSink, buffer: Uint8Array, length: number): void {
+    sink(buffer.subarray(0, length), () => this.#post({ type: "returned", buffer }, buffer));
+  }
+
+  #fail(failure: StreamFailure): void {
+    if (this.#over) {
+      return;
+    }
+    const error = new StreamError(failure);
+    this.#opened.reject(error);
+    this.#ended.reject(error);
+    this.#close();
+  }
+
+  #close(): void {
+    this.#over = true;
+    this.#drained?.();
+    this.#port.close();
+  }
+
+  #post(message: ToWorker, transfer?: Uint8Array): void {
+    if (!this.#over) {
+      this.#port.postMessage(message, transfer === undefined ? [] : [transfer.buffer as ArrayBuffer]);
+    }
+  }
+}

@@ -1,0 +1,72 @@
+/** The pool of stream workers. */
+import { availableParallelism } from "node:os";
+import { MessageChannel } from "node:worker_threads";
+
+import { Piscina } from "piscina";
+
+import type { DialTarget } from "../../agent-client/address.ts";
+import { StreamLink } from "./stream-link.ts";
+import type { Framing, StreamOperation, StreamTask } from "./thread-messages.ts";
+
+type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["transferList"]>;
+
+/** Streams of one thread; far more than there will be, because a stream that waits costs a thread nothing. */
+const streamsPerThread = 100_000;
+/** One thread frames about 1 GB/s: more threads than these would outrun the main thread that writes. */
+const maxThreads = 4;
+
+/** Opens streams to agents in worker threads. */
+export class StreamPool {
+  readonly #pool: Piscina<StreamTask, void>;
+  readonly #links = new Set<StreamLink>();
+
+  /** @param threads how many workers; by default one less than the machine has cores, at least one */
+  constructor(threads = Math.min(maxThreads, Math.max(1, availableParallelism() - 1))) {
+    this.#pool = new Piscina({
+      filename: new URL("./worker.js", import.meta.url).href,
+      name: "serveStream",
+      minThreads: threads,
+      maxThreads: threads,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      concurrentTasksPerWorker: streamsPerThread,
+      // A thread without tasks would otherwise sleep on a lock, deaf to its HTTP/2 connections.
+      atomics: "disabled",
+    });
+    // A thread that ends while it has no stream: the pool replaces it.
+    this.#pool.on("error", () => {});
+  }
+
+  /** How many streams are open. */
+  get size(): number {
+    return this.#links.size;
+  }
+
+  /** Opens a stream. Failures are told by the link. */
+  open(target: DialTarget, operation: StreamOperation, framing: Framing): StreamLink {
+    const { port1, port2 } = new MessageChannel();
+    // Never with an AbortSignal: that would take a whole thread, and an abort would end it with all its streams.
+    const run = this.#pool.run(
+      { target, operation, framing, port: port2 },
+      // Piscina derives its type from an overload of postMessage that is not the one it calls.
+      { transferList: [port2] as unknown as TransferList },
+    );
+    const died = new Promise<never>((_, reject) => {
+      run.catch(reject);
+    });
+    const link = new StreamLink(port1, died);
+    this.#links.add(link);
+    const forget = (): void => {
+      this.#links.delete(link);
+    };
+    link.ended.then(forget, forget);
+    return link;
+  }
+
+  /** Ends every stream with an error, then the threads. */
+  async close(): Promise<void> {
+    for (const link of this.#links) {
+      link.cancel({ kind: "unavailable", message: "sockerless is shutting down", exitCode: 0 });
+    }
+    await this.#pool.destroy();
+  }
+}

@@ -1,0 +1,54 @@
+/** A hijacked stream from its first byte to the client's last, whatever becomes of it. */
+import type { Duplex } from "node:stream";
+
+import type { Outcome } from "../../agent-client/agent-stream.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { HijackContext } from "../request-context.ts";
+import { abortClient, joinClient } from "./client-socket.ts";
+import type { StreamLink } from "./stream-link.ts";
+
+/** How a stream is shown to its client. */
+export interface StreamToClient {
+  /** Whether the client's bytes go to the process. */
+  readonly stdin: boolean;
+  readonly multiplexed: boolean;
+  /** What has to be known before the client sees that the process ended. */
+  readonly beforeEnd?: () => Promise<void>;
+}
+
+/**
+ * Copies both ways, then closes the client's connection: as usual when the process ended or the client detached, with a
+ * message and abnormally when the stream was cut, so that nobody takes that for success.
+ */
+export async function streamToClient(
+  { logger, signal }: Pick<HijackContext, "logger" | "signal">,
+  socket: Duplex,
+  link: StreamLink,
+  { stdin, multiplexed, beforeEnd }: StreamToClient,
+): Promise<void> {
+  // Either the client is gone, or the frontend closes.
+  const leave = (): void =>
+    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
+  signal.addEventListener("abort", leave, { once: true });
+  let outcome: Outcome;
+  try {
+    outcome = await joinClient(socket, link, { stdin });
+  } catch (error) {
+    if (!socket.destroyed) {
+      logger.warn({ err: error }, "a stream was cut");
+      abortClient(socket, messageOf(error), multiplexed);
+    }
+    return;
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+  if (outcome.kind === "exit") {
+    try {
+      await beforeEnd?.();
+    } catch (error) {
+      // The output is complete; that the exit code is unknown is what the client's own request will tell.
+      logger.warn({ err: error }, "the end of a process is not known to the backend");
+    }
+  }
+  socket.end();
+}

@@ -1,0 +1,67 @@
+/**
+ * The whole contract between the main thread and the stream workers: one {@link StreamTask} starts a stream, then these
+ * messages go over the port that came with it. Errors are data.
+ *
+ * Why threads: a worker talks to agents and frames their output for Docker clients, which is most of the work per byte;
+ * the main thread owns the clients' sockets, which cannot move, and only writes what it is given.
+ *
+ * INVARIANTS:
+ * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
+ * - At most {@link outputCredits} output buffers are with the main thread; it gives each back with `returned`. (The rest
+ *   of a chunk that was being framed when they ran out may add one.)
+ * - At most {@link inputCredits} chunks are with the worker; it acknowledges each with `input-taken`.
+ */
+import type { MessagePort } from "node:worker_threads";
+
+import type { DialTarget } from "../../agent-client/address.ts";
+import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+
+/** The size of an output buffer in bytes. */
+export const outputBufferSize = 256 * 1024;
+/** Output buffers of one stream that may be on their way to its client. */
+export const outputCredits = 16;
+/** Input chunks of one stream, of at most 64 KiB each from a socket, that may be on their way to the agent. */
+export const inputCredits = 16;
+
+/** How output is laid out for the client. */
+export type Framing =
+  /** The bytes as they are: a terminal's output, a tar stream. */
+  | "raw"
+  /** Docker's headers of eight bytes: stream number, three zeros, big-endian length. */
+  | "multiplexed";
+
+/** Which of the agent's calls is made. Requests are encoded messages. */
+export type StreamOperation =
+  | {
+      readonly kind: "session";
+      readonly open: Uint8Array;
+      /** Keys in the input that end the session; empty: none. */
+      readonly detachKeys: Uint8Array;
+    }
+  | { readonly kind: "logs"; readonly request: Uint8Array }
+  | { readonly kind: "archive-get"; readonly request: Uint8Array }
+  | { readonly kind: "archive-put"; readonly open: Uint8Array };
+
+/** What starts a stream in a worker. */
+export interface StreamTask {
+  readonly target: DialTarget;
+  readonly operation: StreamOperation;
+  readonly framing: Framing;
+  readonly port: MessagePort;
+}
+
+/** From the main thread to the worker. */
+export type ToWorker =
+  | { readonly type: "input"; readonly chunk: Uint8Array }
+  | { readonly type: "input-end" }
+  | { readonly type: "returned"; readonly buffer: Uint8Array }
+  /** The client is gone. The worker answers nothing more. */
+  | { readonly type: "cancel" };
+
+/** From the worker to the main thread. */
+export type FromWorker =
+  | { readonly type: "opened"; readonly opened: Opened }
+  | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
+  | { readonly type: "input-taken" }
+  | { readonly type: "ended"; readonly outcome: Outcome }
+  | { readonly type: "failed"; readonly failure: StreamFailure };

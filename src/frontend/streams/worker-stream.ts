@@ -1,0 +1,175 @@
+/** One stream inside a worker: between the agent's HTTP/2 stream and the port to the main thread. */
+import { AgentStream, type StreamKind, type StreamListener } from "../../agent-client/agent-stream.ts";
+import { archiveGetStream, archivePutStream } from "../../agent-client/archive.ts";
+import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { logsStream } from "../../agent-client/logs.ts";
+import { sessionStream } from "../../agent-client/session.ts";
+import { toErrorData } from "../../common/errors.ts";
+import { DetachScanner } from "./detach-keys.ts";
+import { type BufferSupply, OutputBuffers } from "./output-buffers.ts";
+import type { FromWorker, StreamOperation, StreamTask, ToWorker } from "./thread-messages.ts";
+
+const kinds: Readonly<Record<StreamOperation["kind"], StreamKind>> = {
+  session: sessionStream,
+  logs: logsStream,
+  "archive-get": archiveGetStream,
+  "archive-put": archivePutStream,
+};
+
+/** What the streams of a worker share. */
+export interface WorkerResources {
+  readonly connections: ConnectionPool;
+  readonly supply: BufferSupply;
+}
+
+/** Runs a stream to its end, which is told over the port; it never rejects. */
+export function runStream(task: StreamTask, resources: WorkerResources): Promise<void> {
+  return new Promise((resolve) => {
+    new WorkerStream(task, resources, resolve).open();
+  });
+}
+
+class WorkerStream {
+  readonly #task: StreamTask;
+  readonly #resources: WorkerResources;
+  readonly #done: () => void;
+  readonly #output: OutputBuffers;
+  readonly #scanner: DetachScanner | undefined;
+  /** Undefined until it is dialled; what the client sends meanwhile waits. */
+  #agent: AgentStream | undefined;
+  #early: (() => void)[] = [];
+  #over: boolean = false;
+
+  constructor(task: StreamTask, resources: WorkerResources, done: () => void) {
+    this.#task = task;
+    this.#resources = resources;
+    this.#done = done;
+    this.#scanner =
+      task.operation.kind === "session" && task.operation.detachKeys.length > 0
+        ? new DetachScanner(task.operation.detachKeys)
+        : undefined;
+    this.#output = new OutputBuffers(task.framing, resources.supply, {
+      post: (buffer, length) => this.#post({ type: "output", buffer, length }, buffer),
+      exhausted: () => this.#agent?.pause(),
+      available: () => this.#agent?.resume(),
+    });
+  }
+
+  open(): void {
+    const { port } = this.#task;
+    port.on("message", (message: ToWorker) => this.#obey(message));
+    port.once("close", () => this.#cancel());
+    this.#dial().catch((error: unknown) => {
+      this.#finish({ type: "failed", failure: { ...toErrorData(error), exitCode: 0 } });
+    });
+  }
+
+  async #dial(): Promise<void> {
+    const { target, operation } = this.#task;
+    const listener: StreamListener = {
+      opened: (opened) => this.#post({ type: "opened", opened }),
+      data: (channel, source, start, end) => this.#output.write(channel, source, start, end),
+      ended: (outcome) => this.#finish({ type: "ended", outcome }),
+      failed: (failure) => this.#finish({ type: "failed", failure }),
+    };
+    const first = "open" in operation ? operation.open : operation.request;
+    const connection = this.#resources.connections.connectionTo(target);
+    const agent = await AgentStream.open(
+      connection,
+      target.containerId,
+      kinds[operation.kind],
+      first,
+      listener,
+    );
+    this.#agent = agent;
+    if (this.#over) {
+      agent.cancel();
+      return;
+    }
+    const early = this.#early;
+    this.#early = [];
+    for (const action of early) {
+      action();
+    }
+  }
+
+  #obey(message: ToWorker): void {
+    if (this.#over) {
+      return;
+    }
+    switch (message.type) {
+      case "input":
+        this.#whenDialled(() => this.#takeInput(message.chunk));
+        break;
+      case "input-end":
+        this.#whenDialled(() => this.#agent?.endInput());
+        break;
+      case "returned":
+        this.#output.returned(message.buffer);
+        break;
+      case "cancel":
+        this.#cancel();
+        break;
+    }
+  }
+
+  #whenDialled(action: () => void): void {
+    if (this.#agent === undefined) {
+      this.#early.push(action);
+    } else {
+      action();
+    }
+  }
+
+  #takeInput(chunk: Uint8Array): void {
+    const taken = (): void => this.#post({ type: "input-taken" });
+    if (this.#scanner === undefined) {
+      this.#agent?.sendInput(chunk, taken);
+      return;
+    }
+    const { pass, detached } = this.#scanner.scan(chunk);
+    const last = detached ? (): void => this.#detach() : taken;
+    for (const part of pass.slice(0, -1)) {
+      this.#agent?.sendInput(part, () => {});
+    }
+    const lastPart = pass.at(-1);
+    if (lastPart === undefined) {
+      last();
+    } else {
+      this.#agent?.sendInput(lastPart, last);
+    }
+  }
+
+  #detach(): void {
+    this.#agent?.cancel();
+    this.#finish({ type: "ended", outcome: { kind: "detached" } });
+  }
+
+  /** The last word to the main thread, after all output. */
+  #finish(last: FromWorker & { readonly type: "ended" | "failed" }): void {
+    if (this.#over) {
+      return;
+    }
+    this.#output.end();
+    this.#post(last);
+    this.#over = true;
+    this.#done();
+  }
+
+  #cancel(): void {
+    if (this.#over) {
+      return;
+    }
+    this.#over = true;
+    this.#early = [];
+    this.#agent?.cancel();
+    this.#output.discard();
+    this.#done();
+  }
+
+  #post(message: FromWorker, buffer?: Uint8Array): void {
+    if (!this.#over) {
+      this.#task.port.postMessage(message, buffer === undefined ? [] : [buffer.buffer as ArrayBuffer]);
+    }
+  }
+}

@@ -1,0 +1,15 @@
+/** A stream worker: the module that the pool loads in each of its threads. */
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { BufferSupply } from "./output-buffers.ts";
+import type { StreamTask } from "./thread-messages.ts";
+import { runStream } from "./worker-stream.ts";
+
+/** 8 MiB of free buffers per thread: enough for streams at full speed, little to keep. */
+const freeBuffers = 32;
+
+const resources = { connections: new ConnectionPool(), supply: new BufferSupply(freeBuffers) };
+
+/** Runs one stream to its end. A thread runs thousands at once: they wait for bytes most of the time. */
+export function serveStream(task: StreamTask): Promise<void> {
+  return runStream(task, resources);
+}
