@@ -1,8 +1,12 @@
 /** Every endpoint. The order matters only among routes whose paths overlap: the first one that matches is taken. */
 import type { Route } from "./router.ts";
+import { archiveRoutes } from "./routes/archive.ts";
+import { attachRoutes } from "./routes/attach.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
+import { execRoutes } from "./routes/exec.ts";
 import { imageRoutes } from "./routes/images.ts";
+import { logsRoutes } from "./routes/logs.ts";
 import { networkRoutes } from "./routes/networks.ts";
 import { swarmRoutes, systemRoutes } from "./routes/system.ts";
 import { volumeRoutes } from "./routes/volumes.ts";
@@ -11,6 +15,10 @@ import { volumeRoutes } from "./routes/volumes.ts";
 export const routes: readonly Route[] = [
   ...systemRoutes,
   ...containerRoutes,
+  ...execRoutes,
+  ...attachRoutes,
+  ...logsRoutes,
+  ...archiveRoutes,
   ...imageRoutes,
   ...networkRoutes,
   ...volumeRoutes,
