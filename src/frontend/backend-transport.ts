@@ -8,6 +8,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 
 import type { TlsFiles } from "../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
+import type { BackendReach } from "./streams/agent-targets.ts";
 
 /** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
 export interface BackendTransport {
@@ -29,20 +30,35 @@ const notListening: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Makes the transport; dials nothing yet.
+ * Reads what dialling the backend takes.
  *
  * @param address `unix:///path` or `https://host:port`
+ * @param files certificates, for `https`
  * @throws SockerlessError that names the certificate file which cannot be read
  */
-export async function createBackendTransport(
-  address: string,
-  tls: TlsFiles | undefined,
-): Promise<BackendTransport> {
+export async function readBackendReach(address: string, files: TlsFiles | undefined): Promise<BackendReach> {
+  if (files === undefined || address.startsWith("unix://")) {
+    return { address };
+  }
+  const [authority, certificate, key] = await Promise.all([
+    readPem(files.ca),
+    readPem(files.cert),
+    readPem(files.key),
+  ]);
+  return { address, tls: { authority, certificate, key } };
+}
+
+/** Makes the transport; dials nothing yet. */
+export function createBackendTransport({ address, tls }: BackendReach): BackendTransport {
+  const onSocket = address.startsWith("unix://");
   const sessionOptions: ClientSessionOptions | SecureClientSessionOptions = {
     settings: { initialWindowSize: windowBytes },
-    ...(address.startsWith("unix://") ? unixOptions(address.slice("unix://".length)) : await tlsOptions(tls)),
+    ...(onSocket ? { createConnection: () => connect(address.slice("unix://".length)) } : {}),
+    ...(tls === undefined
+      ? {}
+      : { ca: tls.authority, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" as const }),
   };
-  const baseUrl = address.startsWith("unix://") ? "http://backend" : address;
+  const baseUrl = onSocket ? "http://backend" : address;
   const session = new Http2SessionManager(baseUrl, {}, sessionOptions);
   const transport = createGrpcTransport({
     baseUrl,
@@ -55,24 +71,12 @@ export async function createBackendTransport(
   };
 }
 
-function unixOptions(path: string): ClientSessionOptions {
-  return { createConnection: () => connect(path) };
-}
-
-async function tlsOptions(files: TlsFiles | undefined): Promise<SecureClientSessionOptions> {
-  if (files === undefined) {
-    return {};
+async function readPem(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw fromFileError(error, `${path}: ${messageOf(error)}`);
   }
-  const [ca, cert, key] = await Promise.all(
-    [files.ca, files.cert, files.key].map(async (path) => {
-      try {
-        return await readFile(path);
-      } catch (error) {
-        throw fromFileError(error, `${path}: ${messageOf(error)}`);
-      }
-    }),
-  );
-  return { ca, cert, key, minVersion: "TLSv1.2" } as SecureClientSessionOptions;
 }
 
 /** A user who reads "connect ENOENT" does not know what to do. */

@@ -1,7 +1,8 @@
 /** Reading a request's JSON body, bounded. */
 import type { IncomingMessage } from "node:http";
 
-import { invalid, messageOf } from "../common/errors.ts";
+import { invalid } from "../common/errors.ts";
+import { describeSyntaxError } from "./json-syntax.ts";
 
 /** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
 export const maxJsonBodyBytes = 4 * 1024 ** 2;
@@ -56,17 +57,14 @@ export function parseJson(source: string): unknown {
   try {
     return JSON.parse(source, exactInteger) as unknown;
   } catch (error) {
-    const message = messageOf(error);
-    if (message.includes("after JSON")) {
-      throw invalid("unexpected content after JSON", error);
-    }
-    if (message.includes("end of JSON input") || message.includes("Unterminated")) {
-      throw invalid("invalid JSON: unexpected EOF", error);
-    }
     if (error instanceof RangeError) {
       throw invalid("invalid JSON: exceeded max depth", error);
     }
-    throw invalid(`invalid JSON: ${message}`, error);
+    const problem = describeSyntaxError(source);
+    throw invalid(
+      problem === undefined ? "unexpected content after JSON" : `invalid JSON: ${problem}`,
+      error,
+    );
   }
 }
 

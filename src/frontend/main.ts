@@ -5,9 +5,11 @@ import { createLogger } from "../common/logger.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { createBackendClients } from "./backend-clients.ts";
-import { createBackendTransport } from "./backend-transport.ts";
+import { createBackendTransport, readBackendReach } from "./backend-transport.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
+import { AgentTargets } from "./streams/agent-targets.ts";
+import { StreamPool } from "./streams/stream-pool.ts";
 
 /** Who may use the Docker socket: as dockerd has it. */
 const socketAccess = { mode: 0o660, group: "docker", serves: "the Docker API" } as const;
@@ -20,11 +22,17 @@ const socketAccess = { mode: 0o660, group: "docker", serves: "the Docker API" } 
  */
 export async function startFrontend(config: Config): Promise<RunningService> {
   const logger = createLogger({ level: config.logLevel, process: "frontend" });
-  const backend = await createBackendTransport(config.backendAddress, config.tls);
-  const services = { backend: createBackendClients(backend.transport) };
+  const reach = await readBackendReach(config.backendAddress, config.tls);
+  const backend = createBackendTransport(reach);
+  const services = {
+    backend: createBackendClients(backend.transport),
+    streams: new StreamPool(),
+    agents: new AgentTargets(reach),
+  };
   const server = new DockerApiServer({ routes, services, logger, version });
   const close = async (): Promise<void> => {
     await server.close();
+    await services.streams.close();
     backend.close();
   };
   try {

@@ -5,10 +5,16 @@ import type { Socket } from "node:net";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend-clients.ts";
+import type { AgentTargets } from "./streams/agent-targets.ts";
+import type { StreamPool } from "./streams/stream-pool.ts";
 
 /** What lives as long as the frontend and serves every request. */
 export interface FrontendServices {
   readonly backend: BackendClients;
+  /** Streams to agents, in worker threads. */
+  readonly streams: StreamPool;
+  /** What the frontend can dial, and with which credentials. */
+  readonly agents: AgentTargets;
 }
 
 /** One request, read up to its header. */

@@ -19,6 +19,7 @@ import type { FrontendServices, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
+import { handOverRaw } from "./raw-handover.ts";
 import { writeRawError } from "./raw-response.ts";
 
 /** How long a shutdown lets requests end by themselves. Waits, logs and events never do. */
@@ -80,9 +81,12 @@ export class DockerApiServer {
       keepAliveTimeout: 0,
       // An upload may take as long as it takes.
       requestTimeout: 0,
-      shouldUpgradeCallback: (request) => this.#mayUpgrade(request),
+      shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
     const listener = tls === undefined ? createServer(options) : createTlsServer({ ...options, ...tls });
+    listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) =>
+      handOverRaw(socket, (request) => this.#mayHijack(request)),
+    );
     listener.on("request", (request, response) => void this.#answer(request, response));
     listener.on(
       "upgrade",
@@ -143,7 +147,7 @@ export class DockerApiServer {
   }
 
   /** Node asks before it hands a connection over: everything but a hijacking route is ordinary HTTP. */
-  #mayUpgrade(request: IncomingMessage): boolean {
+  #mayHijack(request: IncomingMessage): boolean {
     try {
       return this.#match(request)?.route.hijack === true;
     } catch {
@@ -210,7 +214,7 @@ export class DockerApiServer {
     try {
       const match = this.#match(request);
       if (match?.route.hijack !== true) {
-        throw new Error("an upgrade that was not asked for"); // #mayUpgrade said otherwise a moment ago.
+        throw new Error("an upgrade that was not asked for"); // #mayHijack said otherwise a moment ago.
       }
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {

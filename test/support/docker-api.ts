@@ -92,9 +92,7 @@ export async function callApi(
     path,
     agent: false,
     headers: {
-      ...(bytes === undefined
-        ? {}
-        : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(bytes) }),
+      ...(bytes === undefined ? {} : { "Content-Type": "application/json" }),
       ...options.headers,
     },
   });
