@@ -1,0 +1,133 @@
+package containerinit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/version"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// container is the container as AgentService shows it. It also knows what
+// keeps the agent from leaving: starts and watches.
+type container struct {
+	server.Core
+	settings *settings
+	log      *log.Writer
+	hello    *agentv1.HelloResponse
+
+	mu         sync.Mutex
+	starting   int // Start calls under way
+	generation uint64
+	watchers   int
+	watched    bool // somebody has watched since the main process ended
+	leaving    bool
+	sealed     *agentv1.DescribeResponse // of the last start
+	changed    chan struct{}             // closed and replaced whenever one of these changes
+}
+
+var _ server.Container = (*container)(nil)
+
+func newContainer(settings *settings, sessions *session.Container, log *log.Writer, limitations []string) *container {
+	return &container{
+		Core:     server.Core{Sessions: sessions},
+		settings: settings,
+		log:      log,
+		hello: &agentv1.HelloResponse{
+			Version:     version.Version,
+			Mode:        agentv1.Mode_MODE_INIT,
+			ContainerId: settings.containerID,
+			Limitations: limitations,
+		},
+		changed: make(chan struct{}),
+	}
+}
+
+// notify wakes who waits for a change. c.mu is held.
+func (c *container) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Hello says who answers and what it cannot do.
+func (c *container) Hello(context.Context) (*agentv1.HelloResponse, error) { return c.hello, nil }
+
+var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the container's agent is leaving: ask the backend again"))
+
+// Start starts the main process, for the first time or again.
+func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
+	if len(request.GetProcess().GetArgs()) == 0 {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a start needs a process with a command"))
+	}
+	c.mu.Lock()
+	if c.leaving {
+		c.mu.Unlock()
+		return nil, errLeaving
+	}
+	c.starting++
+	c.mu.Unlock()
+	response, err := c.Core.Start(ctx, request)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.starting--
+	if err == nil && (c.sealed == nil || request.Generation != c.generation) {
+		c.generation = request.Generation
+		c.sealed = &agentv1.DescribeResponse{Specification: request.Specification, Seal: request.Seal}
+	}
+	c.notify()
+	return response, err
+}
+
+// Describe hands back what the last start brought.
+func (c *container) Describe(context.Context) (*agentv1.DescribeResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sealed == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the container was not started by this agent"))
+	}
+	return c.sealed, nil
+}
+
+// Watch counts its watchers: they say by leaving that they need nothing more.
+func (c *container) Watch(ctx context.Context) (server.Watcher, error) {
+	watcher, err := c.Core.Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.countWatcher(1)
+	return &countedWatcher{Watcher: watcher, left: sync.OnceFunc(func() { c.countWatcher(-1) })}, nil
+}
+
+func (c *container) countWatcher(by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watchers += by
+	c.watched = c.watched || by > 0
+	c.notify()
+}
+
+type countedWatcher struct {
+	server.Watcher
+	left func()
+}
+
+// Close ends the watch.
+func (w *countedWatcher) Close() {
+	w.Watcher.Close()
+	w.left()
+}
+
+// Logs reads the recorded output.
+func (c *container) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
+	return c.log.Reader(options)
+}
+
+// Files opens the container's root.
+func (c *container) Files(context.Context) (*os.File, error) { return openRoot() }

@@ -1,0 +1,60 @@
+package containerinit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// binaryName is what the agent is called where it is copied into a directory.
+const binaryName = "sockerless-agent"
+
+// Copy is `sockerless-agent cp DEST`: it puts the running binary at DEST (in
+// DEST, if that is a directory), mode 0755, whole or not at all. It answers the
+// process's exit code.
+func Copy(arguments []string) int {
+	if len(arguments) != 1 || arguments[0] == "" {
+		fmt.Fprintln(os.Stderr, "usage: sockerless-agent cp DEST")
+		return exitUsage
+	}
+	if err := copyTo(arguments[0]); err != nil {
+		fmt.Fprintln(os.Stderr, "sockerless-agent cp:", err)
+		return 1
+	}
+	return 0
+}
+
+func copyTo(dest string) (err error) {
+	if info, err := os.Stat(dest); err == nil && info.IsDir() {
+		dest = filepath.Join(dest, binaryName)
+	}
+	source, err := os.Open(ownBinary)
+	if err != nil {
+		return fmt.Errorf("open the agent's binary: %w", err)
+	}
+	defer source.Close()
+	temporary, err := os.CreateTemp(filepath.Dir(dest), "."+binaryName+"-*")
+	if err != nil {
+		return fmt.Errorf("make the copy: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, temporary.Close(), os.Remove(temporary.Name()))
+		}
+	}()
+	if _, err := io.Copy(temporary, source); err != nil {
+		return fmt.Errorf("copy the agent: %w", err)
+	}
+	if err := temporary.Chmod(0o755); err != nil {
+		return fmt.Errorf("make the copy executable: %w", err)
+	}
+	if err := temporary.Sync(); err != nil {
+		return fmt.Errorf("write the copy out: %w", err)
+	}
+	if err := os.Rename(temporary.Name(), dest); err != nil {
+		return fmt.Errorf("put the copy in place: %w", err)
+	}
+	return temporary.Close()
+}

@@ -1,0 +1,134 @@
+package containerinit
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// shutdownLimit bounds the end of the connections after the last call.
+const shutdownLimit = 2 * time.Second
+
+// stopSignals are what a platform may send PID 1 for "stop": the image's stop
+// signal, whatever it is, else SIGTERM.
+func stopSignals(own unix.Signal) []os.Signal {
+	return []os.Signal{own, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGPWR, unix.SIGWINCH, unix.Signal(realTimeMin + 3)}
+}
+
+// stay serves until the agent may leave, and answers its exit code:
+//
+//   - While the main process runs, until it ends; a stop signal is passed on as
+//     the container's own.
+//   - Then for the linger: files and log are there, and a new start runs in
+//     this container. A stop signal ends it.
+//   - And while somebody watches, at most for the drain timeout: a backend
+//     closes its watch when it needs nothing more. If nobody has watched since
+//     the end, the agent waits as long for somebody to come.
+func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) (exitCode int) {
+	stopped := make(chan struct{}) // closed at the first stop signal
+	go c.passOn(signals, stopped, launcher, logger)
+	for {
+		_ = c.Sessions.WaitEnded(context.Background()) // only ctx can fail it
+		exitCode = c.exitCode()
+		if c.lingerOut(stopped) {
+			return exitCode
+		}
+	}
+}
+
+// passOn handles the signals of the platform.
+func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, launcher *launcher, logger *slog.Logger) {
+	for first := true; ; first = false {
+		caught := (<-signals).(unix.Signal)
+		logger.Info("the platform says stop", "signal", unix.SignalName(caught))
+		launcher.stop()
+		state := c.Sessions.State()
+		if state.Started == nil && state.Failure == nil {
+			c.Sessions.FailStart(&session.StartError{ExitCode: 128 + int(caught), Message: errStopped.Message})
+		} else if state.Exit == nil && state.Failure == nil {
+			_ = c.Sessions.Signal(context.Background(), &agentv1.SignalRequest{Signal: int32(c.settings.stopSignal)}) // it may have ended just now
+		}
+		if first {
+			close(stopped)
+		}
+	}
+}
+
+// lingerOut waits, once the main process has ended, until the agent may leave
+// (true) or the main process was started again (false).
+func (c *container) lingerOut(stopped <-chan struct{}) bool {
+	ended := time.Now()
+	c.mu.Lock()
+	c.watched = c.watchers > 0
+	generation := c.generation
+	c.mu.Unlock()
+	linger := c.settings.linger
+	for {
+		c.mu.Lock()
+		if c.generation != generation {
+			c.mu.Unlock()
+			return false
+		}
+		select {
+		case <-stopped:
+			linger = 0
+		default:
+		}
+		waiting := linger
+		if c.watchers > 0 || !c.watched {
+			waiting = max(linger, c.settings.drain)
+		}
+		left := waiting - time.Since(ended)
+		if left <= 0 && c.starting == 0 {
+			c.leaving = true
+			c.mu.Unlock()
+			return true
+		}
+		changed, noMoreLinger := c.changed, stopped
+		c.mu.Unlock()
+		if linger == 0 {
+			noMoreLinger = nil
+		}
+		timer := time.NewTimer(max(left, time.Millisecond))
+		select {
+		case <-changed:
+		case <-noMoreLinger:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// exitCode is the user's.
+func (c *container) exitCode() int {
+	state := c.Sessions.State()
+	if state.Exit != nil {
+		return int(state.Exit.Code)
+	}
+	return int(state.Failure.GetExitCode())
+}
+
+// leave lets the calls under way finish, tells the watchers and ends.
+func leave(settings *settings, self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
+	gate.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), settings.drain)
+	defer cancel()
+	if err := gate.WaitIdle(ctx); err != nil {
+		logger.Warn("a slow client is cut")
+	}
+	self.Sessions.Release()
+	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancelShutdown()
+	if web.Shutdown(ctx) != nil {
+		web.Close()
+	}
+}

@@ -1,0 +1,167 @@
+// Package containerinit is the agent inside a cloud container: its entrypoint
+// and PID 1. It runs the user's process when the backend says so, serves
+// AgentService over mutual TLS, reaps, passes the stop signal on, and exits as
+// the user's process did. It needs no file but its own binary, and no place to
+// write to.
+package containerinit
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+)
+
+// Exit codes of an agent that could not do its work.
+const (
+	exitUsage  = 2
+	exitFailed = 125 // as docker run's own failures
+)
+
+// Main is `sockerless-agent init`. It answers the process's exit code: the
+// user's, or exitUsage or exitFailed.
+func Main(arguments []string) int {
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	settings, err := parseSettings(arguments, os.Getenv, os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sockerless-agent init:", err)
+		return exitUsage
+	}
+	code, err := run(settings, logger)
+	if err != nil {
+		logger.Error("the agent failed", "error", err)
+		return exitFailed
+	}
+	return code
+}
+
+// run serves one container to its end.
+func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, stopSignals(settings.stopSignal)...) // before anything takes time: none is lost
+	// A closed stderr must not end the agent.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	if err := harden(); err != nil {
+		return 0, err
+	}
+	record, place, err := openLog(settings, logger)
+	if err != nil {
+		return 0, err
+	}
+	defer record.Close()
+	powers, err := ownPowers()
+	if err != nil {
+		return 0, err
+	}
+	launcher := newLauncher(powers, children.Start(), os.Environ())
+	sessions := session.New(session.MainProcess{}, session.Options{
+		Runtime:     launcher,
+		Log:         record,
+		Restartable: true,
+		Logger:      logger,
+	})
+	self := newContainer(settings, sessions, record, append(powers.limitations(), place.limitations()...))
+
+	gate := server.NewGate()
+	web, served, err := serve(settings, self, gate, logger)
+	if err != nil {
+		return 0, err
+	}
+	logger.Info("the agent is ready", "listen", settings.listen, "container", settings.containerID)
+	exitCode = self.stay(signals, launcher, logger)
+	leave(settings, self, gate, web, logger)
+	return exitCode, <-served
+}
+
+// harden keeps other processes of the container, unless they may trace
+// everything, from reading the agent's memory, and makes the agent the parent
+// of orphans where it is not PID 1.
+func harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the agent's memory private: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a child subreaper: %w", err)
+	}
+	return nil
+}
+
+// serve begins to answer clients that are admitted.
+func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (*http.Server, <-chan error, error) {
+	certificate, err := newCertificate(settings.containerID, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := net.Listen("tcp", settings.listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("serve the agent: %w", err)
+	}
+	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
+	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
+		if id != "" && id != settings.containerID {
+			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", settings.containerID))
+		}
+		return self, nil
+	})
+	web := server.NewServer(gate.Wrap(handler), logger)
+	served := make(chan error, 1)
+	go func() {
+		err := web.Serve(newGatekeeper(listener, rule.tlsConfig(certificate), logger))
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		served <- err
+	}()
+	return web, served, nil
+}
+
+// recordPlace is where the output is recorded.
+type recordPlace struct {
+	directory string // empty: memory
+	settings  log.Settings
+}
+
+// memoryLog bounds a record that has no directory.
+var memoryLog = log.Settings{MaxSize: 4 << 20, MaxFiles: 2}
+
+// openLog opens the record in its directory, or in memory where nothing can be
+// written.
+func openLog(settings *settings, logger *slog.Logger) (*log.Writer, recordPlace, error) {
+	if settings.logDir != "" {
+		writer, recovery, err := log.Open(settings.logDir, settings.log)
+		if err == nil {
+			if recovery != (log.Recovery{}) {
+				logger.Warn("the record of an earlier run was damaged", "cut_bytes", recovery.CutBytes, "file", recovery.Damaged)
+			}
+			return writer, recordPlace{settings.logDir, settings.log}, nil
+		}
+		logger.Warn("output is recorded in memory", "error", err)
+	}
+	writer, _, err := log.Open("", memoryLog)
+	return writer, recordPlace{settings: memoryLog}, err
+}
+
+func (p recordPlace) limitations() []string {
+	if p.directory != "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("keeps at most %d MiB of output: no directory for the record is writable",
+		p.settings.MaxSize*uint64(p.settings.MaxFiles)>>20)}
+}

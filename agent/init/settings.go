@@ -1,0 +1,132 @@
+package containerinit
+
+import (
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+)
+
+// settings are what the agent is told by whoever starts its container. Each
+// flag has an environment variable, since a cloud lets a task override its
+// environment more easily than its command; a flag wins.
+type settings struct {
+	containerID string
+	listen      string
+	pin         []byte // SHA-256 of the client CA's public key
+	stopSignal  unix.Signal
+	linger      time.Duration
+	drain       time.Duration
+	logDir      string
+	log         log.Settings
+}
+
+const (
+	defaultListen  = ":9111"
+	defaultLinger  = time.Minute
+	defaultDrain   = 20 * time.Second
+	defaultLogDir  = "/.sockerless/log"
+	defaultLogSize = 32 << 20
+	defaultLogs    = 2
+)
+
+var containerIDForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func parseSettings(arguments []string, getenv func(string) string, output io.Writer) (*settings, error) {
+	flags := flag.NewFlagSet("sockerless-agent init", flag.ContinueOnError)
+	flags.SetOutput(output)
+	text := func(name, env, fallback, usage string) *string {
+		if value := getenv(env); value != "" {
+			fallback = value
+		}
+		return flags.String(name, fallback, usage+" ("+env+")")
+	}
+	id := text("container-id", "SOCKERLESS_CONTAINER_ID", "", "full ID of the container, 64 hexadecimal digits")
+	listen := text("listen", "SOCKERLESS_LISTEN", defaultListen, "TCP address to serve on")
+	pin := text("client-ca-pin", "SOCKERLESS_CLIENT_CA_PIN", "", "sha256/BASE64 of the client CA's public key")
+	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
+	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
+	drain := text("drain-timeout", "SOCKERLESS_DRAIN_TIMEOUT", defaultDrain.String(), "how long to wait at most for who has not read everything")
+	logDir := text("log-dir", "SOCKERLESS_LOG_DIR", defaultLogDir, "directory of the output's record; empty or not writable: memory")
+	logSize := text("log-max-size", "SOCKERLESS_LOG_MAX_SIZE", strconv.Itoa(defaultLogSize), "bytes of one file of the record")
+	logFiles := text("log-max-files", "SOCKERLESS_LOG_MAX_FILES", strconv.Itoa(defaultLogs), "files of the record")
+	if err := flags.Parse(arguments); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+
+	s := &settings{containerID: *id, listen: *listen, logDir: *logDir}
+	var errs [6]error
+	if !containerIDForm.MatchString(s.containerID) {
+		errs[0] = fmt.Errorf("container ID %q: 64 hexadecimal digits are wanted", s.containerID)
+	}
+	s.pin, errs[1] = parsePin(*pin)
+	s.stopSignal, errs[2] = parseSignal(*signal)
+	s.linger, errs[3] = parseDuration("linger", *linger)
+	s.drain, errs[4] = parseDuration("drain timeout", *drain)
+	s.log, errs[5] = parseLog(*logSize, *logFiles)
+	return s, errors.Join(errs[:]...)
+}
+
+func parsePin(text string) ([]byte, error) {
+	encoded, found := strings.CutPrefix(text, "sha256/")
+	pin, err := base64.StdEncoding.DecodeString(encoded)
+	if !found || err != nil || len(pin) != 32 {
+		return nil, fmt.Errorf("client CA pin %q: sha256/ and 32 bytes in base64 are wanted", text)
+	}
+	return pin, nil
+}
+
+func parseSignal(text string) (unix.Signal, error) {
+	if number, err := strconv.Atoi(text); err == nil && number >= 1 && number <= 64 {
+		return unix.Signal(number), nil
+	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if signal := unix.SignalNum(name); signal != 0 {
+		return signal, nil
+	}
+	if offset, found := strings.CutPrefix(name, "SIGRTMIN+"); found {
+		if number, err := strconv.Atoi(offset); err == nil && number >= 0 && number <= 30 {
+			return unix.Signal(realTimeMin + number), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown stop signal %q", text)
+}
+
+// realTimeMin is SIGRTMIN as C libraries and Docker count it: they keep the
+// first two for themselves.
+const realTimeMin = 34
+
+func parseDuration(what, text string) (time.Duration, error) {
+	duration, err := time.ParseDuration(text)
+	if seconds, numeric := strconv.Atoi(text); numeric == nil {
+		duration, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || duration < 0 || duration > 7*24*time.Hour {
+		return 0, fmt.Errorf("%s %q: a duration such as 60s, at most a week, is wanted", what, text)
+	}
+	return duration, nil
+}
+
+func parseLog(size, files string) (log.Settings, error) {
+	bytes, err := strconv.ParseUint(size, 10, 63)
+	if err != nil || bytes == 0 {
+		return log.Settings{}, fmt.Errorf("log size %q: a number of bytes above 0 is wanted", size)
+	}
+	count, err := strconv.ParseUint(files, 10, 16)
+	if err != nil || count == 0 {
+		return log.Settings{}, fmt.Errorf("log files %q: a number above 0 is wanted", files)
+	}
+	return log.Settings{MaxSize: bytes, MaxFiles: uint32(count)}, nil
+}

@@ -1,0 +1,202 @@
+// Package stage is the last step before a user's program runs in a cloud
+// container: the agent starts itself again as `sockerless-agent exec-stage`,
+// which turns into the program the user asked for, with the user's identity and
+// nothing of the agent's.
+//
+// The stage inherits
+//
+//	fd 0–2  the program's standard streams
+//	fd 3    the read end of a pipe with the Spec as JSON
+//	fd 4    the write end of the status pipe
+//
+// and an empty environment. On the status pipe it tells, line by line, that all
+// is prepared (an empty Report) and then, should the program not execute, why.
+// The pipe is close-on-exec: its end after the first line is success, its end
+// before it means that the stage died.
+package stage
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/capability"
+)
+
+// Name of the subcommand.
+const Name = "exec-stage"
+
+// File descriptors that a stage inherits.
+const (
+	SpecFD   = 3
+	StatusFD = 4
+)
+
+// Spec is everything about the program; nothing is looked up any more.
+type Spec struct {
+	Args []string
+	Env  []string
+	Dir  string // absolute
+
+	Terminal bool // stdin is a terminal, to become the controlling one
+
+	// SwitchUser is unset where the agent cannot switch, and need not.
+	SwitchUser bool
+	UID, GID   uint32
+	Groups     []uint32
+
+	Capabilities    capability.Set // bounding; effective too for user 0
+	Bound           bool           // there is something to take from the bounding set
+	NoNewPrivileges bool
+	Umask           uint32
+	OOMScoreRaise   int // added to the agent's own score
+}
+
+// Report is a line of the status pipe. One without an exit code says that only
+// the execution is left to do.
+type Report struct {
+	ExitCode int    `json:",omitempty"` // 126, 127, 128
+	Message  string `json:",omitempty"`
+}
+
+// Exit codes of a program that did not execute.
+const (
+	NotExecutable = 126
+	NotFound      = 127
+	Unknown       = 128
+)
+
+// Main is the subcommand. It only returns when the program did not execute.
+func Main([]string) int {
+	// Identity belongs to a thread; the thread that sets it must execute.
+	runtime.LockOSThread()
+	unix.CloseOnExec(SpecFD)
+	unix.CloseOnExec(StatusFD)
+	status := os.NewFile(StatusFD, "status")
+	spec, err := readSpec(os.NewFile(SpecFD, "specification"))
+	if err == nil {
+		err = become(spec, status)
+	}
+	report := Report{ExitCode: Unknown, Message: err.Error()}
+	var failure *failure
+	if errors.As(err, &failure) {
+		report.ExitCode = failure.exitCode
+	}
+	if err := json.NewEncoder(status).Encode(report); err != nil {
+		fmt.Fprintln(os.Stderr, "sockerless-agent:", report.Message)
+	}
+	return report.ExitCode
+}
+
+func readSpec(from *os.File) (*Spec, error) {
+	defer from.Close()
+	var spec Spec
+	if err := json.NewDecoder(bufio.NewReader(from)).Decode(&spec); err != nil {
+		return nil, fmt.Errorf("read the program's specification: %w", err)
+	}
+	return &spec, nil
+}
+
+// become turns this process into the program.
+func become(spec *Spec, status io.Writer) error {
+	if err := joinSession(spec); err != nil {
+		return err
+	}
+	raiseOOMScore(spec.OOMScoreRaise)
+	if err := ownStreams(spec); err != nil {
+		return err
+	}
+	unix.Umask(int(spec.Umask))
+
+	// The directory may be the user's alone, or root's alone: both get their try.
+	enterErr := unix.Chdir(spec.Dir)
+	if enterErr != nil && !errors.Is(enterErr, unix.EACCES) {
+		return dirFailure(spec.Dir, enterErr)
+	}
+	if err := takeIdentity(spec); err != nil {
+		return err
+	}
+	if enterErr != nil {
+		if err := unix.Chdir(spec.Dir); err != nil {
+			return dirFailure(spec.Dir, err)
+		}
+	}
+	if spec.NoNewPrivileges {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("set no_new_privs: %w", err)
+		}
+	}
+	path, err := lookPath(spec.Args[0], spec.Env)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(status).Encode(Report{}); err != nil {
+		return fmt.Errorf("report to the agent: %w", err)
+	}
+	// What the agent ignores must not be ignored in the program.
+	signal.Reset()
+	return executeFailure(spec.Args[0], syscall.Exec(path, spec.Args, spec.Env))
+}
+
+// joinSession begins a session of the program's own.
+func joinSession(spec *Spec) error {
+	if _, err := unix.Setsid(); err != nil {
+		return fmt.Errorf("begin a session: %w", err)
+	}
+	if spec.Terminal {
+		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+			return fmt.Errorf("take the controlling terminal: %w", err)
+		}
+	}
+	return nil
+}
+
+// raiseOOMScore makes the kernel prefer the program to the agent when memory
+// runs out. Where that is refused the program runs all the same.
+func raiseOOMScore(by int) {
+	const name, highest = "/proc/self/oom_score_adj", 1000
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return
+	}
+	score, err := strconv.Atoi(string(content[:max(0, len(content)-1)]))
+	if err != nil {
+		return
+	}
+	_ = os.WriteFile(name, []byte(strconv.Itoa(min(score+by, highest))), 0)
+}
+
+// ownStreams gives the standard streams to the program's user, so that it can
+// open /dev/stdout and the like by name.
+func ownStreams(spec *Spec) error {
+	if !spec.SwitchUser {
+		return nil
+	}
+	var null unix.Stat_t
+	if err := unix.Stat(os.DevNull, &null); err != nil {
+		return fmt.Errorf("find the null device: %w", err)
+	}
+	for fd := range 3 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("stat a standard stream: %w", err)
+		}
+		if st.Rdev == null.Rdev || st.Uid == spec.UID {
+			continue
+		}
+		err := unix.Fchown(fd, int(spec.UID), -1)
+		if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("hand over a standard stream: %w", err)
+		}
+	}
+	return nil
+}
