@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ func busyboxRoot(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "sockerless-rootfs-")
 	must(t, err)
 	rootfs = dir
+	must(t, os.Chmod(dir, 0o755))
 	for _, sub := range []string{"bin", "etc", "proc", "dev", "sys", "tmp", "home"} {
 		must(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
 	}
@@ -236,17 +238,38 @@ func writeJSON(t testing.TB, name string, value any) {
 }
 
 func clientOf(t testing.TB, socket string) agentv1connect.AgentServiceClient {
+	client, _ := connectTo(t, socket)
+	return client
+}
+
+// connectTo makes a client, and a function that cuts its connections as a kill
+// of the client's process does.
+func connectTo(t testing.TB, socket string) (client agentv1connect.AgentServiceClient, cut func()) {
+	var mu sync.Mutex
+	var connections []net.Conn
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{
 		Protocols: protocols,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
+			connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				connections = append(connections, connection)
+			}
+			return connection, err
 		},
 		HTTP2: &http.HTTP2Config{MaxReadFrameSize: 1 << 20, MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 2 << 20},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC())
+	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC()), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, connection := range connections {
+			connection.Close()
+		}
+	}
 }
 
 func contextFor(t testing.TB) context.Context {
@@ -277,7 +300,7 @@ func (c *container) mustRun(attachIDs ...string) {
 type testSession struct {
 	t      testing.TB
 	stream *connect.BidiStreamForClient[agentv1.SessionRequest, agentv1.SessionResponse]
-	cancel context.CancelFunc
+	vanish func() // the client is killed
 	sent   uint64
 
 	stdout, stderr bytes.Buffer
@@ -287,11 +310,14 @@ type testSession struct {
 	detached       bool
 }
 
+// open has a connection of its own, as sessions of different clients have: the
+// streams of one connection share its flow control window.
 func (c *container) open(request *agentv1.SessionRequest) *testSession {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	c.t.Cleanup(cancel)
-	s := &testSession{t: c.t, stream: c.client.Session(ctx), cancel: cancel}
+	client, cut := connectTo(c.t, c.spec.AgentSocket)
+	s := &testSession{t: c.t, stream: client.Session(ctx), vanish: cut}
 	must(c.t, s.stream.Send(request))
 	return s
 }

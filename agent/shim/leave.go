@@ -15,8 +15,11 @@ const (
 	watchedLinger = time.Minute
 	// releaseDrain bounds how long a released shim waits for slow clients.
 	releaseDrain = 10 * time.Second
-	// shutdownLimit bounds the end of the streams after the last call.
-	shutdownLimit = 2 * time.Second
+	// watchDrain bounds how long the watchers have to take `released`.
+	watchDrain = time.Second
+	// shutdownLimit bounds the farewell to connections that clients keep open;
+	// everything was sent by then.
+	shutdownLimit = 100 * time.Millisecond
 )
 
 // wait returns when the shim may leave: the main process has ended, no call is
@@ -56,6 +59,9 @@ func (s *shim) leave() {
 		s.logger.Warn("a slow client is cut")
 	}
 	s.sessions.Release()
+	ctx, cancelWatches := context.WithTimeout(context.Background(), watchDrain)
+	defer cancelWatches()
+	_ = s.gate.WaitEmpty(ctx) // a watcher that does not read is cut
 	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelShutdown()
 	if s.http.Shutdown(ctx) != nil {

@@ -18,6 +18,7 @@ var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 type Gate struct {
 	mu      sync.Mutex
 	calls   int // under way, watches not counted
+	watches int
 	closed  bool
 	changed chan struct{}
 	refuse  *connect.ErrorWriter
@@ -31,46 +32,54 @@ func NewGate() *Gate {
 // Wrap puts the gate before next.
 func (g *Gate) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		counted := r.URL.Path != agentv1connect.AgentServiceWatchProcedure
-		if !g.enter(counted) {
+		under := &g.calls
+		if r.URL.Path == agentv1connect.AgentServiceWatchProcedure {
+			under = &g.watches
+		}
+		if !g.enter(under) {
 			// A client that cannot be told sees the stream end without success.
 			_ = g.refuse.Write(w, r, errLeaving)
 			return
 		}
-		defer g.leave(counted)
+		defer g.leave(under)
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (g *Gate) enter(counted bool) bool {
+func (g *Gate) enter(count *int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return false
 	}
-	if counted {
-		g.calls++
-	}
+	*count++
 	return true
 }
 
-func (g *Gate) leave(counted bool) {
+func (g *Gate) leave(count *int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if counted {
-		g.calls--
-		close(g.changed)
-		g.changed = make(chan struct{})
-	}
+	*count--
+	close(g.changed)
+	g.changed = make(chan struct{})
 }
 
 // WaitIdle waits until no call but watches is under way.
 func (g *Gate) WaitIdle(ctx context.Context) error {
+	return g.wait(ctx, func() bool { return g.calls == 0 })
+}
+
+// WaitEmpty waits until no call at all is under way.
+func (g *Gate) WaitEmpty(ctx context.Context) error {
+	return g.wait(ctx, func() bool { return g.calls+g.watches == 0 })
+}
+
+func (g *Gate) wait(ctx context.Context, holds func() bool) error {
 	for {
 		g.mu.Lock()
-		calls, changed := g.calls, g.changed
+		held, changed := holds(), g.changed
 		g.mu.Unlock()
-		if calls == 0 {
+		if held {
 			return nil
 		}
 		select {
