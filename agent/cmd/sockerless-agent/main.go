@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/sockerless/sockerless/agent/core/version"
+	containerinit "github.com/sockerless/sockerless/agent/init"
+	"github.com/sockerless/sockerless/agent/init/stage"
 	"github.com/sockerless/sockerless/agent/reaper"
 	"github.com/sockerless/sockerless/agent/shim"
 )
@@ -19,8 +21,11 @@ const initName = "docker-init"
 // modes are the subcommands: what follows the name goes to the mode, which
 // answers the exit code.
 var modes = map[string]func(arguments []string) int{
-	"shim":    shim.Main,
-	"version": printVersion,
+	"shim":     shim.Main,
+	"init":     containerinit.Main,
+	"cp":       containerinit.Copy,
+	"version":  printVersion,
+	stage.Name: stage.Main,
 }
 
 func main() {

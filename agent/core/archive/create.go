@@ -39,7 +39,7 @@ func (x *extractor) create(parent int, base, full string, header *tar.Header, me
 		return err
 	}
 	if header.Typeflag != tar.TypeSymlink {
-		if err := chmodNode(parent, base, header); err != nil {
+		if err := chmodNode(parent, base, x.mode(header)); err != nil {
 			return pathError("chmod", full, err)
 		}
 	}
@@ -106,9 +106,10 @@ func (x *extractor) createDir(parent int, base, full string, header *tar.Header,
 
 // finish sets what belongs to an open file or directory.
 func (x *extractor) finish(fd int, full string, header *tar.Header) error {
-	owner := x.owner(header)
-	if err := unix.Fchown(fd, owner.UID, owner.GID); err != nil {
-		return pathError("chown", full, err)
+	if owner := x.owner(header); x.givesAway {
+		if err := unix.Fchown(fd, owner.UID, owner.GID); err != nil {
+			return pathError("chown", full, err)
+		}
 	}
 	for key, value := range header.PAXRecords {
 		attribute, ok := strings.CutPrefix(key, xattrPrefix)
@@ -120,7 +121,7 @@ func (x *extractor) finish(fd int, full string, header *tar.Header) error {
 			return pathError("set attribute "+attribute+" of", full, err)
 		}
 	}
-	if err := unix.Fchmod(fd, uint32(header.Mode&0o7777)); err != nil {
+	if err := unix.Fchmod(fd, x.mode(header)); err != nil {
 		return pathError("chmod", full, err)
 	}
 	times := headerTimes(header)
@@ -152,7 +153,19 @@ func (x *extractor) owner(header *tar.Header) Owner {
 	return Owner{header.Uid, header.Gid}
 }
 
+// mode is the entry's, without what makes it somebody else's where it will not
+// be.
+func (x *extractor) mode(header *tar.Header) uint32 {
+	if x.givesAway {
+		return uint32(header.Mode & 0o7777)
+	}
+	return uint32(header.Mode & 0o1777)
+}
+
 func (x *extractor) chown(parent int, base, full string, header *tar.Header) error {
+	if !x.givesAway {
+		return nil
+	}
 	owner := x.owner(header)
 	if err := unix.Fchownat(parent, base, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return pathError("chown", full, err)
@@ -174,7 +187,7 @@ func makeNode(parent int, base string, header *tar.Header) error {
 }
 
 // chmodNode sets the mode of a device or pipe without opening it.
-func chmodNode(parent int, base string, header *tar.Header) error {
+func chmodNode(parent int, base string, mode uint32) error {
 	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -187,7 +200,7 @@ func chmodNode(parent int, base string, header *tar.Header) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		return nil // swapped meanwhile
 	}
-	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), uint32(header.Mode&0o7777))
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
 }
 
 // headerTimes are the access and modification time an entry gets. What does not

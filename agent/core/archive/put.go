@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/capability"
 )
 
 // PutOptions say how a tar stream is unpacked.
@@ -33,6 +35,9 @@ type Owner struct{ UID, GID int }
 // is refused; links that are already there, or that an earlier entry made, are
 // followed inside the container's root. Nothing outside the root is touched,
 // whatever the container does meanwhile.
+//
+// An agent without CAP_CHOWN leaves the entries to its own user, as tar does
+// for an ordinary user; set-user-ID bits, which would mean another one, go.
 func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, options PutOptions) error {
 	name := absolute(directory)
 	dest, err := r.evaluate(name)
@@ -59,7 +64,12 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 		return source.blame(err)
 	}
 	defer release()
-	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, source: source, in: tar.NewReader(plain), parentFD: -1}
+	held, err := capability.Effective()
+	if err != nil {
+		return err
+	}
+	x := &extractor{ctx: ctx, root: r, dest: dest, options: options, source: source, in: tar.NewReader(plain),
+		givesAway: held.Has(unix.CAP_CHOWN), parentFD: -1}
 	defer x.forgetParent()
 	if err := x.run(); err != nil {
 		return err
@@ -106,6 +116,7 @@ type extractor struct {
 	in      *tar.Reader
 	dirs    []dirTime
 
+	givesAway bool // entries may belong to other users
 	parent   string // the directory that parentFD stands for; "" when there is none
 	parentFD int
 }
