@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/sockerless/sockerless/agent/core/version"
+	"github.com/sockerless/sockerless/agent/host"
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	"github.com/sockerless/sockerless/agent/init/stage"
 	"github.com/sockerless/sockerless/agent/reaper"
@@ -21,6 +22,7 @@ const initName = "docker-init"
 // modes are the subcommands: what follows the name goes to the mode, which
 // answers the exit code.
 var modes = map[string]func(arguments []string) int{
+	"host":     host.Main,
 	"shim":     shim.Main,
 	"init":     containerinit.Main,
 	"cp":       containerinit.Copy,

@@ -176,3 +176,27 @@ func Clean(name string) (string, error) {
 	}
 	return cleaned, nil
 }
+
+// MakeFile opens the file name (O_PATH), making it, empty, and its directories
+// where they are missing.
+func (r *Root) MakeFile(name string) (int, error) {
+	cleaned, err := Clean(name)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := r.Open(cleaned, unix.O_PATH, 0)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
+	}
+	parent, err := r.MakeDirectories(path.Dir(cleaned), nil)
+	if err != nil {
+		return -1, err
+	}
+	unix.Close(parent)
+	made, err := r.Open(cleaned, unix.O_CREAT|unix.O_WRONLY|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return -1, err
+	}
+	unix.Close(made)
+	return r.Open(cleaned, unix.O_PATH, 0)
+}

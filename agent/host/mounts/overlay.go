@@ -28,8 +28,7 @@ var overlayFeatures = [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "of
 // directories only as one option string.
 var withoutLowerPlus atomic.Bool
 
-// Mount mounts the overlay at target, an existing directory. The mount is
-// private: it does not appear in other mount namespaces.
+// Mount mounts the overlay at target, an existing directory.
 func (o Overlay) Mount(target string) error {
 	if len(o.Lower) == 0 {
 		return errors.New("mount overlay: no lower directory")
@@ -136,14 +135,12 @@ func cloneReadOnly(directory string) (int, error) {
 	return fd, nil
 }
 
+// attach gives a detached mount its place. Where the place is on a shared mount,
+// as all are on a systemd machine, other mount namespaces get a copy; it is left
+// shared, for only so does Unmount reach those, too.
 func attach(fd int, target string) error {
-	// Private first: else a shared parent would spread it to every other mount
-	// namespace, where it would keep the directories busy.
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
 		return &os.PathError{Op: "attach mount", Path: target, Err: err}
-	}
-	if err := unix.Mount("", target, "", unix.MS_PRIVATE, ""); err != nil {
-		return errors.Join(&os.PathError{Op: "make mount private", Path: target, Err: err}, Unmount(target))
 	}
 	return nil
 }
@@ -173,4 +170,18 @@ func Unmount(target string) error {
 		return &os.PathError{Op: "unmount", Path: target, Err: err}
 	}
 	return nil
+}
+
+// IsMountPoint tells whether something is mounted at path; a missing path is no
+// mount point.
+func IsMountPoint(path string) (bool, error) {
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }

@@ -26,9 +26,12 @@ func (l Layout) StoredSocket() string { return filepath.Join(l.RunDir, "stored.s
 // RuntimeRoot is the OCI runtime's --root.
 func (l Layout) RuntimeRoot() string { return filepath.Join(l.RunDir, "runc") }
 
+// NetworkNamespaces is where the containers' network namespaces are bound.
+func (l Layout) NetworkNamespaces() string { return filepath.Join(l.RunDir, "netns") }
+
 // NetworkNamespace is where a container's network namespace is bound.
 func (l Layout) NetworkNamespace(id string) string {
-	return filepath.Join(l.RunDir, "netns", id[:12])
+	return filepath.Join(l.NetworkNamespaces(), id[:12])
 }
 
 // ContainerPaths are the files of one container.

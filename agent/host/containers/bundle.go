@@ -1,0 +1,166 @@
+package containers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/identity"
+)
+
+// initPath is where Docker has the init of `docker run --init`.
+const initPath = "/sbin/docker-init"
+
+// machineFacts is what only this machine knows of a container's OCI
+// configuration.
+type machineFacts struct {
+	rootfs           string
+	user             identity.Identity
+	networkNamespace string // empty: the machine's own
+	cgroupsPath      string // unless the configuration names one
+	mounts           []ociMount
+	initExecutable   string // empty: no init
+}
+
+// ociMount is an element of `mounts`.
+type ociMount struct {
+	Destination string   `json:"destination"`
+	Type        string   `json:"type"`
+	Source      string   `json:"source"`
+	Options     []string `json:"options"`
+}
+
+// object is a JSON object of which only some members are understood; the others
+// pass unchanged.
+type object map[string]json.RawMessage
+
+// completeConfig fills the facts into the backend's OCI configuration.
+// INVALID_ARGUMENT: it is not one, or it has hooks, which would run as root on
+// the machine.
+func completeConfig(config []byte, facts machineFacts) ([]byte, error) {
+	var top object
+	err := json.Unmarshal(config, &top)
+	if hooks := string(top["hooks"]); err == nil && hooks != "" && hooks != "null" && hooks != "{}" {
+		err = errors.New("hooks are refused")
+	}
+	for _, complete := range []func(object) error{facts.completeRoot, facts.completeProcess, facts.completeLinux, facts.addMounts} {
+		if err == nil {
+			err = complete(top)
+		}
+	}
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("OCI configuration: %w", err))
+	}
+	return json.Marshal(top)
+}
+
+// edit decodes the member, lets change alter it, and puts it back. A missing
+// member begins as the zero value.
+func edit[T any](o object, member string, change func(*T) error) error {
+	var value T
+	if raw, ok := o[member]; ok {
+		if err := json.Unmarshal(raw, &value); err != nil {
+			return fmt.Errorf("%s: %w", member, err)
+		}
+	}
+	if err := change(&value); err != nil {
+		return fmt.Errorf("%s: %w", member, err)
+	}
+	raw, err := json.Marshal(value)
+	o[member] = raw
+	return err
+}
+
+// set makes sure that there is an object, since `null` decodes to none.
+func (o *object) set(member string, value any) error {
+	if *o == nil {
+		*o = object{}
+	}
+	raw, err := json.Marshal(value)
+	(*o)[member] = raw
+	return err
+}
+
+func (f machineFacts) completeRoot(top object) error {
+	return edit(top, "root", func(root *object) error { return root.set("path", f.rootfs) })
+}
+
+func (f machineFacts) completeProcess(top object) error {
+	return edit(top, "process", func(process *object) error {
+		if *process == nil {
+			return errors.New("missing")
+		}
+		if f.initExecutable != "" {
+			if err := edit(*process, "args", func(args *[]string) error {
+				*args = append([]string{initPath, "--"}, *args...)
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		return edit(*process, "user", func(user *object) error {
+			return errors.Join(
+				user.set("uid", f.user.UID), user.set("gid", f.user.GID),
+				user.set("additionalGids", f.user.AdditionalGIDs),
+			)
+		})
+	})
+}
+
+// namespace is an element of linux.namespaces.
+type namespace struct {
+	Type string `json:"type"`
+	Path string `json:"path,omitempty"`
+}
+
+func (f machineFacts) completeLinux(top object) error {
+	return edit(top, "linux", func(linux *object) error {
+		if cgroups := string((*linux)["cgroupsPath"]); cgroups == "" || cgroups == `""` || cgroups == "null" {
+			if err := linux.set("cgroupsPath", f.cgroupsPath); err != nil {
+				return err
+			}
+		}
+		return edit(*linux, "namespaces", func(namespaces *[]namespace) error {
+			kept := []namespace{}
+			for _, n := range *namespaces {
+				if n.Type != "network" {
+					kept = append(kept, n)
+				}
+			}
+			if f.networkNamespace != "" {
+				kept = append(kept, namespace{"network", f.networkNamespace})
+			}
+			*namespaces = kept
+			return nil
+		})
+	})
+}
+
+func (f machineFacts) addMounts(top object) error {
+	added := f.mounts
+	if f.initExecutable != "" {
+		added = append(added, ociMount{initPath, "bind", f.initExecutable, []string{"bind", "ro", "rprivate"}})
+	}
+	return edit(top, "mounts", func(mounts *[]json.RawMessage) error {
+		for _, mount := range added {
+			raw, err := json.Marshal(mount)
+			if err != nil {
+				return err
+			}
+			*mounts = append(*mounts, raw)
+		}
+		return nil
+	})
+}
+
+// readOnlyRoot tells whether the configuration has root.readonly.
+func readOnlyRoot(config []byte) bool {
+	var spec struct {
+		Root struct {
+			ReadOnly bool `json:"readonly"`
+		} `json:"root"`
+	}
+	return json.Unmarshal(config, &spec) == nil && spec.Root.ReadOnly
+}

@@ -1,0 +1,84 @@
+// Package containers prepares the containers of one instance for their shims
+// and clears up after them. It keeps no state beside the files described in
+// docs/formats.md, the kernel's mounts and namespaces, and the runtime's records.
+package containers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/host/keylock"
+	"github.com/sockerless/sockerless/agent/host/layers"
+	"github.com/sockerless/sockerless/agent/host/network"
+	"github.com/sockerless/sockerless/agent/host/ociruntime"
+	"github.com/sockerless/sockerless/agent/host/trash"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Containers does everything that is done to containers. Calls for one
+// container wait for each other; others go on.
+type Containers struct {
+	layout    shimspec.Layout
+	layers    *layers.Store
+	network   *network.Instance
+	trash     *trash.Can
+	agentPath string
+	runtime   func(context.Context) (ociruntime.Runtime, error)
+
+	locks   keylock.Locks // by container ID
+	volumes keylock.Locks // by volume path, while it is seeded
+	views   views
+}
+
+// Options is what Containers works with.
+type Options struct {
+	Layout  shimspec.Layout
+	Layers  *layers.Store
+	Network *network.Instance
+	Trash   *trash.Can
+	// AgentPath is the executable that shims are started from.
+	AgentPath string
+	// Runtime answers the OCI runtime once it has been probed.
+	Runtime func(context.Context) (ociruntime.Runtime, error)
+}
+
+// New makes the directories that containers live in.
+func New(options Options) (*Containers, error) {
+	for _, dir := range []string{
+		filepath.Join(options.Layout.StateDir, "containers"),
+		filepath.Join(options.Layout.RunDir, "c"),
+		options.Layout.RuntimeRoot(),
+	} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &Containers{
+		layout: options.Layout, layers: options.Layers, network: options.Network, trash: options.Trash,
+		agentPath: options.AgentPath, runtime: options.Runtime,
+	}, nil
+}
+
+var idPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// paths checks that id is one: it becomes part of paths.
+func (c *Containers) paths(id string) (shimspec.ContainerPaths, error) {
+	if !idPattern.MatchString(id) {
+		return shimspec.ContainerPaths{}, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not a container ID", id))
+	}
+	return c.layout.Container(id), nil
+}
+
+// lock claims a container for one call.
+func (c *Containers) lock(ctx context.Context, id string) (paths shimspec.ContainerPaths, unlock func(), err error) {
+	if paths, err = c.paths(id); err != nil {
+		return paths, nil, err
+	}
+	unlock, err = c.locks.Lock(ctx, id)
+	return paths, unlock, err
+}

@@ -1,0 +1,106 @@
+package containers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// ensureBindSources makes missing directories where the request says so.
+// NOT_FOUND names the first source that is missing else.
+func ensureBindSources(sources []*hostv1.BindSource) error {
+	for _, source := range sources {
+		_, err := os.Stat(source.Path)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if !source.Create {
+			return connect.NewError(connect.CodeNotFound, fmt.Errorf("bind source path does not exist: %s", source.Path))
+		}
+		if err := os.MkdirAll(source.Path, 0o755); err != nil {
+			return fmt.Errorf("create bind source: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeManagedFiles writes the request's files beside the container and answers
+// their mounts. They are writable unless the container's root is not, as in
+// Docker.
+func (l *launch) writeManagedFiles() ([]ociMount, error) {
+	options := []string{"rbind", "rprivate"}
+	if readOnlyRoot(l.request.OciSpec) {
+		options = append(options, "ro")
+	}
+	added := make([]ociMount, 0, len(l.request.Files))
+	written := map[string]bool{}
+	for _, file := range l.request.Files {
+		base := path.Base(path.Clean("/" + file.ContainerPath))
+		if base == "/" || written[base] {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("managed file %q: no name of its own", file.ContainerPath))
+		}
+		written[base] = true
+		name := filepath.Join(l.paths.Files(), base)
+		mode := os.FileMode(file.Mode).Perm()
+		if err := os.WriteFile(name, file.Content, mode); err != nil {
+			return nil, fmt.Errorf("write managed file: %w", err)
+		}
+		if err := os.Chmod(name, mode); err != nil { // an earlier launch's, or our umask
+			return nil, fmt.Errorf("write managed file: %w", err)
+		}
+		added = append(added, ociMount{file.ContainerPath, "bind", name, options})
+	}
+	return added, nil
+}
+
+// dockerSocketMounts bind the sockets that the shim makes into the container.
+func (l *launch) dockerSocketMounts() []ociMount {
+	var added []ociMount
+	for i, socket := range l.request.DockerSockets {
+		added = append(added, ociMount{socket.ContainerPath, "bind", dockerSocket(l.paths, i), []string{"bind", "rprivate"}})
+	}
+	return added
+}
+
+func dockerSocket(paths shimspec.ContainerPaths, index int) string {
+	return filepath.Join(paths.Run, fmt.Sprintf("docker%d.sock", index))
+}
+
+// shimSpec is what the shim gets to know, but for the network namespace.
+func (l *launch) shimSpec() shimspec.Spec {
+	request, paths := l.request, l.paths
+	spec := shimspec.Spec{
+		Version: shimspec.Version, ContainerID: request.ContainerId, Generation: request.Generation,
+		Runtime: l.runtime.Path, RuntimeRoot: l.runtime.Root, Bundle: paths.Bundle(), Rootfs: paths.Merged(),
+		AgentSocket: paths.AgentSocket(), ReadyRecord: paths.ReadyRecord(), ExitRecord: paths.ExitRecord(), LogDir: paths.Log(),
+		TTY: request.Tty, OpenStdin: request.OpenStdin, StdinOnce: request.StdinOnce,
+		Log: shimspec.LogSettings{
+			Disabled: request.GetLog().GetDisabled(), MaxSize: request.GetLog().GetMaxSize(), MaxFiles: request.GetLog().GetMaxFiles(),
+		},
+	}
+	if size := request.ConsoleSize; size != nil {
+		spec.ConsoleSize = &shimspec.ConsoleSize{Height: size.Height, Width: size.Width}
+	}
+	for _, port := range request.Ports {
+		spec.Ports = append(spec.Ports, shimspec.PublishedPort{
+			Protocol: port.Protocol, HostIP: port.HostIp, HostPort: port.HostPort, HostPortEnd: port.HostPortEnd,
+			ContainerPort: port.ContainerPort, ContainerIP: port.ContainerIp,
+		})
+	}
+	for i, socket := range request.DockerSockets {
+		spec.DockerSockets = append(spec.DockerSockets, shimspec.DockerSocket{
+			Listen: dockerSocket(paths, i), Forward: socket.FrontendSocket,
+		})
+	}
+	return spec
+}

@@ -1,0 +1,254 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/identity"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/network"
+	"github.com/sockerless/sockerless/agent/host/ociruntime"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Launch does all that can fail before a container's process runs, and starts
+// its shim. See the contract for repetition and errors.
+func (c *Containers) Launch(ctx context.Context, request *hostv1.LaunchContainerRequest) (*hostv1.LaunchContainerResponse, error) {
+	paths, unlock, err := c.lock(ctx, request.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := validateLaunch(paths, request); err != nil {
+		return nil, err
+	}
+	last, err := readLaunched(paths)
+	if err != nil {
+		return nil, err
+	}
+	if last.alive && last.ready.Generation == request.Generation {
+		return launchResponse(last.spec, last.ready), nil
+	}
+	if err := c.makeWay(ctx, request, paths, last); err != nil {
+		return nil, err
+	}
+	l := &launch{Containers: c, request: request, paths: paths}
+	ready, err := l.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return launchResponse(l.spec, ready), nil
+}
+
+func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContainerRequest) error {
+	if request.Generation == 0 {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("generations count from 1"))
+	}
+	exists, err := readJSON(rootRecordPath(paths), &rootRecord{})
+	if err == nil && !exists {
+		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
+	}
+	return err
+}
+
+// makeWay releases what is left of an earlier generation.
+func (c *Containers) makeWay(ctx context.Context, request *hostv1.LaunchContainerRequest, paths shimspec.ContainerPaths, last *launched) error {
+	switch {
+	case last.exited() && last.spec.Generation == request.Generation:
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("generation %d has run already", request.Generation))
+	case last.alive && !last.exited():
+		return connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("generation %d is running", last.spec.Generation))
+	}
+	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return c.release(ctx, request.ContainerId, paths, last, keepRootMounted)
+}
+
+// launch is one launch under way.
+type launch struct {
+	*Containers
+	request *hostv1.LaunchContainerRequest
+	paths   shimspec.ContainerPaths
+	runtime ociruntime.Runtime
+	spec    shimspec.Spec
+}
+
+func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
+	if l.runtime, err = l.Containers.runtime(ctx); err != nil {
+		return ready, err
+	}
+	defer func() {
+		if err != nil {
+			l.undo()
+		}
+	}()
+	if err := os.Mkdir(l.paths.Run, 0o700); err != nil {
+		return ready, err
+	}
+	l.spec = l.shimSpec()
+	networked := make(chan error, 1)
+	go func() { networked <- l.makeNetwork() }()
+	prepareErr := l.prepareFiles()
+	if err := cmp.Or(prepareErr, <-networked); err != nil {
+		return ready, err
+	}
+	if err := writeJSON(l.paths.Spec(), l.spec); err != nil {
+		return ready, err
+	}
+	return l.startShim(ctx)
+}
+
+// makeNetwork runs beside prepareFiles, which needs only the namespace's path.
+func (l *launch) makeNetwork() error {
+	kind := l.request.GetNetwork()
+	if kind.GetHost() || kind.GetContainerId() != "" {
+		return nil
+	}
+	created := network.Namespace{
+		ContainerID: l.request.ContainerId, Generation: l.request.Generation,
+		Path: l.layout.NetworkNamespace(l.request.ContainerId),
+	}
+	for _, i := range kind.GetBridged().GetInterfaces() {
+		created.Interfaces = append(created.Interfaces, network.Interface{
+			Bridge: i.Bridge, Address: i.Address, Gateway: i.Gateway, MAC: i.Mac,
+		})
+	}
+	return l.network.Create(created)
+}
+
+// networkNamespace is the path of the namespace that the container gets.
+func (l *launch) networkNamespace() (string, error) {
+	switch kind := l.request.GetNetwork().GetKind().(type) {
+	case *hostv1.NetworkNamespace_Host:
+		return "", nil
+	case *hostv1.NetworkNamespace_None, *hostv1.NetworkNamespace_Bridged:
+		return l.layout.NetworkNamespace(l.request.ContainerId), nil
+	case *hostv1.NetworkNamespace_ContainerId:
+		return l.sharedNamespace(kind.ContainerId)
+	}
+	return "", connect.NewError(connect.CodeInvalidArgument, errors.New("no kind of network is given"))
+}
+
+func (l *launch) sharedNamespace(id string) (string, error) {
+	paths, err := l.Containers.paths(id)
+	if err != nil {
+		return "", err
+	}
+	owner, err := readLaunched(paths)
+	if err != nil {
+		return "", err
+	}
+	if !owner.alive || owner.exited() {
+		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("cannot join network namespace of a non running container: %s", id))
+	}
+	return owner.spec.NetworkNamespace, nil
+}
+
+// prepareFiles makes everything but the network.
+func (l *launch) prepareFiles() (err error) {
+	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
+		return err
+	}
+	if err := ensureBindSources(l.request.BindSources); err != nil {
+		return err
+	}
+	if err := l.mountRoot(); err != nil {
+		return err
+	}
+	user, err := l.lookUpUser()
+	if err != nil {
+		return err
+	}
+	added, err := l.writeManagedFiles()
+	if err != nil {
+		return err
+	}
+	facts := machineFacts{
+		rootfs: l.paths.Merged(), user: user, networkNamespace: l.spec.NetworkNamespace,
+		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
+	}
+	if l.request.Init {
+		if facts.initExecutable, err = os.Readlink(l.agentPath); err != nil {
+			facts.initExecutable, err = l.agentPath, nil // a path, not a link to one
+		}
+	}
+	config, err := completeConfig(l.request.OciSpec, facts)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(l.paths.Config(), config, 0o600)
+}
+
+func (l *launch) mountRoot() error {
+	stack, err := l.layers.Stack(l.request.LayerDiffIds)
+	if err != nil {
+		return err
+	}
+	return l.Containers.mountRoot(l.paths, stack.Lower)
+}
+
+// mountRoot mounts the container's overlay, unless it is.
+func (c *Containers) mountRoot(paths shimspec.ContainerPaths, lower []string) error {
+	mounted, err := mounts.IsMountPoint(paths.Merged())
+	if err != nil || mounted {
+		return err
+	}
+	return mounts.Overlay{Lower: lower, Upper: paths.Upper(), Work: paths.Work()}.Mount(paths.Merged())
+}
+
+func (l *launch) lookUpUser() (identity.Identity, error) {
+	root, err := os.OpenFile(l.paths.Merged(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	defer root.Close()
+	user, err := identity.ResolveIn(root, l.request.User, l.request.AdditionalGroups)
+	if err != nil {
+		return user, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return user, nil
+}
+
+// undo leaves nothing of a launch that failed. What it cannot undo is told in the
+// log: the caller, if still there, gets why the launch failed.
+func (l *launch) undo() {
+	ctx := context.Background()
+	last, err := readLaunched(l.paths)
+	if err != nil || last.spec.Generation != l.request.Generation {
+		// Never got as far as shim.json.
+		last = &launched{spec: l.spec}
+	}
+	err = l.release(ctx, l.request.ContainerId, l.paths, last, unmountRoot)
+	if removeErr := os.Remove(l.paths.Spec()); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	if err != nil {
+		slog.Error("a failed launch left something behind", "container", l.request.ContainerId, "error", err)
+	}
+}
+
+func launchResponse(spec shimspec.Spec, ready shimspec.Readiness) *hostv1.LaunchContainerResponse {
+	return &hostv1.LaunchContainerResponse{
+		AgentSocket: spec.AgentSocket, Pid: int64(ready.PID),
+		BoundPorts: boundPorts(ready), NetworkNamespace: spec.NetworkNamespace,
+	}
+}
+
+func boundPorts(ready shimspec.Readiness) []*hostv1.BoundPort {
+	var bound []*hostv1.BoundPort
+	for _, port := range ready.BoundPorts {
+		bound = append(bound, &hostv1.BoundPort{
+			Protocol: port.Protocol, HostIp: port.HostIP, HostPort: port.HostPort, ContainerPort: port.ContainerPort,
+		})
+	}
+	return bound
+}

@@ -1,0 +1,67 @@
+package containers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// List answers every container found on disk, with what is left of it.
+func (c *Containers) List() ([]*hostv1.ContainerOnDisk, error) {
+	ids, err := c.ids()
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*hostv1.ContainerOnDisk, 0, len(ids))
+	for _, id := range ids {
+		container, err := c.inspect(id)
+		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("container %s: %w", id, err)
+		}
+		found = append(found, container)
+	}
+	return found, nil
+}
+
+func (c *Containers) ids() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(c.layout.StateDir, "containers"))
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, entry := range entries {
+		if idPattern.MatchString(entry.Name()) {
+			ids = append(ids, entry.Name())
+		}
+	}
+	return ids, nil
+}
+
+func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
+	last, err := readLaunched(c.layout.Container(id))
+	if err != nil {
+		return nil, err
+	}
+	container := &hostv1.ContainerOnDisk{ContainerId: id, Generation: last.spec.Generation, ShimAlive: last.alive}
+	if last.alive {
+		container.AgentSocket = last.spec.AgentSocket
+		container.BoundPorts = boundPorts(last.ready)
+	}
+	if last.exited() {
+		container.LastState = &agentv1.ContainerState{}
+		// A newer shim may have written more than we know.
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(last.exit.State, container.LastState); err != nil {
+			return nil, fmt.Errorf("exit record: %w", err)
+		}
+	}
+	return container, nil
+}

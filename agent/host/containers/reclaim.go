@@ -1,0 +1,105 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/network"
+)
+
+// Reclaim takes away what processes that were killed left behind: launches
+// without a shim, views, namespaces and links that no container uses. It runs
+// before any other call.
+func (c *Containers) Reclaim(ctx context.Context) error {
+	if err := c.reclaimViews(); err != nil {
+		return err
+	}
+	ids, err := c.ids()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	var keep []network.Namespace
+	for _, id := range ids {
+		known[id[:16]] = true
+		namespace, err := c.reclaimContainer(ctx, id)
+		if err != nil {
+			// One broken container must not keep the others from being served.
+			slog.Error("cannot reclaim", "container", id, "error", err)
+		}
+		if namespace != nil {
+			keep = append(keep, *namespace)
+		}
+	}
+	return errors.Join(c.reclaimUnknown(known), c.network.Reclaim(keep))
+}
+
+// reclaimContainer answers the network namespace of a container whose shim is
+// alive, and releases the others.
+func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.Namespace, error) {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	last, err := readLaunched(paths)
+	if err != nil {
+		return nil, err
+	}
+	if last.alive && last.ready.Generation != 0 {
+		return &network.Namespace{
+			ContainerID: id, Generation: last.spec.Generation, Path: c.layout.NetworkNamespace(id),
+		}, nil
+	}
+	if _, err := os.Lstat(paths.Run); err == nil {
+		return nil, c.release(ctx, id, paths, last, unmountRoot)
+	}
+	return nil, errors.Join(mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))
+}
+
+func (c *Containers) reclaimViews() error {
+	stored := filepath.Join(c.layout.RunDir, "stored")
+	entries, err := os.ReadDir(stored)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		path := filepath.Join(stored, entry.Name())
+		if err := errors.Join(mounts.Unmount(path), os.Remove(path)); err != nil {
+			return fmt.Errorf("reclaim view: %w", err)
+		}
+	}
+	return nil
+}
+
+// reclaimUnknown releases what runs of containers whose files are gone.
+func (c *Containers) reclaimUnknown(known map[string]bool) error {
+	entries, err := os.ReadDir(c.layout.RuntimeRoot())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if id := entry.Name(); idPattern.MatchString(id) && !known[id[:16]] {
+			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, unmountRoot); err != nil {
+				return err
+			}
+		}
+	}
+	runs, err := os.ReadDir(filepath.Join(c.layout.RunDir, "c"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range runs {
+		if !known[entry.Name()] {
+			if err := os.RemoveAll(filepath.Join(c.layout.RunDir, "c", entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

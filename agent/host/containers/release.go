@@ -1,0 +1,119 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Release kills what still runs of a container and takes away all but its
+// files. It may be repeated; an unknown container is no error.
+func (c *Containers) Release(ctx context.Context, id string) error {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.releaseUnlessDone(ctx, id, paths)
+}
+
+func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
+	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
+		return nil // Launch makes this directory first, release removes it last
+	}
+	last, err := readLaunched(paths)
+	if err != nil {
+		return err
+	}
+	return c.release(ctx, id, paths, last, unmountRoot)
+}
+
+// Remove is Release, after which the container's files are gone. Deleting them
+// goes on behind the answer.
+func (c *Containers) Remove(ctx context.Context, id string) error {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := c.releaseUnlessDone(ctx, id, paths); err != nil {
+		return err
+	}
+	if err := c.closeView(id); err != nil {
+		return err
+	}
+	if err := mounts.Unmount(paths.Merged()); err != nil {
+		return err
+	}
+	return c.trash.Discard(paths.Dir)
+}
+
+type rootAfterwards bool
+
+const (
+	unmountRoot rootAfterwards = false
+	// keepRootMounted: the next generation uses the same mount, and the last
+	// shim, whose process has ended, may still be reading from it.
+	keepRootMounted rootAfterwards = true
+)
+
+// release does what can be done of its steps even when one fails, and leaves the
+// run directory where one did: so a later release knows that it is needed.
+func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, root rootAfterwards) error {
+	failures := []error{c.stop(ctx, id, paths, last)}
+	failures = append(failures, c.network.Delete(id, last.spec.Generation, c.layout.NetworkNamespace(id)))
+	if root == unmountRoot && !c.viewed(id) {
+		failures = append(failures, mounts.Unmount(paths.Merged()))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("release container: %w", err)
+	}
+	return confined.RemovePath(paths.Run)
+}
+
+// stop ends the container's processes, its shim and the runtime's record.
+func (c *Containers) stop(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched) error {
+	shims, err := shimProcesses(paths.Spec(), last.ready.ShimPID)
+	if err != nil {
+		return err
+	}
+	defer closeAll(shims)
+	known := c.knownToRuntime(id)
+	if len(shims) == 0 && !known {
+		return nil
+	}
+	runtime, err := c.runtime(ctx)
+	if err != nil {
+		return err
+	}
+	// A shim that never got ready has nobody to drain, and may be in the middle
+	// of creating what is deleted next.
+	signals := []unix.Signal{unix.SIGKILL}
+	if last.ready.Generation != 0 {
+		signals = []unix.Signal{unix.SIGTERM, unix.SIGKILL}
+		if known && !last.exited() {
+			if err := runtime.Kill(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	for _, shim := range shims {
+		if err := shim.end(ctx, signals); err != nil {
+			return fmt.Errorf("end the shim: %w", err)
+		}
+	}
+	return runtime.Delete(ctx, id)
+}
+
+func (c *Containers) knownToRuntime(id string) bool {
+	_, err := os.Lstat(filepath.Join(c.layout.RuntimeRoot(), id))
+	return err == nil
+}

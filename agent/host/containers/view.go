@@ -1,0 +1,188 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// views counts who looks at the files of containers that do not run. A view is
+// the container's overlay, mounted where a launch would mount it, and a bind of
+// it with the volumes on top, apart from it, so that a launch finds the bare
+// overlay.
+type views struct {
+	mu    sync.Mutex
+	users map[string]int // by container ID
+}
+
+func (v *views) add(id string, change int) (left int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.users == nil {
+		v.users = map[string]int{}
+	}
+	v.users[id] += change
+	left = v.users[id]
+	if left == 0 {
+		delete(v.users, id)
+	}
+	return left
+}
+
+func (c *Containers) viewed(id string) bool { return c.views.add(id, 0) > 0 }
+
+func (c *Containers) viewPath(id string) string {
+	return filepath.Join(c.layout.RunDir, "stored", id[:16])
+}
+
+// Files opens the root directory (O_PATH) of a container that does not run, with
+// its volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
+// UNAVAILABLE: it runs, its shim is to be asked.
+func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := c.requireStored(id, paths); err != nil {
+		return nil, err
+	}
+	if c.views.add(id, 1) == 1 {
+		err = c.mountView(id, paths)
+	}
+	var root *os.File
+	if err == nil {
+		root, err = os.OpenFile(c.viewPath(id), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("show the files of container %s: %w", id, err), c.leaveView(id, paths))
+	}
+	context.AfterFunc(ctx, func() {
+		paths, unlock, err := c.lock(context.Background(), id)
+		if err == nil {
+			defer unlock()
+			err = c.leaveView(id, paths)
+		}
+		if err != nil {
+			slog.Error("a container's files stay mounted", "container", id, "error", err)
+		}
+	})
+	return root, nil
+}
+
+func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) error {
+	exists, err := readJSON(rootRecordPath(paths), &rootRecord{})
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
+	}
+	last, err := readLaunched(paths)
+	if err == nil && last.alive && !last.exited() {
+		err = connect.NewError(connect.CodeUnavailable, fmt.Errorf("container %s has an agent of its own", id))
+	}
+	return err
+}
+
+// leaveView takes one user off, and with the last one the mounts. The overlay
+// stays where a launch has taken it over meanwhile.
+func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
+	if c.views.add(id, -1) > 0 {
+		return nil
+	}
+	if err := c.closeView(id); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(paths.Run); err == nil {
+		return nil
+	}
+	return mounts.Unmount(paths.Merged())
+}
+
+// closeView unmounts the view, with the volumes in it.
+func (c *Containers) closeView(id string) error {
+	path := c.viewPath(id)
+	if err := mounts.Unmount(path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
+	var record rootRecord
+	if _, err := readJSON(rootRecordPath(paths), &record); err != nil {
+		return err
+	}
+	stack, err := c.layers.Stack(record.Layers)
+	if err != nil {
+		return err
+	}
+	if err := c.mountRoot(paths, stack.Lower); err != nil {
+		return err
+	}
+	path := c.viewPath(id)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	if err := mounts.Bind(paths.Merged(), path, false); err != nil {
+		return err
+	}
+	root, err := confined.Open(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, m := range record.Mounts {
+		if err := bindInside(root, m); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+	}
+	return nil
+}
+
+// bindInside binds a mount's source to its destination, which links of the
+// container may lead to, but not out of it. A missing source has nothing to show.
+func bindInside(root *confined.Root, m mount) error {
+	info, err := os.Stat(m.Source)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var target int
+	if info.IsDir() {
+		target, err = root.MakeDirectories(m.Destination, nil)
+	} else {
+		target, err = root.MakeFile(m.Destination)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	return mounts.Bind(m.Source, fmt.Sprintf("/proc/self/fd/%d", target), m.ReadOnly)
+}
+
+// LogDir is where the log of a container that does not run lies. Errors as Files.
+func (c *Containers) LogDir(id string) (string, error) {
+	paths, err := c.paths(id)
+	if err != nil {
+		return "", err
+	}
+	return paths.Log(), c.requireStored(id, paths)
+}

@@ -1,0 +1,99 @@
+// Package host is `sockerless-agent host`: the privileged work of one machine
+// for the local backend (HostService on R/host.sock), and the logs and files of
+// containers that do not run (AgentService on R/stored.sock).
+//
+// It lives as long as the process that started it: when its standard input ends
+// it leaves. Shims stay. Nothing that it knows is lost with it.
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Options of the host process.
+type Options struct {
+	StateDir  string
+	RunDir    string // empty: /run/sockerless/<tag>
+	AgentPath string // executable that shims are started from
+}
+
+// Main is `sockerless-agent host`. It answers the process's exit code.
+func Main(arguments []string) int {
+	var options Options
+	flags := flag.NewFlagSet("host", flag.ContinueOnError)
+	flags.StringVar(&options.StateDir, "state-dir", "", "directory of what must survive a reboot")
+	flags.StringVar(&options.RunDir, "run-dir", "", "directory of sockets (default /run/sockerless/<8 hex of the state directory's digest>)")
+	flags.StringVar(&options.AgentPath, "agent-path", "/proc/self/exe", "executable that shims are started from")
+	if err := flags.Parse(arguments); err != nil {
+		return 2
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends when whoever started us does
+		leave()
+	}()
+	if err := Run(ctx, options); err != nil {
+		slog.Error("the host process failed", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// maxSocketPath is what a unix socket's address holds, with its final zero.
+const maxSocketPath = 108
+
+// layout makes the directories and answers the instance's tag: the first 8 hex
+// digits of the SHA-256 of the state directory's real path.
+func (o Options) layout() (layout shimspec.Layout, tag string, err error) {
+	if o.StateDir == "" {
+		return layout, "", errors.New("--state-dir is missing")
+	}
+	if err := os.MkdirAll(o.StateDir, 0o701); err != nil {
+		return layout, "", err
+	}
+	if layout.StateDir, err = realPath(o.StateDir); err != nil {
+		return layout, "", err
+	}
+	sum := sha256.Sum256([]byte(layout.StateDir))
+	tag = hex.EncodeToString(sum[:4])
+	if o.RunDir == "" {
+		o.RunDir = filepath.Join("/run/sockerless", tag)
+	}
+	if err := os.MkdirAll(o.RunDir, 0o700); err != nil {
+		return layout, "", err
+	}
+	if layout.RunDir, err = realPath(o.RunDir); err != nil {
+		return layout, "", err
+	}
+	longest := layout.Container("0000000000000000").AgentSocket()
+	if len(longest) >= maxSocketPath {
+		return layout, "", fmt.Errorf("the run directory's path is too long by %d characters for sockets in it", len(longest)-maxSocketPath+1)
+	}
+	return layout, tag, nil
+}
+
+func realPath(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(absolute)
+}

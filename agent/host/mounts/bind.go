@@ -1,0 +1,27 @@
+package mounts
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bind binds source, with what is mounted beneath it, to target, which may be a
+// /proc/self/fd path.
+func Bind(source, target string, readOnly bool) error {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
+	if err != nil {
+		return &os.PathError{Op: "open tree", Path: source, Err: err}
+	}
+	defer unix.Close(tree)
+	// Private, so that what is unmounted here stays mounted at the source.
+	attributes := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if readOnly {
+		attributes.Attr_set = unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attributes); err != nil {
+		return &os.PathError{Op: "set mount attributes", Path: source, Err: err}
+	}
+	return attach(tree, target)
+}

@@ -1,0 +1,215 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Interface is a container's leg on a bridge.
+type Interface struct {
+	Bridge  string
+	Address string // "172.17.0.2/16"
+	Gateway string // "172.17.0.1"; empty: no default route by this interface
+	MAC     string // empty: the kernel chooses
+}
+
+// Namespace is the network of one start of one container. Without interfaces
+// it has loopback only.
+type Namespace struct {
+	ContainerID string
+	Generation  uint64
+	Path        string // where it is bound
+	Interfaces  []Interface
+}
+
+// leg is an Interface, parsed.
+type leg struct {
+	host    string // name of the machine's end
+	name    string // in the container: eth0, eth1, …
+	bridge  int    // index of the bridge's link
+	address *net.IPNet
+	gateway net.IP
+	mac     net.HardwareAddr
+}
+
+// Create makes the namespace with all its interfaces up. A failure leaves
+// nothing behind. NOT_FOUND: a bridge is not there.
+func (i *Instance) Create(namespace Namespace) error {
+	legs, err := i.parseLegs(namespace)
+	if err != nil {
+		return err
+	}
+	if err := createNamespace(namespace.Path, prepareNamespace); err != nil {
+		return err
+	}
+	if err := i.connect(namespace.Path, legs); err != nil {
+		for _, leg := range legs {
+			err = errors.Join(err, deleteLinkByName(leg.host))
+		}
+		return errors.Join(err, deleteNamespace(namespace.Path))
+	}
+	return nil
+}
+
+func (i *Instance) parseLegs(namespace Namespace) ([]leg, error) {
+	if len(namespace.Interfaces) > mostInterfaces {
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a container joins at most %d networks", mostInterfaces))
+	}
+	legs := make([]leg, 0, len(namespace.Interfaces))
+	for index, wanted := range namespace.Interfaces {
+		parsed := leg{
+			host: i.vethName(namespace.ContainerID, namespace.Generation, index),
+			name: fmt.Sprintf("eth%d", index),
+		}
+		address, subnet, err := net.ParseCIDR(wanted.Address)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		}
+		parsed.address = &net.IPNet{IP: address, Mask: subnet.Mask}
+		if wanted.Gateway != "" {
+			if parsed.gateway = net.ParseIP(wanted.Gateway); parsed.gateway == nil {
+				return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not an address", wanted.Gateway))
+			}
+		}
+		if wanted.MAC != "" {
+			if parsed.mac, err = net.ParseMAC(wanted.MAC); err != nil {
+				return nil, connect.NewError(connect.CodeInvalidArgument, err)
+			}
+		}
+		bridge, err := net.InterfaceByName(wanted.Bridge)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("bridge %s: %w", wanted.Bridge, err))
+		}
+		parsed.bridge = bridge.Index
+		legs = append(legs, parsed)
+	}
+	return legs, nil
+}
+
+// prepareNamespace runs inside the new namespace.
+func prepareNamespace() error {
+	// New interfaces have no IPv6, loopback keeps ::1, as in Docker's networks
+	// without IPv6. A machine without IPv6 has no such file.
+	if err := setSysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// Neighbours that knew this address under another MAC learn the new one when
+	// the interface comes up.
+	if err := setSysctl("net/ipv4/conf/default/arp_notify", "1"); err != nil {
+		return err
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	return setLoopbackUp(handle)
+}
+
+func setLoopbackUp(handle *netlink.Handle) error {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Index = 1 // loopback is the first link of every namespace
+	if err := handle.LinkSetUp(&netlink.Device{LinkAttrs: attributes}); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+func (i *Instance) connect(path string, legs []leg) error {
+	if len(legs) == 0 {
+		return nil
+	}
+	namespace, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer namespace.Close()
+	for _, leg := range legs {
+		if err := addPair(leg, int(namespace.Fd())); err != nil {
+			return fmt.Errorf("connect %s: %w", leg.name, err)
+		}
+	}
+	return onThreadIn(int(namespace.Fd()), func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		for _, leg := range legs {
+			if err := configure(handle, leg); err != nil {
+				return fmt.Errorf("configure %s: %w", leg.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// addPair makes both ends in one request: the machine's on the bridge, and up
+// once it is there, the container's with its name in its namespace.
+func addPair(leg leg, namespace int) error {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = leg.host
+	attributes.MasterIndex = leg.bridge
+	attributes.Flags = net.FlagUp
+	return netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attributes, PeerName: leg.name, PeerHardwareAddr: leg.mac, PeerNamespace: netlink.NsFd(namespace),
+	})
+}
+
+// configure runs inside the namespace. The address comes before the link is up,
+// so that the announcement (arp_notify) has one to announce.
+func configure(handle *netlink.Handle, leg leg) error {
+	link, err := handle.LinkByName(leg.name)
+	if err != nil {
+		return err
+	}
+	if err := handle.AddrAdd(link, &netlink.Addr{IPNet: leg.address}); err != nil {
+		return fmt.Errorf("address %s: %w", leg.address, err)
+	}
+	if err := handle.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	if leg.gateway == nil {
+		return nil
+	}
+	if err := handle.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: leg.gateway}); err != nil {
+		return fmt.Errorf("default route by %s: %w", leg.gateway, err)
+	}
+	return nil
+}
+
+// Delete takes the namespace and its links away. It may be repeated. The
+// machine's ends are deleted by name, not left to the kernel, so that their
+// bridge ports are gone when it returns.
+func (i *Instance) Delete(containerID string, generation uint64, path string) error {
+	var failures []error
+	for index := 0; ; index++ {
+		link, err := netlink.LinkByName(i.vethName(containerID, generation, index))
+		if isNotFound(err) {
+			break
+		}
+		if err != nil {
+			failures = append(failures, err)
+			break
+		}
+		failures = append(failures, deleteLink(link))
+	}
+	return errors.Join(errors.Join(failures...), deleteNamespace(path))
+}
+
+func deleteLinkByName(name string) error {
+	link, err := netlink.LinkByName(name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return deleteLink(link)
+}

@@ -1,0 +1,140 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const maxLinkName = unix.IFNAMSIZ - 1
+
+// Bridge is a network of containers on this machine.
+type Bridge struct {
+	Name     string // of the interface
+	Gateway  string // the bridge's own address with its prefix, "172.17.0.1/16"
+	Internal bool   // no NAT, no route out
+	Isolate  bool   // no traffic to and from other bridges
+}
+
+// Ensure makes the bridge, its address and its packet rules; what is there is
+// left as it is. ALREADY_EXISTS: a link of that name is not the instance's.
+func (i *Instance) Ensure(bridge Bridge) error {
+	gateway, err := parseGateway(bridge)
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	// The kernel forwards nothing else; Docker sets it, too.
+	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	link, err := i.ensureLink(bridge.Name, gateway)
+	if err != nil {
+		return err
+	}
+	err = netlink.AddrReplace(link, &netlink.Addr{IPNet: gateway})
+	if err != nil {
+		return fmt.Errorf("give %s the address %s: %w", bridge.Name, bridge.Gateway, err)
+	}
+	// Rules before the link is up: no packet passes that they would stop.
+	if err := i.addRules(bridge); err != nil {
+		return fmt.Errorf("packet rules of %s: %w", bridge.Name, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", bridge.Name, err)
+	}
+	return nil
+}
+
+func parseGateway(bridge Bridge) (*net.IPNet, error) {
+	if bridge.Name == "" || len(bridge.Name) > maxLinkName {
+		return nil, fmt.Errorf("a bridge's name has 1 to %d characters, not %q", maxLinkName, bridge.Name)
+	}
+	address, subnet, err := net.ParseCIDR(bridge.Gateway)
+	if err != nil {
+		return nil, err
+	}
+	if address.To4() == nil {
+		return nil, fmt.Errorf("the gateway %s is not an IPv4 address", bridge.Gateway)
+	}
+	return &net.IPNet{IP: address.To4(), Mask: subnet.Mask}, nil
+}
+
+func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, error) {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		if link.Type() != "bridge" || link.Attrs().Alias != i.alias() {
+			return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("the interface %s is not ours", name))
+		}
+		return link, nil
+	}
+	if !isNotFound(err) {
+		return nil, fmt.Errorf("look for %s: %w", name, err)
+	}
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = name
+	// Stated, since a bridge without an address of its own takes its lowest
+	// port's, and changes it as containers come and go.
+	attributes.HardwareAddr = hardwareAddress(gateway.IP)
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
+		return nil, fmt.Errorf("add bridge %s: %w", name, err)
+	}
+	link, err = netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s: %w", name, err)
+	}
+	if err := netlink.LinkSetAlias(link, i.alias()); err != nil {
+		return nil, errors.Join(fmt.Errorf("mark %s: %w", name, err), netlink.LinkDel(link))
+	}
+	// Not every machine has IPv6.
+	_ = setSysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1")
+	return link, nil
+}
+
+// hardwareAddress is locally administered and follows from the address.
+func hardwareAddress(address net.IP) net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0x42}, address.To4()...)
+}
+
+// Remove takes a bridge and its rules away, and the table with the last one.
+// It may be repeated; a link that is not the instance's stays.
+func (i *Instance) Remove(name string) error {
+	link, err := netlink.LinkByName(name)
+	switch {
+	case isNotFound(err):
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", name, err)
+	case link.Attrs().Alias == i.alias():
+		if err := deleteLink(link); err != nil {
+			return err
+		}
+	}
+	if err := i.removeRules(name); err != nil {
+		return fmt.Errorf("packet rules of %s: %w", name, err)
+	}
+	return nil
+}
+
+func deleteLink(link netlink.Link) error {
+	if err := netlink.LinkDel(link); err != nil && !isNotFound(err) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
+
+func isNotFound(err error) bool {
+	var notFound netlink.LinkNotFoundError
+	return errors.As(err, &notFound)
+}
+
+func setSysctl(name, value string) error {
+	path := "/proc/sys/" + name
+	if current, err := os.ReadFile(path); err == nil && string(current) == value+"\n" {
+		return nil
+	}
+	return os.WriteFile(path, []byte(value), 0o644)
+}

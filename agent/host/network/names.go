@@ -1,0 +1,43 @@
+// Package network makes the networks of one instance: bridges with NAT and
+// isolation, and network namespaces with a leg on them. Everything is made by
+// netlink, carries the instance's tag, and can be found and removed by it.
+package network
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// Instance names what belongs to one instance of sockerless among others on the
+// same machine.
+type Instance struct {
+	Tag      string // 8 hex digits
+	netnsDir string
+}
+
+// NewInstance describes the instance with this tag, whose namespaces are bound
+// below netnsDir.
+func NewInstance(tag, netnsDir string) (*Instance, error) {
+	if raw, err := hex.DecodeString(tag); err != nil || len(raw) != 4 {
+		return nil, fmt.Errorf("%q is not an instance tag of 8 hex digits", tag)
+	}
+	return &Instance{Tag: tag, netnsDir: netnsDir}, nil
+}
+
+// table is the instance's nftables table.
+func (i *Instance) table() string { return "sockerless_" + i.Tag }
+
+// alias marks links as the instance's (ip link shows it).
+func (i *Instance) alias() string { return "sockerless_" + i.Tag }
+
+// vethPrefix begins the machine's end of each container's veth pair: "sk" and
+// half of the tag, since a link's name has 15 characters at most.
+func (i *Instance) vethPrefix() string { return "sk" + i.Tag[:4] }
+
+// vethName differs from generation to generation: the kernel takes its time to
+// remove the last one's.
+func (i *Instance) vethName(containerID string, generation uint64, index int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", containerID, generation, index))
+	return i.vethPrefix() + hex.EncodeToString(sum[:])[:9]
+}

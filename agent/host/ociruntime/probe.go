@@ -1,0 +1,148 @@
+package ociruntime
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Probed is a runtime that has run a container on this machine.
+type Probed struct {
+	Runtime
+	Name    string // "runc"
+	Version string // "1.1.5"
+	Commit  string
+}
+
+// candidates in order of preference.
+var candidates = []string{"runc", "crun"}
+
+// Probe finds a runtime that works here: it runs executable (a static binary)
+// with arguments in a container, since some runtimes refuse some cgroup layouts.
+// scratch is a directory for the probe's files, which go again. The error tells
+// of each candidate what is wrong with it.
+func Probe(ctx context.Context, root, scratch, executable string, arguments ...string) (Probed, error) {
+	var failures []error
+	for _, name := range candidates {
+		path, err := lookUp(name)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		found := Probed{Runtime: Runtime{Path: path, Root: root}, Name: name}
+		if err := found.readVersion(ctx); err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		if err := found.try(ctx, scratch, executable, arguments); err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		return found, nil
+	}
+	return Probed{}, fmt.Errorf("no OCI runtime works on this machine (install runc or crun): %w", errors.Join(failures...))
+}
+
+// lookUp searches PATH and, since a service's PATH may be short, the system's
+// directories.
+func lookUp(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return filepath.Abs(path)
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/sbin"} {
+		if path, lookErr := exec.LookPath(filepath.Join(dir, name)); lookErr == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed", name)
+}
+
+func (p *Probed) readVersion(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, p.Path, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("%s --version: %w", p.Path, err)
+	}
+	p.parseVersion(string(output))
+	if p.Version == "" {
+		return fmt.Errorf("%s --version: no version in %q", p.Path, output)
+	}
+	return nil
+}
+
+// parseVersion reads "runc version 1.1.5+ds1" and the line "commit: …".
+func (p *Probed) parseVersion(output string) {
+	for line := range strings.SplitSeq(output, "\n") {
+		if version, ok := strings.CutPrefix(line, p.Name+" version "); ok {
+			p.Version = strings.TrimSpace(version)
+		}
+		if commit, ok := strings.CutPrefix(line, "commit: "); ok {
+			p.Commit = strings.TrimSpace(commit)
+		}
+	}
+}
+
+// try runs a container that does nothing but exit.
+func (p *Probed) try(ctx context.Context, scratch, executable string, arguments []string) error {
+	bundle, err := os.MkdirTemp(scratch, "probe-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bundle)
+	executable, err = filepath.EvalSymlinks(executable)
+	if err != nil {
+		return err
+	}
+	id := filepath.Base(bundle)
+	config, err := json.Marshal(probeConfig(id, executable, arguments))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	run := exec.CommandContext(ctx, p.Path, "--root", p.Root, "run", "--bundle", bundle, id)
+	var output bytes.Buffer
+	run.Stderr = &output
+	if err := run.Run(); err != nil {
+		return fmt.Errorf("%s cannot run a container here: %w: %s", p.Path, errors.Join(err, p.Delete(context.WithoutCancel(ctx), id)),
+			strings.TrimSpace(output.String()))
+	}
+	return nil
+}
+
+// probeConfig asks for namespaces and a cgroup with a limit, as containers do.
+func probeConfig(id, executable string, arguments []string) any {
+	type object = map[string]any
+	namespaces := []object{}
+	for _, kind := range []string{"pid", "mount", "ipc", "uts", "network"} {
+		namespaces = append(namespaces, object{"type": kind})
+	}
+	return object{
+		"ociVersion": "1.0.2",
+		"process":    object{"args": append([]string{"/agent"}, arguments...), "cwd": "/", "user": object{"uid": 0, "gid": 0}},
+		"root":       object{"path": "rootfs"},
+		"mounts": []object{
+			{"destination": "/proc", "type": "proc", "source": "proc"},
+			{"destination": "/agent", "type": "bind", "source": executable, "options": []string{"bind", "ro"}},
+		},
+		"linux": object{
+			"cgroupsPath": "/sockerless/" + id,
+			"namespaces":  namespaces,
+			"resources":   object{"pids": object{"limit": 100}},
+		},
+	}
+}

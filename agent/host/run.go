@@ -1,0 +1,178 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
+	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/layers"
+	"github.com/sockerless/sockerless/agent/host/network"
+	"github.com/sockerless/sockerless/agent/host/ociruntime"
+	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+const (
+	// maxMessage bounds a request: an OCI configuration with its seccomp list.
+	maxMessage = 16 << 20
+	// lockPatience is how long we wait for a predecessor to finish.
+	lockPatience = 10 * time.Second
+	// farewell is how long calls under way may take when we leave.
+	farewell = 5 * time.Second
+)
+
+// Run serves until ctx is done.
+func Run(ctx context.Context, options Options) error {
+	unix.Umask(0o022)
+	layout, tag, err := options.layout()
+	if err != nil {
+		return err
+	}
+	release, err := claimInstance(ctx, layout)
+	if err != nil {
+		return err
+	}
+	defer release()
+	instance, err := assemble(ctx, options, layout, tag)
+	if err != nil {
+		return err
+	}
+	defer instance.close()
+	if err := instance.containers.Reclaim(ctx); err != nil {
+		// What is left over does not keep anybody from being served.
+		slog.Error("something orphaned is left", "error", err)
+	}
+	return instance.serve(ctx, layout)
+}
+
+// claimInstance makes sure that one host process at a time works on a run
+// directory. A predecessor whose backend has died may be on its way out.
+func claimInstance(ctx context.Context, layout shimspec.Layout) (release func(), err error) {
+	lock, err := os.OpenFile(filepath.Join(layout.RunDir, "host.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+	for deadline := time.Now().Add(lockPatience); ; {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { lock.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("another host process works on %s: %w", layout.RunDir, err), lock.Close())
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), lock.Close())
+		}
+	}
+}
+
+// instance is the host process's parts.
+type instance struct {
+	service
+	trash *trash.Can
+}
+
+func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag string) (*instance, error) {
+	i := &instance{}
+	i.storedSocket = layout.StoredSocket()
+	var err error
+	if i.network, err = network.NewInstance(tag, layout.NetworkNamespaces()); err != nil {
+		return nil, err
+	}
+	if i.trash, err = trash.Open(filepath.Join(layout.StateDir, "trash")); err != nil {
+		return nil, err
+	}
+	if i.layers, err = layers.Open(filepath.Join(layout.StateDir, "layers")); err != nil {
+		i.trash.Close()
+		return nil, err
+	}
+	i.runtime = startProbe(ctx, func(ctx context.Context) (ociruntime.Probed, error) {
+		return ociruntime.Probe(ctx, layout.RuntimeRoot(), layout.RunDir, options.AgentPath, "version")
+	})
+	if i.volumes, err = volumes.Open(filepath.Join(layout.StateDir, "volumes"), i.trash); err == nil {
+		i.containers, err = containers.New(containers.Options{
+			Layout: layout, Layers: i.layers, Network: i.network, Trash: i.trash,
+			AgentPath: options.AgentPath, Runtime: i.runtime.runtime,
+		})
+	}
+	if err != nil {
+		i.close()
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *instance) close() {
+	i.layers.Close()
+	i.trash.Close()
+}
+
+// serve answers on both sockets until ctx is done, then lets calls finish.
+func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
+	hostServer := server.NewServer(i.handler(), slog.Default())
+	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers)), slog.Default())
+	failed := make(chan error, 2)
+	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
+		listener, err := listenPrivately(socket)
+		if err != nil {
+			return errors.Join(err, hostServer.Close(), storedServer.Close())
+		}
+		go func() { failed <- s.Serve(listener) }()
+	}
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	for _, s := range []*http.Server{hostServer, storedServer} {
+		if s.Shutdown(limit) != nil {
+			_ = s.Close()
+		}
+	}
+	return err
+}
+
+func (i *instance) handler() http.Handler {
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithCompression("gzip", nil, nil)}
+	mux := http.NewServeMux()
+	mux.Handle(hostv1connect.NewHostServiceHandler(&i.service, options...))
+	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker(hostv1connect.HostServiceName), options...))
+	return mux
+}
+
+// listenPrivately makes a socket that only our own user may connect to. What an
+// earlier process left in its place goes: the instance is ours.
+func listenPrivately(socket string) (net.Listener, error) {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	// The directory is 0700, so nobody was faster.
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return listener, nil
+}

@@ -1,0 +1,105 @@
+package host
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sockerless/sockerless/agent/core/version"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/layers"
+	"github.com/sockerless/sockerless/agent/host/machine"
+	"github.com/sockerless/sockerless/agent/host/network"
+	"github.com/sockerless/sockerless/agent/host/volumes"
+)
+
+// service is HostService: each call is one call of the package that does it.
+type service struct {
+	containers   *containers.Containers
+	layers       *layers.Store
+	volumes      *volumes.Store
+	network      *network.Instance
+	runtime      *probe
+	storedSocket string
+}
+
+// answer makes a handler's results of a call's.
+func answer[T any](response *T, err error) (*connect.Response[T], error) {
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return connect.NewResponse(response), nil
+}
+
+func (s *service) Hello(ctx context.Context, _ *connect.Request[hostv1.HelloRequest]) (*connect.Response[hostv1.HelloResponse], error) {
+	runtime, err := s.runtime.wait(ctx)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+	}
+	features, err := machine.Inspect()
+	return answer(&hostv1.HelloResponse{
+		Version: version.Version, RuntimeName: runtime.Name, RuntimeVersion: runtime.Version, RuntimePath: runtime.Path,
+		RuntimeCommit: runtime.Commit, CgroupVersion: features.CgroupVersion, CgroupControllers: features.CgroupControllers,
+		StoredSocket: s.storedSocket, Seccomp: features.Seccomp, Apparmor: features.AppArmor, Selinux: features.SELinux,
+	}, err)
+}
+
+func (s *service) CreateContainer(ctx context.Context, r *connect.Request[hostv1.CreateContainerRequest]) (*connect.Response[hostv1.CreateContainerResponse], error) {
+	return answer(&hostv1.CreateContainerResponse{}, s.containers.Create(ctx, r.Msg))
+}
+
+func (s *service) LaunchContainer(ctx context.Context, r *connect.Request[hostv1.LaunchContainerRequest]) (*connect.Response[hostv1.LaunchContainerResponse], error) {
+	return answer(s.containers.Launch(ctx, r.Msg))
+}
+
+func (s *service) ReleaseContainer(ctx context.Context, r *connect.Request[hostv1.ReleaseContainerRequest]) (*connect.Response[hostv1.ReleaseContainerResponse], error) {
+	return answer(&hostv1.ReleaseContainerResponse{}, s.containers.Release(ctx, r.Msg.ContainerId))
+}
+
+func (s *service) RemoveContainer(ctx context.Context, r *connect.Request[hostv1.RemoveContainerRequest]) (*connect.Response[hostv1.RemoveContainerResponse], error) {
+	return answer(&hostv1.RemoveContainerResponse{}, s.containers.Remove(ctx, r.Msg.ContainerId))
+}
+
+func (s *service) ListContainers(context.Context, *connect.Request[hostv1.ListContainersRequest]) (*connect.Response[hostv1.ListContainersResponse], error) {
+	found, err := s.containers.List()
+	return answer(&hostv1.ListContainersResponse{Containers: found}, err)
+}
+
+func (s *service) UnpackLayer(ctx context.Context, r *connect.Request[hostv1.UnpackLayerRequest]) (*connect.Response[hostv1.UnpackLayerResponse], error) {
+	size, existed, err := s.layers.Unpack(ctx, r.Msg.DiffId, r.Msg.BlobPath)
+	return answer(&hostv1.UnpackLayerResponse{Size: size, Existed: existed}, err)
+}
+
+func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.RemoveLayerRequest]) (*connect.Response[hostv1.RemoveLayerResponse], error) {
+	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
+}
+
+func (s *service) EnsureNetwork(_ context.Context, r *connect.Request[hostv1.EnsureNetworkRequest]) (*connect.Response[hostv1.EnsureNetworkResponse], error) {
+	return answer(&hostv1.EnsureNetworkResponse{}, s.network.Ensure(network.Bridge{
+		Name: r.Msg.Bridge, Gateway: r.Msg.Gateway, Internal: r.Msg.Internal, Isolate: r.Msg.Isolate,
+	}))
+}
+
+func (s *service) RemoveNetwork(_ context.Context, r *connect.Request[hostv1.RemoveNetworkRequest]) (*connect.Response[hostv1.RemoveNetworkResponse], error) {
+	return answer(&hostv1.RemoveNetworkResponse{}, s.network.Remove(r.Msg.Bridge))
+}
+
+func (s *service) InspectMachine(context.Context, *connect.Request[hostv1.InspectMachineRequest]) (*connect.Response[hostv1.InspectMachineResponse], error) {
+	routes, err := s.network.Routes()
+	if err != nil {
+		return nil, wireError(err)
+	}
+	resolver, err := machine.ResolvConf()
+	return answer(&hostv1.InspectMachineResponse{Routes: routes, ResolvConf: resolver, Now: timestamppb.Now()}, err)
+}
+
+func (s *service) CreateVolume(_ context.Context, r *connect.Request[hostv1.CreateVolumeRequest]) (*connect.Response[hostv1.CreateVolumeResponse], error) {
+	path, err := s.volumes.Create(r.Msg.Name)
+	return answer(&hostv1.CreateVolumeResponse{Path: path}, err)
+}
+
+func (s *service) RemoveVolume(_ context.Context, r *connect.Request[hostv1.RemoveVolumeRequest]) (*connect.Response[hostv1.RemoveVolumeResponse], error) {
+	return answer(&hostv1.RemoveVolumeResponse{}, s.volumes.Remove(r.Msg.Name))
+}

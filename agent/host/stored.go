@@ -1,0 +1,61 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/version"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/host/containers"
+)
+
+// stored is the agent of a container that does not run: its log and its files.
+type stored struct {
+	server.Unimplemented
+	containers *containers.Containers
+	id         string
+}
+
+// resolveStored finds the container by the call's metadata key.
+func resolveStored(all *containers.Containers) server.Resolver {
+	return func(_ context.Context, id string) (server.Container, error) {
+		return &stored{server.Unimplemented{Mode: "the host process"}, all, id}, nil
+	}
+}
+
+// Hello needs no container.
+func (s *stored) Hello(context.Context) (*agentv1.HelloResponse, error) {
+	return &agentv1.HelloResponse{Version: version.Version, Mode: agentv1.Mode_MODE_HOST, ContainerId: s.id}, nil
+}
+
+// Logs opens what the container's shims recorded.
+func (s *stored) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
+	if err := s.named(); err != nil {
+		return nil, err
+	}
+	dir, err := s.containers.LogDir(s.id)
+	if err != nil {
+		return nil, err
+	}
+	return log.Stored(dir, options)
+}
+
+// Files opens the container's root with its volumes.
+func (s *stored) Files(ctx context.Context) (*os.File, error) {
+	if err := s.named(); err != nil {
+		return nil, err
+	}
+	return s.containers.Files(ctx, s.id)
+}
+
+func (s *stored) named() error {
+	if s.id == "" {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("the metadata key "+server.ContainerIDKey+" names no container"))
+	}
+	return nil
+}

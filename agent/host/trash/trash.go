@@ -1,0 +1,79 @@
+// Package trash deletes directory trees behind the answer: a large one takes
+// seconds, and nobody needs to wait for it.
+package trash
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+)
+
+// Can is a directory whose content is being deleted, across restarts too.
+type Can struct {
+	dir  string
+	wake chan struct{}
+	done chan struct{}
+}
+
+// Open starts deleting what an earlier process left in dir.
+func Open(dir string) (*Can, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	can := &Can{dir: dir, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	can.wake <- struct{}{}
+	go can.run()
+	return can, nil
+}
+
+// Discard makes path disappear at once; it must be on the can's file system. A
+// missing path is no error.
+func (c *Can) Discard(path string) error {
+	place, err := os.MkdirTemp(c.dir, "")
+	if err != nil {
+		return fmt.Errorf("discard %s: %w", path, err)
+	}
+	if err := os.Rename(path, filepath.Join(place, "discarded")); err != nil {
+		err = errors.Join(err, os.Remove(place))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("discard %s: %w", path, err)
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+	return nil
+}
+
+// Close waits until the tree that is being deleted is gone. What is left is
+// deleted by the next process.
+func (c *Can) Close() {
+	close(c.wake)
+	<-c.done
+}
+
+func (c *Can) run() {
+	defer close(c.done)
+	for range c.wake {
+		c.empty()
+	}
+}
+
+func (c *Can) empty() {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		slog.Error("cannot read the trash", "error", err)
+		return
+	}
+	for _, entry := range entries {
+		if err := confined.RemovePath(filepath.Join(c.dir, entry.Name())); err != nil {
+			slog.Error("cannot delete", "path", entry.Name(), "error", err)
+		}
+	}
+}

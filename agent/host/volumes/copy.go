@@ -1,0 +1,202 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/confined"
+)
+
+// maxDepth bounds how deep directories may nest in what is copied: each level
+// holds two descriptors.
+const maxDepth = 1000
+
+type inode struct{ device, number uint64 }
+
+// copier copies a tree that does not change. Links are never followed.
+type copier struct {
+	ctx   context.Context
+	root  int              // of the copy
+	links map[inode]string // first copy of a file with several names, relative to root
+}
+
+// directory copies the content and then the attributes of the open directory
+// source to target. name is the target's path in the copy.
+func (c *copier) directory(source, target int, name string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("more than %d directories inside each other", maxDepth)
+	}
+	entries, err := namesIn(source)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+		if err := c.entry(source, target, entry, path.Join(name, entry), depth); err != nil {
+			return fmt.Errorf("%s: %w", entry, err)
+		}
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(source, &stat); err != nil {
+		return err
+	}
+	return copyAttributes(source, target, ".", &stat)
+}
+
+func (c *copier) entry(source, target int, entry, name string, depth int) error {
+	var stat unix.Stat_t
+	if err := unix.Fstatat(source, entry, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	kind := stat.Mode & unix.S_IFMT
+	if kind == unix.S_IFDIR {
+		return c.subdirectory(source, target, entry, name, depth)
+	}
+	// Left by a copy that was broken off.
+	if err := confined.RemoveTree(target, entry); err != nil {
+		return err
+	}
+	key := inode{stat.Dev, stat.Ino}
+	if first, ok := c.links[key]; ok {
+		return unix.Linkat(c.root, first, target, entry, 0)
+	}
+	if stat.Nlink > 1 {
+		c.links[key] = name
+	}
+	var err error
+	switch kind {
+	case unix.S_IFREG:
+		err = copyContent(source, target, entry)
+	case unix.S_IFLNK:
+		err = copyLink(source, target, entry)
+	case unix.S_IFSOCK: // nobody listens on it any more
+		return nil
+	default:
+		err = unix.Mknodat(target, entry, stat.Mode, int(stat.Rdev))
+	}
+	if err != nil {
+		return err
+	}
+	return copyAttributes(source, target, entry, &stat)
+}
+
+func (c *copier) subdirectory(source, target int, entry, name string, depth int) error {
+	if err := unix.Mkdirat(target, entry, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	from, err := unix.Openat(source, entry, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	to, err := unix.Openat(target, entry, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	return c.directory(from, to, name, depth+1)
+}
+
+func namesIn(directory int) ([]string, error) {
+	var names []string
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(directory, buffer)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			sort.Strings(names)
+			return names, nil
+		}
+		_, _, names = unix.ParseDirent(buffer[:n], -1, names)
+	}
+}
+
+func copyLink(source, target int, entry string) error {
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(source, entry, buffer)
+	if err != nil {
+		return err
+	}
+	return unix.Symlinkat(string(buffer[:n]), target, entry)
+}
+
+func copyContent(source, target int, entry string) error {
+	from, err := unix.Openat(source, entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	to, err := unix.Openat(target, entry, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	for {
+		n, err := unix.CopyFileRange(from, nil, to, nil, 1<<30, 0)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// copyAttributes: the owner first, for a change of owner takes away
+// set-user-ID and capabilities.
+func copyAttributes(source, target int, entry string, stat *unix.Stat_t) error {
+	if err := unix.Fchownat(target, entry, int(stat.Uid), int(stat.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := unix.Fchmodat(target, entry, stat.Mode&0o7777, 0); err != nil {
+			return err
+		}
+	}
+	if err := copyXattrs(descriptorPath(source, entry), descriptorPath(target, entry)); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(target, entry, []unix.Timespec{stat.Atim, stat.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func descriptorPath(directory int, entry string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", directory, entry)
+}
+
+func copyXattrs(source, target string) error {
+	buffer := make([]byte, 64<<10) // the kernel's limit for names, and for one value
+	n, err := unix.Llistxattr(source, buffer)
+	if errors.Is(err, unix.ENOTSUP) || n == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(buffer[:n]), "\x00"), "\x00") {
+		value := make([]byte, 64<<10)
+		size, err := unix.Lgetxattr(source, name, value)
+		if err != nil || strings.HasPrefix(name, "trusted.overlay.") {
+			continue
+		}
+		if err := unix.Lsetxattr(target, name, value[:size], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("extended attribute %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
