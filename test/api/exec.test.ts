@@ -1,0 +1,206 @@
+/** `docker exec`, `docker attach` and a person at a terminal, through the real docker CLI. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { describe, test } from "node:test";
+import { Terminal } from "../support/terminal.ts";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+async function running(name: string, ...flags: string[]): Promise<void> {
+  await ok("run", "-d", "--name", name, ...flags, "busybox", "sleep", "600");
+}
+
+describe("docker exec", () => {
+  test("shows both streams and ends with the process's exit code", async () => {
+    await running("codes");
+    for (const code of [0, 1, 42, 255]) {
+      const result = await docker("exec", "codes", "sh", "-c", `echo out; echo err >&2; exit ${code}`);
+      assert.deepEqual([result.text, result.errorText, result.code], ["out", "err", code]);
+    }
+    await ok("rm", "-f", "codes");
+  });
+
+  test("takes environment, user and working directory, and inherits the container's", async () => {
+    await running("settings", "-e", "FROM=container", "-w", "/var");
+    const text = await ok(
+      "exec",
+      "-e",
+      "OWN=exec",
+      "-u",
+      "app",
+      "-w",
+      "/tmp",
+      "settings",
+      "sh",
+      "-c",
+      "echo $FROM $OWN; id -u; pwd",
+    );
+    assert.equal(text, "container exec\n1000\n/tmp");
+    assert.equal(await ok("exec", "settings", "pwd"), "/var");
+    await ok("rm", "-f", "settings");
+  });
+
+  test("passes 32 MiB through standard input and output unchanged", async () => {
+    await running("pipe");
+    const input = Buffer.alloc(32 * 1024 * 1024);
+    for (let at = 0; at < input.length; at += 4) {
+      input.writeUInt32LE((at * 2_654_435_761) % 4_294_967_296, at);
+    }
+    const result = await setting.daemon.dockerWith({ input }, "exec", "-i", "pipe", "cat");
+    const hash = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+    assert.equal(result.code, 0, result.errorText);
+    assert.equal(hash(result.stdout), hash(input));
+    await ok("rm", "-f", "pipe");
+  });
+
+  test("of what does not exist or cannot be executed ends with 127 or 126", async () => {
+    await running("wrong");
+    const missing = await docker("exec", "wrong", "nosuch");
+    assert.equal(missing.code, 127);
+    assert.match(missing.text + missing.errorText, /exec: "nosuch": executable file not found in \$PATH/);
+    assert.equal((await docker("exec", "wrong", "/etc/passwd")).code, 126);
+    await ok("rm", "-f", "wrong");
+  });
+
+  test("detached answers at once and does its work", async () => {
+    await running("detached");
+    assert.equal(await ok("exec", "-d", "detached", "sh", "-c", "sleep 0.3; touch /tmp/done"), "");
+    await until(async () =>
+      (await docker("exec", "detached", "test", "-f", "/tmp/done")).code === 0 ? true : undefined,
+    );
+    await ok("rm", "-f", "detached");
+  });
+
+  test("privileged has the capabilities that the container lacks", async () => {
+    await running("caps");
+    const bounding = async (...flags: string[]) =>
+      BigInt(
+        `0x${(await ok("exec", ...flags, "caps", "grep", "CapBnd", "/proc/self/status")).split("\t")[1]}`,
+      );
+    assert.equal(await bounding(), 0xa80425fbn);
+    assert.ok((await bounding("--privileged")) > 0xa80425fbn);
+    await ok("rm", "-f", "caps");
+  });
+
+  test("in a container that does not run is refused in Docker's words", async () => {
+    const id = await ok("create", "--name", "resting", "busybox");
+    const refused = await docker("exec", "resting", "true");
+    assert.equal(refused.code, 1);
+    assert.match(refused.errorText, new RegExp(`container ${id} is not running`));
+    await ok("rm", "resting");
+  });
+
+  test("32 at once are all served", async () => {
+    await running("crowd");
+    const results = await Promise.all(
+      Array.from({ length: 32 }, (_, n) => docker("exec", "crowd", "sh", "-c", `echo ${n}; exit ${n}`)),
+    );
+    assert.deepEqual(
+      results.map((result) => [result.text, result.code]),
+      results.map((_, n) => [String(n), n]),
+    );
+    await ok("rm", "-f", "crowd");
+  });
+});
+
+describe("at a terminal", () => {
+  const terminal = (...args: string[]) => Terminal.run("docker", args, setting.daemon.clientEnv);
+
+  test("an interactive shell: typed lines, ctrl-C, a resized window, the exit code", async () => {
+    const shell = await terminal("run", "-it", "--rm", "busybox", "sh");
+    await shell.see("# ");
+    shell.type("echo $((6 * 7))\r");
+    await shell.see(/^42\r$/m);
+    shell.type("sleep 100\r");
+    await shell.see("sleep 100");
+    shell.type("\x03");
+    await shell.see("# ");
+    shell.type("echo code $?\r");
+    await shell.see(/code 130\r/);
+    shell.resize(40, 132);
+    await until(async () => {
+      shell.type("stty size\r");
+      return /^40 132\r$/.test(await shell.see(/^\d+ \d+\r$/m)) ? true : undefined;
+    });
+    shell.type("exit 3\r");
+    assert.equal(await shell.exitCode(), 3);
+  });
+
+  test("detach leaves the shell running, attach finds it again", async () => {
+    const first = await terminal("run", "-it", "--name", "kept", "busybox", "sh");
+    await first.see("# ");
+    first.type("x=remembered\r");
+    await first.see("# ");
+    first.type("\x10\x11");
+    await first.see("read escape sequence");
+    assert.equal(await first.exitCode(), 0);
+    assert.equal(await ok("inspect", "-f", "{{.State.Running}}", "kept"), "true");
+    const second = await terminal("attach", "kept");
+    second.type("echo $x\r");
+    await second.see(/^remembered\r$/m);
+    second.type("exit\r");
+    await second.exitCode();
+    assert.equal(await ok("inspect", "-f", "{{.State.Running}}", "kept"), "false");
+    await ok("rm", "kept");
+  });
+
+  test("own detach keys are taken instead of the default ones", async () => {
+    const shell = await terminal(
+      "run",
+      "-it",
+      "--detach-keys",
+      "ctrl-x,q",
+      "--name",
+      "keys",
+      "busybox",
+      "sh",
+    );
+    await shell.see("# ");
+    shell.type("\x18q");
+    assert.equal(await shell.exitCode(), 0);
+    assert.equal(await ok("inspect", "-f", "{{.State.Running}}", "keys"), "true");
+    await ok("rm", "-f", "keys");
+  });
+
+  test("exec -it has a terminal of its own", async () => {
+    await running("host");
+    const shell = await terminal("exec", "-it", "host", "sh");
+    await shell.see("# ");
+    shell.type("tty; echo $TERM\r");
+    await shell.see(/\/dev\/(pts\/\d+|console)\r\nxterm/);
+    shell.type("exit 7\r");
+    assert.equal(await shell.exitCode(), 7);
+    await ok("rm", "-f", "host");
+  });
+});
+
+describe("docker attach", () => {
+  test("without standard input shows what comes and ends with the exit code", async () => {
+    await ok("run", "-d", "--name", "watched", "busybox", "sh", "-c", "sleep 1; echo later; exit 9");
+    const result = await docker("attach", "--no-stdin", "watched");
+    assert.deepEqual([result.text, result.code], ["later", 9]);
+    await ok("rm", "watched");
+  });
+
+  test("before the start gets the first byte", async () => {
+    await ok("create", "--name", "early", "busybox", "echo", "first");
+    const result = await docker("start", "--attach", "early");
+    assert.deepEqual([result.text, result.code], ["first", 0]);
+    await ok("rm", "early");
+  });
+
+  test("several attached clients see the same output", async () => {
+    await ok("run", "-d", "--name", "shown", "busybox", "sh", "-c", "sleep 1; seq 1 1000");
+    const seen = await Promise.all([1, 2, 3].map(() => docker("attach", "--no-stdin", "shown")));
+    const expected = Array.from({ length: 1000 }, (_, n) => n + 1).join("\n");
+    assert.deepEqual(
+      seen.map((result) => result.text),
+      [expected, expected, expected],
+    );
+    await ok("rm", "shown");
+  });
+});

@@ -1,0 +1,349 @@
+/** `docker run` and the life of a container, through the real docker CLI. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+describe("docker run", () => {
+  test("shows both streams and ends with the process's exit code", async () => {
+    const result = await docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 42");
+    assert.deepEqual([result.text, result.errorText, result.code], ["out", "err", 42]);
+  });
+
+  test("passes standard input on and its end", async () => {
+    const input = "line\n".repeat(100_000);
+    const result = await setting.daemon.dockerWith({ input }, "run", "--rm", "-i", "busybox", "cat");
+    assert.equal(result.code, 0, result.errorText);
+    assert.ok(result.stdout.equals(Buffer.from(input)));
+  });
+
+  test("ends with 128 + n when a signal ended the process", async () => {
+    assert.equal((await docker("run", "--rm", "busybox", "sh", "-c", "kill -TERM $$; sleep 5")).code, 143);
+  });
+
+  test("tells a command that does not exist (127) from one that cannot be executed (126)", async () => {
+    const missing = await docker("run", "--rm", "busybox", "nosuch");
+    assert.equal(missing.code, 127);
+    assert.match(missing.errorText, /exec: "nosuch": executable file not found in \$PATH/);
+    const forbidden = await docker("run", "--rm", "busybox", "/etc/passwd");
+    assert.equal(forbidden.code, 126);
+    assert.match(forbidden.errorText, /permission denied/);
+  });
+
+  test("of a missing image names it and leaves nothing", async () => {
+    const result = await docker("run", "--pull=never", "--name", "ghost", "no/such:image");
+    assert.equal(result.code, 125);
+    assert.match(result.errorText, /No such image: no\/such:image/);
+    assert.equal(await ok("ps", "-aq", "--filter", "name=ghost"), "");
+  });
+
+  test("gives the environment, working directory, user and host name that it is told", async () => {
+    const text = await ok(
+      ..."run --rm -e GREETING=hello -w /var/tmp -u app:tty --hostname box busybox".split(" "),
+      "sh",
+      "-c",
+      "echo $GREETING; pwd; id -un; id -gn; hostname; echo $HOSTNAME; echo $HOME",
+    );
+    assert.deepEqual(text.split("\n"), ["hello", "/var/tmp", "app", "tty", "box", "box", "/home/app"]);
+  });
+
+  test("of an unknown user says so", async () => {
+    const result = await docker("run", "--rm", "-u", "stranger", "busybox", "true");
+    assert.notEqual(result.code, 0);
+    assert.match(result.errorText, /unable to find user stranger: no matching entries in passwd file/);
+  });
+
+  test("replaces the entry point", async () => {
+    assert.equal(await ok("run", "--rm", "--entrypoint", "echo", "busybox", "a", "b"), "a b");
+  });
+
+  test("with --init has a reaping process 1", async () => {
+    const text = await ok("run", "--rm", "--init", "busybox", "sh", "-c", "cat /proc/1/comm; exit 0");
+    assert.match(text, /docker-init|sockerless/);
+    assert.equal((await docker("run", "--rm", "--init", "busybox", "sh", "-c", "exit 9")).code, 9);
+  });
+
+  test("with --read-only cannot write but to a tmpfs", async () => {
+    const text = await ok(
+      ..."run --rm --read-only --tmpfs /scratch:size=1m busybox".split(" "),
+      "sh",
+      "-c",
+      "touch /file 2>&1; touch /scratch/file && echo written; grep ' /scratch ' /proc/mounts",
+    );
+    assert.match(text, /Read-only file system/);
+    assert.match(text, /^written$/m);
+    assert.match(text, /tmpfs.*size=1024k/);
+  });
+
+  test("limits memory, processors, processes and open files", async () => {
+    const script =
+      "ulimit -n; for f in memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us pids/pids.max; do cat /sys/fs/cgroup/$f 2>/dev/null; done; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max 2>/dev/null; true";
+    const text = await ok(
+      ..."run --rm --memory 64m --cpus 0.5 --pids-limit 20 --ulimit nofile=100:200 busybox".split(" "),
+      "sh",
+      "-c",
+      script,
+    );
+    const lines = text.split("\n");
+    assert.equal(lines[0], "100");
+    assert.ok(lines.includes("67108864"), text);
+    assert.ok(lines.includes("50000") || lines.includes("50000 100000"), text);
+    assert.ok(lines.includes("20"), text);
+  });
+
+  test("adds and drops capabilities", async () => {
+    const bounding = async (...flags: string[]): Promise<bigint> => {
+      const text = await ok("run", "--rm", ...flags, "busybox", "grep", "CapBnd", "/proc/self/status");
+      return BigInt(`0x${text.split("\t")[1]}`);
+    };
+    assert.equal(await bounding(), 0xa80425fbn);
+    assert.equal(await bounding("--cap-drop", "ALL"), 0n);
+    assert.equal(await bounding("--cap-drop", "ALL", "--cap-add", "CHOWN"), 1n);
+  });
+
+  test("adds host names and resolvers", async () => {
+    const text = await ok(
+      ..."run --rm --add-host db:10.1.2.3 --dns 10.9.9.9 --dns-search corp.example busybox".split(" "),
+      "cat",
+      "/etc/hosts",
+      "/etc/resolv.conf",
+    );
+    assert.match(text, /^10\.1\.2\.3\tdb$/m);
+    assert.match(text, /^nameserver 10\.9\.9\.9$/m);
+    assert.match(text, /^search corp\.example$/m);
+  });
+
+  test("keeps labels, name and command for ps and inspect", async () => {
+    await ok("run", "-d", "--name", "labelled", "-l", "team=red", "busybox", "sleep", "60");
+    const line = await ok(
+      "ps",
+      "--filter",
+      "label=team=red",
+      "--format",
+      "{{.Names}} {{.Command}} {{.State}}",
+    );
+    assert.equal(line, 'labelled "sleep 60" running');
+    assert.equal(
+      await ok("inspect", "-f", '{{index .Config.Labels "team"}} {{.Path}} {{.Args}}', "labelled"),
+      "red sleep [60]",
+    );
+    await ok("rm", "-f", "labelled");
+  });
+
+  test("mounts host directories, named volumes and anonymous ones", async () => {
+    await ok("run", "--rm", "-v", "shared:/data", "busybox", "sh", "-c", "echo kept > /data/file");
+    assert.equal(await ok("run", "--rm", "-v", "shared:/data:ro", "busybox", "cat", "/data/file"), "kept");
+    const refused = await docker("run", "--rm", "-v", "shared:/data:ro", "busybox", "touch", "/data/other");
+    assert.match(refused.errorText, /Read-only file system/);
+    const { directory } = setting.daemon;
+    await ok("run", "--rm", "-v", `${directory}/made:/host`, "busybox", "touch", "/host/here");
+    assert.equal(await ok("run", "--rm", "-v", `${directory}/made:/host`, "busybox", "ls", "/host"), "here");
+    const before = await ok("volume", "ls", "-q");
+    await ok("run", "--rm", "-v", "/anonymous", "busybox", "touch", "/anonymous/file");
+    assert.equal(await ok("volume", "ls", "-q"), before, "--rm takes anonymous volumes along");
+    await ok("volume", "rm", "shared");
+  });
+
+  test("fills a new named volume with the image's content at its path", async () => {
+    assert.match(await ok("run", "--rm", "-v", "etc:/etc", "busybox", "ls", "/etc"), /passwd/);
+    await ok("volume", "rm", "etc");
+  });
+
+  test("publishes TCP and UDP ports on this machine", async () => {
+    await ok(
+      ..."run -d --name web -p 127.0.0.1:0:8080/tcp -p 127.0.0.1:0:5353/udp busybox".split(" "),
+      "sh",
+      "-c",
+      "nc -u -l -p 5353 -e cat & exec httpd -f -p 8080 -h /etc",
+    );
+    const tcp = (await ok("port", "web", "8080/tcp")).split(":")[1];
+    const answer = await until(async () => {
+      const response = await fetch(`http://127.0.0.1:${tcp}/os-release`).catch(() => undefined);
+      return response?.ok === true ? await response.text() : undefined;
+    });
+    assert.equal(answer, "ID=sockerless-test\n");
+    assert.match(await ok("port", "web"), /5353\/udp -> 127\.0\.0\.1:\d+/);
+    await ok("rm", "-f", "web");
+    await assert.rejects(fetch(`http://127.0.0.1:${tcp}/`));
+  });
+
+  test("refuses a port that is taken when the container starts, and starts it later", async () => {
+    await ok("run", "-d", "--name", "first", "-p", "127.0.0.1:0:80", "busybox", "sleep", "60");
+    const port = (await ok("port", "first", "80")).split(":")[1];
+    await ok("create", "--name", "second", "-p", `127.0.0.1:${port}:80`, "busybox", "sleep", "60");
+    const refused = await docker("start", "second");
+    assert.equal(refused.code, 1);
+    assert.match(
+      refused.errorText,
+      new RegExp(`Bind for 127\\.0\\.0\\.1:${port} failed: port is already allocated`),
+    );
+    await ok("rm", "-f", "first");
+    await ok("start", "second");
+    await ok("rm", "-f", "second");
+  });
+
+  test("joins the machine's network, no network, or another container's", async () => {
+    assert.equal(await ok("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"), "lo");
+    assert.match(await ok("run", "--rm", "--network", "host", "busybox", "ls", "/sys/class/net"), /skl/);
+    await ok("run", "-d", "--name", "peer", "busybox", "httpd", "-f", "-p", "127.0.0.1:80", "-h", "/etc");
+    const text = await ok(
+      "run",
+      "--rm",
+      "--network",
+      "container:peer",
+      "busybox",
+      "wget",
+      "-qO-",
+      "http://127.0.0.1/os-release",
+    );
+    assert.equal(text, "ID=sockerless-test");
+    await ok("rm", "-f", "peer");
+  });
+
+  test("reaches its neighbours over the bridge by address", async () => {
+    await ok("run", "-d", "--name", "server", "busybox", "httpd", "-f", "-h", "/etc");
+    const address = await ok("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server");
+    assert.match(address, /^172\.\d+\.0\.\d+$/);
+    assert.equal(
+      await ok("run", "--rm", "busybox", "wget", "-qO-", `http://${address}/os-release`),
+      "ID=sockerless-test",
+    );
+    await ok("rm", "-f", "server");
+  });
+});
+
+describe("a container's life", () => {
+  test("create, start, stop, start again, remove", async () => {
+    const id = await ok("create", "--name", "life", "busybox", "sleep", "60");
+    const status = () => ok("inspect", "-f", "{{.State.Status}}", "life");
+    assert.equal(await status(), "created");
+    assert.equal(await ok("start", "life"), "life");
+    assert.equal(await status(), "running");
+    await ok("stop", "-t", "1", "life");
+    assert.equal(await status(), "exited");
+    assert.equal(
+      await ok("inspect", "-f", "{{.State.ExitCode}}", "life"),
+      "137",
+      "sh -c sleep ignores TERM as process 1",
+    );
+    await ok("start", "life");
+    assert.match(
+      (await docker("rm", "life")).errorText,
+      /container is running: stop the container before removing or force remove/,
+    );
+    await ok("rm", "-f", id.slice(0, 12));
+    assert.match((await docker("inspect", "life")).errorText, /No such object: life/);
+  });
+
+  test("stop sends the stop signal and waits before it kills", async () => {
+    await ok(
+      "run",
+      "-d",
+      "--name",
+      "polite",
+      "--stop-signal",
+      "USR1",
+      "busybox",
+      "sh",
+      "-c",
+      "trap 'exit 5' USR1; while :; do sleep 0.1; done",
+    );
+    await ok("stop", "polite");
+    assert.equal(await ok("inspect", "-f", "{{.State.ExitCode}}", "polite"), "5");
+    await ok("rm", "polite");
+  });
+
+  test("kill sends any signal, restart starts anew", async () => {
+    await ok("run", "-d", "--name", "killed", "busybox", "sleep", "60");
+    const pid = await ok("inspect", "-f", "{{.State.Pid}}", "killed");
+    await ok("restart", "-t", "0", "killed");
+    assert.notEqual(await ok("inspect", "-f", "{{.State.Pid}}", "killed"), pid);
+    const waiting = ok("wait", "killed");
+    await ok("kill", "-s", "KILL", "killed");
+    assert.equal(await waiting, "137");
+    assert.match(
+      (await docker("kill", "killed")).errorText,
+      /cannot kill container: killed: container [0-9a-f]{64} is not running/,
+    );
+    await ok("rm", "killed");
+  });
+
+  test("wait before start learns the exit code", async () => {
+    await ok("create", "--name", "waited", "busybox", "sh", "-c", "sleep 0.2; exit 6");
+    await ok("start", "waited");
+    assert.equal(await ok("wait", "waited"), "6");
+    assert.equal(await ok("wait", "waited"), "6", "and of an exited one at once");
+    await ok("rm", "waited");
+  });
+
+  test("a name that is taken is refused in Docker's words", async () => {
+    const id = await ok("create", "--name", "taken", "busybox");
+    const refused = await docker("create", "--name", "taken", "busybox");
+    assert.match(
+      refused.errorText,
+      new RegExp(
+        `Conflict\\. The container name "/taken" is already in use by container "${id}"\\. You have to remove \\(or rename\\) that container to be able to reuse that name\\.`,
+      ),
+    );
+    await ok("rm", "taken");
+  });
+
+  test("ps shows running ones, and with -a all, newest first", async () => {
+    await ok("run", "-d", "--name", "up", "busybox", "sleep", "60");
+    await ok("run", "--name", "down", "busybox", "sh", "-c", "exit 3");
+    assert.equal(await ok("ps", "--format", "{{.Names}}"), "up");
+    assert.equal(await ok("ps", "-a", "--format", "{{.Names}}"), "down\nup");
+    assert.match(
+      await ok("ps", "-a", "--filter", "exited=3", "--format", "{{.Status}}"),
+      /^Exited \(3\) .* ago$/,
+    );
+    assert.match(await ok("ps", "--format", "{{.Status}}"), /^Up /);
+    await ok("rm", "-f", "up", "down");
+  });
+
+  test("logs: all, the tail, with times, since a time, and following to the end", async () => {
+    await ok(
+      "run",
+      "-d",
+      "--name",
+      "talker",
+      "busybox",
+      "sh",
+      "-c",
+      "for i in 1 2 3 4 5; do echo line $i; done; echo last >&2; sleep 0.5; printf partial",
+    );
+    const followed = await docker("logs", "-f", "talker");
+    assert.equal(followed.stdout.toString(), "line 1\nline 2\nline 3\nline 4\nline 5\npartial");
+    assert.equal(followed.errorText, "last");
+    assert.equal((await docker("logs", "--tail", "2", "talker")).stdout.toString(), "partial");
+    assert.match(await ok("logs", "-t", "talker"), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z line 1$/m);
+    assert.equal(await ok("logs", "--since", "1h", "--tail", "1", "talker"), "partial");
+    assert.equal(await ok("logs", "--until", "1h", "talker"), "");
+    await ok("rm", "talker");
+  });
+
+  test("events tell a run from create to destroy", async () => {
+    const since = String(Date.now() / 1000 - 1);
+    await ok("run", "--rm", "--name", "story", "busybox", "sh", "-c", "exit 4");
+    await until(async () => ((await docker("inspect", "story")).code === 0 ? undefined : true));
+    const lines = await ok(
+      "events",
+      "--since",
+      since,
+      "--until",
+      String(Date.now() / 1000),
+      "--filter",
+      "container=story",
+      "--format",
+      "{{.Action}} {{.Actor.Attributes.exitCode}}",
+    );
+    assert.deepEqual(
+      lines.split("\n").map((line) => line.replace(" <no value>", "")),
+      ["create", "attach", "start", "die 4", "destroy"],
+    );
+  });
+});

@@ -1,0 +1,34 @@
+/** Many attached runs at once: every byte and every exit code arrives. `npm run soak` runs more of them. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const RUNS = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? 300);
+const LANES = 4;
+
+test(`${RUNS} attached runs in ${LANES} lanes lose nothing`, async () => {
+  let next = 0;
+  const wrong: string[] = [];
+  const lane = async (): Promise<void> => {
+    for (let n = next++; n < RUNS; n = next++) {
+      const code = n % 256;
+      const result = await setting.daemon.docker(
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        `echo ${n}; exit ${code}`,
+      );
+      if (result.text !== String(n) || result.code !== code) {
+        wrong.push(
+          `run ${n}: code ${result.code}, output ${JSON.stringify(result.text)}, ${result.errorText}`,
+        );
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  assert.deepEqual(wrong, []);
+  assert.equal(await setting.daemon.ok("ps", "-aq"), "");
+});
