@@ -9,6 +9,14 @@ import type { LiveContainers } from "./live.ts";
 import type { AddressBook } from "./network/address-book.ts";
 import type { KeyedLocks } from "./serial.ts";
 
+/** What the engine does of itself when something else has happened: wired in one place, since it goes in circles. */
+export interface FollowUps {
+  /** Starts a container because its restart policy says so. */
+  restart(containerId: string): Promise<void>;
+  /** Removes a container that asked for it (`--rm`), behind the answers. */
+  autoRemove(containerId: string): void;
+}
+
 /** The engine's parts. */
 export interface EngineContext {
   readonly driver: Driver;
@@ -21,6 +29,7 @@ export interface EngineContext {
   readonly addresses: AddressBook;
   readonly volumeLocks: KeyedLocks;
   readonly background: BackgroundWork;
+  readonly followUps: FollowUps;
   /** Aborts when the engine closes. */
   readonly shutdown: AbortSignal;
 }

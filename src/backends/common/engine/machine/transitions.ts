@@ -37,11 +37,12 @@ export function starting(
   });
 }
 
-/** The main process runs. */
+/** The main process runs. @param checksHealth whether this backend runs health checks: a check that is not run has no state */
 export function running(
   record: ContainerRecord,
   started: { readonly pid: bigint; readonly startedAt: Timestamp },
   launched: Pick<Launched, "boundPorts" | "reference">,
+  checksHealth: boolean,
 ): ContainerRecord {
   const config = configOf(record);
   const { finishedAt } = stateOf(record);
@@ -59,9 +60,10 @@ export function running(
       exitCode: 0,
       error: "",
       oomKilled: false,
-      health: hasHealthcheck(config.healthcheck)
-        ? create(HealthSchema, { status: HealthStatus.STARTING })
-        : undefined,
+      health:
+        checksHealth && hasHealthcheck(config.healthcheck)
+          ? create(HealthSchema, { status: HealthStatus.STARTING })
+          : undefined,
     },
   );
 }

@@ -1,0 +1,133 @@
+/** A host configuration with Docker's defaults in place, as inspect shows it. Pure. */
+import { create } from "@bufbuild/protobuf";
+
+import { invalid, notImplemented } from "../../../../common/errors.ts";
+import {
+  type HostConfig,
+  type LogConfig,
+  LogConfigSchema,
+  RestartPolicySchema,
+  StringListSchema,
+} from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { MachineFacts } from "../../driver.ts";
+import { resourcesOf } from "../records.ts";
+import { normalizeCapabilities } from "./capabilities.ts";
+
+const defaultShmSize = 64n * 1024n * 1024n;
+
+/** What Docker hides from containers that are not privileged. */
+const maskedPaths = [
+  "/proc/asound",
+  "/proc/acpi",
+  "/proc/interrupts",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/latency_stats",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/sys/firmware",
+  "/sys/devices/virtual/powercap",
+];
+const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/** The log drivers that are honoured. */
+export const logDrivers = ["json-file", "local", "none"] as const;
+const honouredLogOptions: ReadonlySet<string> = new Set([
+  "compress",
+  "env",
+  "env-regex",
+  "labels",
+  "labels-regex",
+  "max-file",
+  "max-size",
+  "tag",
+]);
+
+/** Log drivers that dockerd has and this has not. */
+const otherLogDrivers: ReadonlySet<string> = new Set([
+  "awslogs",
+  "etwlogs",
+  "fluentd",
+  "gcplogs",
+  "gelf",
+  "journald",
+  "splunk",
+  "syslog",
+]);
+
+/**
+ * The host configuration of a new container. The argument is not changed.
+ *
+ * @param resolveContainer the ID of the container that a reference means; the reference itself where there is none
+ * @throws invalid; not-implemented: the log driver
+ */
+export function withHostDefaults(
+  said: HostConfig,
+  facts: MachineFacts,
+  backend: string,
+  resolveContainer: (reference: string) => string,
+): HostConfig {
+  const resources = resourcesOf(said);
+  const { memorySwappiness, pidsLimit } = resources;
+  return {
+    ...said,
+    networkMode: sharedMode(
+      said.networkMode === "" || said.networkMode === "default" ? "bridge" : said.networkMode,
+      resolveContainer,
+    ),
+    ipcMode: sharedMode(said.ipcMode || "private", resolveContainer),
+    pidMode: sharedMode(said.pidMode, resolveContainer),
+    cgroupnsMode: said.cgroupnsMode || (facts.cgroupVersion === "2" ? "private" : "host"),
+    restartPolicy: said.restartPolicy?.name
+      ? said.restartPolicy
+      : create(RestartPolicySchema, {
+          name: "no",
+          maximumRetryCount: said.restartPolicy?.maximumRetryCount ?? 0,
+        }),
+    logConfig: withLogDefaults(said.logConfig, backend),
+    shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
+    capAdd: normalizeCapabilities(said.capAdd, "CapAdd"),
+    capDrop: normalizeCapabilities(said.capDrop, "CapDrop"),
+    runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),
+    maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(maskedPaths)),
+    readonlyPaths: said.readonlyPaths ?? (said.privileged ? undefined : list(readonlyPaths)),
+    resources: {
+      ...resources,
+      memorySwap:
+        resources.memory > 0n && resources.memorySwap === 0n ? resources.memory * 2n : resources.memorySwap,
+      memorySwappiness: memorySwappiness === -1n ? undefined : memorySwappiness,
+      oomKillDisable: resources.oomKillDisable ?? false,
+      pidsLimit: pidsLimit !== undefined && pidsLimit <= 0n ? undefined : pidsLimit,
+    },
+  };
+}
+
+function withLogDefaults(said: LogConfig | undefined, backend: string): LogConfig {
+  const type = said?.type || "json-file";
+  const config = said?.config ?? {};
+  if (otherLogDrivers.has(type)) {
+    throw notImplemented(`the ${backend} backend does not support --log-driver ${type}`);
+  }
+  if (!logDrivers.some((driver) => driver === type)) {
+    throw invalid(`logger: no log driver named '${type}' is registered`);
+  }
+  const unknown = Object.keys(config).find((option) => !honouredLogOptions.has(option));
+  if (type !== "none" && unknown === "mode") {
+    throw notImplemented(`the ${backend} backend does not support --log-opt mode`);
+  }
+  if (type !== "none" && unknown !== undefined && unknown !== "max-buffer-size") {
+    throw invalid(`unknown log opt '${unknown}' for ${type} log driver`);
+  }
+  return create(LogConfigSchema, { type, config });
+}
+
+function sharedMode(mode: string, resolveContainer: (reference: string) => string): string {
+  const prefix = "container:";
+  return mode.startsWith(prefix) ? prefix + resolveContainer(mode.slice(prefix.length)) : mode;
+}
+
+function list(values: readonly string[]) {
+  return create(StringListSchema, { values: [...values] });
+}

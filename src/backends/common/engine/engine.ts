@@ -1,0 +1,78 @@
+/**
+ * The engine: everything Docker means, over a driver. Decisions are pure functions (create/, machine/, mounts/, network/,
+ * list/, events/); what is done stands in operations/ and exec/; services/ puts both on the wire.
+ */
+import type { Clock } from "../../../common/clock.ts";
+import { unavailable } from "../../../common/errors.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import type { AgentAddress, Driver } from "../driver.ts";
+import type { State } from "../state/state.ts";
+import { agentAddressOf } from "./agent-endpoint.ts";
+import { BackgroundWork } from "./background.ts";
+import type { EngineContext } from "./context.ts";
+import type { ImageSource } from "./image-source.ts";
+import { LiveContainers } from "./live.ts";
+import { AddressBook } from "./network/address-book.ts";
+import { removeInBackground } from "./operations/remove-container.ts";
+import { startContainer } from "./operations/start-container.ts";
+import { ensureNetworks, recoverContainers } from "./recovery.ts";
+import { KeyedLocks } from "./serial.ts";
+
+/** What an engine works with; it owns none of them. */
+export interface EngineOptions {
+  readonly driver: Driver;
+  readonly state: State;
+  readonly images: ImageSource;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A running engine. */
+export interface Engine {
+  /** For the services. */
+  readonly context: EngineContext;
+  /** For the relay: where the agent of a container (full ID) answers now; undefined where there is no such container. */
+  agentAddressOf(containerId: string): AgentAddress | undefined;
+  /**
+   * Ends watches, waits and streams, and waits for what is being written. Containers go on. The driver and the state
+   * are to be closed afterwards.
+   */
+  close(): Promise<void>;
+}
+
+/** Starts an engine: networks are there and containers recovered when it resolves. */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const logger = componentLogger(options.logger, "engine");
+  const shutdown = new AbortController();
+  const live = new LiveContainers();
+  const context: EngineContext = {
+    driver: options.driver,
+    state: options.state,
+    images: options.images,
+    clock: options.clock,
+    logger,
+    facts: await options.driver.machine.facts(),
+    live,
+    addresses: new AddressBook(),
+    volumeLocks: new KeyedLocks(),
+    background: new BackgroundWork(logger, shutdown.signal),
+    followUps: {
+      restart: (containerId) => startContainer(context, containerId, "policy"),
+      autoRemove: (containerId) => removeInBackground(context, containerId),
+    },
+    shutdown: shutdown.signal,
+  };
+  const close = async (): Promise<void> => {
+    shutdown.abort(unavailable("the backend is shutting down"));
+    live.disconnect();
+    await context.background.settle();
+  };
+  try {
+    await ensureNetworks(context);
+    await recoverContainers(context);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { context, agentAddressOf: (containerId) => agentAddressOf(context, containerId), close };
+}

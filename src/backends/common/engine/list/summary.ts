@@ -1,0 +1,78 @@
+/** Containers as listings and inspect show them. */
+import { createHash } from "node:crypto";
+
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type ContainerDetail,
+  ContainerDetailSchema,
+  type ContainerSummary,
+  type ContainerState,
+  ContainerStatus,
+  ContainerSummarySchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { openExecIds } from "../exec/execs.ts";
+import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../records.ts";
+
+/** A container in a listing. */
+export function summaryOf(context: EngineContext, record: ContainerRecord): ContainerSummary {
+  const config = configOf(record);
+  const hostConfig = hostConfigOf(record);
+  // A name that means another image now would mislead.
+  const meansSame = config.image === record.imageId || context.images.idOf(config.image) === record.imageId;
+  return create(ContainerSummarySchema, {
+    id: record.id,
+    names: [`/${record.name}`],
+    image: meansSame ? config.image : record.imageId,
+    imageId: record.imageId,
+    path: record.path,
+    args: record.args,
+    ...(record.created === undefined ? {} : { created: record.created }),
+    ports: hasProcess(record) ? record.boundPorts : [],
+    labels: config.labels,
+    state: shownState(context, record),
+    networkMode: hostConfig.networkMode,
+    annotations: hostConfig.annotations,
+    networks: record.endpoints,
+    mounts: record.mounts,
+  });
+}
+
+/** Everything about a container. */
+export function detailOf(context: EngineContext, record: ContainerRecord): ContainerDetail {
+  return create(ContainerDetailSchema, {
+    id: record.id,
+    ...(record.created === undefined ? {} : { created: record.created }),
+    path: record.path,
+    args: record.args,
+    state: shownState(context, record),
+    imageId: record.imageId,
+    name: `/${record.name}`,
+    restartCount: record.restartCount,
+    driver: context.facts.storageDriver,
+    ...(record.platform === undefined ? {} : { platform: record.platform }),
+    execIds: openExecIds(context, record),
+    config: configOf(record),
+    hostConfig: hostConfigOf(record),
+    mounts: record.mounts,
+    networkSettings: {
+      sandboxId: isActive(record) ? sandboxIdOf(record) : "",
+      ports: hasProcess(record) ? record.boundPorts : [],
+      networks: record.endpoints,
+    },
+  });
+}
+
+function shownState(context: EngineContext, record: ContainerRecord): ContainerState {
+  const state = stateOf(record);
+  // A container that still runs is shown running until it has ended.
+  const removing = context.live.peek(record.id)?.removing === true && !isActive(record);
+  return removing ? { ...state, status: ContainerStatus.REMOVING } : state;
+}
+
+/** One ID for each run of a container: it is told nowhere else, so it need not be kept. */
+function sandboxIdOf(record: ContainerRecord): string {
+  return createHash("sha256").update(`${record.id} ${record.generation}`).digest("hex");
+}

@@ -1,0 +1,51 @@
+/** Attaching: at once to a container that runs, by reservation to one that does not. */
+import type { AttachContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { AgentAddress } from "../../driver.ts";
+import { agentAddressOf } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+import { attachRefusal } from "../machine/refusals.ts";
+import { configOf, hasProcess } from "../records.ts";
+
+/** An attachment that was accepted. */
+export interface Attachment {
+  readonly id: string;
+  readonly tty: boolean;
+  readonly openStdin: boolean;
+  /** Empty on a container that runs. */
+  readonly attachId: string;
+  /** At once for a running container, at its start for another; rejects when that fails or the signal aborts. */
+  readonly address: Promise<AgentAddress>;
+}
+
+/**
+ * Accepts an attachment.
+ *
+ * @param signal ends a reservation that was not served yet
+ * @throws not-found; conflict: paused, restarting
+ */
+export async function attachContainer(
+  context: EngineContext,
+  request: AttachContainerRequest,
+  signal: AbortSignal,
+): Promise<Attachment> {
+  const record = findContainer(context.state, request.container);
+  const refusal = attachRefusal(record, request.container);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+  const { tty, openStdin } = configOf(record);
+  const served =
+    hasProcess(record) || !request.stream
+      ? { attachId: "", address: addressNow(context, record.id) }
+      : context.live.of(record.id).reservations.reserve(signal);
+  // Whoever leaves before he asks for the address has seen nothing go wrong.
+  served.address.catch(() => undefined);
+  await context.state.commit((change) => change.event(containerEvent(record, "attach")));
+  return { id: record.id, tty, openStdin, ...served };
+}
+
+async function addressNow(context: EngineContext, containerId: string): Promise<AgentAddress> {
+  return agentAddressOf(context, containerId) ?? context.driver.workloads.stored(containerId);
+}

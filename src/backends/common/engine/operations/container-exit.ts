@@ -1,0 +1,111 @@
+/** What follows when a main process has ended. */
+import { isErrorKind } from "../../../../common/errors.ts";
+import {
+  type ContainerRecord,
+  type ExecRecord,
+  ExecPhase,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent, networkEvents, unmountEvents } from "../events/container-events.ts";
+import { endedExec, execEndEvent } from "../exec/exec-machine.ts";
+import type { LiveContainer } from "../live.ts";
+import { nextRestartDelay, restarts } from "../machine/restart-policy.ts";
+import { type Exit, exited } from "../machine/transitions.ts";
+import { hasProcess, hostConfigOf, millisecondsOf, nanosecondsOf, stateOf } from "../records.ts";
+import { releaseRun } from "./release-run.ts";
+
+/** Code of an exec that the end of the container's main process killed (128 + SIGKILL). */
+const killedCode = 137;
+
+/**
+ * Records the exit of a run, tells those who wait, and starts, removes or leaves the container as it wants. May be told
+ * twice, or late: only the exit of the run that is on record counts.
+ *
+ * @param execExits codes of execs that are known to have ended with it
+ */
+export async function containerExited(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  exit: Exit,
+  execExits: ReadonlyMap<string, number> = new Map(),
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (record === undefined || record.generation !== generation || !hasProcess(record)) {
+      return;
+    }
+    const ranMs = Math.max(0, millisecondsOf(exit.finishedAt) - millisecondsOf(stateOf(record).startedAt));
+    const restarting = restarts(hostConfigOf(record).restartPolicy, {
+      code: exit.code,
+      stoppedByUser: record.stoppedByUser || live.restarting || live.removing,
+      restartCount: record.restartCount,
+    });
+    const next = exited(record, exit, restarting);
+    const execs = openExecsOf(context, record);
+    await context.state.commit((change) => {
+      change.containers.put(next);
+      for (const exec of execs) {
+        const ended = endedExec(exec, execExits.get(exec.id) ?? killedCode);
+        change.execs.put(ended);
+        change.event(execEndEvent(record, ended));
+      }
+      for (const event of exitEvents(record, exit, ranMs)) {
+        change.event(event);
+      }
+    });
+    live.disconnect();
+    live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
+    releaseRun(context, live, record.endpoints);
+    if (restarting) {
+      live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
+      scheduleRestart(context, live);
+    } else if (hostConfigOf(record).autoRemove && !live.restarting) {
+      context.followUps.autoRemove(record.id);
+    }
+  });
+}
+
+/** Starts a container whose policy wants it, when its delay is over. */
+export function scheduleRestart(context: EngineContext, live: LiveContainer): void {
+  const pending = new AbortController();
+  live.pendingRestart = pending;
+  void context.background.run(`restart container ${live.id} by its policy`, async () => {
+    try {
+      await context.clock.sleep(live.restartDelayMs, AbortSignal.any([pending.signal, context.shutdown]));
+    } catch {
+      return;
+    }
+    live.pendingRestart = undefined;
+    try {
+      await context.followUps.restart(live.id);
+    } catch (error) {
+      if (!isErrorKind(error, "not-found")) {
+        throw error;
+      }
+    }
+  });
+}
+
+/** An event's time is when the process ended, so that what is told late is told right. */
+function exitEvents(record: ContainerRecord, exit: Exit, ranMs: number) {
+  const at = nanosecondsOf(exit.finishedAt);
+  return [
+    ...networkEvents(record, record.endpoints, "disconnect", at),
+    ...unmountEvents(record, at),
+    containerEvent(
+      record,
+      "die",
+      { exitCode: String(exit.code), execDuration: String(Math.floor(ranMs / 1000)) },
+      at,
+    ),
+  ];
+}
+
+function openExecsOf(context: EngineContext, record: ContainerRecord): ExecRecord[] {
+  return [...context.state.execs.values()].filter(
+    (exec) =>
+      exec.containerId === record.id &&
+      (exec.phase === ExecPhase.STARTING || exec.phase === ExecPhase.RUNNING),
+  );
+}

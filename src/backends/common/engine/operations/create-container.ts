@@ -1,0 +1,209 @@
+/** Making a container: everything is checked before anything is made, and what was made goes when the rest fails. */
+import { stat } from "node:fs/promises";
+
+import { create } from "@bufbuild/protobuf";
+
+import { errnoOf, invalid, messageOf, notImplemented } from "../../../../common/errors.ts";
+import { newId, shortId } from "../../../../common/ids.ts";
+import { HostConfigSchema, NetworkingConfigSchema } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  ContainerStateSchema,
+  ContainerStatus,
+  type CreateContainerRequest,
+  type MountPoint,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  type ContainerRecord,
+  ContainerRecordSchema,
+  Phase,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { withHostDefaults } from "../create/host-defaults.ts";
+import { commandOf, mergeConfig } from "../create/merge-config.ts";
+import { unsupportedSettings } from "../create/unsupported.ts";
+import { validateConfig, validateHostConfig, validateTogether } from "../create/validate-config.ts";
+import { validateResources } from "../create/validate-resources.ts";
+import { warningsOf } from "../create/warnings.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+import { bindSourceMissing } from "../mounts/validate-mount.ts";
+import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
+import { nameFor } from "../names.ts";
+import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
+import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
+import { destroyEvent, ensureVolume, removeAnonymousVolumes } from "../volumes.ts";
+import { workloadOf } from "../workload.ts";
+
+/** What a creation answers. */
+export interface CreatedContainer {
+  readonly id: string;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Makes a container from a request.
+ *
+ * @throws not-found: the image; conflict: the name; invalid; not-implemented: settings, by name
+ */
+export async function createContainer(
+  context: EngineContext,
+  request: CreateContainerRequest,
+): Promise<CreatedContainer> {
+  const planned = await planContainer(context, request);
+  const { id } = planned.record;
+  // No await between the check of the name and the commit that takes it.
+  let record = withFields(planned.record, { name: nameFor(context.state, id, request.name) });
+  const reserved = record;
+  await context.state.commit((change) => change.containers.put(reserved));
+  try {
+    await context.images.makeRunnable(planned.image, context.shutdown);
+    record = await withVolumes(context, record, planned.mounts);
+    await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
+  } catch (error) {
+    await discard(context, context.state.containers.get(id) ?? record);
+    throw error;
+  }
+  const finished = withFields(record, { phase: Phase.UNSPECIFIED });
+  await context.state.commit((change) => {
+    change.containers.put(finished);
+    change.event(containerEvent(finished, "create"));
+  });
+  return { id, warnings: planned.warnings };
+}
+
+/** Takes away a container that never came to be. Failures are left for the next start of the backend. */
+export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
+  try {
+    await context.driver.workloads.remove(record.id);
+    const gone = await removeAnonymousVolumes(context, record.id, record.anonymousVolumes);
+    await context.state.commit((change) => {
+      change.containers.delete(record.id);
+      for (const volume of gone) {
+        change.volumes.delete(volume.name);
+        change.event(destroyEvent(volume));
+      }
+    });
+  } catch (error) {
+    context.logger.error(
+      { err: error, container: record.id },
+      `cannot take away a container that could not be created: ${messageOf(error)}`,
+    );
+  }
+}
+
+async function planContainer(context: EngineContext, request: CreateContainerRequest) {
+  const { driver, state, facts } = context;
+  if (request.config === undefined) {
+    throw invalid("config cannot be empty in order to create a container");
+  }
+  const said = request.config;
+  const saidToHost = request.hostConfig ?? create(HostConfigSchema);
+  const networking = request.networking ?? create(NetworkingConfigSchema);
+  validateTogether(said, saidToHost);
+  validateConfig(said);
+  validateHostConfig(saidToHost);
+  validateResources(resourcesOf(saidToHost), facts.ncpu);
+  validateNetworking(networking);
+  if (said.image === "") {
+    throw invalid("no image was specified");
+  }
+  const image = await context.images.resolve(said.image, request.platform);
+  const hostConfig = withHostDefaults(saidToHost, facts, driver.name, (reference) =>
+    idOfContainer(context, reference),
+  );
+  const config = mergeConfig(said, image.config);
+  const mounts = planMounts(config, hostConfig, (reference) => findContainer(state, reference));
+  await refuseMissingSources(context, mounts);
+  const id = newId();
+  const { path, args } = commandOf(config);
+  const record = create(ContainerRecordSchema, {
+    id,
+    created: timestampOfNs(context.clock.nowNs()),
+    config: {
+      ...config,
+      hostname: config.hostname || (hostConfig.networkMode === "host" ? facts.name : shortId(id)),
+    },
+    hostConfig,
+    networking,
+    ...(image.record.platform === undefined ? {} : { platform: image.record.platform }),
+    imageId: image.record.id,
+    layerDiffIds: image.record.diffIds,
+    state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
+    phase: Phase.CREATING,
+    path,
+    args,
+    endpoints: config.networkDisabled
+      ? {}
+      : plannedEndpoints(state, hostConfig.networkMode, config.macAddress, networking),
+    clientToken: request.clientToken,
+  });
+  refuseUnsupported(context, record, said.healthcheck !== undefined);
+  const warnings = warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined);
+  return { record, image: image.record, mounts, warnings };
+}
+
+function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
+  const { driver } = context;
+  const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
+  const names = new Set([
+    ...unsupportedSettings(record),
+    ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
+    ...driver.policy.unsupported(record),
+  ]);
+  if (names.size > 0) {
+    throw notImplemented(`the ${driver.name} backend does not support ${[...names].join(", ")}`);
+  }
+}
+
+async function withVolumes(
+  context: EngineContext,
+  record: ContainerRecord,
+  mounts: readonly PlannedMount[],
+): Promise<ContainerRecord> {
+  let next = record;
+  for (const { point, volume } of mounts) {
+    let mounted: MountPoint = point;
+    if (volume !== undefined) {
+      const ensured = await ensureVolume(context, volume);
+      const { name, driver, mountpoint } = ensured.record;
+      mounted = { ...point, name, driver, source: mountpoint };
+      if (volume.name === "") {
+        next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, name] });
+      }
+    }
+    next = withFields(next, { mounts: [...next.mounts, mounted] });
+    if (volume !== undefined) {
+      // So that after a crash it is known which volumes are the container's own.
+      const journalled = next;
+      await context.state.commit((change) => change.containers.put(journalled));
+    }
+  }
+  return next;
+}
+
+async function refuseMissingSources(context: EngineContext, mounts: readonly PlannedMount[]): Promise<void> {
+  if (context.driver.policy.hostPaths !== "mount") {
+    return;
+  }
+  for (const { point, mustExist } of mounts) {
+    if (point.type !== "bind" || mustExist !== true) {
+      continue;
+    }
+    try {
+      await stat(point.source);
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") {
+        throw bindSourceMissing(point.source);
+      }
+      throw error;
+    }
+  }
+}
+
+function idOfContainer(context: EngineContext, reference: string): string {
+  try {
+    return findContainer(context.state, reference).id;
+  } catch {
+    return reference; // The start will say that it does not exist, as Docker's does.
+  }
+}

@@ -1,0 +1,138 @@
+/** Logs, files and terminal sizes: what the backend has to say before a frontend turns to the agent. */
+import { conflict, forbidden, isErrorKind, notImplemented } from "../../../../common/errors.ts";
+import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+import { processRefusal } from "../machine/refusals.ts";
+import { configOf, hostConfigOf, isRemoved } from "../records.ts";
+
+/** Where a log is served. */
+export interface OpenedLogs {
+  readonly endpoint: AgentEndpoint;
+  readonly tty: boolean;
+  readonly details: Record<string, string>;
+}
+
+/** Opens a container's log. @throws not-found; conflict: it goes; not-implemented: it keeps none */
+export function openLogs(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+): OpenedLogs {
+  const record = findContainer(context.state, reference);
+  if (context.live.peek(record.id)?.removing === true) {
+    throw conflict("can not get logs from container which is dead or marked for removal");
+  }
+  if (hostConfigOf(record).logConfig?.type === "none") {
+    throw notImplemented("configured logging driver does not support reading");
+  }
+  return {
+    endpoint: endpointNow(context, record, access),
+    tty: configOf(record).tty,
+    details: logDetails(record),
+  };
+}
+
+/** Where files are served. */
+export interface OpenedArchive {
+  readonly endpoint: AgentEndpoint;
+  /** The container's. */
+  readonly user: string;
+}
+
+/**
+ * Opens a container's files.
+ *
+ * @param write refuses a container nothing in which can be written; the agent knows which paths can
+ * @throws not-found; forbidden: read-only
+ */
+export function openArchive(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+  write: boolean,
+): OpenedArchive {
+  const record = findContainer(context.state, reference);
+  const { readonlyRootfs, tmpfs } = hostConfigOf(record);
+  const isWritable = record.mounts.some((point) => point.rw) || Object.keys(tmpfs).length > 0;
+  if (write && readonlyRootfs && !isWritable) {
+    throw forbidden("container rootfs is marked read-only");
+  }
+  return { endpoint: endpointNow(context, record, access), user: configOf(record).user };
+}
+
+/** Sets the size of a container's terminal. @throws not-found; conflict: it does not run */
+export async function resizeContainer(
+  context: EngineContext,
+  reference: string,
+  height: number,
+  width: number,
+): Promise<void> {
+  const record = findContainer(context.state, reference);
+  const refusal = processRefusal(record);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+  const link = context.live.peek(record.id)?.link;
+  try {
+    await link?.agent.client.resize({ size: { height, width } }, { signal: context.shutdown });
+  } catch (error) {
+    if (isErrorKind(error, "conflict")) {
+      throw conflict(`container ${record.id} is not running`, error);
+    }
+    throw error;
+  }
+  await context.state.commit((change) =>
+    change.event(containerEvent(record, "resize", { height: String(height), width: String(width) })),
+  );
+}
+
+function endpointNow(
+  context: EngineContext,
+  record: ContainerRecord,
+  access: AgentAccess | undefined,
+): AgentEndpoint {
+  const address = isRemoved(record) ? undefined : agentAddressOf(context, record.id);
+  return endpointFor(record.id, address ?? context.driver.workloads.stored(record.id), access);
+}
+
+/** Labels and environment that the log options `labels` and `env` (and their `-regex`) name. */
+function logDetails(record: ContainerRecord): Record<string, string> {
+  const options = hostConfigOf(record).logConfig?.config ?? {};
+  const { labels, env } = configOf(record);
+  const pairs = Object.fromEntries(
+    env.filter((entry) => entry.includes("=")).map((entry) => splitEntry(entry)),
+  );
+  return {
+    ...chosen(labels, options["labels"], options["labels-regex"]),
+    ...chosen(pairs, options["env"], options["env-regex"]),
+  };
+}
+
+function chosen(
+  pairs: Readonly<Record<string, string>>,
+  names: string | undefined,
+  pattern: string | undefined,
+): Record<string, string> {
+  const wanted = new Set(names?.split(",").map((name) => name.trim()));
+  const regex = patternOf(pattern);
+  return Object.fromEntries(
+    Object.entries(pairs).filter(([name]) => wanted.has(name) || regex?.test(name) === true),
+  );
+}
+
+function patternOf(pattern: string | undefined): RegExp | undefined {
+  try {
+    return pattern === undefined || pattern === "" ? undefined : new RegExp(pattern, "u");
+  } catch {
+    return undefined;
+  }
+}
+
+function splitEntry(entry: string): [string, string] {
+  const equals = entry.indexOf("=");
+  return [entry.slice(0, equals), entry.slice(equals + 1)];
+}

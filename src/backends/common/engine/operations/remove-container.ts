@@ -1,0 +1,150 @@
+/** Removing a container: it is gone for clients at the answer; its remains are cleared away behind it. */
+import { conflict, invalid, isErrorKind, messageOf } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import type { LiveContainer } from "../live.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
+import { removeRefusal } from "../machine/refusals.ts";
+import { removed } from "../machine/transitions.ts";
+import { hasProcess, isActive, stateOf } from "../records.ts";
+import { destroyEvent, removeAnonymousVolumes } from "../volumes.ts";
+import { endRestarts, killContainer } from "./stop-container.ts";
+
+/** What is asked of a removal. */
+export interface RemoveOptions {
+  readonly force: boolean;
+  /** Anonymous volumes too. */
+  readonly volumes: boolean;
+  readonly link: boolean;
+}
+
+/** Pauses before the driver is asked again to clear away a container. */
+const retryDelaysMs = [200, 1_000, 5_000] as const;
+
+/**
+ * Removes a container.
+ *
+ * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
+ */
+export async function removeContainer(
+  context: EngineContext,
+  reference: string,
+  options: RemoveOptions,
+): Promise<void> {
+  const record = findContainer(context.state, reference);
+  const live = context.live.of(record.id);
+  if (live.removing) {
+    throw conflict(`removal of container ${reference} is already in progress`);
+  }
+  if (options.link) {
+    throw invalid("Conflict, cannot remove the default link name of the container");
+  }
+  const refusal = options.force ? undefined : removeRefusal(record, reference);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+  live.removing = true;
+  try {
+    await removeStopped(context, live, options);
+  } finally {
+    live.removing = false;
+  }
+}
+
+/** Removes a container that asked for it (`--rm`), with its anonymous volumes; one that is gone is no error. */
+export function removeInBackground(context: EngineContext, containerId: string): void {
+  void context.background.run(`remove container ${containerId}`, async () => {
+    try {
+      await removeContainer(context, containerId, { force: true, volumes: true, link: false });
+    } catch (error) {
+      if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
+        throw error;
+      }
+    }
+  });
+}
+
+/** Clears away what remains of a container whose removal was answered; tried until it works or the backend ends. */
+export function clearRemains(context: EngineContext, record: ContainerRecord): void {
+  const live = context.live.of(record.id);
+  void context.background.run(`clear away container ${record.id}`, async () => {
+    await live.released;
+    await removeWorkload(context, record.id);
+    await context.state.commit((change) => change.containers.delete(record.id));
+    context.live.forget(record.id);
+  });
+}
+
+async function removeStopped(
+  context: EngineContext,
+  live: LiveContainer,
+  options: RemoveOptions,
+): Promise<void> {
+  // It may be started again between its end and the lock.
+  for (;;) {
+    const record = containerOfId(context.state, live.id);
+    if (isActive(record)) {
+      endRestarts(live);
+      await killContainer(context, record);
+    }
+    const done = await live.lock.run(async () => {
+      const current = containerOfId(context.state, live.id);
+      if (hasProcess(current)) {
+        return false;
+      }
+      await recordRemoval(context, live, current, options.volumes);
+      return true;
+    });
+    if (done) {
+      return;
+    }
+  }
+}
+
+async function recordRemoval(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  withVolumes: boolean,
+): Promise<void> {
+  const own = withVolumes ? record.anonymousVolumes : [];
+  if (own.length > 0) {
+    await live.released; // A volume is removed once nothing has it mounted.
+  }
+  const volumes = await removeAnonymousVolumes(context, record.id, own);
+  const gone = removed(record);
+  await context.state.commit((change) => {
+    change.containers.put(gone);
+    for (const exec of context.state.execs.values()) {
+      if (exec.containerId === record.id) {
+        change.execs.delete(exec.id);
+      }
+    }
+    for (const volume of volumes) {
+      change.volumes.delete(volume.name);
+      change.event(destroyEvent(volume));
+    }
+    change.event(containerEvent(record, "destroy"));
+  });
+  live.disconnect();
+  live.reservations.fail(conflict(`container ${record.id} was removed`));
+  live.waiters.tellRemoval({ exitCode: stateOf(record).exitCode, error: "" });
+  clearRemains(context, gone);
+}
+
+async function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
+  for (const delay of retryDelaysMs) {
+    try {
+      await context.driver.workloads.remove(containerId);
+      return;
+    } catch (error) {
+      context.logger.warn(
+        { err: error, container: containerId },
+        `cannot clear away a container yet: ${messageOf(error)}`,
+      );
+      await context.clock.sleep(delay, context.shutdown);
+    }
+  }
+  await context.driver.workloads.remove(containerId);
+}

@@ -1,0 +1,184 @@
+/** Starting a container: journalled, launched by the driver, started by its agent. */
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { fromUnknown, type SockerlessError, systemError } from "../../../../common/errors.ts";
+import {
+  type StartedProcess,
+  type StartRequest,
+  StartRequestSchema,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched } from "../../driver.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent, mountEvents, networkEvents } from "../events/container-events.ts";
+import type { AgentLink, LiveContainer } from "../live.ts";
+import { containerOfId } from "../lookup.ts";
+import { agentHealthCheck } from "../machine/health.ts";
+import { startRefusal } from "../machine/refusals.ts";
+import { startFailureError, unknownFailureCode } from "../machine/start-failure.ts";
+import { running, startFailed, starting } from "../machine/transitions.ts";
+import { connectedEndpoints } from "../network/endpoints.ts";
+import { configOf, hostConfigOf, timestampOfNs, withFields } from "../records.ts";
+import { workloadOf } from "../workload.ts";
+import { releaseRun } from "./release-run.ts";
+import { watchContainer } from "./watch-container.ts";
+
+/** How long attach sessions of reservations are awaited. */
+const attachTimeoutMs = 10_000;
+/** How long the agent may take beyond that. */
+const startTimeoutMs = 60_000;
+
+/** A start that failed, with the exit code that inspect shows. */
+class FailedStart extends Error {
+  readonly exitCode: number;
+  readonly reason: SockerlessError;
+
+  constructor(exitCode: number, reason: SockerlessError) {
+    super(reason.message, { cause: reason });
+    this.exitCode = exitCode;
+    this.reason = reason;
+  }
+}
+
+/**
+ * Starts a container and answers once its process runs.
+ *
+ * @param by `policy`: a restart policy starts it, which is allowed in the state `restarting` only
+ * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
+ */
+export async function startContainer(
+  context: EngineContext,
+  containerId: string,
+  by: "user" | "policy" = "user",
+): Promise<void> {
+  const live = context.live.of(containerId);
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, containerId);
+    const refusal = by === "user" ? startRefusal(record, live.removing) : undefined;
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    live.restarting = false;
+    await live.released;
+    const endpoints = connectedEndpoints(context.state, context.addresses, record);
+    const begun = starting(record, endpoints);
+    await context.state.commit((change) =>
+      change.containers.put(by === "user" ? withFields(begun, { restartCount: 0 }) : begun),
+    );
+    await runStart(context, live, containerOfId(context.state, containerId));
+  });
+}
+
+/** Takes up a start that was under way when the backend ended; the record is in the phase `starting`. */
+export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const live = context.live.of(record.id);
+  await live.lock.run(() => runStart(context, live, record));
+}
+
+/** With the container's lock held: from the journalled intention to a running process, or back. */
+async function runStart(context: EngineContext, live: LiveContainer, record: ContainerRecord): Promise<void> {
+  try {
+    const spec = workloadOf(context, record, live.reservations.ids(), "joined");
+    const launched = await context.driver.workloads.launch(spec, context.shutdown);
+    const link = live.connect(launched.agent, record.generation);
+    live.reservations.serve(launched.agent);
+    watchContainer(context, live, link);
+    const started = await startProcess(context, link, startRequestOf(context, live, record));
+    await recordRunning(context, record, launched, started);
+    live.reservations.end();
+  } catch (error) {
+    if (context.shutdown.aborted) {
+      throw error; // The journal says `starting`: the next backend takes it up.
+    }
+    throw await recordFailure(context, live, record, error);
+  }
+}
+
+function startRequestOf(context: EngineContext, live: LiveContainer, record: ContainerRecord): StartRequest {
+  const config = configOf(record);
+  const check = context.driver.capabilities.healthChecks ? agentHealthCheck(config) : undefined;
+  return create(StartRequestSchema, {
+    generation: record.generation,
+    awaitAttachIds: live.reservations.ids(),
+    awaitAttachTimeoutMs: attachTimeoutMs,
+    openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce,
+    ...(check === undefined ? {} : { healthCheck: check }),
+  });
+}
+
+async function startProcess(
+  context: EngineContext,
+  link: AgentLink,
+  request: StartRequest,
+): Promise<StartedProcess> {
+  const { result } = await callStart(context, link, request);
+  switch (result.case) {
+    case "started":
+      return result.value;
+    case "failure":
+      throw new FailedStart(result.value.exitCode, startFailureError(result.value));
+    default:
+      throw systemError("the container's agent answered its start with nothing");
+  }
+}
+
+/** A start may be repeated with the same generation: once, where its answer was lost. */
+async function callStart(context: EngineContext, link: AgentLink, request: StartRequest) {
+  const options = { signal: context.shutdown, timeoutMs: attachTimeoutMs + startTimeoutMs };
+  try {
+    return await link.agent.client.start(request, options);
+  } catch (error) {
+    if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) {
+      throw error;
+    }
+    return await link.agent.client.start(request, options);
+  }
+}
+
+async function recordRunning(
+  context: EngineContext,
+  record: ContainerRecord,
+  launched: Launched,
+  started: StartedProcess,
+): Promise<void> {
+  const next = running(
+    record,
+    { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
+    launched,
+    context.driver.capabilities.healthChecks,
+  );
+  await context.state.commit((change) => {
+    change.containers.put(next);
+    for (const exec of context.state.execs.values()) {
+      if (exec.containerId === record.id && exec.generation !== record.generation) {
+        change.execs.delete(exec.id);
+      }
+    }
+    for (const event of [...networkEvents(next, next.endpoints, "connect"), ...mountEvents(next)]) {
+      change.event(event);
+    }
+    change.event(containerEvent(next, "start"));
+  });
+}
+
+/** @returns the error to answer */
+async function recordFailure(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  error: unknown,
+): Promise<SockerlessError> {
+  const reason = error instanceof FailedStart ? error.reason : fromUnknown(error);
+  const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
+  const failed = startFailed(record, exitCode, reason.message);
+  await context.state.commit((change) => change.containers.put(failed));
+  live.disconnect();
+  live.reservations.fail(reason);
+  releaseRun(context, live, record.endpoints);
+  if (hostConfigOf(record).autoRemove) {
+    context.followUps.autoRemove(record.id);
+  }
+  return reason;
+}

@@ -1,0 +1,241 @@
+/**
+ * Watching a container: its agent tells what happens, and when the agent cannot be reached any more, the driver's
+ * records tell how it ended.
+ */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../../common/errors.ts";
+import type {
+  ContainerState as AgentState,
+  ExitStatus,
+  HealthResult,
+  WatchResponse,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { FoundWorkload } from "../../driver.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { execEnded, execStarted } from "../exec/exec-ends.ts";
+import type { AgentLink, LiveContainer } from "../live.ts";
+import { healthAfter, healthName } from "../machine/health.ts";
+import type { Exit } from "../machine/transitions.ts";
+import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../records.ts";
+import { containerExited } from "./container-exit.ts";
+
+/** How long a receiver waits for a heartbeat before it takes the stream as cut. */
+const silenceMs = 30_000;
+/** Pauses between attempts to reach an agent again. */
+const retryDelaysMs = [0, 50, 200, 1_000, 3_000] as const;
+/** The exit code of a container whose agent is gone and left no record. */
+const lostExitCode = 255;
+
+/** Watches one run, until it has exited and been recorded or the link ends. */
+export function watchContainer(context: EngineContext, live: LiveContainer, link: AgentLink): void {
+  void context.background.run(`watch container ${live.id}`, async () => {
+    const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
+    let failures = 0;
+    while (!signal.aborted) {
+      try {
+        await followWatch(context, live, link, signal, () => {
+          failures = 0;
+        });
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        context.logger.debug({ err: error, container: live.id }, "the watch was cut");
+      }
+      const delay = retryDelaysMs[failures];
+      failures += 1;
+      if (delay === undefined) {
+        await buryLost(context, live, link.generation);
+        return;
+      }
+      await context.clock.sleep(delay, signal).catch(() => undefined);
+    }
+  });
+}
+
+/** Follows one stream to its end; returns without an error when the agent has left (`released`). */
+async function followWatch(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+  signal: AbortSignal,
+  heard: () => void,
+): Promise<void> {
+  const silence = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const restartTimer = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(new Error("the agent is silent")), silenceMs).unref();
+  };
+  restartTimer();
+  try {
+    const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, silence.signal]) });
+    for await (const message of messages) {
+      restartTimer();
+      heard();
+      await handleMessage(context, live, link, message);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function handleMessage(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+  { event }: WatchResponse,
+): Promise<void> {
+  switch (event.case) {
+    case "state":
+      await handleState(context, live, link, event.value);
+      break;
+    case "exited":
+      await containerExited(context, live, link.generation, exitOf(context, event.value));
+      break;
+    case "execStarted":
+      await execStarted(context, event.value.execId, event.value.pid);
+      break;
+    case "execEnded":
+      await execEnded(context, event.value.execId, event.value.exit?.code);
+      break;
+    case "health":
+      await handleHealth(context, live, link, event.value);
+      break;
+    case "oom":
+      await handleOutOfMemory(context, live, link);
+      break;
+    default:
+      break; // `started` is the start's own answer; `released` and heartbeats change nothing.
+  }
+}
+
+/** What a watcher that was away has missed. */
+async function handleState(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+  state: AgentState,
+): Promise<void> {
+  for (const { execId, pid } of state.runningExecs) {
+    await execStarted(context, execId, pid);
+  }
+  for (const { execId, exit } of state.endedExecs) {
+    await execEnded(context, execId, exit?.code);
+  }
+  const known = context.state.containers.get(live.id);
+  const newest = (known && stateOf(known).health?.log.at(-1)?.end) ?? undefined;
+  for (const result of state.health) {
+    if (newest === undefined || (result.end !== undefined && isLater(result.end, newest))) {
+      await handleHealth(context, live, link, result);
+    }
+  }
+  if (state.exit !== undefined) {
+    await containerExited(context, live, link.generation, exitOf(context, state.exit));
+  }
+}
+
+function isLater(
+  a: { readonly seconds: bigint; readonly nanos: number },
+  b: { readonly seconds: bigint; readonly nanos: number },
+): boolean {
+  return a.seconds > b.seconds || (a.seconds === b.seconds && a.nanos > b.nanos);
+}
+
+async function handleHealth(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+  result: HealthResult,
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    const check = record && configOf(record).healthcheck;
+    if (record === undefined || check === undefined || !isRun(record, link)) {
+      return;
+    }
+    const { health, startedAt } = stateOf(record);
+    const after = healthAfter(health, check, startedAt, result);
+    const next = withState(record, { health: after });
+    await context.state.commit((change) => {
+      change.containers.put(next);
+      if (after.status !== health?.status) {
+        change.event(containerEvent(record, `health_status: ${healthName(after.status)}`));
+      }
+    });
+  });
+}
+
+async function handleOutOfMemory(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (record === undefined || !isRun(record, link)) {
+      return;
+    }
+    const next = withState(record, { oomKilled: true });
+    await context.state.commit((change) => {
+      change.containers.put(next);
+      change.event(containerEvent(record, "oom"));
+    });
+  });
+}
+
+function isRun(record: Parameters<typeof hasProcess>[0], link: AgentLink): boolean {
+  return record.generation === link.generation && hasProcess(record);
+}
+
+/** The agent cannot be reached: the driver's durable record tells the end, or nobody does. */
+async function buryLost(context: EngineContext, live: LiveContainer, generation: bigint): Promise<void> {
+  let found: FoundWorkload | undefined;
+  try {
+    const workloads = await context.driver.workloads.list();
+    found = workloads.find(
+      (workload) => workload.containerId === live.id && workload.generation === generation,
+    );
+  } catch (error) {
+    context.logger.error(
+      { err: error, container: live.id },
+      `cannot ask for the end of a container: ${messageOf(error)}`,
+    );
+  }
+  context.logger.warn({ container: live.id }, "the agent of a container is gone");
+  await containerExited(
+    context,
+    live,
+    generation,
+    exitOfWorkload(context, found),
+    found?.execExits ?? new Map(),
+  );
+}
+
+/** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
+export function exitOfWorkload(context: EngineContext, found: FoundWorkload | undefined): Exit {
+  return found?.exit === undefined
+    ? {
+        code: lostExitCode,
+        oomKilled: false,
+        finishedAt: timestampOfNs(context.clock.nowNs()),
+        error: "the container's agent was lost",
+      }
+    : {
+        code: found.exit.code,
+        oomKilled: found.exit.oomKilled,
+        finishedAt: timestampFromMs(found.exit.finishedAt.getTime()),
+        error: "",
+      };
+}
+
+function exitOf(context: EngineContext, status: ExitStatus): Exit {
+  return {
+    code: status.code,
+    oomKilled: status.oomKilled,
+    finishedAt: status.finishedAt ?? timestampOfNs(context.clock.nowNs()),
+    error: "",
+  };
+}

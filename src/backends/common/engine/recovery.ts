@@ -1,0 +1,182 @@
+/**
+ * The engine's start: what the state says is brought in line with what is there. Containers that run are adopted, those
+ * that ended meanwhile are buried with their true exit, what was half done is finished or taken back, and what nobody
+ * can explain is reported and left.
+ */
+import { create } from "@bufbuild/protobuf";
+
+import { messageOf } from "../../../common/errors.ts";
+import { newId } from "../../../common/ids.ts";
+import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import { NetworkSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import {
+  type ContainerRecord,
+  NetworkRecordSchema,
+  Phase,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../driver.ts";
+import type { EngineContext } from "./context.ts";
+import { expectSessions } from "./exec/execs.ts";
+import { formatAddress, formatCidr } from "./network/cidr.ts";
+import { choosePool } from "./network/address-pools.ts";
+import { builtinNetworks } from "./network/networks.ts";
+import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
+import { discard } from "./operations/create-container.ts";
+import { clearRemains } from "./operations/remove-container.ts";
+import { resumeStart } from "./operations/start-container.ts";
+import { exitOfWorkload, watchContainer } from "./operations/watch-container.ts";
+import {
+  hasProcess,
+  hostConfigOf,
+  isActive,
+  isRemoved,
+  millisecondsOf,
+  stateOf,
+  timestampOfNs,
+} from "./records.ts";
+
+/** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
+export async function ensureNetworks(context: EngineContext): Promise<void> {
+  const { state, driver, clock } = context;
+  for (const record of state.networks.values()) {
+    await driver.networks.ensure(record);
+  }
+  const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
+  for (const [name, networkDriver] of builtinNetworks) {
+    if (known.has(name)) {
+      continue;
+    }
+    const planned = create(NetworkRecordSchema, {
+      network: create(NetworkSchema, {
+        id: newId(),
+        name,
+        created: timestampOfNs(clock.nowNs()),
+        scope: "local",
+        driver: networkDriver,
+        ipamDriver: "default",
+        ...(name === "bridge"
+          ? {
+              pools: [await bridgePool(context)],
+              options: { "com.docker.network.bridge.default_bridge": "true" },
+            }
+          : {}),
+      }),
+    });
+    const driverReference = await driver.networks.ensure(planned);
+    await state.commit((change) => change.networks.put({ ...planned, driverReference }));
+  }
+}
+
+/** Brings containers in line. Starts that were under way, and whatever takes long, goes on behind the return. */
+export async function recoverContainers(context: EngineContext): Promise<void> {
+  const found = new Map<string, FoundWorkload>();
+  for (const workload of await context.driver.workloads.list()) {
+    found.set(workload.containerId, workload);
+  }
+  const records = [...context.state.containers.values()];
+  for (const record of records) {
+    if (hasProcess(record) || record.phase === Phase.STARTING) {
+      for (const { networkId, ipAddress } of Object.values(record.endpoints)) {
+        context.addresses.hold(networkId, ipAddress);
+      }
+    }
+  }
+  reportUnexplained(context, found);
+  // Deaths in the order in which they happened, so that their events are.
+  const inOrder = records.sort((a, b) => endOf(found, a) - endOf(found, b));
+  for (const record of inOrder) {
+    await recoverContainer(context, record, found.get(record.id));
+  }
+}
+
+async function recoverContainer(
+  context: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): Promise<void> {
+  const live = context.live.of(record.id);
+  if (record.phase === Phase.CREATING) {
+    await discard(context, record);
+    context.live.forget(record.id);
+  } else if (isRemoved(record)) {
+    clearRemains(context, record);
+  } else if (record.phase === Phase.STARTING) {
+    void context.background.run(`take up the start of container ${record.id}`, () =>
+      resumeStart(context, record),
+    );
+  } else if (hasProcess(record)) {
+    const isSameRun = found?.generation === record.generation;
+    if (isSameRun && found.agent !== undefined) {
+      const link = live.connect(found.agent, record.generation);
+      watchContainer(context, live, link);
+      expectSessions(context, link, record.id);
+    } else {
+      const run = isSameRun ? found : undefined;
+      await containerExited(
+        context,
+        live,
+        record.generation,
+        exitOfWorkload(context, run),
+        run?.execExits ?? new Map(),
+      );
+    }
+  } else {
+    recoverStopped(context, record, found);
+  }
+}
+
+/** What a run left may not have been released, a restart may be due, and `--rm` may not have been done. */
+function recoverStopped(
+  context: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): void {
+  const live = context.live.of(record.id);
+  if (found !== undefined && record.generation > 0n) {
+    live.released = context.background.run(`release what container ${record.id} left`, () =>
+      context.driver.workloads.release(record.id),
+    );
+  }
+  if (isActive(record)) {
+    scheduleRestart(context, live);
+  } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
+    context.followUps.autoRemove(record.id);
+  }
+}
+
+function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, FoundWorkload>): void {
+  for (const workload of found.values()) {
+    if (context.state.containers.has(workload.containerId)) {
+      continue;
+    }
+    if (workload.agent !== undefined) {
+      context.logger.warn(
+        { container: workload.containerId },
+        "a container runs that the state does not know; it is left alone",
+      );
+      continue;
+    }
+    context.logger.warn(
+      { container: workload.containerId },
+      "files of a container that the state does not know are cleared away",
+    );
+    void context.background.run(`clear away container ${workload.containerId}`, () =>
+      context.driver.workloads.remove(workload.containerId),
+    );
+  }
+}
+
+async function bridgePool(context: EngineContext) {
+  let routes: readonly string[] = [];
+  try {
+    routes = await context.driver.networks.usedRoutes();
+  } catch (error) {
+    context.logger.warn({ err: error }, `cannot read the machine's routes: ${messageOf(error)}`);
+  }
+  const pool = choosePool(routes);
+  return { subnet: formatCidr(pool), gateway: formatAddress(pool.base + 1) };
+}
+
+function endOf(found: ReadonlyMap<string, FoundWorkload>, record: ContainerRecord): number {
+  return found.get(record.id)?.exit?.finishedAt.getTime() ?? millisecondsOf(stateOf(record).startedAt);
+}

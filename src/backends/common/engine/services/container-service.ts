@@ -1,0 +1,140 @@
+/** ContainerService on the wire. */
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+
+import {
+  type AttachContainerRequest,
+  AttachContainerResponseSchema,
+  type AttachContainerResponse,
+  type ContainerService,
+  type WaitContainerRequest,
+  type WaitContainerResponse,
+  WaitContainerResponseSchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { endpointFor } from "../agent-endpoint.ts";
+import { ClientTokens, tokenLifetimeMs } from "../client-tokens.ts";
+import type { EngineContext } from "../context.ts";
+import { listContainers } from "../list/list-containers.ts";
+import { detailOf } from "../list/summary.ts";
+import { findContainer } from "../lookup.ts";
+import { attachContainer } from "../operations/attach-container.ts";
+import { type CreatedContainer, createContainer } from "../operations/create-container.ts";
+import { openArchive, openLogs, resizeContainer } from "../operations/open-streams.ts";
+import { removeContainer } from "../operations/remove-container.ts";
+import { startContainer } from "../operations/start-container.ts";
+import { restartContainer, signalContainer, stopContainer } from "../operations/stop-container.ts";
+import { waitForContainer } from "../operations/wait-container.ts";
+import { isVisible, millisecondsOf } from "../records.ts";
+import { withHeartbeats } from "./heartbeats.ts";
+
+/** The service of an engine. */
+export function containerService(context: EngineContext): ServiceImpl<typeof ContainerService> {
+  const creations = new ClientTokens<CreatedContainer>(context.clock);
+  const starts = new ClientTokens<void>(context.clock);
+  return {
+    createContainer: async (request) => {
+      const created = await creations.once(
+        request.clientToken,
+        async () => createdBefore(context, request.clientToken) ?? (await createContainer(context, request)),
+      );
+      return { id: created.id, warnings: [...created.warnings] };
+    },
+    startContainer: async ({ container, clientToken }) => {
+      await starts.once(clientToken, async () => {
+        await startContainer(context, findContainer(context.state, container).id);
+      });
+      return {};
+    },
+    stopContainer: async ({ container, timeoutSeconds, signal }) => {
+      await stopContainer(context, container, { timeoutSeconds, signal });
+      return {};
+    },
+    killContainer: async ({ container, signal }) => {
+      await signalContainer(context, container, signal);
+      return {};
+    },
+    restartContainer: async ({ container, timeoutSeconds, signal }) => {
+      await restartContainer(context, container, { timeoutSeconds, signal });
+      return {};
+    },
+    removeContainer: async ({ container, force, volumes, link }) => {
+      await removeContainer(context, container, { force, volumes, link });
+      return {};
+    },
+    waitContainer: (request, call) => waitContainer(context, request, call),
+    listContainers: (request) => ({ containers: listContainers(context, request) }),
+    inspectContainer: ({ container }) => ({
+      container: detailOf(context, findContainer(context.state, container)),
+    }),
+    attachContainer: (request, call) => attach(context, request, call),
+    resizeContainer: async ({ container, height, width }) => {
+      await resizeContainer(context, container, height, width);
+      return {};
+    },
+    openLogs: ({ container, access }) => openLogs(context, container, access),
+    openArchive: ({ container, access, write }) => openArchive(context, container, access, write),
+  };
+}
+
+/** The container that a creation with that token made before the backend was last started. */
+function createdBefore(context: EngineContext, token: string): CreatedContainer | undefined {
+  if (token === "") {
+    return undefined;
+  }
+  const oldest = context.clock.nowMs() - tokenLifetimeMs;
+  for (const record of context.state.containers.values()) {
+    if (record.clientToken === token && isVisible(record) && millisecondsOf(record.created) > oldest) {
+      return { id: record.id, warnings: [] };
+    }
+  }
+  return undefined;
+}
+
+async function* waitContainer(
+  context: EngineContext,
+  request: WaitContainerRequest,
+  call: HandlerContext,
+): AsyncGenerator<WaitContainerResponse> {
+  const signal = AbortSignal.any([call.signal, context.shutdown]);
+  const wait = waitForContainer(context, request.container, request.condition, signal);
+  // From here on the result is wanted, even before anybody reads the stream as far as it.
+  wait.result.catch(() => undefined);
+  async function* messages(): AsyncGenerator<WaitContainerResponse> {
+    yield create(WaitContainerResponseSchema, { message: { case: "accepted", value: { id: wait.id } } });
+    const { exitCode, error } = await wait.result;
+    yield create(WaitContainerResponseSchema, {
+      message: { case: "exited", value: { exitCode: BigInt(exitCode), error } },
+    });
+  }
+  yield* withHeartbeats(
+    messages(),
+    () => create(WaitContainerResponseSchema, { message: { case: "heartbeat", value: {} } }),
+    context.clock,
+    signal,
+  );
+}
+
+async function* attach(
+  context: EngineContext,
+  request: AttachContainerRequest,
+  call: HandlerContext,
+): AsyncGenerator<AttachContainerResponse> {
+  const signal = AbortSignal.any([call.signal, context.shutdown]);
+  const attachment = await attachContainer(context, request, signal);
+  async function* messages(): AsyncGenerator<AttachContainerResponse> {
+    const { id, tty, openStdin, attachId } = attachment;
+    yield create(AttachContainerResponseSchema, {
+      message: { case: "accepted", value: { id, tty, openStdin } },
+    });
+    const endpoint = endpointFor(id, await attachment.address, request.access);
+    yield create(AttachContainerResponseSchema, {
+      message: { case: "endpoint", value: { endpoint, attachId } },
+    });
+  }
+  yield* withHeartbeats(
+    messages(),
+    () => create(AttachContainerResponseSchema, { message: { case: "heartbeat", value: {} } }),
+    context.clock,
+    signal,
+  );
+}

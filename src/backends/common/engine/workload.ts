@@ -1,0 +1,49 @@
+/** What a driver is asked to run, from a container's record. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type ContainerRecord,
+  type ImageRecord,
+  ImageRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { WorkloadSpec } from "../driver.ts";
+import type { EngineContext } from "./context.ts";
+import { environmentOf } from "./create/environment.ts";
+import { resolveMounts } from "./mounts/resolve-mounts.ts";
+import { networkPlanOf } from "./network/endpoints.ts";
+import { configOf } from "./records.ts";
+
+/**
+ * The workload of a container.
+ *
+ * @param network whether networks are looked up: nothing is joined before a start
+ * @throws not-found: a volume or a network has gone; conflict: the container whose network is shared does not run
+ */
+export function workloadOf(
+  context: EngineContext,
+  record: ContainerRecord,
+  awaitAttachIds: readonly string[],
+  network: "joined" | "not-yet",
+): WorkloadSpec {
+  return {
+    record,
+    image: imageOf(context, record),
+    args: [record.path, ...record.args],
+    env: environmentOf(record, configOf(record).tty),
+    mounts: resolveMounts(record, context.state.volumes),
+    network: network === "joined" ? networkPlanOf(context.state, record) : { kind: "none" },
+    awaitAttachIds,
+  };
+}
+
+/** The container's image; where it was removed by force, what the container itself remembers of it. */
+function imageOf(context: EngineContext, record: ContainerRecord): ImageRecord {
+  return (
+    context.state.images.get(record.imageId) ??
+    create(ImageRecordSchema, {
+      id: record.imageId,
+      diffIds: record.layerDiffIds,
+      ...(record.platform === undefined ? {} : { platform: record.platform }),
+    })
+  );
+}
