@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 
+	"github.com/sockerless/sockerless/agent/core/capability"
+	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
@@ -16,7 +17,6 @@ import (
 type processTemplate struct {
 	fields map[string]json.RawMessage
 	env    []string
-	tty    bool
 }
 
 // readProcessTemplate reads it from an OCI runtime configuration.
@@ -56,7 +56,11 @@ func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) (
 	}
 	delete(fields, "commandLine") // Windows' form of args
 	fields["args"] = spec.Args
-	fields["env"] = layOver(t.env, spec.Env, spec.Tty)
+	env := environment.Overlay(t.env, spec.Env)
+	if spec.Tty {
+		env = environment.WithDefault(env, "TERM", "xterm")
+	}
+	fields["env"] = env
 	fields["terminal"] = spec.Tty
 	delete(fields, "consoleSize")
 	if size := spec.ConsoleSize; spec.Tty && size != nil && size.Height > 0 && size.Width > 0 {
@@ -73,10 +77,13 @@ func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) (
 		fields["user"] = ociUser{UID: user.UID, GID: user.GID, AdditionalGIDs: user.AdditionalGIDs}
 	}
 	if spec.Privileged {
-		all, err := allCapabilities()
+		// What this process has: a machine that is itself confined may lack some,
+		// and the runtime refuses what it cannot give.
+		held, err := capability.Effective()
 		if err != nil {
 			return nil, err
 		}
+		all := held.Names()
 		fields["capabilities"] = map[string][]string{"bounding": all, "effective": all, "permitted": all}
 	}
 	if spec.NoNewPrivileges {
@@ -89,35 +96,4 @@ func (t *processTemplate) processFor(spec *agentv1.ProcessSpec, root *os.File) (
 		return nil, fmt.Errorf("encode the exec's process: %w", err)
 	}
 	return out.Bytes(), nil
-}
-
-// layOver lays KEY=value entries over an environment; later entries win. An
-// entry without "=" removes its key, as in Docker. A terminal has a TERM.
-func layOver(env, over []string, tty bool) []string {
-	result := make([]string, 0, len(env)+len(over)+1)
-	place := make(map[string]int, len(env))
-	for _, entry := range append(append([]string(nil), env...), over...) {
-		key, _, sets := strings.Cut(entry, "=")
-		at, known := place[key]
-		switch {
-		case sets && known:
-			result[at] = entry
-		case sets:
-			place[key] = len(result)
-			result = append(result, entry)
-		case known:
-			result[at] = ""
-			delete(place, key)
-		}
-	}
-	if _, known := place["TERM"]; tty && !known {
-		result = append(result, "TERM=xterm")
-	}
-	kept := result[:0]
-	for _, entry := range result {
-		if entry != "" {
-			kept = append(kept, entry)
-		}
-	}
-	return kept
 }

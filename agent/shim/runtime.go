@@ -14,6 +14,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/stdio"
 )
 
 // runtimeLogLimit bounds what is read of the runtime's own log.
@@ -42,15 +43,15 @@ func (r *ociRuntime) scratchName(kind string) string {
 	return filepath.Join(r.scratch, fmt.Sprintf("%s-%d", kind, r.count.Add(1)))
 }
 
-// run runs one command to its end. stdio is inherited by the container's
-// process for create and exec; nil is the null device.
-func (r *ociRuntime) run(stdio *[3]*os.File, command string, arguments ...string) error {
+// run runs one command to its end. The inherited streams become the container's
+// process's by create and exec; nil is the null device.
+func (r *ociRuntime) run(inherited *[3]*os.File, command string, arguments ...string) error {
 	logName := r.scratchName("log")
 	defer os.Remove(logName)
 	argv := append([]string{r.path, "--root", r.root, "--log", logName, "--log-format", "json", command}, arguments...)
 	attr := &os.ProcAttr{Env: os.Environ()}
-	if stdio != nil {
-		attr.Files = stdio[:]
+	if inherited != nil {
+		attr.Files = inherited[:]
 	} else {
 		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 		if err != nil {
@@ -116,14 +117,14 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 	if tty {
 		streams = session.Streams{}
 	}
-	wires, err := wirePipes(streams)
+	wires, err := stdio.Pipes(streams)
 	if err != nil {
 		return nil, err
 	}
-	defer wires.closeChild()
+	defer wires.CloseChild()
 	defer func() {
 		if err != nil {
-			wires.ours.Close()
+			wires.Ours.Close()
 		}
 	}()
 	var console *consoleSocket
@@ -140,14 +141,14 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 
 	adopted := r.reaper.ExpectAdoption()
 	defer adopted()
-	if err := r.run(&wires.child, command, arguments...); err != nil {
+	if err := r.run(&wires.Child, command, arguments...); err != nil {
 		return nil, err
 	}
 	pid, err := readPID(pidFile)
 	if err != nil {
 		return nil, err
 	}
-	s := &spawned{child: r.reaper.Adopt(pid), stdio: wires.ours}
+	s := &spawned{child: r.reaper.Adopt(pid), stdio: wires.Ours}
 	if tty {
 		if s.stdio.Terminal, err = console.receive(); err != nil {
 			return nil, err
