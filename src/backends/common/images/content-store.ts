@@ -129,11 +129,7 @@ export class ContentStore {
   }
 
   /** Takes in bytes as a blob under a lease. */
-  async putBytes(
-    lease: BlobLease,
-    bytes: Uint8Array,
-    expected: BlobExpectation = {},
-  ): Promise<StoredBlob> {
+  async putBytes(lease: BlobLease, bytes: Uint8Array, expected: BlobExpectation = {}): Promise<StoredBlob> {
     await using writer = await this.write(lease);
     await writer.append(bytes);
     return await writer.finish(expected);

@@ -93,7 +93,7 @@ function matches(tokens: readonly Token[], text: readonly string[]): boolean {
     if (current === "*") {
       star = token++;
       starAt = at;
-    } else if (current !== undefined && current(character)) {
+    } else if (current?.(character)) {
       token++;
       at++;
     } else if (star >= 0 && text[starAt] !== "/") {

@@ -91,7 +91,9 @@ const imageSchema = z.object({
   variant: text,
   "os.version": text,
   config: runConfigSchema.nullish(),
-  rootfs: z.object({ diff_ids: z.array(z.string().refine(isSha256Digest, "not a SHA-256 digest")).nullish() }),
+  rootfs: z.object({
+    diff_ids: z.array(z.string().refine(isSha256Digest, "not a SHA-256 digest")).nullish(),
+  }),
   history: z
     .array(z.object({ comment: text, empty_layer: flag }))
     .nullish()

@@ -108,9 +108,7 @@ function timeWindow(filters: Filters, context: ListingContext): (image: ListedIm
       return true;
     }
     const time = created === undefined ? undefined : preciseMs(created);
-    return (
-      time !== undefined && before.every((each) => time < each) && since.every((each) => time > each)
-    );
+    return time !== undefined && before.every((each) => time < each) && since.every((each) => time > each);
   };
 }
 

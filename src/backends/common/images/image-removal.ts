@@ -67,7 +67,10 @@ function removalByName(request: RemovalRequest): RemovalPlan {
   const untagged = [keyOf(named)];
   const remaining = references.filter((each) => each !== untagged[0]);
   const isOfRepository = (each: string): boolean => repositoryName(parseNamed(each)) === repository;
-  if (named.digest === undefined && !remaining.some((each) => !isDigestReference(each) && isOfRepository(each))) {
+  if (
+    named.digest === undefined &&
+    !remaining.some((each) => !isDigestReference(each) && isOfRepository(each))
+  ) {
     // The last tag of a repository takes the digests by which the image was pulled from there with it.
     untagged.push(...remaining.filter(isOfRepository));
   }

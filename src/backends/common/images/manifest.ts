@@ -75,14 +75,21 @@ export type ManifestDocument =
 export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestDocument {
   const json = parseJson(bytes, "manifest");
   const head = z
-    .object({ schemaVersion: z.unknown(), mediaType: z.string().nullish(), manifests: z.unknown() })
+    .object({
+      schemaVersion: z.unknown().optional(),
+      mediaType: z.string().nullish(),
+      manifests: z.unknown().optional(),
+    })
     .safeParse(json);
   if (!head.success) {
     throw invalid("unsupported manifest format");
   }
   const claimed = claimedType.split(";")[0]?.trim() ?? "";
   const mediaType = head.data.mediaType ?? claimed;
-  if (head.data.schemaVersion === 1 || mediaType.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))) {
+  if (
+    head.data.schemaVersion === 1 ||
+    mediaType.startsWith(mediaTypes.dockerSchema1.slice(0, -"+json".length))
+  ) {
     throw invalid(
       "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed." +
         " More information at https://docs.docker.com/go/deprecated-image-specs/",
@@ -96,7 +103,11 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
   }
   // An OCI document may leave its media type out; then the fields tell.
   return head.data.manifests === undefined
-    ? { kind: "manifest", mediaType: mediaTypes.ociManifest, manifest: check(manifestSchema, json, "manifest") }
+    ? {
+        kind: "manifest",
+        mediaType: mediaTypes.ociManifest,
+        manifest: check(manifestSchema, json, "manifest"),
+      }
     : { kind: "index", mediaType: mediaTypes.ociIndex, index: check(indexSchema, json, "manifest list") };
 }
 

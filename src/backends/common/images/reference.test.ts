@@ -45,7 +45,11 @@ const accepted: readonly (readonly [text: string, canonical: string, familiar: s
   ["a.b", "docker.io/library/a.b", "a.b"],
   ["a_b", "docker.io/library/a_b", "a_b"],
   ["1", "docker.io/library/1", "1"],
-  [`sha256:${hex.slice(0, 20)}`, `docker.io/library/sha256:${hex.slice(0, 20)}`, `sha256:${hex.slice(0, 20)}`],
+  [
+    `sha256:${hex.slice(0, 20)}`,
+    `docker.io/library/sha256:${hex.slice(0, 20)}`,
+    `sha256:${hex.slice(0, 20)}`,
+  ],
   [hex.slice(0, 63), `docker.io/library/${hex.slice(0, 63)}`, hex.slice(0, 63)],
 ];
 

@@ -1,0 +1,137 @@
+/**
+ * Reads the tar of an image archive into the content store. Entries come in any order and any size, so each file
+ * becomes a blob under the caller's lease and only its name and digest stay in memory; what no image turns out to need
+ * goes with the lease. Names are keys here, never paths: nothing is written by them.
+ */
+import path from "node:path/posix";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+
+import { extract } from "tar-stream";
+
+import { invalid, messageOf } from "../../../common/errors.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import { decompressed } from "./layer-content.ts";
+
+/** Entries that an archive may have; Docker's own have a handful per layer. */
+const maxEntries = 65_536;
+const maxLinkHops = 40;
+
+type Entry =
+  | { readonly kind: "file"; readonly blob: StoredBlob }
+  | { readonly kind: "link"; readonly target: string };
+
+/** The files of an archive by normalised name. */
+export class ArchiveFiles {
+  readonly #entries: ReadonlyMap<string, Entry>;
+
+  constructor(entries: ReadonlyMap<string, Entry>) {
+    this.#entries = entries;
+  }
+
+  /** The file of that name, links followed within the archive; undefined where there is none. */
+  find(name: string): StoredBlob | undefined {
+    let at = normalize(name);
+    for (let hops = 0; hops < maxLinkHops; hops++) {
+      const entry = this.#entries.get(at);
+      if (entry === undefined || entry.kind === "file") {
+        return entry?.blob;
+      }
+      at = entry.target;
+    }
+    return undefined;
+  }
+
+  /** The file of that name; `invalid` in the operating system's words where there is none. */
+  get(name: string): StoredBlob {
+    const blob = this.find(name);
+    if (blob === undefined) {
+      throw invalid(`open ${name}: no such file or directory`);
+    }
+    return blob;
+  }
+}
+
+/**
+ * Reads an archive (plain, gzip or zstd) to its end.
+ *
+ * @throws invalid: not a tar, cut off, or too many entries; the stream's own error
+ */
+export async function readArchive(
+  store: ContentStore,
+  lease: BlobLease,
+  source: AsyncIterable<Uint8Array>,
+): Promise<ArchiveFiles> {
+  const { content } = await decompressed(source);
+  const tar = extract();
+  const feeding = { error: undefined as unknown };
+  const fed = pipeline(Readable.from(watched(content, feeding), { objectMode: false }), tar).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+  const entries = new Map<string, Entry>();
+  try {
+    for await (const stream of tar) {
+      const { name, type, linkname } = stream.header;
+      if (entries.size >= maxEntries) {
+        throw invalid(`archive has more than ${maxEntries} entries`);
+      }
+      const key = normalize(name);
+      if (type === "file" || type === "contiguous-file") {
+        entries.set(key, { kind: "file", blob: await store.put(lease, bytesOf(stream)) });
+      } else {
+        if ((type === "symlink" || type === "link") && typeof linkname === "string") {
+          const base = type === "symlink" ? path.dirname(key) : "";
+          entries.set(key, { kind: "link", target: normalize(path.join(base, linkname)) });
+        }
+        stream.resume();
+      }
+    }
+    const failure = await fed;
+    if (failure !== undefined) {
+      throw failure.error;
+    }
+  } catch (error) {
+    tar.destroy();
+    const failure = await fed;
+    // An entry that is being read learns only that the tar ended, the pipeline learns why.
+    const isConsequence = messageOf(error) === "Stream was destroyed" && failure !== undefined;
+    throw feeding.error ?? tarError(isConsequence ? failure.error : error);
+  }
+  return new ArchiveFiles(entries);
+}
+
+/** tar-stream's own types do not say what its streams yield. */
+function bytesOf(stream: object): AsyncIterable<Uint8Array> {
+  return stream as AsyncIterable<Uint8Array>;
+}
+
+/** Remembers the source's own failure: the pipeline would replace it by its own. */
+async function* watched(
+  source: AsyncIterable<Uint8Array>,
+  feeding: { error: unknown },
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* source;
+  } catch (error) {
+    feeding.error = error;
+    throw error;
+  }
+}
+
+/** tar-stream's texts in the words of Go's archive/tar, which Docker's users know. */
+function tarError(error: unknown): unknown {
+  const message = messageOf(error);
+  if (message === "Unexpected end of data" || message === "Premature close") {
+    return invalid("unexpected EOF", error);
+  }
+  if (/^(Invalid tar header|Invalid header|Header exceeds)/.test(message)) {
+    return invalid("archive/tar: invalid tar header", error);
+  }
+  return error;
+}
+
+/** A name as a key: relative to the archive's root, which `..` does not leave. */
+function normalize(name: string): string {
+  return path.join("/", name).slice(1);
+}

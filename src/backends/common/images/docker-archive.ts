@@ -1,0 +1,67 @@
+/** The archive of `docker save`: `manifest.json` lists images with the names of their parts. */
+import { z } from "zod";
+
+import { invalid } from "../../../common/errors.ts";
+import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ArchiveFiles } from "./archive-reader.ts";
+import type { ArchiveContext, ArchivedImage } from "./archived-image.ts";
+import type { StoredBlob } from "./content-store.ts";
+import { parseImageConfig } from "./image-config.ts";
+import { check, maxJsonBytes, parseJson } from "./manifest.ts";
+import { platformDistance } from "./platform.ts";
+import { canonicalString, parseNamed } from "./reference.ts";
+
+const itemSchema = z.object({
+  Config: z.string(),
+  RepoTags: z.array(z.string()).nullish(),
+  Layers: z.array(z.string()).nullish(),
+});
+
+/**
+ * The images that a docker archive lists and that have the platform.
+ *
+ * @throws SockerlessError of kind `invalid` in moby's words
+ */
+export async function readDockerArchive(
+  files: ArchiveFiles,
+  manifest: StoredBlob,
+  context: ArchiveContext,
+): Promise<ArchivedImage[]> {
+  const json = parseJson(await context.store.read(manifest.digest, maxJsonBytes), "manifest");
+  if (json === null) {
+    throw invalid("invalid manifest, manifest cannot be null (but can be [])");
+  }
+  const images: ArchivedImage[] = [];
+  for (const item of check(z.array(itemSchema), json, "manifest")) {
+    const configBlob = files.get(item.Config);
+    const config = parseImageConfig(await context.store.read(configBlob.digest, maxJsonBytes));
+    if (!hasPlatform(config.platform, context.platform)) {
+      continue;
+    }
+    const names = item.Layers ?? [];
+    if (names.length !== config.diffIds.length) {
+      throw invalid(
+        `invalid manifest, layers length mismatch: expected ${names.length}, got ${config.diffIds.length}`,
+      );
+    }
+    images.push({
+      config,
+      configBlob,
+      layers: names.map((name) => files.get(name)),
+      names: (item.RepoTags ?? []).map(loadedName),
+    });
+  }
+  return images;
+}
+
+function hasPlatform(offered: Platform, wanted: Platform | undefined): boolean {
+  return wanted === undefined || platformDistance(wanted, offered) !== undefined;
+}
+
+function loadedName(text: string): string {
+  const named = parseNamed(text);
+  if (named.tag === undefined) {
+    throw invalid(`invalid tag "${text}"`);
+  }
+  return canonicalString(named);
+}

@@ -1,0 +1,78 @@
+/** `docker import`: the tar of a root file system becomes an image of one layer. */
+import { create } from "@bufbuild/protobuf";
+
+import type { Clock } from "../../../common/clock.ts";
+import { invalid } from "../../../common/errors.ts";
+import { ContainerConfigSchema, type Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { applyChanges } from "./changes/apply-changes.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import { parseImageConfig, renderImageConfig } from "./image-config.ts";
+import { imageEvent } from "./image-events.ts";
+import { type ImageInstaller, now } from "./image-installer.ts";
+import { writeManifest } from "./image-manifest-writer.ts";
+import { measureLayer } from "./layer-content.ts";
+import { hostPlatform, normalizePlatform } from "./platform.ts";
+import { canonicalString, familiarString, parseTarget } from "./reference.ts";
+
+/** An import to be done. */
+export interface ImportRequest {
+  /** The tar: plain, gzip or zstd. */
+  readonly archive: AsyncIterable<Uint8Array>;
+  /** New name; empty: none. */
+  readonly reference: string;
+  readonly comment: string;
+  /** Dockerfile instructions. */
+  readonly changes: readonly string[];
+  readonly platform: Platform | undefined;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Imports under a lease and answers the image's ID.
+ *
+ * @throws invalid: name, changes, platform or compression; what the driver throws
+ */
+export async function importImage(
+  store: ContentStore,
+  installer: ImageInstaller,
+  clock: Clock,
+  lease: BlobLease,
+  request: ImportRequest,
+): Promise<string> {
+  const name = request.reference === "" ? undefined : parseTarget(request.reference);
+  const platform = request.platform === undefined ? hostPlatform() : normalizePlatform(request.platform);
+  if (platform.os !== "linux") {
+    throw invalid("operating system is not supported");
+  }
+  const containerConfig = applyChanges(create(ContainerConfigSchema), request.changes);
+
+  const blob = await store.put(lease, request.archive);
+  const { diffId, size, compression } = await measureLayer(store.stream(blob.digest, request.signal));
+  const configBytes = renderImageConfig({
+    created: now(clock),
+    comment: request.comment,
+    platform,
+    config: containerConfig,
+    diffIds: [diffId],
+  });
+  const configBlob = await store.putBytes(lease, configBytes);
+  const config = parseImageConfig(configBytes);
+  const id = configBlob.digest;
+  const tagged = name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)];
+  await installer.install(
+    [
+      {
+        id,
+        config,
+        ...(await writeManifest(store, lease, configBlob, [{ blob, compression }])),
+        layers: [{ diffId, digest: blob.digest, size }],
+        hasLayers: true,
+        names: name === undefined ? [] : [canonicalString(name)],
+        digests: [],
+        events: [...tagged, imageEvent("import", id, id, config)],
+      },
+    ],
+    request.signal,
+  );
+  return id;
+}

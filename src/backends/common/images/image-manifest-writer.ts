@@ -1,0 +1,31 @@
+/** Manifests for images that come without one (docker archives, imports), so that every image can be saved and pushed. */
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import type { Compression } from "./layer-content.ts";
+import { mediaTypes } from "./manifest.ts";
+
+/** A layer's blob as a manifest names it. */
+export interface ManifestLayer {
+  readonly blob: StoredBlob;
+  readonly compression: Compression;
+}
+
+/** Writes the OCI manifest of an image into the store and answers its digest; equal input gives an equal digest. */
+export async function writeManifest(
+  store: ContentStore,
+  lease: BlobLease,
+  config: StoredBlob,
+  layers: readonly ManifestLayer[],
+): Promise<{ readonly manifestDigest: string; readonly manifestMediaType: string }> {
+  const document = {
+    schemaVersion: 2,
+    mediaType: mediaTypes.ociManifest,
+    config: { mediaType: mediaTypes.ociConfig, digest: config.digest, size: config.size },
+    layers: layers.map(({ blob, compression }) => ({
+      mediaType: mediaTypes.ociLayer + (compression === undefined ? "" : `+${compression}`),
+      digest: blob.digest,
+      size: blob.size,
+    })),
+  };
+  const { digest } = await store.putBytes(lease, new TextEncoder().encode(JSON.stringify(document)));
+  return { manifestDigest: digest, manifestMediaType: mediaTypes.ociManifest };
+}

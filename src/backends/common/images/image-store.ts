@@ -1,0 +1,298 @@
+/**
+ * The images of one backend: content store, index and registry client behind one door. What the operations mean is in
+ * the files beside this one; here they are put together.
+ *
+ * Lifecycle: `open` clears what interrupted work left and reads the configurations; `close` ends pulls under way.
+ */
+import path from "node:path";
+
+import type { Clock } from "../../../common/clock.ts";
+import { invalid, notFound, unavailable } from "../../../common/errors.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type {
+  ImageDetail,
+  ImageSummary,
+  ListImagesRequest,
+} from "../../../gen/sockerless/backend/v1/image_pb.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImagePreparer } from "../driver.ts";
+import { containersUsingImage, type ImageSource, type ResolvedImage } from "../engine/image-source.ts";
+import { isActive } from "../engine/records.ts";
+import type { State } from "../state/state.ts";
+import { abortable } from "./abortable-stream.ts";
+import { type BlobLease, ContentStore } from "./content-store.ts";
+import { ImageConfigs } from "./image-configs.ts";
+import { describeImage } from "./image-detail.ts";
+import { imageEvent } from "./image-events.ts";
+import { importImage, type ImportRequest } from "./image-import.ts";
+import { ImageIndex, withoutReferences } from "./image-index.ts";
+import { ImageInstaller, now } from "./image-installer.ts";
+import { type ListedImage, listImages } from "./image-list.ts";
+import { type ImageUser, planRemoval, type RemovalPlan } from "./image-removal.ts";
+import { chainIds } from "./digest.ts";
+import { LayerRetention } from "./layer-retention.ts";
+import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
+import { formatPlatform, platformDistance } from "./platform.ts";
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  parseAny,
+  parseNamed,
+  parseTarget,
+} from "./reference.ts";
+
+/** What an image store works with. */
+export interface ImageStoreOptions {
+  /** The backend's state directory; content lies in `blobs` below it. */
+  readonly stateDirectory: string;
+  readonly state: State;
+  readonly preparer: ImagePreparer;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What `docker info` and `docker inspect` name as storage driver. */
+  readonly storageDriver: string;
+}
+
+/** One entry of what `docker rmi` answers. */
+export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
+
+/** All images of a backend. */
+export class ImageStore implements ImageSource {
+  readonly #options: ImageStoreOptions;
+  readonly #logger: Logger;
+  readonly #content: ContentStore;
+  readonly #index: ImageIndex;
+  readonly #configs = new ImageConfigs();
+  readonly #retention: LayerRetention;
+  readonly #installer: ImageInstaller;
+  /** Ends long work at the end of the process. */
+  readonly #closing = new AbortController();
+  readonly #work = new Set<Promise<unknown>>();
+
+  private constructor(options: ImageStoreOptions, content: ContentStore) {
+    this.#options = options;
+    this.#logger = componentLogger(options.logger, "images");
+    this.#content = content;
+    this.#index = new ImageIndex(options.state);
+    this.#retention = new LayerRetention(options.preparer, (diffIds) => this.#unusedLayers(diffIds));
+    this.#installer = new ImageInstaller({
+      content,
+      index: this.#index,
+      configs: this.#configs,
+      preparer: options.preparer,
+      retention: this.#retention,
+      clock: options.clock,
+      logger: this.#logger,
+    });
+  }
+
+  /** Opens the images of a state; blobs that no image names are deleted. */
+  static async open(options: ImageStoreOptions): Promise<ImageStore> {
+    const content = await ContentStore.open(path.join(options.stateDirectory, "blobs"));
+    const store = new ImageStore(options, content);
+    const referenced = store.#index.referencedBlobs();
+    const collected = await content.collect((digest) => referenced.has(digest));
+    if (collected > 0) {
+      store.#logger.info({ blobs: collected }, "deleted content that no image needs");
+    }
+    await store.#configs.load(content, store.#index.records(), store.#logger);
+    return store;
+  }
+
+  /** Ends what is under way and waits for it. */
+  async close(): Promise<void> {
+    this.#closing.abort(unavailable("the backend is shutting down"));
+    await Promise.allSettled(this.#work);
+  }
+
+  /** How many images there are. */
+  get count(): number {
+    return this.#index.size;
+  }
+
+  async resolve(reference: string, platform?: Platform): Promise<ResolvedImage> {
+    const record = this.#find(reference, platform);
+    return { record, config: this.#configs.get(record.id).config };
+  }
+
+  idOf(reference: string): string | undefined {
+    try {
+      return this.#index.find(reference).id;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void> {
+    using _held = await this.#retention.hold(image.diffIds);
+    await this.#options.preparer.prepare(image, (digest) => this.#content.path(digest), signal);
+  }
+
+  /** What `docker image inspect` tells. Throws as {@link resolve}. */
+  inspect(reference: string, platform?: Platform): ImageDetail {
+    const record = this.#find(reference, platform);
+    return describeImage(record, this.#configs.get(record.id), this.#options.storageDriver);
+  }
+
+  /** What `docker images` lists. */
+  list(request: ListImagesRequest): ImageSummary[] {
+    const listed = (record: ImageRecord): ListedImage[] => {
+      const config = this.#configs.find(record.id);
+      return config === undefined ? [] : [{ record, config, containers: this.#usersOf(record.id).length }];
+    };
+    return listImages(this.#index.records().flatMap(listed), request, {
+      nowMs: this.#options.clock.nowMs(),
+      find: (reference) => {
+        const record = this.#index.find(reference);
+        return { record, config: this.#configs.get(record.id), containers: 0 };
+      },
+    });
+  }
+
+  /**
+   * Gives an image a name, taking it from the image that had it.
+   *
+   * @throws not-found, invalid
+   */
+  async tag(source: string, target: string): Promise<void> {
+    const name = parseTarget(target);
+    if (familiarName(name) === "sha256") {
+      throw invalid("refusing to create an ambiguous tag using digest algorithm as name");
+    }
+    const record = this.#index.find(source);
+    const tagged = { ...record, lastTagged: now(this.#options.clock) };
+    await this.#index.commit({
+      put: this.#index.withNames(tagged, [canonicalString(name)], []),
+      events: [imageEvent("tag", record.id, familiarString(name), this.#configs.find(record.id))],
+    });
+  }
+
+  /**
+   * Removes a name, or an image with its names.
+   *
+   * @throws not-found, invalid; conflict: in use, or named by several repositories
+   */
+  async remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
+    const record = this.#index.find(reference);
+    const plan = planRemoval({ record, reference, force, users: this.#usersOf(record.id) });
+    const committed = this.#commitRemoval(record, plan);
+    const entries: RemovedEntry[] = plan.untagged.map((each) => ({
+      untagged: familiarString(parseNamed(each)),
+    }));
+    if (plan.deleted) {
+      entries.push({ deleted: record.id }, ...this.#abandonedChains(record).map((deleted) => ({ deleted })));
+    }
+    await committed;
+    if (plan.deleted) {
+      await this.#collect(record);
+    }
+    return entries;
+  }
+
+  /** Loads an archive; see {@link loadArchive}. */
+  load(request: LoadRequest): Promise<LoadedImageName[]> {
+    return this.#leased(request.signal, (lease, signal) =>
+      loadArchive(this.#content, this.#installer, lease, {
+        ...request,
+        archive: abortable(request.archive, signal),
+        signal,
+      }),
+    );
+  }
+
+  /** Imports a root file system and answers the image's ID; see {@link importImage}. */
+  import(request: ImportRequest): Promise<string> {
+    return this.#leased(request.signal, (lease, signal) =>
+      importImage(this.#content, this.#installer, this.#options.clock, lease, {
+        ...request,
+        archive: abortable(request.archive, signal),
+        signal,
+      }),
+    );
+  }
+
+  /** Has the driver forget those of a removed container's layers that nothing stands on any more. */
+  async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {
+    await this.#retention.forgetUnused(diffIds);
+  }
+
+  #find(reference: string, platform: Platform | undefined): ImageRecord {
+    const record = this.#index.find(reference);
+    const offered = this.#configs.get(record.id).platform;
+    if (platform !== undefined && platformDistance(platform, offered) === undefined) {
+      const parsed = parseAny(reference);
+      const name = parsed.kind === "named" ? familiarString(parsed.named) : reference;
+      throw notFound(
+        `image with reference ${name} was found but its platform (${formatPlatform(offered)}) ` +
+          `does not match the specified platform (${formatPlatform(platform)})`,
+      );
+    }
+    return record;
+  }
+
+  #usersOf(id: string): ImageUser[] {
+    return containersUsingImage(this.#options.state, id).map((container) => ({
+      id: container.id,
+      running: isActive(container),
+    }));
+  }
+
+  #commitRemoval(record: ImageRecord, plan: RemovalPlan): Promise<void> {
+    const config = this.#configs.find(record.id);
+    const untag = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
+    if (!plan.deleted) {
+      return this.#index.commit({ put: [withoutReferences(record, plan.untagged)], events: untag });
+    }
+    this.#configs.delete(record.id);
+    return this.#index.commit({
+      remove: [record.id],
+      events: [...untag, imageEvent("delete", record.id, record.id, config)],
+    });
+  }
+
+  /** Stacks of layers that only this image, already gone from the index, stood on; top first. */
+  #abandonedChains(record: ImageRecord): string[] {
+    const kept = new Set(this.#index.records().flatMap((each) => chainIds(each.diffIds)));
+    return chainIds(record.diffIds)
+      .filter((chainId) => !kept.has(chainId))
+      .reverse();
+  }
+
+  /** What an image that has gone leaves is cleared away; what cannot be is left for the next start. */
+  async #collect(record: ImageRecord): Promise<void> {
+    const referenced = this.#index.referencedBlobs();
+    const blobs = [record.id, record.manifestDigest, ...record.layerDigests];
+    try {
+      await this.#content.discard(blobs.filter((digest) => digest !== "" && !referenced.has(digest)));
+      await this.#retention.forgetUnused(record.diffIds);
+    } catch (error) {
+      this.#logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
+    }
+  }
+
+  /** Does work under a lease: what it took in and no image needs in the end goes, however it ends. */
+  #leased<T>(signal: AbortSignal, work: (lease: BlobLease, signal: AbortSignal) => Promise<T>): Promise<T> {
+    const lease = this.#content.lease();
+    const done = work(lease, AbortSignal.any([signal, this.#closing.signal])).finally(async () => {
+      this.#work.delete(done);
+      const referenced = this.#index.referencedBlobs();
+      try {
+        await lease.release((digest) => referenced.has(digest));
+      } catch (error) {
+        this.#logger.warn({ err: error }, "content that no image needs is left behind");
+      }
+    });
+    this.#work.add(done);
+    return done;
+  }
+
+  #unusedLayers(diffIds: readonly string[]): string[] {
+    const used = new Set([
+      ...this.#index.records().flatMap((record) => record.diffIds),
+      ...[...this.#options.state.containers.values()].flatMap((record) => record.layerDiffIds),
+    ]);
+    return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
+  }
+}
