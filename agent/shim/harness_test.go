@@ -22,6 +22,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
@@ -189,6 +190,9 @@ func (c *container) end() {
 		c.t.Errorf("the shim does not leave")
 		c.shim.Process.Kill()
 		<-c.dead
+	}
+	if code := c.shim.ProcessState.ExitCode(); c.ready.Error == nil && code != 0 {
+		c.t.Errorf("the shim exited with %d", code) // 66: the race detector found something
 	}
 	if c.t.Failed() {
 		log, _ := os.ReadFile(filepath.Join(filepath.Dir(c.spec.ExitRecord), "shim.log"))
@@ -456,4 +460,24 @@ func must(t testing.TB, err error) {
 
 func sh(script string, args ...any) []string {
 	return []string{"/bin/sh", "-c", fmt.Sprintf(script, args...)}
+}
+
+func fileExists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// recorded reads the exit record's state.
+func (c *container) recorded() *agentv1.ContainerState {
+	c.t.Helper()
+	content, err := os.ReadFile(c.spec.ExitRecord)
+	must(c.t, err)
+	var record shimspec.ExitRecord
+	must(c.t, json.Unmarshal(content, &record))
+	if record.ContainerID != c.spec.ContainerID || record.Generation != c.spec.Generation {
+		c.t.Fatalf("record %s", content)
+	}
+	state := &agentv1.ContainerState{}
+	must(c.t, protojson.Unmarshal(record.State, state))
+	return state
 }

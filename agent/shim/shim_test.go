@@ -1,15 +1,11 @@
 package shim_test
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
-	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 func TestAnAttachmentBeforeTheStartGetsEveryByteAndTheExitCode(t *testing.T) {
@@ -35,18 +31,13 @@ func TestAnAttachmentBeforeTheStartGetsEveryByteAndTheExitCode(t *testing.T) {
 }
 
 func TestTheExitRecordIsWrittenBeforeTheExitIsTold(t *testing.T) {
-	c := launch(t, launchOptions{args: sh("kill -9 $$")})
+	c := launch(t, launchOptions{args: sleeper})
 	events := c.watch()
 	c.mustRun()
+	c.signal("", 9)
 	exited := await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetExited() != nil }).GetExited()
-	content, err := os.ReadFile(c.spec.ExitRecord)
-	must(t, err)
-	var record shimspec.ExitRecord
-	must(t, json.Unmarshal(content, &record))
-	state := &agentv1.ContainerState{}
-	must(t, protojson.Unmarshal(record.State, state))
-	if record.ContainerID != c.spec.ContainerID || record.Generation != 1 || state.Exit.GetCode() != exited.Code {
-		t.Fatalf("record %s, told %v", content, exited)
+	if state := c.recorded(); state.Exit.GetCode() != exited.Code || exited.Signal != 9 {
+		t.Fatalf("recorded %v, told %v", state, exited)
 	}
 }
 
