@@ -248,9 +248,15 @@ export class DockerApiServer {
   }
 
   #log(request: IncomingMessage, error: unknown, exchange: Exchange): void {
-    const { kind } = fromUnknown(error);
-    if (!exchange.end.signal.aborted && (kind === "system" || kind === "unavailable")) {
-      this.#logger.error({ method: request.method, url: request.url, err: error }, "request failed");
+    const { kind, message } = fromUnknown(error);
+    if (exchange.end.signal.aborted) {
+      return; // Nobody is there to be told, and nothing went wrong.
+    }
+    const { method, url } = request;
+    if (kind === "system") {
+      this.#logger.error({ method, url, err: error }, "request failed");
+    } else if (kind === "unavailable") {
+      this.#logger.warn({ method, url, reason: message }, "request refused");
     }
   }
 

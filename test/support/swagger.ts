@@ -93,6 +93,13 @@ function adapt(schema: Schema): Schema {
   return nullable ? { anyOf: [adapted, { type: "null" }] } : adapted;
 }
 
+/** Pointers in Go, which the description forgot to call nullable. */
+const pointerFields: ReadonlySet<string> = new Set(["OomKillDisable", "MemorySwappiness"]);
+
+function adaptField([name, schema]: [string, Schema]): [string, Schema] {
+  return [name, adapt(pointerFields.has(name) ? { ...schema, "x-nullable": true } : schema)];
+}
+
 function adaptKind(schema: Schema): Schema {
   if (Array.isArray(schema["allOf"])) {
     return adaptKind(merged(schema));
@@ -110,7 +117,8 @@ function adaptKind(schema: Schema): Schema {
     adapted["items"] = adapt(schema["items"] as Schema);
   }
   if (schema["properties"] !== undefined) {
-    adapted["properties"] = mapValues(schema["properties"] as Record<string, Schema>, adapt);
+    const fields = Object.entries(schema["properties"] as Record<string, Schema>);
+    adapted["properties"] = Object.fromEntries(fields.map(adaptField));
     adapted["required"] = schema["required"] ?? [];
     adapted["additionalProperties"] = false;
   }
@@ -138,13 +146,6 @@ function merged(schema: Schema): Schema {
 
 function isMap(schema: Schema): boolean {
   return schema["type"] === "object" && schema["properties"] === undefined;
-}
-
-function mapValues(
-  values: Record<string, Schema>,
-  change: (value: Schema) => Schema,
-): Record<string, Schema> {
-  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, change(value)]));
 }
 
 function withoutKeys(body: unknown, keys: readonly string[]): unknown {

@@ -8,7 +8,7 @@ import {
   ThrottleDeviceSchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { JsonFields } from "./json-fields.ts";
-import { listOrNull, mapOrNull, unlessZero } from "./json-values.ts";
+import { listOrNull, unlessZero } from "./json-values.ts";
 
 /** Reads the limits, whose keys stand directly in `HostConfig`. */
 export function resourcesFromJson(fields: JsonFields): Resources {
@@ -108,7 +108,7 @@ export function resourcesToJson(given: Resources | undefined): Record<string, un
         Count: request.count,
         DeviceIDs: listOrNull(request.deviceIds),
         Capabilities: listOrNull(request.capabilities.map(({ values }) => values)),
-        Options: mapOrNull(request.options),
+        Options: request.options,
       })),
     ),
     KernelMemory: unlessZero(resources.kernelMemory),

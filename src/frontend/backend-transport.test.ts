@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { fromUnknown } from "../common/errors.ts";
+import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
+import { type BackendClients, createBackendClients } from "./backend-clients.ts";
+import { createBackendTransport } from "./backend-transport.ts";
+
+test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
+  const { clients, address } = await dialled(t);
+  const calls = [
+    () => clients.system.getInfo({}),
+    () => drain(clients.containers.waitContainer({})),
+    () => drain(clients.images.loadImage(nothing())),
+  ];
+  for (const call of calls) {
+    await assert.rejects(call, (error) => {
+      const { kind, message } = fromUnknown(error);
+      assert.equal(kind, "unavailable");
+      assert.equal(
+        message,
+        `cannot connect to the sockerless backend at ${address}: is it running? (ENOENT)`,
+      );
+      return true;
+    });
+  }
+});
+
+test("the first call after the backend came, or came back, is answered", async (t) => {
+  const { clients, socket } = await dialled(t);
+  await assert.rejects(clients.system.getInfo({}));
+  const first = await startBackend(socket, "one");
+  assert.equal((await clients.system.getInfo({})).name, "one");
+  await first.stop();
+  await assert.rejects(clients.system.getInfo({}));
+  const second = await startBackend(socket, "two");
+  assert.equal((await clients.system.getInfo({})).name, "two");
+  await second.stop();
+});
+
+interface Dialled {
+  readonly clients: BackendClients;
+  readonly socket: string;
+  readonly address: string;
+}
+
+async function dialled(t: TestContext): Promise<Dialled> {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-transport-"));
+  const socket = join(directory, "backend.sock");
+  const address = `unix://${socket}`;
+  const backend = createBackendTransport({ address });
+  t.after(async () => {
+    backend.close();
+    await rm(directory, { recursive: true });
+  });
+  return { clients: createBackendClients(backend.transport), socket, address };
+}
+
+async function startBackend(socket: string, name: string): Promise<{ stop(): Promise<void> }> {
+  const handler = connectNodeAdapter({
+    routes: (router) => router.service(SystemService, { getInfo: () => ({ name }) }),
+  });
+  const server: Http2Server = createServer(handler);
+  const sessions = new Set<ServerHttp2Session>();
+  server.on("session", (session) => sessions.add(session));
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  return {
+    stop: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const session of sessions) {
+        session.destroy();
+      }
+      await closed;
+    },
+  };
+}
+
+async function drain(messages: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of messages) {
+    // Only the end matters.
+  }
+}
+
+async function* nothing(): AsyncGenerator<never> {}

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { toConnectError, unauthorized } from "../../common/errors.ts";
+import { GetInfoResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { serveApi } from "../../../test/support/docker-api.ts";
+import { assertDescribed } from "../../../test/support/swagger.ts";
+
+const info = create(GetInfoResponseSchema, {
+  id: "7a1b",
+  name: "machine",
+  backend: "local",
+  version: "1.2.3",
+  containersRunning: 2,
+  containersStopped: 1,
+  images: 4,
+  storageDriver: "overlay2",
+  driverStatus: [{ key: "Supports d_type", value: "true" }],
+  rootDir: "/var/lib/sockerless/local",
+  kernelVersion: "6.1",
+  operatingSystem: "Debian",
+  osType: "linux",
+  architecture: "x86_64",
+  ncpu: 2,
+  memTotal: 25_276_502_016n,
+  cgroupDriver: "cgroupfs",
+  cgroupVersion: "2",
+  cgroupControllers: ["cpu", "cpuset", "memory", "pids"],
+  runtimes: [{ name: "runc", path: "/usr/sbin/runc", version: "1.1.5" }],
+  defaultRuntime: "runc",
+  securityOptions: ["name=seccomp,profile=builtin"],
+  loggingDriver: "json-file",
+  logDrivers: ["json-file", "none"],
+  volumeDrivers: ["local"],
+  networkDrivers: ["bridge", "host", "null"],
+  now: { seconds: 1_700_000_000n, nanos: 0 },
+  components: [{ name: "runc", version: "1.1.5" }],
+  ipv4Forwarding: true,
+  defaultAddressPools: [{ base: "172.17.0.0/16", size: 16 }],
+});
+
+test("a ping is answered without a backend, with the headers that clients negotiate by", async (t) => {
+  const api = await serveApi(t, () => {});
+  for (const method of ["GET", "HEAD"]) {
+    const response = await api.call(method, "/_ping");
+    assert.equal(response.status, 200);
+    assert.equal(response.text, method === "GET" ? "OK" : "");
+    assert.equal(response.headers["api-version"], "1.51");
+    assert.equal(response.headers["docker-experimental"], "false");
+    assert.equal(response.headers["ostype"], "linux");
+    assert.equal(response.headers["builder-version"], "1");
+    assert.equal(response.headers["swarm"], "inactive");
+    assert.equal(response.headers["server"], "Sockerless/1.2.3 (linux)");
+    assert.match(response.headers["content-type"] ?? "", /^text\/plain/);
+    assert.match(response.headers["cache-control"] ?? "", /no-store/);
+  }
+});
+
+test("info is as described, and adds up", async (t) => {
+  const api = await serveApi(t, (router) => router.service(SystemService, { getInfo: () => info }));
+  const response = await api.call("GET", "/info");
+  assertDescribed("get", "/info", 200, response.json(), { undescribed: ["CDISpecDirs"] });
+  const body = response.json() as Record<string, unknown>;
+  assert.equal(body["Containers"], 3);
+  assert.equal(body["MemTotal"], 25_276_502_016);
+  assert.equal((body["Swarm"] as Record<string, unknown>)["LocalNodeState"], "inactive");
+  const old = (await api.call("GET", "/v1.24/info")).json() as Record<string, unknown>;
+  assert.deepEqual(old["SecurityOptions"], ["seccomp"]);
+  assert.equal(old["BridgeNfIptables"], false);
+});
+
+test("the version is as described and names its components", async (t) => {
+  const api = await serveApi(t, (router) => router.service(SystemService, { getInfo: () => info }));
+  const response = await api.call("GET", "/version");
+  assertDescribed("get", "/version", 200, response.json());
+  const body = response.json() as Record<string, unknown>;
+  assert.equal(body["ApiVersion"], "1.51");
+  assert.equal(body["MinAPIVersion"], "1.24");
+  assert.equal(body["Arch"], "amd64");
+  assert.deepEqual(
+    (body["Components"] as { readonly Name: string }[]).map(({ Name }) => Name),
+    ["Engine", "runc"],
+  );
+});
+
+test("credentials are checked by the backend, whatever the content type", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(SystemService, {
+      authenticate: ({ auth }) => {
+        if (auth?.password !== "right") {
+          throw toConnectError(unauthorized("incorrect username or password"));
+        }
+        return { status: "Login Succeeded" };
+      },
+    }),
+  );
+  const headers = { "Content-Type": "text/plain" };
+  const right = await api.call("POST", "/auth", { body: { username: "me", password: "right" }, headers });
+  assert.deepEqual(right.json(), { IdentityToken: "", Status: "Login Succeeded" });
+  const wrong = await api.call("POST", "/auth", { body: { username: "me", password: "wrong" } });
+  assert.equal(wrong.status, 401);
+});
+
+test("a swarm is refused as dockerd refuses it where there is none", async (t) => {
+  const api = await serveApi(t, () => {});
+  for (const [method, path] of [
+    ["GET", "/swarm"],
+    ["GET", "/nodes"],
+    ["GET", "/services/x"],
+    ["POST", "/services/create"],
+    ["DELETE", "/secrets/x"],
+    ["GET", "/tasks"],
+    ["GET", "/configs"],
+  ] as const) {
+    const response = await api.call(method, path);
+    assert.equal(response.status, 503, path);
+    assert.match(response.text, /^\{"message":"This node is not a swarm manager\./);
+  }
+  assert.deepEqual((await api.call("POST", "/swarm/leave")).json(), {
+    message: "This node is not part of a swarm",
+  });
+});
+
+test("a build says what to do instead", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) }),
+  );
+  const upgrade = { Connection: "Upgrade", Upgrade: "h2c" };
+  for (const [path, headers] of [
+    ["/build", {}],
+    ["/session", upgrade],
+    ["/grpc", upgrade],
+  ] as const) {
+    const response = await api.call("POST", path, { body: "tar", headers });
+    assert.equal(response.status, 501);
+    assert.match(response.text, /is not implemented by backend \\"local\\"; build the image elsewhere/);
+  }
+});
+
+test("there are no plugins", async (t) => {
+  const api = await serveApi(t, () => {});
+  assert.deepEqual((await api.call("GET", "/plugins")).json(), []);
+});

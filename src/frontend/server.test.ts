@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import { Agent, get } from "node:http";
+import { connect } from "node:net";
+import { test } from "node:test";
+
+import { invalid } from "../common/errors.ts";
+import { serveApi } from "../../test/support/docker-api.ts";
+import { replyEmpty } from "./reply.ts";
+import type { ReplyContext } from "./request-context.ts";
+import type { ReplyRoute } from "./router.ts";
+
+test("an unknown path and a wrong method are both not found", async (t) => {
+  const api = await serveApi(t, () => {});
+  for (const [method, path] of [
+    ["GET", "/nothing"],
+    ["GET", "/v1.51/nothing"],
+    ["PUT", "/_ping"],
+    ["GET", "/containers/create"],
+  ] as const) {
+    const response = await api.call(method, path);
+    assert.equal(response.status, 404, `${method} ${path}`);
+    assert.equal(response.headers["content-type"], "application/json");
+    assert.deepEqual(response.json(), { message: "page not found" });
+  }
+});
+
+test("a version outside the range is refused in the words that clients negotiate by", async (t) => {
+  const api = await serveApi(t, () => {});
+  const newer = await api.call("GET", "/v1.52/_ping");
+  assert.equal(newer.status, 400);
+  assert.deepEqual(newer.json(), {
+    message: "client version 1.52 is too new. Maximum supported API version is 1.51",
+  });
+  const older = await api.call("GET", "/v1.23/_ping");
+  assert.equal(older.status, 400);
+  assert.equal(
+    older.text,
+    "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version\n",
+  );
+  assert.equal((await api.call("GET", "/v1.24/_ping")).status, 200);
+});
+
+test("a percent sign that means nothing is a bad request", async (t) => {
+  const api = await serveApi(t, () => {});
+  assert.equal((await api.call("GET", "/containers/%zz/json")).status, 400);
+});
+
+test("an unexpected failure is a 500 with its message and does not end the server", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("/bug", async () => {
+      throw new TypeError("a bug");
+    }),
+    route("/fine", async ({ response }) => replyEmpty(response, 204)),
+  ]);
+  const response = await api.call("GET", "/bug");
+  assert.equal(response.status, 500);
+  assert.deepEqual(response.json(), { message: "a bug" });
+  assert.equal((await api.call("GET", "/fine")).status, 204);
+});
+
+test("a client's disconnect aborts the request's signal, a request that ends by itself does not", async (t) => {
+  const started = Promise.withResolvers<void>();
+  const aborted = Promise.withResolvers<void>();
+  let quick: AbortSignal | undefined;
+  const api = await serveApi(t, () => {}, [
+    route("/slow", async ({ signal }) => {
+      signal.addEventListener("abort", () => aborted.resolve());
+      started.resolve();
+      await aborted.promise;
+    }),
+    route("/quick", async ({ signal, response }) => {
+      quick = signal;
+      replyEmpty(response, 204);
+    }),
+  ]);
+  await api.call("GET", "/quick");
+  assert.equal(quick?.aborted, false);
+  const client = connect(api.socket);
+  client.write("GET /slow HTTP/1.1\r\nHost: docker\r\n\r\n");
+  await started.promise;
+  client.destroy();
+  await aborted.promise;
+});
+
+test("an idle connection is kept for the client's next request", async (t) => {
+  const api = await serveApi(t, () => {}, [route("/a", async ({ response }) => replyEmpty(response, 200))]);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const ports = new Set<unknown>();
+  for (let index = 0; index < 3; index += 1) {
+    await new Promise<void>((resolve, reject) => {
+      get({ socketPath: api.socket, path: "/a", agent }, (response) => {
+        ports.add(response.socket);
+        response.resume();
+        response.on("end", resolve);
+      }).on("error", reject);
+    });
+  }
+  assert.equal(ports.size, 1);
+});
+
+test("a shutdown lets a request end, and refuses new connections meanwhile", async (t) => {
+  const started = Promise.withResolvers<void>();
+  const release = Promise.withResolvers<void>();
+  const api = await serveApi(t, () => {}, [
+    route("/slow", async ({ response }) => {
+      started.resolve();
+      await release.promise;
+      replyEmpty(response, 204);
+    }),
+  ]);
+  const answer = api.call("GET", "/slow");
+  await started.promise;
+  const closed = api.server.close();
+  await assert.rejects(api.call("GET", "/slow"), /ENOENT|ECONNREFUSED/);
+  release.resolve();
+  assert.equal((await answer).status, 204);
+  await closed;
+});
+
+test("credentials in a header may be longer than Node's default allows", async (t) => {
+  let length = 0;
+  const api = await serveApi(t, () => {}, [
+    route("/a", async ({ request, response }) => {
+      length = request.headers["x-registry-auth"]?.length ?? 0;
+      replyEmpty(response, 200);
+    }),
+  ]);
+  await api.call("GET", "/a", { headers: { "X-Registry-Auth": "a".repeat(100_000) } });
+  assert.equal(length, 100_000);
+});
+
+test("an upgrade of a route that does not hijack is an ordinary request with its body", async (t) => {
+  let body = "";
+  const api = await serveApi(t, () => {}, [
+    {
+      ...route("/plain", async ({ request, response }) => {
+        body = Buffer.concat((await request.toArray()) as Buffer[]).toString();
+        replyEmpty(response, 200);
+      }),
+      method: "POST",
+    },
+  ]);
+  const headers = { Connection: "Upgrade", Upgrade: "tcp" };
+  const response = await api.call("POST", "/plain", { body: "all of it", headers });
+  assert.equal(response.status, 200);
+  assert.equal(body, "all of it");
+});
+
+test("an error before a hijack is an HTTP error, with an Upgrade header and without", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    {
+      method: "POST",
+      path: "/raw",
+      answeredBy: "frontend",
+      hijack: true,
+      handler: async () => {
+        throw invalid("not like this");
+      },
+    },
+  ]);
+  for (const headers of [{ Connection: "Upgrade", Upgrade: "tcp" }, {}]) {
+    const response = await api.call("POST", "/raw", { body: "{}", headers });
+    assert.equal(response.status, 400);
+    assert.deepEqual(response.json(), { message: "not like this" });
+  }
+});
+
+function route(path: string, handler: (context: ReplyContext) => Promise<void>): ReplyRoute {
+  return { method: "GET", path, answeredBy: "frontend", handler };
+}
