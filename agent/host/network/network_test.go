@@ -1,0 +1,223 @@
+package network
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
+)
+
+func TestContainersOfOneBridgeReachEachOtherAndTheMachine(t *testing.T) {
+	l := newLab(t)
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: true})
+	a, b := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2"), l.container("bbbbbbbbbbbb", "skl0", "10.213.1.3")
+	if seen := l.dial(a, l.listen(b, "10.213.1.3")); seen != "10.213.1.2" {
+		t.Errorf("b sees %q", seen)
+	}
+	if seen := l.dial(a, l.listen(a, "127.0.0.1")); seen != "127.0.0.1" {
+		t.Errorf("loopback: %q", seen)
+	}
+	machine := l.listen("/proc/self/ns/net", "10.213.1.1")
+	if seen := l.dial(a, machine); seen != "10.213.1.2" {
+		t.Errorf("the machine sees %q", seen)
+	}
+}
+
+func TestTheOutsideSeesTheMachinesAddress(t *testing.T) {
+	l := newLab(t)
+	outside := l.outside()
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: true})
+	container := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2")
+	if seen := l.dial(container, l.listen(outside, outsideAddress)); seen != machineAddress {
+		t.Errorf("the outside sees %q", seen)
+	}
+}
+
+func TestTheOutsideReachesNoContainer(t *testing.T) {
+	l := newLab(t)
+	outside := l.outside()
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: true})
+	container := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2")
+	if seen := l.dial(outside, l.listen(container, "10.213.1.2")); seen != "" {
+		t.Errorf("a container answered %q", seen)
+	}
+}
+
+func TestAnInternalBridgeHasNoWayOut(t *testing.T) {
+	l := newLab(t)
+	outside := l.outside()
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Internal: true})
+	a, b := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2"), l.container("bbbbbbbbbbbb", "skl0", "10.213.1.3")
+	if seen := l.dial(a, l.listen(outside, outsideAddress)); seen != "" {
+		t.Errorf("the outside answered %q", seen)
+	}
+	if seen := l.dial(a, l.listen(b, "10.213.1.3")); seen != "10.213.1.2" {
+		t.Errorf("b sees %q", seen)
+	}
+}
+
+func TestIsolatedBridgesAreApartAndOthersAreNot(t *testing.T) {
+	for isolate, want := range map[bool]string{true: "", false: "10.213.1.2"} {
+		l := newLab(t)
+		t.Run(map[bool]string{true: "isolated", false: "open"}[isolate], func(t *testing.T) {
+			l.t = t
+			l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: isolate})
+			l.bridge(Bridge{Name: "skl1", Gateway: "10.213.2.1/24"})
+			a, b := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2"), l.container("bbbbbbbbbbbb", "skl1", "10.213.2.2")
+			if seen := l.dial(a, l.listen(b, "10.213.2.2")); seen != want {
+				t.Errorf("b sees %q, want %q", seen, want)
+			}
+		})
+		l.t = t
+	}
+}
+
+// A dockerd beside us sets the policy of ip filter FORWARD to drop.
+func TestAForeignDropPolicyLetsOursPass(t *testing.T) {
+	l := newLab(t)
+	outside := l.outside()
+	for _, rule := range []string{"-P FORWARD DROP", "-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-A FORWARD -j DOCKER-USER"} {
+		iptables(t, strings.Fields(rule)...)
+	}
+	defer nft(t, "delete", "table", "ip", "filter")
+	before := iptables(t, "-S")
+	bridge := Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: true}
+	l.bridge(bridge)
+	l.must(l.Ensure(bridge))
+	if rules := iptables(t, "-S"); strings.Count(rules, "-j ACCEPT") != 2 {
+		t.Errorf("iptables reads\n%s", rules)
+	}
+	container := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2")
+	if seen := l.dial(container, l.listen(outside, outsideAddress)); seen != machineAddress {
+		t.Errorf("the outside sees %q", seen)
+	}
+	if seen := l.dial(outside, l.listen(container, "10.213.1.2")); seen != "" {
+		t.Errorf("a container answered %q", seen)
+	}
+	l.must(l.Delete("aaaaaaaaaaaa", 1, container))
+	l.must(l.Remove("skl0"))
+	if after := iptables(t, "-S"); after != before {
+		t.Errorf("after removal\n%s\nbefore\n%s", after, before)
+	}
+}
+
+func iptables(t *testing.T, arguments ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("iptables-nft"); err != nil {
+		t.Skip("iptables is not installed")
+	}
+	output, err := exec.Command("iptables-nft", arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("iptables %v: %v: %s", arguments, err, output)
+	}
+	return string(output)
+}
+
+func TestEnsureAndRemoveMayBeRepeated(t *testing.T) {
+	l := newLab(t)
+	bridge := Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}
+	l.must(l.Ensure(bridge))
+	l.must(l.Ensure(Bridge{Name: "skl1", Gateway: "10.213.2.1/24", Internal: true}))
+	first := nft(t, "list", "ruleset")
+	l.must(l.Ensure(bridge))
+	if again := nft(t, "list", "ruleset"); again != first {
+		t.Errorf("the second Ensure changed\n%s\nto\n%s", first, again)
+	}
+	routes, err := l.Routes()
+	if err != nil || len(routes) != 0 {
+		t.Errorf("our own bridges are among the routes: %v, %v", routes, err)
+	}
+	for range 2 {
+		l.must(l.Remove("skl0"))
+		l.must(l.Remove("skl1"))
+	}
+}
+
+func TestAnInterfaceOfSomebodyElseIsLeftAlone(t *testing.T) {
+	l := newLab(t)
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = "skl0"
+	foreign := &netlink.Bridge{LinkAttrs: attributes}
+	l.must(netlink.LinkAdd(foreign))
+	defer netlink.LinkDel(foreign)
+	if err := l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}); connect.CodeOf(err) != connect.CodeAlreadyExists {
+		t.Errorf("got %v", err)
+	}
+	l.must(l.Remove("skl0"))
+	if _, err := netlink.LinkByName("skl0"); err != nil {
+		t.Error("it was deleted")
+	}
+}
+
+func TestACreationThatFailsLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"})
+	good := Interface{Bridge: "skl0", Address: "10.213.1.2/24", Gateway: "10.213.1.1"}
+	for name, c := range map[string]struct {
+		broken Interface
+		want   connect.Code
+	}{
+		"no bridge":           {Interface{Bridge: "nowhere", Address: "10.213.1.3/24"}, connect.CodeNotFound},
+		"no address":          {Interface{Bridge: "skl0", Address: "rubbish"}, connect.CodeInvalidArgument},
+		"no MAC":              {Interface{Bridge: "skl0", Address: "10.213.1.3/24", MAC: "rubbish"}, connect.CodeInvalidArgument},
+		"unreachable gateway": {Interface{Bridge: "skl0", Address: "10.213.1.3/24", Gateway: "10.99.9.9"}, connect.CodeUnknown},
+	} {
+		path := filepath.Join(l.netnsDir, "aaaaaaaaaaaa")
+		err := l.Create(Namespace{ContainerID: "a", Generation: 1, Path: path, Interfaces: []Interface{good, c.broken}})
+		if connect.CodeOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s: the namespace is left", name)
+		}
+		for index := range 2 {
+			if _, err := netlink.LinkByName(l.vethName("a", 1, index)); err == nil {
+				t.Errorf("%s: link %d is left", name, index)
+			}
+		}
+	}
+}
+
+func TestReclaimKeepsOnlyWhatIsToldToKeep(t *testing.T) {
+	l := newLab(t)
+	l.must(l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}))
+	l.bridge(Bridge{Name: "skl1", Gateway: "10.213.2.1/24"})
+	kept := l.container("aaaaaaaaaaaa", "skl1", "10.213.2.2")
+	orphan := l.container("bbbbbbbbbbbb", "skl1", "10.213.2.3")
+	link, err := netlink.LinkByName("skl0")
+	l.must(err)
+	l.must(netlink.LinkDel(link)) // its rules are orphans now
+
+	l.must(l.Reclaim([]Namespace{{ContainerID: "aaaaaaaaaaaa", Generation: 1, Path: kept}}))
+	if _, err := os.Lstat(orphan); err == nil {
+		t.Error("the orphan is left")
+	}
+	if _, err := netlink.LinkByName(l.vethName("bbbbbbbbbbbb", 1, 0)); err == nil {
+		t.Error("the orphan's link is left")
+	}
+	if _, err := netlink.LinkByName(l.vethName("aaaaaaaaaaaa", 1, 0)); err != nil {
+		t.Error("the kept link is gone")
+	}
+	if rules := nft(t, "list", "ruleset"); strings.Contains(rules, "skl0") || !strings.Contains(rules, "skl1") {
+		t.Errorf("rules:\n%s", rules)
+	}
+}
+
+func BenchmarkCreateAndDelete(b *testing.B) {
+	l := newLab(b)
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"})
+	for b.Loop() {
+		namespace := Namespace{
+			ContainerID: "aaaaaaaaaaaa", Generation: 1, Path: filepath.Join(l.netnsDir, "aaaaaaaaaaaa"),
+			Interfaces: []Interface{{Bridge: "skl0", Address: "10.213.1.2/24", Gateway: "10.213.1.1"}},
+		}
+		l.must(l.Create(namespace))
+		b.StopTimer()
+		l.must(l.Delete("aaaaaaaaaaaa", 1, namespace.Path))
+		b.StartTimer()
+	}
+}
