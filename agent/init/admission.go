@@ -62,8 +62,8 @@ func (g *gatekeeper) Accept() (net.Conn, error) {
 
 // Close ends the listener and the handshakes under way.
 func (g *gatekeeper) Close() error {
-	err := g.Listener.Close()
 	g.close(net.ErrClosed)
+	err := g.Listener.Close()
 	g.pending.Wait()
 	return err
 }

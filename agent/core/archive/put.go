@@ -116,9 +116,9 @@ type extractor struct {
 	in      *tar.Reader
 	dirs    []dirTime
 
-	givesAway bool // entries may belong to other users
-	parent   string // the directory that parentFD stands for; "" when there is none
-	parentFD int
+	givesAway bool   // entries may belong to other users
+	parent    string // the directory that parentFD stands for; "" when there is none
+	parentFD  int
 }
 
 // dirTime is a directory whose times are set when nothing more goes into it.

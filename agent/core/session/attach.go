@@ -30,7 +30,11 @@ func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
 	}
 	if open.Stdin && open.Stream {
 		s.input = r.input
-		s.closes = closePolicy{request: r.once, leave: r.once}
+		s.closes = func() closePolicy { // a start may yet say otherwise
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return closePolicy{request: r.once, leave: r.once}
+		}
 	}
 	if err := c.follow(r, s, open); err != nil {
 		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0)

@@ -67,7 +67,7 @@ func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	in.connect(stdio)
 	if streams.Stdin {
 		s.input = in
-		s.closes = closePolicy{request: true, leave: true}
+		s.closes = func() closePolicy { return closePolicy{request: true, leave: true} }
 	}
 	out.connect(stdio)
 

@@ -65,6 +65,16 @@ func (in *input) write(ctx context.Context, data []byte) error {
 	return nil
 }
 
+// closeIf closes the input once the process is there, if it may be closed.
+func (in *input) closeIf(allowed func() bool) {
+	go func() {
+		<-in.connected
+		if allowed() {
+			in.close()
+		}
+	}()
+}
+
 // close gives the process end of file. A terminal has none: its other users
 // go on, and the process sees nothing.
 func (in *input) close() {

@@ -18,8 +18,8 @@ type Session struct {
 	replay  *log.Reader // nil: nothing (left) to replay
 	queue   *queue
 
-	input  *input // nil: stdin is not attached
-	closes closePolicy
+	input  *input             // nil: stdin is not attached
+	closes func() closePolicy // known once the input is connected
 
 	leave     func() // takes the session out of what feeds it
 	leaveOnce sync.Once
@@ -72,8 +72,8 @@ func (s *Session) WriteStdin(ctx context.Context, data []byte) error {
 
 // CloseStdin says that this client has no more input.
 func (s *Session) CloseStdin() {
-	if s.input != nil && s.closes.request {
-		s.input.close()
+	if s.input != nil {
+		s.input.closeIf(func() bool { return s.closes().request })
 	}
 }
 
@@ -86,8 +86,8 @@ func (s *Session) Close() {
 			s.replay.Close()
 			s.replay = nil
 		}
-		if s.input != nil && s.closes.leave {
-			s.input.close()
+		if s.input != nil {
+			s.input.closeIf(func() bool { return s.closes().leave })
 		}
 	})
 }

@@ -1,0 +1,237 @@
+package containerinit_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dockerCapabilities is what a container has that asks for nothing.
+var dockerCapabilities = strings.Fields(`CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID
+	CAP_SETUID CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE`)
+
+// binaries are the agent and the probe, built once.
+var binaries = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sockerless-init-test-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	for name, source := range map[string]string{"sockerless-agent": "../cmd/sockerless-agent", "probe": "./testdata/probe"} {
+		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if output, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", name, err, output)
+		}
+	}
+	return dir, nil
+})
+
+var builtIn string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if builtIn != "" {
+		os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
+}
+
+// task is one container as a cloud would run it: a scratch image that holds
+// the user's program, read-only, the agent in a shared volume as its
+// entrypoint, and Docker's default capabilities.
+type task struct {
+	t       *testing.T
+	id      string // Docker's
+	name    string // runc's
+	runc    string // its --root
+	address string
+	run     *exec.Cmd
+	output  string // file: what the agent says
+	ended   chan struct{}
+	ca      *authority
+}
+
+type taskOptions struct {
+	uid       int      // of the agent
+	arguments []string // more flags
+	env       []string
+	noVolume  bool // the shared volume is read-only
+}
+
+var taskCount atomic.Int64
+
+func startTask(t *testing.T, options taskOptions) *task {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := exec.LookPath("runc"); err != nil {
+		t.Skip("needs runc")
+	}
+	dir := t.TempDir()
+	k := &task{
+		t:      t,
+		id:     strings.Repeat(fmt.Sprintf("%08x", os.Getpid()), 7) + fmt.Sprintf("%08x", taskCount.Add(1)),
+		name:   fmt.Sprintf("skl-init-test-%d-%d", os.Getpid(), taskCount.Load()),
+		runc:   filepath.Join(dir, "runc"),
+		output: filepath.Join(dir, "output"),
+		ended:  make(chan struct{}),
+		ca:     newAuthority(t),
+	}
+	k.address = freeAddress(t)
+	k.prepare(dir, options)
+	output, err := os.Create(k.output)
+	must(t, err)
+	defer output.Close()
+	k.run = exec.Command("runc", "--root", k.runc, "run", "--bundle", dir, k.name)
+	k.run.Stdout, k.run.Stderr = output, output
+	must(t, k.run.Start())
+	go func() {
+		k.run.Wait()
+		close(k.ended)
+	}()
+	t.Cleanup(func() {
+		exec.Command("runc", "--root", k.runc, "delete", "--force", k.name).Run()
+		<-k.ended
+		if t.Failed() {
+			t.Logf("the agent said:\n%s", k.said())
+		}
+	})
+	k.awaitReady()
+	return k
+}
+
+// prepare makes the bundle.
+func (k *task) prepare(dir string, options taskOptions) {
+	built, err := binaries()
+	must(k.t, err)
+	root, volume := filepath.Join(dir, "rootfs"), filepath.Join(dir, "volume")
+	for _, name := range []string{"proc", "dev", "sys", "data", ".sockerless", "etc"} {
+		must(k.t, os.MkdirAll(filepath.Join(root, name), 0o755))
+	}
+	must(k.t, os.MkdirAll(volume, 0o777))
+	must(k.t, os.Chmod(volume, 0o777))
+	must(k.t, os.Chmod(filepath.Join(root, "data"), 0o777|os.ModeSticky)) // runc gives it to the tmpfs there
+	must(k.t, os.Chmod(dir, 0o755))
+	must(k.t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(k.t, os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0::/root:/\nnobody:x:65534:65534::/nonexistent:/\nalice:x:1000:1000::/home/alice:/\n"), 0o644))
+	must(k.t, os.WriteFile(filepath.Join(root, "etc/group"), []byte("root:x:0:\nnogroup:x:65534:\naudio:x:29:alice\n"), 0o644))
+	must(k.t, os.WriteFile(filepath.Join(root, "noexec"), []byte("text"), 0o644))
+	must(k.t, os.WriteFile(filepath.Join(root, "garbage"), []byte("text"), 0o755))
+	must(k.t, os.Link(filepath.Join(built, "probe"), filepath.Join(root, "probe")))
+	// As the init container does it.
+	if output, err := exec.Command(filepath.Join(built, "sockerless-agent"), "cp", volume).CombinedOutput(); err != nil {
+		k.t.Fatalf("cp: %v\n%s", err, output)
+	}
+	k.writeConfig(dir, volume, options)
+}
+
+func (k *task) writeConfig(dir, volume string, options taskOptions) {
+	arguments := append([]string{"/.sockerless/sockerless-agent", "init", "--container-id", k.id, "--listen", k.address,
+		"--client-ca-pin", k.ca.pin()}, options.arguments...)
+	volumeMode := "rw"
+	if options.noVolume {
+		volumeMode = "ro"
+	}
+	capabilities := map[string]any{"bounding": dockerCapabilities}
+	if options.uid == 0 {
+		capabilities["effective"], capabilities["permitted"] = dockerCapabilities, dockerCapabilities
+	}
+	config := map[string]any{
+		"ociVersion": "1.0.2",
+		"root":       map[string]any{"path": "rootfs", "readonly": true},
+		"process": map[string]any{
+			"args": arguments, "cwd": "/",
+			"env":          append([]string{"PATH=/bin", "SOCKERLESS_SECRET=agent's", "AWS_REGION=eu-west-1", "ECS_AGENT_URI=http://x"}, options.env...),
+			"user":         map[string]any{"uid": options.uid, "gid": options.uid},
+			"capabilities": capabilities,
+		},
+		"mounts": []map[string]any{
+			{"destination": "/proc", "type": "proc", "source": "proc"},
+			{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []string{"nosuid", "mode=755"}},
+			{"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": []string{"mode=1777"}},
+			{"destination": "/.sockerless", "type": "bind", "source": volume, "options": []string{"bind", volumeMode}},
+		},
+		"linux": map[string]any{
+			"namespaces":  []map[string]string{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}},
+			"maskedPaths": []string{"/proc/kcore", "/proc/keys"},
+		},
+	}
+	encoded, err := json.Marshal(config)
+	must(k.t, err)
+	must(k.t, os.WriteFile(filepath.Join(dir, "config.json"), encoded, 0o600))
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func (k *task) said() string {
+	text, _ := os.ReadFile(k.output)
+	return string(text)
+}
+
+// await waits for a condition.
+func (k *task) await(what string, condition func() bool) {
+	k.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("%s: not within 20 s; the agent said:\n%s", what, k.said())
+		}
+	}
+}
+
+func (k *task) awaitReady() {
+	k.t.Helper()
+	k.await("ready", func() bool {
+		select {
+		case <-k.ended:
+			k.t.Fatalf("the container ended at once:\n%s", k.said())
+		default:
+		}
+		return strings.Contains(k.said(), "the agent is ready")
+	})
+}
+
+// signal is what a platform does to the container's PID 1.
+func (k *task) signal(signal syscall.Signal) {
+	k.t.Helper()
+	output, err := exec.Command("runc", "--root", k.runc, "kill", k.name, fmt.Sprint(int(signal))).CombinedOutput()
+	if err != nil {
+		k.t.Fatalf("kill: %v\n%s", err, output)
+	}
+}
+
+// exitCode waits for the container's end.
+func (k *task) exitCode() int {
+	k.t.Helper()
+	select {
+	case <-k.ended:
+		return k.run.ProcessState.ExitCode()
+	case <-time.After(40 * time.Second):
+		k.t.Fatalf("the container does not end; the agent said:\n%s", k.said())
+		return -1
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,213 @@
+package containerinit_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// none ends the agent at once after the main process.
+var none = []string{"--linger", "0", "--drain-timeout", "1s"}
+
+func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: none})
+	client := k.client()
+	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+	must(t, err)
+	defer watch.Close()
+	c := attach(t, client, "reserved")
+	started := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "cat"), OpenStdin: true, StdinOnce: true,
+		AwaitAttachIds: []string{"reserved"}, Specification: []byte("spec"), Seal: []byte("seal")})
+	if started.GetStarted().GetPid() <= 1 {
+		t.Fatalf("start answered %v", started)
+	}
+	described, err := client.Describe(patience(t), connect.NewRequest(&agentv1.DescribeRequest{}))
+	must(t, err)
+	if string(described.Msg.Specification) != "spec" || string(described.Msg.Seal) != "seal" {
+		t.Errorf("described %v", described.Msg)
+	}
+	c.write("hello")
+	c.until("hello")
+	c.closeStdin()
+	if code := c.exit(); code != 0 || c.stderr.String() != "5 bytes\n" {
+		t.Errorf("code %d, stderr %q", code, c.stderr.String())
+	}
+	stdout, stderr := logs(t, client, &agentv1.LogsRequest{Stdout: true, Stderr: true})
+	if stdout != "hello" || stderr != "5 bytes\n" {
+		t.Errorf("log %q and %q", stdout, stderr)
+	}
+	released := false
+	for watch.Receive() {
+		released = watch.Msg().GetReleased() != nil
+	}
+	if watch.Err() != nil || !released {
+		t.Errorf("the watch ended with %v, released: %v", watch.Err(), released)
+	}
+	if code := k.exitCode(); code != 0 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestTheAgentExitsAsTheProcessDid(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{
+		"a code":        {[]string{"probe", "say", "x", "7"}, 7},
+		"a signal":      {[]string{"probe", "die"}, 137},
+		"not found":     {[]string{"nowhere"}, 127},
+		"not permitted": {[]string{"/noexec"}, 126},
+		"no format":     {[]string{"/garbage"}, 126},
+		"a directory":   {[]string{"/etc"}, 126},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := startTask(t, taskOptions{arguments: none})
+			response := start(t, k.client(), &agentv1.StartRequest{Process: nobody(c.args...)})
+			if failure := response.GetFailure(); failure != nil && int(failure.ExitCode) != c.code {
+				t.Errorf("start answered %v", failure)
+			} else if failure == nil && (c.code == 126 || c.code == 127) {
+				t.Error("the start succeeded")
+			}
+			if code := k.exitCode(); code != c.code {
+				t.Errorf("the agent exited with %d", code)
+			}
+		})
+	}
+}
+
+func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: append([]string{"--stop-signal", "SIGINT"}, none...)})
+	client := k.client()
+	c := attach(t, client, "a")
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "traps"), AwaitAttachIds: []string{"a"}})
+	c.until("ready\n")
+	k.signal(syscall.SIGTERM)
+	c.until("got interrupt\n")
+	k.signal(syscall.SIGQUIT)
+	c.until("got interrupt\ngot interrupt\n")
+	_, err := client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
+	must(t, err)
+	if code := c.exit(); code != 42 {
+		t.Errorf("exit code %d", code)
+	}
+	if code := k.exitCode(); code != 42 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestAStopBeforeTheStartEndsTheAgentAndWhoWaits(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	c := attach(t, k.client(), "a")
+	k.signal(syscall.SIGTERM)
+	if last := c.end(); last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED {
+		t.Errorf("the attachment ended with %v", last)
+	}
+	if code := k.exitCode(); code != 143 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestNothingSurvivesTheMainProcess(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	client := k.client()
+	c := attach(t, client, "a")
+	begun := time.Now()
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "orphan"), AwaitAttachIds: []string{"a"}})
+	if code := c.exit(); code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("the end waited %v for an orphan that holds the output", took)
+	}
+	orphan := strings.TrimSpace(c.stdout.String())
+	start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "forever")})
+	if out, _ := run(t, client, "look", nobody("probe", "read", "/proc/"+orphan+"/stat")); !strings.Contains(out, "no such file") {
+		t.Errorf("the orphan is there: %q", out)
+	}
+	k.signal(syscall.SIGTERM)
+	if code := k.exitCode(); code != 143 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	client := k.client()
+	c := attach(t, client, "1")
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "write", "/data/file"), AwaitAttachIds: []string{"1"}})
+	if code := c.exit(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.stdout.String())
+	}
+	stat, err := client.ArchiveStat(patience(t), connect.NewRequest(&agentv1.ArchiveStatRequest{Path: "/data/file"}))
+	must(t, err)
+	if stat.Msg.Stat.Size != 7 {
+		t.Errorf("stat %v", stat.Msg)
+	}
+	c = attach(t, client, "2")
+	again := start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "say", "again", "9"), AwaitAttachIds: []string{"2"}})
+	if again.GetStarted() == nil {
+		t.Fatalf("the second start answered %v", again)
+	}
+	if code := c.exit(); code != 9 || c.stdout.String() != "again" {
+		t.Errorf("code %d, %q", code, c.stdout.String())
+	}
+	begun := time.Now()
+	k.signal(syscall.SIGTERM)
+	if code := k.exitCode(); code != 9 {
+		t.Errorf("the agent exited with %d", code)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("a stop waited %v for the linger", took)
+	}
+}
+
+func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "0", "--drain-timeout", "1h"}})
+	client := k.client()
+	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+	must(t, err)
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "flood", "3000000", "5")})
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+	if code := watch.Msg().GetExited().GetCode(); code != 5 {
+		t.Fatalf("the watch says %v, %v", watch.Msg(), watch.Err())
+	}
+	stdout, _ := logs(t, client, &agentv1.LogsRequest{Stdout: true})
+	if len(stdout) != 3_000_000 {
+		t.Errorf("the drained log has %d bytes", len(stdout))
+	}
+	watch.Close()
+	if code := k.exitCode(); code != 5 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestEveryByteAndExitCodeOfManyShortExecs(t *testing.T) {
+	k := startTask(t, taskOptions{arguments: none})
+	client := k.client()
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "forever")})
+	var lanes sync.WaitGroup
+	for lane := range 4 {
+		lanes.Add(1)
+		go func() {
+			defer lanes.Done()
+			for i := range 40 {
+				text, want := fmt.Sprintf("lane %d, line %d\n", lane, i), i%100
+				out, code := run(t, client, fmt.Sprintf("%d-%d", lane, i), nobody("probe", "say", text, fmt.Sprint(want)))
+				if out != text || code != want {
+					t.Errorf("%q and %d instead of %q and %d", out, code, text, want)
+				}
+			}
+		}()
+	}
+	lanes.Wait()
+	k.signal(syscall.SIGTERM)
+	k.exitCode()
+}
