@@ -2,11 +2,16 @@ package host_test
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 )
 
@@ -50,5 +55,259 @@ func TestAContainerOnABridgeRunsAndEnds(t *testing.T) {
 	h.release(t, id)
 	if state := h.onDisk(t, id); state == nil || state.ShimAlive || state.Generation != 1 || state.GetLastState().GetExit() == nil {
 		t.Errorf("after release: %v", state)
+	}
+}
+
+// leftovers lists what of a launch is still on the machine.
+func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
+	t.Helper()
+	for _, path := range []string{
+		filepath.Join(h.runDir, "c", id[:16]), filepath.Join(h.runDir, "netns", id[:12]), filepath.Join(h.runDir, "runc", id),
+		filepath.Join(h.runDir, "stored", id[:16]), "/sys/fs/cgroup/pids/sockerless/" + id, "/sys/fs/cgroup/sockerless/" + id,
+	} {
+		if _, err := os.Lstat(path); err == nil {
+			found = append(found, path)
+		}
+	}
+	found = append(found, mountsBelow(t, filepath.Join(h.stateDir, "containers", id))...)
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if strings.HasPrefix(link.Name, "sk"+h.tag()[:4]) {
+			found = append(found, link.Name)
+		}
+	}
+	return append(found, processesNaming(t, id)...)
+}
+
+func processesNaming(t testing.TB, id string) (found []string) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if strings.Contains(string(command), id) {
+			found = append(found, "process "+strings.ReplaceAll(string(command), "\x00", " "))
+		}
+	}
+	return found
+}
+
+func (h *hostProcess) wantNothingLeft(t testing.TB, id string) {
+	t.Helper()
+	if left := h.leftovers(t, id); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// sleeper is a launch request of a container that sleeps until it is killed.
+func sleeper(t testing.TB, id, layer string, network *hostv1.NetworkNamespace) *hostv1.LaunchContainerRequest {
+	return &hostv1.LaunchContainerRequest{
+		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer}, OciSpec: ociSpec(t, "sleep", "1000"), Network: network,
+	}
+}
+
+func TestReleaseLeavesNothingOfARunningContainer(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	id := h.create(t, layer)
+	for generation := uint64(1); generation <= 3; generation++ {
+		request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+		request.Generation = generation
+		h.mustLaunch(t, request).start(t, generation)
+		h.release(t, id)
+		h.release(t, id)
+		h.wantNothingLeft(t, id)
+		state := h.onDisk(t, id)
+		if state.Generation != generation || state.ShimAlive || state.GetLastState().GetExit().GetSignal() != 9 {
+			t.Errorf("generation %d: %v", generation, state)
+		}
+	}
+}
+
+func TestReleaseOfAContainerThatWasNeverStarted(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
+func TestLaunchMayBeRepeated(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	first := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
+	first.start(t, 1)
+	if again := h.mustLaunch(t, sleeper(t, id, layer, noNetwork())); again.Pid != first.Pid || again.AgentSocket != first.AgentSocket {
+		t.Errorf("%v, then %v", first.LaunchContainerResponse, again.LaunchContainerResponse)
+	}
+	next := sleeper(t, id, layer, noNetwork())
+	next.Generation = 2
+	if _, err := h.launch(t, next); connect.CodeOf(err) != connect.CodeAlreadyExists {
+		t.Errorf("another generation: %v", err)
+	}
+	h.release(t, id)
+	if _, err := h.launch(t, sleeper(t, id, layer, noNetwork())); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("a generation that has run: %v", err)
+	}
+}
+
+func TestTheNextGenerationFollowsAtOnceOnAnExit(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	id := h.create(t, layer)
+	for generation := uint64(1); generation <= 4; generation++ {
+		c := h.mustLaunch(t, &hostv1.LaunchContainerRequest{
+			ContainerId: id, Generation: generation, LayerDiffIds: []string{layer},
+			OciSpec: ociSpec(t, "sh", "-c", "touch /tmp/count; cat /tmp/count; echo -n x >>/tmp/count"),
+			Network: onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"),
+		})
+		c.start(t, generation)
+		// The log goes on from start to start: "" + "x" + "xx" + …
+		want := strings.Repeat("x", int(generation*(generation-1)/2))
+		if output := c.output(t); output != want {
+			t.Errorf("generation %d: all output is %q, want %q", generation, output, want)
+		}
+	}
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
+func TestALaunchThatFailsLeavesNothing(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, c := range map[string]struct {
+		change  func(*hostv1.LaunchContainerRequest)
+		code    connect.Code
+		message string
+	}{
+		"unknown user":   {func(r *hostv1.LaunchContainerRequest) { r.User = "bob" }, connect.CodeInvalidArgument, "unable to find user bob: no matching entries in passwd file"},
+		"unknown group":  {func(r *hostv1.LaunchContainerRequest) { r.User = "alice:nope" }, connect.CodeInvalidArgument, "unable to find group nope: no matching entries in group file"},
+		"no bind source": {func(r *hostv1.LaunchContainerRequest) { r.BindSources = []*hostv1.BindSource{{Path: "/no/such"}} }, connect.CodeNotFound, "bind source path does not exist: /no/such"},
+		"no layer":       {func(r *hostv1.LaunchContainerRequest) { r.LayerDiffIds = []string{"sha256:" + id64("b")} }, connect.CodeNotFound, "is not unpacked"},
+		"no bridge":      {func(r *hostv1.LaunchContainerRequest) { r.Network = onBridge("nowhere", "10.213.1.2/24", "") }, connect.CodeNotFound, "bridge nowhere"},
+		"no kind":        {func(r *hostv1.LaunchContainerRequest) { r.Network = nil }, connect.CodeInvalidArgument, "network"},
+		"hooks":          {func(r *hostv1.LaunchContainerRequest) { r.OciSpec = []byte(`{"hooks":{"prestart":[]},"process":{}}`) }, connect.CodeInvalidArgument, "hooks"},
+		"no JSON":        {func(r *hostv1.LaunchContainerRequest) { r.OciSpec = []byte(`{`) }, connect.CodeInvalidArgument, "OCI configuration"},
+		"refused by runc": {func(r *hostv1.LaunchContainerRequest) {
+			r.OciSpec = []byte(`{"ociVersion":"1.0.2","process":{"args":["x"],"cwd":"relative"}}`)
+		}, connect.CodeInternal, "Cwd"},
+		"taken port": {func(r *hostv1.LaunchContainerRequest) {
+			r.Ports = []*hostv1.PublishedPort{{Protocol: "tcp", HostIp: "127.0.0.1", HostPort: uint32(taken.Addr().(*net.TCPAddr).Port), ContainerPort: 80}}
+		}, connect.CodeResourceExhausted, "port is already allocated"},
+		"stopped owner": {func(r *hostv1.LaunchContainerRequest) {
+			r.Network = &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: id64("c")}}
+		}, connect.CodeFailedPrecondition, "cannot join network namespace of a non running container"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := h.create(t, layer)
+			request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+			c.change(request)
+			_, err := h.launch(t, request)
+			if connect.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.message) {
+				t.Errorf("got %v, want %v: %s", err, c.code, c.message)
+			}
+			h.wantNothingLeft(t, id)
+			if state := h.onDisk(t, id); state.Generation != 0 {
+				t.Errorf("on disk: %v", state)
+			}
+		})
+	}
+}
+
+func id64(digit string) string { return strings.Repeat(digit, 64) }
+
+func TestACommandThatIsMissingIsTheStartsFailure(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	request := sleeper(t, id, layer, noNetwork())
+	request.OciSpec = ociSpec(t, "no-such-command")
+	c := h.mustLaunch(t, request)
+	response, err := c.Start(t.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1}))
+	if err != nil || response.Msg.GetFailure().GetExitCode() != 127 {
+		t.Errorf("%v, %v", response, err)
+	}
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
+func TestNetworksOfTheMachineAndOfAnotherContainer(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	owner := h.create(t, layer)
+	first := h.mustLaunch(t, sleeper(t, owner, layer, noNetwork()))
+	first.start(t, 1)
+	for name, c := range map[string]struct {
+		network   *hostv1.NetworkNamespace
+		namespace string
+	}{
+		"container": {&hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: owner}}, fmt.Sprintf("/proc/%d/ns/net", first.Pid)},
+		"host":      {&hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_Host{Host: true}}, "/proc/self/ns/net"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := h.create(t, layer)
+			c2 := h.mustLaunch(t, sleeper(t, id, layer, c.network))
+			want, _ := os.Readlink(c.namespace)
+			got, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", c2.Pid))
+			if err != nil || got != want {
+				t.Errorf("namespace %s, want %s (%v)", got, want, err)
+			}
+		})
+	}
+}
+
+func TestInitIsTheFirstProcess(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	request := sleeper(t, id, layer, noNetwork())
+	request.OciSpec = ociSpec(t, "sh", "-c", "cat /proc/1/cmdline")
+	request.Init = true
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	if output := c.output(t); !strings.HasPrefix(output, "/sbin/docker-init\x00--\x00sh\x00") {
+		t.Errorf("%q", output)
+	}
+}
+
+func TestAContainerWithoutLayers(t *testing.T) {
+	h := startHost(t)
+	id := randomID()
+	create := &hostv1.CreateContainerRequest{ContainerId: id}
+	for range 2 {
+		if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	request := sleeper(t, id, "", noNetwork())
+	request.LayerDiffIds = nil
+	c := h.mustLaunch(t, request)
+	response, err := c.Start(t.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1}))
+	if err != nil || response.Msg.GetFailure().GetExitCode() != 127 {
+		t.Errorf("%v, %v", response, err)
+	}
+	for range 2 {
+		if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.wantNothingLeft(t, id)
+	if h.onDisk(t, id) != nil {
+		t.Error("its files are left")
 	}
 }

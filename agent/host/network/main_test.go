@@ -159,12 +159,16 @@ func (l *lab) in(path string, work func() error) {
 	l.must(onThreadIn(int(file.Fd()), work))
 }
 
+// patience covers a second attempt of the kernel's, one second after the first:
+// a port of a bridge lets packets through a moment after it has come up.
+const patience = 2500 * time.Millisecond
+
 // dial answers what the listener sees as our address, or "" where nothing comes
 // back in time.
 func (l *lab) dial(path, address string) (seen string) {
 	l.t.Helper()
 	l.in(path, func() error {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
+		conn, err := net.DialTimeout("tcp", address, patience)
 		if err != nil {
 			return nil
 		}
