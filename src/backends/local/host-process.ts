@@ -75,7 +75,7 @@ export class HostProcess {
 
   #spawn(): ChildProcess {
     const { agentPath, stateDir, runDir, runtime } = this.#options;
-    const args = ["host", "--state-dir", stateDir, "--run-dir", runDir];
+    const args = ["host", "--state-dir", stateDir, "--run-dir", runDir, "--agent-path", agentPath];
     if (runtime !== undefined) {
       args.push("--runtime", runtime);
     }

@@ -38,6 +38,13 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
           containerId: spec.record.id,
           layerDiffIds: spec.image.diffIds,
           volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
+          mounts: spec.mounts
+            .filter((mount) => mount.type !== "tmpfs")
+            .map((mount) => ({
+              source: sourceOf(mount),
+              destination: mount.destination,
+              readOnly: mount.readOnly,
+            })),
         }),
       );
     },

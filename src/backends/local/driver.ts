@@ -1,0 +1,40 @@
+import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
+import type { Driver } from "../common/driver.ts";
+import { localCapabilities } from "./capabilities.ts";
+import type { HostProcess } from "./host-process.ts";
+import { localImages } from "./images.ts";
+import { localMachine } from "./machine.ts";
+import { localNetworks } from "./networks.ts";
+import { readMachineProfile } from "./oci/spec.ts";
+import { localPolicy } from "./policy.ts";
+import { localVolumes } from "./volumes.ts";
+import { localWorkloads } from "./workloads.ts";
+
+/**
+ * The driver of this machine, over its host process, which it closes.
+ *
+ * @param hello what the host process told of itself and the machine
+ * @param frontendSocket where the frontend serves the Docker API; undefined: not on a unix socket of this machine
+ */
+export function localDriver(
+  host: HostProcess,
+  hello: HelloResponse,
+  frontendSocket: string | undefined,
+): Driver {
+  return {
+    name: "local",
+    capabilities: localCapabilities,
+    policy: localPolicy,
+    workloads: localWorkloads({
+      host: host.client,
+      profile: readMachineProfile(hello.cgroupVersion),
+      storedSocket: hello.storedSocket,
+      frontendSocket,
+    }),
+    images: localImages(host.client),
+    networks: localNetworks(host.client),
+    volumes: localVolumes(host.client),
+    machine: localMachine(hello),
+    close: () => host.close(),
+  };
+}
