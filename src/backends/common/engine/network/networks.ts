@@ -11,7 +11,7 @@ import {
 import type { NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { Filters } from "../filters.ts";
-import { hasProcess } from "../records.ts";
+import { hasProcess, nanosecondsOf } from "../records.ts";
 
 /** The networks that always exist, and the driver of each. */
 export const builtinNetworks: ReadonlyMap<string, string> = new Map([
@@ -59,6 +59,7 @@ export function listNetworks(
   });
   return [...state.networks.values()]
     .filter(hasNetwork)
+    .sort((a, b) => createdNs(a.network) - createdNs(b.network))
     .map((record) => withMembers(state, record))
     .filter((network) => {
       const isBuiltin = builtinNetworks.has(network.name);
@@ -102,6 +103,11 @@ function danglingOf(filters: Filters): boolean | undefined {
     throw invalid(`invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")`);
   }
   return values.length === 0 ? undefined : filters.boolean("dangling");
+}
+
+/** Precise to a few hundred nanoseconds, which is enough for an order. */
+function createdNs({ created }: Network): number {
+  return created === undefined ? 0 : Number(nanosecondsOf(created));
 }
 
 function hasNetwork(record: NetworkRecord): record is NetworkRecord & { network: Network } {

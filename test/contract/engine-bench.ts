@@ -1,0 +1,291 @@
+/** An engine on a {@link MemoryMachine}, called over the wire as a frontend calls it. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Http2Server } from "node:http2";
+import { once } from "node:events";
+import { createConnection } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+
+import { createAgentClient } from "../../src/agent-client/client.ts";
+import { createEngine, type Engine } from "../../src/backends/common/engine/engine.ts";
+import type { ImageSource } from "../../src/backends/common/engine/image-source.ts";
+import { registerServices } from "../../src/backends/common/engine/services/register.ts";
+import { openState, type State } from "../../src/backends/common/state/state.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import { notFound, toConnectError } from "../../src/common/errors.ts";
+import { newId } from "../../src/common/ids.ts";
+import { createLogger } from "../../src/common/logger.ts";
+import { ContainerConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
+import {
+  ContainerService,
+  type CreateContainerRequestSchema,
+} from "../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { type AgentEndpoint, AgentReach } from "../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
+import { type Event, EventsService } from "../../src/gen/sockerless/backend/v1/events_pb.ts";
+import { ExecService } from "../../src/gen/sockerless/backend/v1/exec_pb.ts";
+import { NetworkService } from "../../src/gen/sockerless/backend/v1/network_pb.ts";
+import { SystemService } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
+import { VolumeService } from "../../src/gen/sockerless/backend/v1/volume_pb.ts";
+import { ImageRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { MemoryMachine } from "./memory-machine.ts";
+
+/** What a frontend on the same machine can reach. */
+export const localAccess = { reach: AgentReach.LOCAL };
+
+/** An engine and clients of its services. */
+export class EngineBench {
+  readonly machine: MemoryMachine;
+  readonly #directory: string;
+  #running: Running | undefined;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+    this.machine = new MemoryMachine(path.join(directory));
+  }
+
+  static async start(): Promise<EngineBench> {
+    const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")));
+    await bench.startBackend();
+    return bench;
+  }
+
+  get containers(): Client<typeof ContainerService> {
+    return this.#backend().containers;
+  }
+
+  get execs(): Client<typeof ExecService> {
+    return this.#backend().execs;
+  }
+
+  get events(): Client<typeof EventsService> {
+    return this.#backend().events;
+  }
+
+  get networks(): Client<typeof NetworkService> {
+    return this.#backend().networks;
+  }
+
+  get volumes(): Client<typeof VolumeService> {
+    return this.#backend().volumes;
+  }
+
+  get system(): Client<typeof SystemService> {
+    return this.#backend().system;
+  }
+
+  get engine(): Engine {
+    return this.#backend().engine;
+  }
+
+  get state(): State {
+    return this.#backend().state;
+  }
+
+  /** Makes a container of the image `shell` that runs a script. */
+  async createScript(
+    script: string,
+    more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
+  ): Promise<string> {
+    const request = {
+      ...more,
+      config: { image: "shell", cmd: { values: ["sh", "-c", script] }, ...more.config },
+    } as MessageInitShape<typeof CreateContainerRequestSchema>;
+    const { id } = await this.containers.createContainer(request);
+    return id;
+  }
+
+  /** Makes and starts it. */
+  async runScript(
+    script: string,
+    more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
+  ): Promise<string> {
+    const id = await this.createScript(script, more);
+    await this.containers.startContainer({ container: id });
+    return id;
+  }
+
+  /** The exit code, once the wait is over. */
+  async wait(container: string, condition = 0): Promise<number> {
+    for await (const { message } of this.containers.waitContainer({ container, condition })) {
+      if (message.case === "exited") {
+        return Number(message.value.exitCode);
+      }
+    }
+    throw new Error("the wait was cut");
+  }
+
+  /** Events since the beginning that pass the filters, as `type action`. */
+  async eventNames(filters: Readonly<Record<string, readonly string[]>> = {}): Promise<string[]> {
+    return (await this.pastEvents(filters)).map((event) => `${event.type} ${event.action}`);
+  }
+
+  /** Events since the beginning that pass the filters. */
+  async pastEvents(filters: Readonly<Record<string, readonly string[]>> = {}): Promise<Event[]> {
+    const past: Event[] = [];
+    const request = {
+      sinceUnixNs: 0n,
+      untilUnixNs: systemClock.nowNs(),
+      filters: Object.fromEntries(
+        Object.entries(filters).map(([key, values]) => [key, { values: [...values] }]),
+      ),
+    };
+    let hasEnded = false;
+    for await (const { message } of this.events.subscribeEvents(request)) {
+      if (message.case === "event") {
+        past.push(message.value);
+      }
+      hasEnded = message.case === "end";
+    }
+    if (!hasEnded) {
+      throw new Error("the events were cut");
+    }
+    return past;
+  }
+
+  /** Opens the session that the frontend would open, and reads it to its end. */
+  async session(
+    endpoint: AgentEndpoint | undefined,
+    open: { readonly openExec: object } | { readonly openAttach: object },
+  ): Promise<{ readonly output: string; readonly exitCode: number | undefined }> {
+    if (endpoint?.address.case !== "unixPath") {
+      throw new Error("the endpoint is no unix socket");
+    }
+    const agent = createAgentClient({ kind: "unix", path: endpoint.address.value });
+    const [[name, value]] = Object.entries(open) as [["openExec" | "openAttach", object]];
+    async function* requests() {
+      yield { message: { case: name, value } } as never;
+    }
+    let output = "";
+    let exitCode: number | undefined;
+    try {
+      for await (const { message } of agent.client.session(requests())) {
+        if (message.case === "stdout" || message.case === "stderr") {
+          output += new TextDecoder().decode(message.value.data);
+        } else if (message.case === "exit") {
+          exitCode = message.value.code;
+        }
+      }
+    } finally {
+      agent.close();
+    }
+    return { output, exitCode };
+  }
+
+  /** Ends the backend's process, as far as one can within a process; containers go on. */
+  async stopBackend(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    await running?.close();
+  }
+
+  async startBackend(): Promise<void> {
+    this.#running = await startBackend(this.#directory, this.machine);
+  }
+
+  async close(): Promise<void> {
+    await this.stopBackend();
+    await this.machine.close();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #backend(): Running {
+    if (this.#running === undefined) {
+      throw new Error("the backend is stopped");
+    }
+    return this.#running;
+  }
+}
+
+type Running = Awaited<ReturnType<typeof startBackend>>;
+
+async function startBackend(directory: string, machine: MemoryMachine) {
+  const state = await openState({ directory: path.join(directory, "state"), clock: systemClock });
+  const engine = await createEngine({
+    driver: machine.driver(),
+    state,
+    images: testImages(state),
+    clock: systemClock,
+    logger: createLogger({ level: "error", process: "test" }),
+  });
+  const convertErrors: Interceptor = (next) => async (request) => {
+    try {
+      const answer = await next(request);
+      return answer.stream ? { ...answer, message: convertStreamErrors(answer.message) } : answer;
+    } catch (error) {
+      throw toConnectError(error);
+    }
+  };
+  const server: Http2Server = createServer(
+    connectNodeAdapter({
+      routes: (router) => registerServices(router, engine, { stateDirectory: directory }),
+      interceptors: [convertErrors],
+    }),
+  );
+  const socket = path.join(directory, "backend.sock");
+  server.listen(socket);
+  await once(server, "listening");
+  const sessions = new Http2SessionManager("http://backend", undefined, {
+    createConnection: () => createConnection(socket),
+  });
+  const transport = createGrpcTransport({ baseUrl: "http://backend", sessionManager: sessions });
+  return {
+    state,
+    engine,
+    containers: createClient(ContainerService, transport),
+    execs: createClient(ExecService, transport),
+    events: createClient(EventsService, transport),
+    networks: createClient(NetworkService, transport),
+    volumes: createClient(VolumeService, transport),
+    system: createClient(SystemService, transport),
+    close: async () => {
+      await engine.close();
+      sessions.abort();
+      server.close();
+      await state.close();
+    },
+  };
+}
+
+async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw toConnectError(error);
+  }
+}
+
+/** One image: `shell`, whose default command is `true`; it has one volume. */
+function testImages(state: State): ImageSource {
+  const id = `sha256:${"5".repeat(64)}`;
+  const config = create(ContainerConfigSchema, {
+    cmd: { values: ["true"] },
+    env: ["FROM_IMAGE=1", "PATH=/usr/local/bin:/usr/bin:/bin"],
+    labels: { vendor: "test" },
+  });
+  const known = new Map([
+    ["shell", config],
+    ["with-volume", create(ContainerConfigSchema, { ...config, volumes: ["/data"] })],
+  ]);
+  return {
+    resolve: async (reference) => {
+      const found = known.get(reference);
+      if (found === undefined) {
+        throw notFound(`No such image: ${reference}:latest`);
+      }
+      const record = create(ImageRecordSchema, { id, names: [`docker.io/library/${reference}:latest`] });
+      if (!state.images.has(id)) {
+        await state.commit((change) => change.images.put(record));
+      }
+      return { record, config: found };
+    },
+    idOf: (reference) => (known.has(reference) ? id : undefined),
+    makeRunnable: async () => {},
+  };
+}
+
+/** An ID that no container has. */
+export const unknownId = newId();

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("events", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  it("come in Docker's order with Docker's attributes", async () => {
+    const id = await bench.runScript("exec sleep 60", {
+      name: "watched",
+      config: { labels: { team: "a" } },
+      hostConfig: { binds: ["data:/data"] },
+    });
+    await bench.containers.stopContainer({ container: id });
+    await bench.containers.removeContainer({ container: id });
+    assert.deepEqual(await bench.eventNames(), [
+      "volume create",
+      "container create",
+      "network connect",
+      "volume mount",
+      "container start",
+      "container kill",
+      "network disconnect",
+      "volume unmount",
+      "container die",
+      "container stop",
+      "container destroy",
+    ]);
+    const [kill, die] = await bench.pastEvents({ event: ["kill", "die"] });
+    assert.deepEqual(kill?.attributes, {
+      image: "shell",
+      name: "watched",
+      signal: "15",
+      team: "a",
+      vendor: "test",
+    });
+    assert.equal(die?.attributes["exitCode"], "143");
+    assert.match(die?.attributes["execDuration"] ?? "", /^\d+$/);
+    const [mount] = await bench.pastEvents({ volume: ["data"], event: ["mount"] });
+    assert.deepEqual(mount?.attributes, {
+      container: id,
+      destination: "/data",
+      driver: "local",
+      propagation: "",
+      "read/write": "true",
+    });
+  });
+
+  it("are told again after the backend was restarted, and none twice to who follows", async () => {
+    const id = await bench.createScript("true");
+    await bench.stopBackend();
+    await bench.startBackend();
+    const seen: string[] = [];
+    const following = new AbortController();
+    const stream = bench.events.subscribeEvents({ sinceUnixNs: 0n }, { signal: following.signal });
+    const done = (async () => {
+      for await (const { message } of stream) {
+        if (message.case === "event" && message.value.type === "container") {
+          seen.push(message.value.action);
+          if (message.value.action === "destroy") {
+            following.abort();
+          }
+        }
+      }
+    })().catch(() => undefined);
+    await bench.containers.startContainer({ container: id });
+    await bench.wait(id);
+    await bench.containers.removeContainer({ container: id });
+    await done;
+    assert.deepEqual(seen, ["create", "start", "die", "destroy"]);
+  });
+
+  it("are filtered by type, action, container, image and label", async () => {
+    const a = await bench.createScript("true", { name: "a1", config: { labels: { tier: "x" } } });
+    await bench.createScript("true", { name: "b1" });
+    const about = async (filters: Record<string, string[]>) =>
+      (await bench.pastEvents(filters)).map((event) => event.attributes["name"]);
+    assert.deepEqual(await about({ container: [a] }), ["a1"]);
+    assert.deepEqual(await about({ container: ["b1"] }), ["b1"]);
+    assert.deepEqual(await about({ label: ["tier=x"] }), ["a1"]);
+    assert.deepEqual(await about({ image: ["shell"], event: ["create"] }), ["a1", "b1"]);
+    assert.deepEqual(await about({ type: ["network"] }), []);
+    await assert.rejects(
+      bench.pastEvents({ colour: ["red"] }),
+      (error) => isErrorKind(error, "invalid") && messageOf(error) === "invalid filter 'colour'",
+    );
+  });
+
+  it("end when `until` has come, even if nothing happens", async () => {
+    let last: string | undefined;
+    const untilUnixNs = BigInt(Date.now() + 50) * 1_000_000n;
+    for await (const { message } of bench.events.subscribeEvents({ untilUnixNs })) {
+      last = message.case;
+    }
+    assert.equal(last, "end");
+  });
+});

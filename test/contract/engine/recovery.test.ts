@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind } from "../../../src/common/errors.ts";
+import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { removed } from "../../../src/backends/common/engine/machine/transitions.ts";
+import { EngineBench, localAccess } from "../engine-bench.ts";
+
+describe("a backend that is started again", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const inspect = async (container: string) =>
+    (await bench.containers.inspectContainer({ container })).container;
+
+  it("adopts what runs: wait, exec and stop work as before", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const before = await inspect(id);
+    await bench.stopBackend();
+    await bench.startBackend();
+    const after = await inspect(id);
+    assert.equal(after?.state?.status, ContainerStatus.RUNNING);
+    assert.equal(after?.state?.pid, before?.state?.pid);
+    assert.deepEqual(after?.networkSettings?.networks, before?.networkSettings?.networks);
+    const { id: execId } = await bench.execs.createExec({ container: id, config: { cmd: ["true"] } });
+    const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
+    await bench.session(endpoint, { openExec: { execId, process: { args: ["true"] } } });
+    assert.equal((await bench.execs.awaitExec({ execId })).exitCode, 0);
+    const exit = bench.wait(id);
+    await bench.containers.stopContainer({ container: id });
+    assert.equal(await exit, 143);
+  });
+
+  it("buries what ended meanwhile, with its exit code and the time of its end", async () => {
+    const id = await bench.runScript("sleep 0.1; exit 9");
+    const agent = bench.machine.agentOf(id);
+    await bench.stopBackend();
+    while (agent.exit === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    const endedMs = Date.now();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await bench.startBackend();
+    assert.equal(await bench.wait(id), 9);
+    const [die] = await bench.pastEvents({ event: ["die"] });
+    assert.equal(die?.attributes["exitCode"], "9");
+    assert.ok(Number((die?.timeUnixNs ?? 0n) / 1_000_000n) <= endedMs + 1);
+  });
+
+  it("records 255, never 0, for a container that is gone without a trace", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    await bench.stopBackend();
+    await bench.machine.agentOf(id).stop();
+    bench.machine.workloads.delete(id);
+    await bench.startBackend();
+    const detail = await inspect(id);
+    assert.deepEqual([detail?.state?.status, detail?.state?.exitCode], [ContainerStatus.EXITED, 255]);
+    assert.match(detail?.state?.error ?? "", /agent was lost/);
+  });
+
+  it("does the removal that a container with --rm had asked for", async () => {
+    const id = await bench.runScript("exec sleep 60", { hostConfig: { autoRemove: true } });
+    await bench.stopBackend();
+    await bench.machine.driver().workloads.release(id);
+    await bench.startBackend();
+    await bench.engine.context.background.settle().catch(() => undefined);
+    await assert.rejects(inspect(id), (error) => isErrorKind(error, "not-found"));
+    assert.equal(bench.machine.workloads.size, 0);
+  });
+
+  it("takes back a creation and finishes a removal that were under way", async () => {
+    const creating = await bench.createScript("true", { name: "creating" });
+    const removing = await bench.createScript("true", { name: "removing" });
+    const { state } = bench;
+    const [half, gone] = [state.containers.get(creating), state.containers.get(removing)];
+    assert.ok(half !== undefined && gone !== undefined);
+    await state.commit((change) => {
+      change.containers.put({ ...half, phase: Phase.CREATING });
+      change.containers.put(removed(gone));
+    });
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.equal(bench.state.containers.size, 0);
+    assert.equal(bench.machine.workloads.size, 0);
+    await bench.createScript("true", { name: "creating" });
+  });
+
+  it("takes up a start that was under way", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const record = bench.state.containers.get(id);
+    assert.ok(record !== undefined);
+    await bench.state.commit((change) =>
+      change.containers.put({ ...record, phase: Phase.STARTING, generation: 1n }),
+    );
+    await bench.stopBackend();
+    await bench.startBackend();
+    while ((await inspect(id))?.state?.status !== ContainerStatus.RUNNING) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    assert.equal(bench.machine.agentOf(id).starts.length, 1);
+  });
+
+  it("keeps the IDs of its networks and of itself", async () => {
+    const before = await bench.networks.listNetworks({});
+    const { id } = await bench.system.getInfo({});
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.deepEqual(await bench.networks.listNetworks({}), before);
+    assert.equal((await bench.system.getInfo({})).id, id);
+  });
+
+  it("clears away files of containers that nobody knows, and leaves alone what runs", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const other = await bench.createScript("true");
+    await bench.state.commit((change) => {
+      change.containers.delete(id);
+      change.containers.delete(other);
+    });
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.deepEqual([...bench.machine.workloads.keys()], [id]);
+  });
+});

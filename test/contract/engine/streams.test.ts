@@ -1,0 +1,182 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import type { AttachEndpoint } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { AgentReach } from "../../../src/gen/sockerless/backend/v1/endpoint_pb.ts";
+import { EngineBench, localAccess } from "../engine-bench.ts";
+
+describe("attachments and execs", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  /** Reserves, and answers the endpoint as soon as it is told. */
+  const attach = async (container: string) => {
+    const leave = new AbortController();
+    const stream = bench.containers
+      .attachContainer(
+        { container, access: localAccess, stdout: true, stream: true },
+        { signal: leave.signal },
+      )
+      [Symbol.asyncIterator]();
+    const first = await stream.next();
+    assert.equal(first.value?.message.case, "accepted");
+    const endpoint = (async (): Promise<AttachEndpoint> => {
+      const { value } = await stream.next();
+      assert.equal(value?.message.case, "endpoint");
+      assert.equal((await stream.next()).done, true);
+      return value?.message.value as AttachEndpoint;
+    })();
+    endpoint.catch(() => undefined);
+    return { leave, endpoint };
+  };
+
+  it("give the first byte to whoever attached before the start", async () => {
+    for (let round = 0; round < 20; round++) {
+      const id = await bench.createScript(`printf 'round ${round}'; exit ${round}`);
+      const { endpoint } = await attach(id);
+      const session = endpoint.then(({ endpoint: agent, attachId }) =>
+        bench.session(agent, { openAttach: { attachId, stdout: true, stream: true } }),
+      );
+      await bench.containers.startContainer({ container: id });
+      assert.deepEqual(await session, { output: `round ${round}`, exitCode: round });
+    }
+  });
+
+  it("do not hold up a start when their client has left before it", async () => {
+    const id = await bench.createScript("true");
+    const { leave, endpoint } = await attach(id);
+    leave.abort();
+    await assert.rejects(endpoint);
+    const { reservations } = bench.engine.context.live.of(id);
+    while (reservations.ids().length > 0) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await bench.containers.startContainer({ container: id });
+    assert.equal(await bench.wait(id), 0);
+  });
+
+  it("are told why when the start that they wait for fails", async () => {
+    bench.machine.takenPorts.add(80);
+    const id = await bench.createScript("true", {
+      hostConfig: { portBindings: [{ containerPort: "80/tcp", hostPort: "80" }] },
+    });
+    const { endpoint } = await attach(id);
+    await assert.rejects(bench.containers.startContainer({ container: id }));
+    await assert.rejects(endpoint, (error) => /port is already allocated/.test(messageOf(error)));
+  });
+
+  it("are answered at once on a container that runs", async () => {
+    const id = await bench.runScript("sleep 0.2; echo late");
+    const { endpoint } = await attach(id);
+    const { endpoint: agent, attachId } = await endpoint;
+    assert.equal(attachId, "");
+    const { output } = await bench.session(agent, { openAttach: { stdout: true, stream: true } });
+    assert.equal(output, "late\n");
+  });
+
+  it("name the relay to a frontend that cannot dial the agent", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const { endpoint } = await bench.containers.openLogs({
+      container: id,
+      access: { reach: AgentReach.RELAY },
+    });
+    assert.equal(endpoint?.address.case, "relay");
+    assert.equal(endpoint?.containerId, id);
+    assert.equal(bench.engine.agentAddressOf(id)?.kind, "unix");
+    assert.equal(bench.engine.agentAddressOf("f".repeat(64)), undefined);
+  });
+
+  const exec = async (container: string, ...cmd: string[]) => {
+    const { id } = await bench.execs.createExec({ container, config: { cmd, attachStdout: true } });
+    return id;
+  };
+  const open = async (execId: string) => {
+    const started = await bench.execs.startExec({ execId, access: localAccess });
+    return await bench.session(started.endpoint, {
+      openExec: { execId, process: { args: started.config?.cmd ?? [] }, attachStdout: true },
+    });
+  };
+
+  it("run once, and their exit code is in inspect the moment their stream ends", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    for (let code = 0; code < 10; code++) {
+      const execId = await exec(container, "sh", "-c", `echo hello; exit ${code}`);
+      assert.deepEqual(await open(execId), { output: "hello\n", exitCode: code });
+      const inspected = await bench.execs.inspectExec({ execId });
+      assert.deepEqual([inspected.running, inspected.exitCode], [false, code]);
+      await assert.rejects(bench.execs.startExec({ execId }), (error) => isErrorKind(error, "conflict"));
+    }
+    assert.deepEqual(
+      (await bench.eventNames({ container: [container] })).slice(-3),
+      ["exec_create: sh -c echo hello; exit 9", "exec_start: sh -c echo hello; exit 9", "exec_die"].map(
+        (action) => `container ${action}`,
+      ),
+    );
+  });
+
+  it("cannot be made in a container that does not run, nor without a command", async () => {
+    const id = await bench.createScript("true");
+    await assert.rejects(
+      exec(id, "true"),
+      (error) => isErrorKind(error, "conflict") && messageOf(error) === `container ${id} is not running`,
+    );
+    await assert.rejects(exec(id), (error) => isErrorKind(error, "invalid"));
+    await assert.rejects(
+      bench.execs.inspectExec({ execId: "nope" }),
+      (error) => isErrorKind(error, "not-found") && messageOf(error) === "No such exec instance: nope",
+    );
+  });
+
+  it("have the container's environment under their own", async () => {
+    const container = await bench.runScript("exec sleep 60", { config: { env: ["A=1", "B=1"] } });
+    const { id: execId } = await bench.execs.createExec({
+      container,
+      config: { cmd: ["env"], env: ["B=2", "A"], tty: true },
+    });
+    const { config } = await bench.execs.startExec({ execId, access: localAccess });
+    const env = config?.env ?? [];
+    assert.ok(env.includes("B=2") && env.includes("FROM_IMAGE=1") && env.includes("TERM=xterm"));
+    assert.ok(env.includes(`HOSTNAME=${container.slice(0, 12)}`));
+    assert.equal(
+      env.some((entry) => entry.startsWith("A=")),
+      false,
+    );
+  });
+
+  it("end with 137 when the main process ends under them, never with 0", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const execId = await exec(container, "sleep", "60");
+    const started = await bench.execs.startExec({ execId, access: localAccess });
+    const session = bench
+      .session(started.endpoint, { openExec: { execId, process: { args: ["sleep", "60"] } } })
+      .catch(() => undefined);
+    await bench.containers.killContainer({ container });
+    assert.equal((await bench.execs.awaitExec({ execId })).exitCode, 137);
+    await session;
+  });
+
+  it("are awaited over a watch that is cut", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const agent = bench.machine.agentOf(container);
+    const execId = await exec(container, "true");
+    const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
+    const end = bench.execs.awaitExec({ execId });
+    agent.cut();
+    await bench.session(endpoint, { openExec: { execId, process: { args: ["sh", "-c", "exit 4"] } } });
+    assert.equal((await end).exitCode, 4);
+  });
+
+  it("resize the terminal of the main process and of execs", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    await bench.containers.resizeContainer({ container, height: 40, width: 120 });
+    assert.deepEqual(bench.machine.agentOf(container).calls, ["resize main 40x120"]);
+    const [resize] = await bench.pastEvents({ event: ["resize"] });
+    assert.equal(resize?.attributes["width"], "120");
+  });
+});

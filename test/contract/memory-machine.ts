@@ -1,0 +1,222 @@
+/** A driver for tests whose machine is this process: containers are child processes behind {@link ProcessAgent}s. */
+import { rmSync } from "node:fs";
+import path from "node:path";
+
+import { create } from "@bufbuild/protobuf";
+
+import { systemError } from "../../src/common/errors.ts";
+import type {
+  AgentAddress,
+  BoundPort,
+  Driver,
+  FoundWorkload,
+  WorkloadSpec,
+} from "../../src/backends/common/driver.ts";
+import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
+import { ProcessAgent } from "./process-agent.ts";
+
+interface Workload {
+  spec: WorkloadSpec;
+  agent: ProcessAgent | undefined;
+  boundPorts: readonly BoundPort[];
+  exit: FoundWorkload["exit"];
+  execExits: ReadonlyMap<string, number>;
+}
+
+/** What survives the backend: workloads, volumes, networks. A driver of it can be made again and again. */
+export class MemoryMachine {
+  readonly directory: string;
+  readonly workloads = new Map<string, Workload>();
+  readonly volumes = new Set<string>();
+  readonly networks = new Set<string>();
+  /** Roles' calls in order: `create 0123…`, `launch`, `release`, `remove`. */
+  readonly calls: string[] = [];
+  /** Host ports in use by somebody else. */
+  readonly takenPorts = new Set<number>();
+  capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
+  #sockets = 0;
+
+  /** @param directory short: unix sockets are made in it */
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** The agent of a container's run. */
+  agentOf(containerId: string): ProcessAgent {
+    const agent = this.workloads.get(containerId)?.agent;
+    if (agent === undefined) {
+      throw new Error(`no agent of container ${containerId}`);
+    }
+    return agent;
+  }
+
+  /** Ends everything. */
+  async close(): Promise<void> {
+    for (const workload of this.workloads.values()) {
+      await workload.agent?.stop();
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** A driver of this machine. */
+  driver(): Driver {
+    return {
+      name: "local",
+      capabilities: this.capabilities,
+      policy: {
+        volumeInUse: "any",
+        forceRemovesUsedVolume: false,
+        volumeDrivers: ["local"],
+        volumeMountpoint: () => undefined,
+        volumeInUseMessage: undefined,
+        networkInUseMessage: undefined,
+        hostPaths: "mount",
+        unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
+      },
+      workloads: {
+        create: async (spec) => {
+          this.calls.push("create");
+          this.#workload(spec);
+        },
+        launch: (spec) => this.#launch(spec),
+        release: async (containerId) => {
+          this.calls.push("release");
+          await this.#end(containerId);
+        },
+        remove: async (containerId) => {
+          this.calls.push("remove");
+          await this.#end(containerId);
+          this.workloads.delete(containerId);
+        },
+        list: async () => [...this.workloads].map(([containerId, workload]) => found(containerId, workload)),
+        stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
+      },
+      images: { prepare: async () => {}, forget: async () => {}, needsLayers: true },
+      networks: {
+        ensure: async ({ network }) => {
+          this.networks.add(network?.name ?? "");
+          return `reference of ${network?.name}`;
+        },
+        remove: async ({ network }) => {
+          this.networks.delete(network?.name ?? "");
+        },
+        usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
+      },
+      volumes: {
+        create: async ({ name }) => {
+          this.volumes.add(name);
+          return { reference: name, mountpoint: `/volumes/${name}/_data` };
+        },
+        remove: async ({ name }) => {
+          this.volumes.delete(name);
+        },
+      },
+      machine: {
+        facts: async () => ({
+          name: "machine",
+          operatingSystem: "Test",
+          osVersion: "1",
+          kernelVersion: "6.0",
+          architecture: "x86_64",
+          ncpu: 2,
+          memTotal: 1n << 32n,
+          storageDriver: "overlay2",
+          storageStatus: [],
+          cgroupDriver: "cgroupfs",
+          cgroupVersion: "1",
+          cgroupControllers: [],
+          runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.1.5" }],
+          securityOptions: [],
+          warnings: [],
+        }),
+      },
+      close: async () => {},
+    };
+  }
+
+  #workload(spec: WorkloadSpec): Workload {
+    const known = this.workloads.get(spec.record.id);
+    if (known !== undefined) {
+      return known;
+    }
+    const workload: Workload = {
+      spec,
+      agent: undefined,
+      boundPorts: [],
+      exit: undefined,
+      execExits: new Map(),
+    };
+    this.workloads.set(spec.record.id, workload);
+    return workload;
+  }
+
+  async #launch(spec: WorkloadSpec) {
+    this.calls.push("launch");
+    const { record } = spec;
+    const workload = this.#workload(spec);
+    if (workload.agent?.options.generation !== record.generation) {
+      const bindings = record.hostConfig?.portBindings ?? [];
+      const taken = bindings.find(({ hostPort }) => this.takenPorts.has(Number(hostPort)));
+      if (taken !== undefined) {
+        throw systemError(`Bind for 0.0.0.0:${taken.hostPort} failed: port is already allocated`);
+      }
+      workload.spec = spec;
+      workload.exit = undefined;
+      workload.boundPorts = bindings.map(({ containerPort, hostPort }) => ({
+        protocol: "tcp",
+        hostIp: "0.0.0.0",
+        hostPort: Number(hostPort),
+        containerPort: Number(containerPort.replace("/tcp", "")),
+      }));
+      this.#sockets += 1;
+      workload.agent = await ProcessAgent.listen({
+        socket: path.join(this.directory, `${this.#sockets}.sock`),
+        containerId: record.id,
+        generation: record.generation,
+        args: spec.args,
+        env: spec.env,
+      });
+    }
+    return { agent: addressOf(workload), boundPorts: workload.boundPorts, reference: "" };
+  }
+
+  async #end(containerId: string): Promise<void> {
+    const workload = this.workloads.get(containerId);
+    const agent = workload?.agent;
+    if (workload === undefined || agent === undefined) {
+      return;
+    }
+    await agent.stop();
+    Object.assign(workload, { agent: undefined, ...endOf(agent) });
+  }
+}
+
+function found(containerId: string, { spec, agent, boundPorts, exit, execExits }: Workload): FoundWorkload {
+  const isAlive = agent !== undefined && agent.exit === undefined;
+  return {
+    containerId,
+    generation: spec.record.generation,
+    agent: isAlive ? { kind: "unix", path: agent.options.socket } : undefined,
+    boundPorts,
+    ...(agent === undefined ? { exit, execExits } : endOf(agent)),
+  };
+}
+
+function endOf(agent: ProcessAgent): Pick<FoundWorkload, "exit" | "execExits"> {
+  const { exit } = agent;
+  return {
+    exit: exit && {
+      code: exit.code,
+      oomKilled: exit.oomKilled,
+      finishedAt: new Date(Number(exit.finishedAt?.seconds ?? 0n) * 1000),
+    },
+    execExits: agent.execExits,
+  };
+}
+
+function addressOf({ agent }: Workload): AgentAddress {
+  if (agent === undefined) {
+    throw new Error("the workload has no agent");
+  }
+  return { kind: "unix", path: agent.options.socket };
+}
