@@ -14,10 +14,10 @@ import (
 )
 
 // none ends the agent at once after the main process.
-var none = []string{"--linger", "0", "--drain-timeout", "1s"}
+var none = []string{"--linger", "0", "--drain-timeout", "100ms"}
 
 func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
-	k := startTask(t, taskOptions{arguments: none})
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "0", "--drain-timeout", "3s"}})
 	client := k.client()
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
 	must(t, err)
@@ -103,7 +103,7 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 }
 
 func TestAStopBeforeTheStartEndsTheAgentAndWhoWaits(t *testing.T) {
-	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	c := attach(t, k.client(), "a")
 	k.signal(syscall.SIGTERM)
 	if last := c.end(); last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED {
@@ -115,7 +115,7 @@ func TestAStopBeforeTheStartEndsTheAgentAndWhoWaits(t *testing.T) {
 }
 
 func TestNothingSurvivesTheMainProcess(t *testing.T) {
-	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	c := attach(t, client, "a")
 	begun := time.Now()
@@ -138,7 +138,7 @@ func TestNothingSurvivesTheMainProcess(t *testing.T) {
 }
 
 func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
-	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "1s"}})
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	c := attach(t, client, "1")
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "write", "/data/file"), AwaitAttachIds: []string{"1"}})
