@@ -10,11 +10,10 @@ const introduction = `# API coverage
 
 Generated from the route table in \`src/frontend\` by \`npm run generate\`.
 
-The Docker Engine API ${maximumApiVersion} is spoken; clients of ${minimumApiVersion} and later are served. An endpoint
-that a backend does not answer is refused with 501 and a message that names the feature and the backend.
+The Docker Engine API ${maximumApiVersion} is spoken; clients of ${minimumApiVersion} and later are served.
 
 - ✓ answered
-- – refused with 501
+- – refused: with 501 and a message that names the feature and the backend, unless the notes say otherwise
 `;
 
 /** The first part of a path, and what its endpoints are called here. */

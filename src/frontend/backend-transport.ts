@@ -17,8 +17,8 @@ export interface BackendTransport {
   close(): void;
 }
 
-/** Windows for uploads of images; with http2's own 64 KiB they would crawl. */
-const windowBytes = 4 * 1024 ** 2;
+/** A backend behind a network may vanish without a word. */
+const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
 
 /** The errors of a connection that was never made. */
 const notListening: ReadonlySet<string> = new Set([
@@ -52,17 +52,18 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
 export function createBackendTransport({ address, tls }: BackendReach): BackendTransport {
   const onSocket = address.startsWith("unix://");
   const sessionOptions: ClientSessionOptions | SecureClientSessionOptions = {
-    settings: { initialWindowSize: windowBytes },
     ...(onSocket ? { createConnection: () => connect(address.slice("unix://".length)) } : {}),
     ...(tls === undefined
       ? {}
       : { ca: tls.authority, cert: tls.certificate, key: tls.key, minVersion: "TLSv1.2" as const }),
   };
   const baseUrl = onSocket ? "http://backend" : address;
-  const session = new Http2SessionManager(baseUrl, {}, sessionOptions);
+  const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, sessionOptions);
   const transport = createGrpcTransport({
     baseUrl,
     sessionManager: session,
+    // Most backends are on this machine, and the bulk is not worth it elsewhere either.
+    acceptCompression: [],
     interceptors: [sayThatTheBackendIsAway(address)],
   });
   return {

@@ -4,7 +4,6 @@
  */
 import type { Duplex } from "node:stream";
 
-import { systemError } from "../common/errors.ts";
 import { checkJsonContentType, maxJsonBodyBytes, parseJsonBody } from "./json-body.ts";
 import { readRawBody } from "./raw-body.ts";
 import type { HijackContext } from "./request-context.ts";
@@ -26,15 +25,11 @@ export class HijackedConnection {
   readonly socket: Duplex;
 
   constructor(context: HijackContext) {
-    const { connection } = context;
-    if (connection.kind !== "upgrade") {
-      throw systemError("the connection of a hijacked request was not handed over raw");
-    }
     this.#context = context;
-    this.socket = connection.socket;
+    this.socket = context.socket;
     this.socket.pause();
-    if (connection.head.length > 0) {
-      this.socket.unshift(connection.head);
+    if (context.head.length > 0) {
+      this.socket.unshift(context.head);
     }
   }
 

@@ -23,7 +23,7 @@ test("what cannot be read, or says nothing, is anonymous", () => {
     header("auth"),
   ];
   for (const each of cases) {
-    assert.equal(registryAuthFromHeader(each), undefined, each);
+    assert.equal(registryAuthFromHeader(each), undefined, String(each));
   }
 });
 

@@ -25,7 +25,11 @@ export interface RequestContext {
   /** The query string; the readers of single values stand in `query.ts`. */
   readonly query: URLSearchParams;
   readonly version: ApiVersion;
-  /** Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close. */
+  /**
+   * Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close. Given to calls
+   * that only read or that stream; one that changes something goes on without its client, as in dockerd: whoever leaves a
+   * stop half-way still wants the container stopped.
+   */
   readonly signal: AbortSignal;
   readonly services: FrontendServices;
   readonly logger: Logger;
@@ -37,21 +41,13 @@ export interface ReplyContext extends RequestContext {
 }
 
 /**
- * The client's connection of a route that hijacks.
- *
- * - `upgrade`: the client sent an `Upgrade` header. Nothing has been parsed after the header: the request's body (as many
- *   bytes as Content-Length says) and what follows it are in `head` and then on `socket`, which is paused. The handler
- *   writes the whole answer.
- * - `response`: the client sent none. The body is read from `context.request`; the handler may answer an ordinary
- *   response, or take `response.socket` over.
+ * A request to a route that declares `hijack`, with an `Upgrade` header or without. Nothing has been parsed after the
+ * request's header: its body (as many bytes as Content-Length says) and what follows are in `head` and then on `socket`,
+ * which is paused. The handler writes the whole answer.
  */
-export type ClientConnection =
-  | { readonly kind: "upgrade"; readonly socket: Socket; readonly head: Buffer }
-  | { readonly kind: "response"; readonly response: ServerResponse };
-
-/** A request to a route that declares `hijack`. */
 export interface HijackContext extends RequestContext {
-  readonly connection: ClientConnection;
+  readonly socket: Socket;
+  readonly head: Buffer;
   /**
    * Called by the handler right before its first byte of the answer. Until then an error that the handler throws is
    * written as an HTTP error and the connection is closed; from then on errors travel in the stream, the socket belongs to

@@ -9,7 +9,7 @@ export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
 /**
  * Who answers an endpoint, for `docs/api-coverage.md`:
  * - `frontend`: the frontend alone, the same for every backend;
- * - a list: these backends; the others refuse it with 501. An empty list: not built.
+ * - a list: these backends; the others refuse it with 501. An empty list: refused everywhere.
  */
 export type AnsweredBy = "frontend" | readonly BackendName[];
 

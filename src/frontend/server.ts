@@ -10,9 +10,10 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
-import { fromUnknown, SockerlessError, unavailable } from "../common/errors.ts";
+import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { maximumApiVersion } from "./api-version.ts";
+import { type Exchange, Exchanges } from "./exchanges.ts";
 import { errorReply } from "./http-status.ts";
 import { replyError } from "./reply.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
@@ -21,11 +22,6 @@ import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./raw-handover.ts";
 import { writeRawError } from "./raw-response.ts";
-
-/** How long a shutdown lets requests end by themselves. Waits, logs and events never do. */
-const drainMs = 5000;
-/** How long a request that was told to end may take to say so to its client. */
-const farewellMs = 1000;
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
@@ -39,12 +35,6 @@ export interface DockerApiServerOptions {
   readonly version: string;
 }
 
-/** A request that is being answered. */
-interface Exchange {
-  readonly end: AbortController;
-  readonly socket: Socket;
-}
-
 /** Answers the Docker API on any number of listeners. */
 export class DockerApiServer {
   readonly #router: Router;
@@ -52,8 +42,7 @@ export class DockerApiServer {
   readonly #logger: Logger;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #listeners = new Set<Server>();
-  readonly #exchanges = new Set<Exchange>();
-  #drained: (() => void) | undefined;
+  readonly #exchanges = new Exchanges();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -84,14 +73,12 @@ export class DockerApiServer {
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
     const listener = tls === undefined ? createServer(options) : createTlsServer({ ...options, ...tls });
+    listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) =>
       handOverRaw(socket, (request) => this.#mayHijack(request)),
     );
     listener.on("request", (request, response) => void this.#answer(request, response));
-    listener.on(
-      "upgrade",
-      (request, socket, head) => void this.#answerUpgrade(request, socket as Socket, head),
-    );
+    listener.on("upgrade", (request, socket, head) => void this.#answerRaw(request, socket as Socket, head));
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
     return listener;
@@ -107,43 +94,8 @@ export class DockerApiServer {
     const closed = [...this.#listeners].map(
       (listener) => new Promise<void>((resolve) => listener.close(() => resolve())),
     );
-    await this.#untilIdle(drainMs);
-    for (const { end } of this.#exchanges) {
-      end.abort(unavailable("the Docker API is shutting down"));
-    }
-    await this.#untilIdle(farewellMs);
-    for (const { socket } of this.#exchanges) {
-      socket.destroy();
-    }
-    for (const listener of this.#listeners) {
-      listener.closeAllConnections();
-    }
+    await this.#exchanges.drain();
     await Promise.all(closed);
-  }
-
-  async #untilIdle(limitMs: number): Promise<void> {
-    if (this.#exchanges.size === 0) {
-      return;
-    }
-    const idle = Promise.withResolvers<void>();
-    const timer = setTimeout(idle.resolve, limitMs);
-    this.#drained = idle.resolve;
-    await idle.promise;
-    this.#drained = undefined;
-    clearTimeout(timer);
-  }
-
-  #begin(socket: Socket): Exchange {
-    const exchange = { end: new AbortController(), socket };
-    this.#exchanges.add(exchange);
-    return exchange;
-  }
-
-  #finish(exchange: Exchange): void {
-    this.#exchanges.delete(exchange);
-    if (this.#exchanges.size === 0) {
-      this.#drained?.();
-    }
   }
 
   /** Node asks before it hands a connection over: everything but a hijacking route is ordinary HTTP. */
@@ -160,11 +112,10 @@ export class DockerApiServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const exchange = this.#begin(request.socket);
+    const exchange = this.#exchanges.begin();
     const started = performance.now();
-    let takenOver = false;
     response.on("close", () => {
-      if (!response.writableFinished && !takenOver) {
+      if (!response.writableFinished) {
         exchange.end.abort(new Error("the client is gone"));
       }
     });
@@ -180,32 +131,26 @@ export class DockerApiServer {
         replyError(response, pageNotFound);
         return;
       }
-      const context = this.#context(request, match, exchange);
       if (match.route.hijack === true) {
-        const takeOver = (): void => {
-          takenOver = true;
-          request.socket.once("close", () => exchange.end.abort(new Error("the client is gone")));
-        };
-        await match.route.handler({ ...context, connection: { kind: "response", response }, takeOver });
-      } else {
-        await match.route.handler({ ...context, response });
+        throw new Error("a request to hijack that was parsed"); // handOverRaw sent it to #answerRaw.
       }
+      await match.route.handler({ ...this.#context(request, match, exchange), response });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
-      if (takenOver || response.headersSent || response.destroyed) {
+      if (response.headersSent || response.destroyed) {
         request.socket.destroy();
       } else if (!oldClientReply(request, response, error)) {
         replyError(response, errorReply(error));
       }
     } finally {
-      this.#finish(exchange);
+      this.#exchanges.finish(exchange);
       this.#trace(request, response.statusCode, started);
     }
   }
 
-  async #answerUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
-    const exchange = this.#begin(socket);
+  async #answerRaw(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const exchange = this.#exchanges.begin();
     const started = performance.now();
     let takenOver = false;
     // Node took its own listener off; without one a reset by the client would end the process.
@@ -214,13 +159,13 @@ export class DockerApiServer {
     try {
       const match = this.#match(request);
       if (match?.route.hijack !== true) {
-        throw new Error("an upgrade that was not asked for"); // #mayHijack said otherwise a moment ago.
+        throw new Error("a connection handed over for nothing"); // #mayHijack said otherwise a moment ago.
       }
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
       };
-      await match.route.handler({ ...context, connection: { kind: "upgrade", socket, head }, takeOver });
+      await match.route.handler({ ...context, socket, head, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -230,7 +175,7 @@ export class DockerApiServer {
         writeRawError(socket, errorReply(error), this.#headers);
       }
     } finally {
-      this.#finish(exchange);
+      this.#exchanges.finish(exchange);
       this.#trace(request, takenOver ? 101 : undefined, started);
     }
   }

@@ -241,3 +241,25 @@ test("what is not built is refused with the feature and the backend", async (t) 
     message: 'sockerless: docker pause is not implemented by backend "local"',
   });
 });
+
+test("a stop goes on without the client that asked for it", async (t) => {
+  const started = Promise.withResolvers<AbortSignal>();
+  const release = Promise.withResolvers<void>();
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      stopContainer: async (_request, { signal }) => {
+        started.resolve(signal);
+        await release.promise;
+        return {};
+      },
+      listContainers: () => ({ containers: [] }),
+    }),
+  );
+  const client = connect(api.socket);
+  client.write("POST /containers/web/stop HTTP/1.1\r\nHost: docker\r\n\r\n");
+  const signal = await started.promise;
+  client.destroy();
+  await api.call("GET", "/containers/json"); // By now the server has seen the other client leave.
+  assert.equal(signal.aborted, false);
+  release.resolve();
+});

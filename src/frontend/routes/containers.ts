@@ -60,21 +60,18 @@ async function getContainersJson(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersCreate(context: ReplyContext): Promise<void> {
-  const { request, query, version, signal, services, response } = context;
+  const { request, query, version, services, response } = context;
   const body = await readJsonBody(request);
   const { config, hostConfig, networking, warnings } = createRequestFromJson(body, version);
   const platform = version.before("1.41") ? undefined : platformFromText(text(query, "platform"));
-  const created = await services.backend.containers.createContainer(
-    {
-      clientToken: randomUUID(),
-      name: text(query, "name"),
-      config,
-      hostConfig,
-      networking,
-      ...(platform === undefined ? {} : { platform }),
-    },
-    { signal },
-  );
+  const created = await services.backend.containers.createContainer({
+    clientToken: randomUUID(),
+    name: text(query, "name"),
+    config,
+    hostConfig,
+    networking,
+    ...(platform === undefined ? {} : { platform }),
+  });
   replyJson(response, 201, { Id: created.id, Warnings: [...created.warnings, ...warnings] });
 }
 
@@ -91,7 +88,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {
-  const { request, query, signal, services, response } = context;
+  const { request, query, services, response } = context;
   const length = request.headers["content-length"];
   // Seven bytes are no configuration: some clients send "null" or "{}".
   if (Number(length ?? 0) > 7 || request.headers["transfer-encoding"] !== undefined) {
@@ -102,36 +99,27 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   if (text(query, "checkpoint") !== "") {
     await refuse(context, "docker start --checkpoint");
   }
-  await services.backend.containers.startContainer(
-    { container: nameOf(context), clientToken: randomUUID() },
-    { signal },
-  );
+  await services.backend.containers.startContainer({ container: nameOf(context), clientToken: randomUUID() });
   replyEmpty(response, 204);
 }
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
-  const { signal, services, response } = context;
-  await services.backend.containers.stopContainer(
-    { container: nameOf(context), ...stopOptions(context) },
-    { signal },
-  );
+  const { services, response } = context;
+  await services.backend.containers.stopContainer({ container: nameOf(context), ...stopOptions(context) });
   replyEmpty(response, 204);
 }
 
 async function postContainersRestart(context: ReplyContext): Promise<void> {
-  const { signal, services, response } = context;
-  await services.backend.containers.restartContainer(
-    { container: nameOf(context), ...stopOptions(context) },
-    { signal },
-  );
+  const { services, response } = context;
+  await services.backend.containers.restartContainer({ container: nameOf(context), ...stopOptions(context) });
   replyEmpty(response, 204);
 }
 
 async function postContainersKill(context: ReplyContext): Promise<void> {
-  const { query, signal, services, response } = context;
+  const { query, services, response } = context;
   const container = nameOf(context);
   try {
-    await services.backend.containers.killContainer({ container, signal: text(query, "signal") }, { signal });
+    await services.backend.containers.killContainer({ container, signal: text(query, "signal") });
   } catch (error) {
     const { kind, message } = fromUnknown(error);
     const prefix = `cannot kill container: ${container}: `;
@@ -141,29 +129,23 @@ async function postContainersKill(context: ReplyContext): Promise<void> {
 }
 
 async function deleteContainers(context: ReplyContext): Promise<void> {
-  const { query, signal, services, response } = context;
-  await services.backend.containers.removeContainer(
-    {
-      container: nameOf(context),
-      force: flag(query, "force"),
-      volumes: flag(query, "v"),
-      link: flag(query, "link"),
-    },
-    { signal },
-  );
+  const { query, services, response } = context;
+  await services.backend.containers.removeContainer({
+    container: nameOf(context),
+    force: flag(query, "force"),
+    volumes: flag(query, "v"),
+    link: flag(query, "link"),
+  });
   replyEmpty(response, 204);
 }
 
 async function postContainersResize(context: ReplyContext): Promise<void> {
-  const { query, signal, services, response } = context;
-  await services.backend.containers.resizeContainer(
-    {
-      container: nameOf(context),
-      height: terminalSize(query, "h", "height"),
-      width: terminalSize(query, "w", "width"),
-    },
-    { signal },
-  );
+  const { query, services, response } = context;
+  await services.backend.containers.resizeContainer({
+    container: nameOf(context),
+    height: terminalSize(query, "h", "height"),
+    width: terminalSize(query, "w", "width"),
+  });
   replyEmpty(response, 200);
 }
 

@@ -179,25 +179,26 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
 }
 
 async function postImagesTag(context: ReplyContext): Promise<void> {
-  const { query, signal, services, response } = context;
+  const { query, services, response } = context;
   const target = namedReference(text(query, "repo"), text(query, "tag"));
   if (target === "") {
     throw invalid("invalid reference format");
   }
-  await services.backend.images.tagImage({ source: nameOf(context), target }, { signal });
+  await services.backend.images.tagImage({ source: nameOf(context), target });
   replyEmpty(response, 201);
 }
 
 async function deleteImages(context: ReplyContext): Promise<void> {
-  const { query, signal, services, response } = context;
+  const { query, services, response } = context;
   const image = nameOf(context);
   if (image.trim() === "") {
     throw invalid("image name cannot be blank");
   }
-  const { removed } = await services.backend.images.removeImage(
-    { image, force: flag(query, "force"), noPrune: flag(query, "noprune") },
-    { signal },
-  );
+  const { removed } = await services.backend.images.removeImage({
+    image,
+    force: flag(query, "force"),
+    noPrune: flag(query, "noprune"),
+  });
   replyJson(response, 200, removed.map(removedImageToJson));
 }
 

@@ -104,7 +104,7 @@ function swarmRoute(method: HttpMethod, path: string, message: string): Route {
   return {
     method,
     path,
-    answeredBy: "frontend",
+    answeredBy: [],
     note: "There is no swarm: refused with 503.",
     handler: async () => {
       throw unavailable(message);

@@ -21,7 +21,7 @@ export const volumeRoutes: readonly Route[] = [
     method: "PUT",
     path: "/volumes/{name}",
     since: "1.42",
-    answeredBy: "frontend",
+    answeredBy: [],
     note: "Cluster volumes only, which need a swarm: refused with 503.",
     handler: putVolumesUpdate,
   },
@@ -40,9 +40,9 @@ async function getVolumeByName({ parameters, signal, services, response }: Reply
   replyJson(response, 200, toldVolume(volume));
 }
 
-async function postVolumesCreate({ request, signal, services, response }: ReplyContext): Promise<void> {
+async function postVolumesCreate({ request, services, response }: ReplyContext): Promise<void> {
   const create = createVolumeRequestFromJson(await readJsonBody(request, { optional: true }));
-  const { volume } = await services.backend.volumes.createVolume(create, { signal });
+  const { volume } = await services.backend.volumes.createVolume(create);
   replyJson(response, 201, toldVolume(volume));
 }
 
@@ -50,9 +50,9 @@ async function putVolumesUpdate(): Promise<void> {
   throw unavailable("volume update only valid for cluster volumes, but swarm is unavailable");
 }
 
-async function deleteVolumes({ parameters, query, signal, services, response }: ReplyContext): Promise<void> {
+async function deleteVolumes({ parameters, query, services, response }: ReplyContext): Promise<void> {
   const name = parameters["name"] ?? "";
-  await services.backend.volumes.removeVolume({ name, force: flag(query, "force") }, { signal });
+  await services.backend.volumes.removeVolume({ name, force: flag(query, "force") });
   replyEmpty(response, 204);
 }
 

@@ -3,7 +3,6 @@ import { Duplex } from "node:stream";
 
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 
-import { systemError } from "../../common/errors.ts";
 import type { HijackContext } from "../request-context.ts";
 import { prepareForStreaming } from "./client-socket.ts";
 
@@ -12,11 +11,7 @@ const maxMessageBytes = 1024 * 1024;
 
 /** Answers the handshake and gives the connection as a stream: what is written becomes messages. */
 export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
-  const { connection, request, version } = context;
-  if (connection.kind !== "upgrade") {
-    throw systemError("the connection of a hijacked request was not handed over raw");
-  }
-  const { socket, head } = connection;
+  const { socket, head, request, version } = context;
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
