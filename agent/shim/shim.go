@@ -22,6 +22,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/ports"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -36,6 +37,7 @@ func Main(arguments []string) int {
 	if err := flags.Parse(arguments); err != nil {
 		return 2
 	}
+	memory.BeSmall()
 	unix.CloseOnExec(shimspec.ListenerFD)
 	unix.CloseOnExec(shimspec.ReadinessFD)
 	readiness := os.NewFile(shimspec.ReadinessFD, "readiness")

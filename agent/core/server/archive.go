@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/identity"
+	"github.com/sockerless/sockerless/agent/core/memory"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
@@ -113,6 +114,7 @@ func (w *chunkWriter) flush() error {
 	chunk := &agentv1.ArchiveChunk{Offset: w.offset, Data: w.buffer}
 	err := w.send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}})
 	w.offset += uint64(len(w.buffer))
+	memory.Moved(len(w.buffer))
 	w.buffer = w.buffer[:0]
 	return err
 }
@@ -211,6 +213,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			}
 			r.data = part.Chunk.Data
 			r.offset += uint64(len(r.data))
+			memory.Moved(len(r.data))
 		case *agentv1.ArchivePutRequest_End:
 			if part.End.TotalBytes != r.offset {
 				return 0, connect.NewError(connect.CodeDataLoss, errors.New("the tar stream's length is not as told"))

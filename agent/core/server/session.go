@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/memory"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
@@ -112,6 +113,7 @@ func receiveStdin(ctx context.Context, cancel context.CancelCauseFunc, opened Se
 				return
 			}
 			offset += uint64(len(message.Stdin.Data))
+			memory.Moved(len(message.Stdin.Data))
 			if opened.WriteStdin(ctx, message.Stdin.Data) != nil {
 				return // ctx is done
 			}

@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/memory"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
@@ -78,6 +79,7 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 		}
 		message := &agentv1.LogChunk{Stream: agentv1.Stream(chunk.Stream), Offset: offset, Data: chunk.Data}
 		offset += uint64(len(chunk.Data))
+		memory.Moved(len(chunk.Data))
 		if err := out.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: message}}); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/log"
+	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
 // outputs is what one process writes: recorded in the log (the main process's)
@@ -55,6 +56,7 @@ func (o *outputs) unsubscribe(q *queue) {
 }
 
 func (o *outputs) deliver(s stream, data []byte, unlimited func() bool) {
+	memory.Moved(len(data))
 	o.mu.Lock()
 	if o.record != nil {
 		o.record(s, time.Now(), data)

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ const backgroundLimit = 4 << 20
 
 // readSize is the pump's buffer; its pages are only touched as far as reads fill it.
 const readSize = 256 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // pump moves one output of a process to its readers until end of file.
 //
@@ -50,14 +53,15 @@ func (p *pump) processExited() {
 
 func (p *pump) run() {
 	defer p.file.Close()
-	buffer := make([]byte, readSize)
-	ended := p.moveUntilExit(buffer)
+	buffer := readBuffers.Get().(*[readSize]byte)
+	ended := p.moveUntilExit(buffer[:])
 	if !ended {
-		ended = p.moveRemainder(buffer)
+		ended = p.moveRemainder(buffer[:])
 	}
+	readBuffers.Put(buffer)
 	close(p.drained)
 	if !ended {
-		p.discard(buffer)
+		p.discard()
 	}
 }
 
@@ -103,12 +107,13 @@ func (p *pump) moveRemainder(buffer []byte) (ended bool) {
 	return false
 }
 
-func (p *pump) discard(buffer []byte) {
+func (p *pump) discard() {
 	if p.file.SetReadDeadline(time.Time{}) != nil {
 		return
 	}
+	buffer := make([]byte, 4<<10)
 	for {
-		if _, err := p.file.Read(buffer[:4096]); err != nil {
+		if _, err := p.file.Read(buffer); err != nil {
 			return
 		}
 	}

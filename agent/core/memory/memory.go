@@ -1,0 +1,49 @@
+// Package memory keeps an agent small. One runs beside every container, mostly
+// idle, so what a bulk transfer needed is given back to the machine after it.
+package memory
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// threshold is how much has to move before giving back is worth a collection.
+	threshold = 4 << 20
+	// quiet is how long nothing may move before memory is given back.
+	quiet = time.Second
+	// maxThreads is enough to keep a container's streams busy.
+	maxThreads = 4
+	// gcPercent trades a little time for a smaller heap.
+	gcPercent = 50
+)
+
+var (
+	moved atomic.Int64
+	armed atomic.Bool
+)
+
+// BeSmall tunes the Go runtime for a process that is idle most of the time.
+func BeSmall() {
+	debug.SetGCPercent(gcPercent)
+	runtime.GOMAXPROCS(min(maxThreads, runtime.GOMAXPROCS(0)))
+}
+
+// Moved says that so many bytes of a stream went through this process.
+func Moved(bytes int) {
+	if moved.Add(int64(bytes)) > threshold && armed.CompareAndSwap(false, true) {
+		time.AfterFunc(quiet, func() { giveBackWhenQuiet(moved.Load()) })
+	}
+}
+
+func giveBackWhenQuiet(before int64) {
+	if now := moved.Load(); now != before {
+		time.AfterFunc(quiet, func() { giveBackWhenQuiet(now) })
+		return
+	}
+	moved.Store(0)
+	armed.Store(false)
+	debug.FreeOSMemory()
+}
