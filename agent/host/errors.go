@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ func wireError(err error) error {
 	var coded *connect.Error
 	switch {
 	case errors.As(err, &coded):
-		return connect.NewError(coded.Code(), err)
+		return connect.NewError(coded.Code(), errors.New(withoutCode(err, coded)))
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -23,4 +24,11 @@ func wireError(err error) error {
 		return connect.NewError(connect.CodeResourceExhausted, err)
 	}
 	return connect.NewError(connect.CodeInternal, err)
+}
+
+// withoutCode is the error's text for a user: what coded says of itself, with
+// what was wrapped around it, but without the name of its code, which connect
+// puts before every message and which means nothing to a docker client.
+func withoutCode(err error, coded *connect.Error) string {
+	return strings.Replace(err.Error(), coded.Error(), coded.Message(), 1)
 }

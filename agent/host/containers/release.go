@@ -68,8 +68,17 @@ const (
 // release does what can be done of its steps even when one fails, and leaves the
 // run directory where one did: so a later release knows that it is needed.
 func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, root rootAfterwards) error {
-	failures := []error{c.stop(ctx, id, paths, last)}
-	failures = append(failures, c.network.Delete(id, last.spec.Generation, c.layout.NetworkNamespace(id)))
+	deleteNetwork := func() error {
+		return c.network.Delete(id, last.spec.Generation, c.layout.NetworkNamespace(id))
+	}
+	var failures []error
+	if last.exited() { // the kernel waits most of the time: for both at once
+		deleted := make(chan error, 1)
+		go func() { deleted <- deleteNetwork() }()
+		failures = append(failures, c.stop(ctx, id, paths, last), <-deleted)
+	} else {
+		failures = append(failures, c.stop(ctx, id, paths, last), deleteNetwork())
+	}
 	if root == unmountRoot && !c.viewed(id) {
 		failures = append(failures, mounts.Unmount(paths.Merged()))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"sort"
 	"strings"
@@ -132,23 +133,22 @@ func copyLink(source, target int, entry string) error {
 	return unix.Symlinkat(string(buffer[:n]), target, entry)
 }
 
+// copyContent copies within the kernel where both sides are of one file system;
+// an overlay and the disk below it are not, which io.Copy knows to handle.
 func copyContent(source, target int, entry string) error {
 	from, err := unix.Openat(source, entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(from)
+	reader := os.NewFile(uintptr(from), entry)
+	defer reader.Close()
 	to, err := unix.Openat(target, entry, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(to)
-	for {
-		n, err := unix.CopyFileRange(from, nil, to, nil, 1<<30, 0)
-		if err != nil || n == 0 {
-			return err
-		}
-	}
+	writer := os.NewFile(uintptr(to), entry)
+	_, err = io.Copy(writer, reader)
+	return errors.Join(err, writer.Close())
 }
 
 // copyAttributes: the owner first, for a change of owner takes away

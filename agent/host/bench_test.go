@@ -1,0 +1,68 @@
+package host_test
+
+import (
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// BenchmarkLaunch is what a client waits for between `docker start` and the
+// first instruction of its command: launch and Start, on a bridge. Creating and
+// releasing are not counted.
+func BenchmarkLaunch(b *testing.B) {
+	h := startHost(b)
+	layer := h.unpackImage(b)
+	h.ensureNetwork(b, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "sklbench0", Gateway: "10.213.7.1/24"})
+	var launching, starting, releasing time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		id := h.create(b, layer)
+		request := sleeper(b, id, layer, onBridge("sklbench0", "10.213.7.2/24", "10.213.7.1"))
+		b.StartTimer()
+		begin := time.Now()
+		c := h.mustLaunch(b, request)
+		launched := time.Now()
+		if _, err := c.Start(b.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1})); err != nil {
+			b.Fatal(err)
+		}
+		started := time.Now()
+		b.StopTimer()
+		launching += launched.Sub(begin)
+		starting += started.Sub(launched)
+		h.release(b, id)
+		releasing += time.Since(started)
+		b.StartTimer()
+	}
+	reportMilliseconds(b, map[string]time.Duration{"ms-launch": launching, "ms-start": starting, "ms-release": releasing})
+}
+
+// BenchmarkRestart is the next generation of a container whose process has just
+// ended: launching it includes releasing the last one.
+func BenchmarkRestart(b *testing.B) {
+	h := startHost(b)
+	layer := h.unpackImage(b)
+	h.ensureNetwork(b, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "sklbench0", Gateway: "10.213.7.1/24"})
+	id := h.create(b, layer)
+	generation := uint64(0)
+	for b.Loop() {
+		generation++
+		request := sleeper(b, id, layer, onBridge("sklbench0", "10.213.7.2/24", "10.213.7.1"))
+		request.Generation, request.OciSpec = generation, ociSpec(b, "true")
+		c := h.mustLaunch(b, request)
+		c.start(b, generation)
+		b.StopTimer()
+		c.output(b)
+		b.StartTimer()
+	}
+	h.release(b, id)
+}
+
+func reportMilliseconds(b *testing.B, totals map[string]time.Duration) {
+	for unit, total := range totals {
+		b.ReportMetric(total.Seconds()*1000/float64(b.N), unit)
+	}
+}
