@@ -30,6 +30,8 @@ const sessionTimeoutMs = 30_000;
 /** How long a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
+/** How long an agent may take to answer. */
+const callTimeoutMs = 10_000;
 
 /** Makes an exec. @throws not-found; conflict: the container does not run; invalid: no command */
 export async function createExec(
@@ -114,7 +116,7 @@ export async function resizeExec(
       throw invalid("exec process is not started");
     }
     try {
-      await link.agent.client.resize({ execId, size: { height, width } }, { signal: context.shutdown });
+      await link.agent.client.resize({ execId, size: { height, width } }, { timeoutMs: resizeTimeoutMs });
       return;
     } catch (error) {
       const isEarly = isErrorKind(error, "conflict") || isErrorKind(error, "not-found");
@@ -192,10 +194,7 @@ async function askAgent(
     return false;
   }
   try {
-    const { exit } = await link.agent.client.execInspect(
-      { execId },
-      { signal: context.shutdown, timeoutMs: resizeTimeoutMs },
-    );
+    const { exit } = await link.agent.client.execInspect({ execId }, { timeoutMs: callTimeoutMs });
     if (exit !== undefined) {
       await execEnded(context, execId, exit.code);
     }

@@ -31,6 +31,7 @@ import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
 import { nameFor } from "../names.ts";
 import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
 import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
+import { withScopedSignal } from "../scoped-signal.ts";
 import { destroyEvent, ensureVolume, removeAnonymousVolumes } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
 
@@ -56,7 +57,7 @@ export async function createContainer(
   const reserved = record;
   await context.state.commit((change) => change.containers.put(reserved));
   try {
-    await context.images.makeRunnable(planned.image, context.shutdown);
+    await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(planned.image, signal));
     record = await withVolumes(context, record, planned.mounts);
     await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
   } catch (error) {

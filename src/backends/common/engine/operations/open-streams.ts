@@ -9,6 +9,9 @@ import { findContainer } from "../lookup.ts";
 import { processRefusal } from "../machine/refusals.ts";
 import { configOf, hostConfigOf, isRemoved } from "../records.ts";
 
+/** How long an agent may take to answer. */
+const callTimeoutMs = 10_000;
+
 /** Where a log is served. */
 export interface OpenedLogs {
   readonly endpoint: AgentEndpoint;
@@ -78,7 +81,7 @@ export async function resizeContainer(
   }
   const link = context.live.peek(record.id)?.link;
   try {
-    await link?.agent.client.resize({ size: { height, width } }, { signal: context.shutdown });
+    await link?.agent.client.resize({ size: { height, width } }, { timeoutMs: callTimeoutMs });
   } catch (error) {
     if (isErrorKind(error, "conflict")) {
       throw conflict(`container ${record.id} is not running`, error);

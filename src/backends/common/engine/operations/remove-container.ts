@@ -9,7 +9,7 @@ import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
 import { destroyEvent, removeAnonymousVolumes } from "../volumes.ts";
-import { endRestarts, killContainer } from "./stop-container.ts";
+import { endRestarts, ignoreNotRunning, killContainer } from "./stop-container.ts";
 
 /** What is asked of a removal. */
 export interface RemoveOptions {
@@ -86,7 +86,7 @@ async function removeStopped(
     const record = containerOfId(context.state, live.id);
     if (isActive(record)) {
       endRestarts(live);
-      await killContainer(context, record);
+      await killContainer(context, record).catch(ignoreNotRunning);
     }
     const done = await live.lock.run(async () => {
       const current = containerOfId(context.state, live.id);

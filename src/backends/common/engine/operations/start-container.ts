@@ -20,6 +20,7 @@ import { startFailureError, unknownFailureCode } from "../machine/start-failure.
 import { running, startFailed, starting } from "../machine/transitions.ts";
 import { connectedEndpoints } from "../network/endpoints.ts";
 import { configOf, hostConfigOf, timestampOfNs, withFields } from "../records.ts";
+import { withScopedSignal } from "../scoped-signal.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
 import { watchContainer } from "./watch-container.ts";
@@ -80,11 +81,13 @@ export async function resumeStart(context: EngineContext, record: ContainerRecor
 async function runStart(context: EngineContext, live: LiveContainer, record: ContainerRecord): Promise<void> {
   try {
     const spec = workloadOf(context, record, live.reservations.ids(), "joined");
-    const launched = await context.driver.workloads.launch(spec, context.shutdown);
+    const launched = await withScopedSignal(context.shutdown, (signal) =>
+      context.driver.workloads.launch(spec, signal),
+    );
     const link = live.connect(launched.agent, record.generation);
     live.reservations.serve(launched.agent);
     watchContainer(context, live, link);
-    const started = await startProcess(context, link, startRequestOf(context, live, record));
+    const started = await startProcess(link, startRequestOf(context, live, record));
     await recordRunning(context, record, launched, started);
     live.reservations.end();
   } catch (error) {
@@ -108,12 +111,8 @@ function startRequestOf(context: EngineContext, live: LiveContainer, record: Con
   });
 }
 
-async function startProcess(
-  context: EngineContext,
-  link: AgentLink,
-  request: StartRequest,
-): Promise<StartedProcess> {
-  const { result } = await callStart(context, link, request);
+async function startProcess(link: AgentLink, request: StartRequest): Promise<StartedProcess> {
+  const { result } = await callStart(link, request);
   switch (result.case) {
     case "started":
       return result.value;
@@ -125,8 +124,8 @@ async function startProcess(
 }
 
 /** A start may be repeated with the same generation: once, where its answer was lost. */
-async function callStart(context: EngineContext, link: AgentLink, request: StartRequest) {
-  const options = { signal: context.shutdown, timeoutMs: attachTimeoutMs + startTimeoutMs };
+async function callStart(link: AgentLink, request: StartRequest) {
+  const options = { timeoutMs: attachTimeoutMs + startTimeoutMs };
   try {
     return await link.agent.client.start(request, options);
   } catch (error) {

@@ -17,6 +17,8 @@ import { startContainer } from "./start-container.ts";
 const defaultTimeoutSeconds = 10;
 /** How long the end of a killed process is awaited. */
 const killTimeoutMs = 10_000;
+/** How long an agent may take to answer. */
+const callTimeoutMs = 10_000;
 
 /** What is asked of a stop. */
 export interface StopOptions {
@@ -172,9 +174,9 @@ async function sendSignal(context: EngineContext, live: LiveContainer, signal: n
     }
     if (link !== undefined) {
       try {
-        await link.agent.client.signal({ signal }, { signal: context.shutdown });
+        await link.agent.client.signal({ signal }, { timeoutMs: callTimeoutMs });
         if (stateOf(record).status === ContainerStatus.PAUSED) {
-          await link.agent.client.resume({}, { signal: context.shutdown });
+          await link.agent.client.resume({}, { timeoutMs: callTimeoutMs });
         }
       } catch (error) {
         // The process is on its way out: its exit is about to be told.
@@ -230,8 +232,8 @@ function signalOf(text: string): number {
   return text === "" ? sigterm : parseSignal(text);
 }
 
-/** The container ended by itself in the meantime: that is what was wanted. */
-function ignoreNotRunning(error: unknown): void {
+/** For a rejection: the container ended by itself in the meantime, which is what was wanted. */
+export function ignoreNotRunning(error: unknown): void {
   if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
     throw error;
   }

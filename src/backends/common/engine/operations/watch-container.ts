@@ -79,6 +79,7 @@ async function followWatch(
     }
   } finally {
     clearTimeout(timer);
+    silence.abort(); // Lets go of what the call left on the signals.
   }
 }
 
