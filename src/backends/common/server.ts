@@ -127,9 +127,16 @@ function logCalls(logger: Logger): Interceptor {
         logger.debug({ ...call, status: "ok" }, "call");
         return;
       }
+      if (request.signal.aborted) {
+        logger.debug({ ...call, status: "canceled" }, "the caller left");
+        return;
+      }
       const failure = fromUnknown(error);
-      const level = failure.kind === "system" ? "error" : "debug";
-      logger[level]({ ...call, status: failure.kind, error: failure }, "call failed");
+      if (failure.kind === "system") {
+        logger.error({ ...call, status: failure.kind, err: failure }, "call failed");
+      } else {
+        logger.debug({ ...call, status: failure.kind, reason: failure.message }, "call refused");
+      }
     };
     try {
       const response = await next(request);

@@ -1,5 +1,5 @@
 /** `/_ping`, `/version`, `/info`, `/auth`, and what exists in Docker around containers and is not ours to have. */
-import { unavailable } from "../../common/errors.ts";
+import { notFound, unavailable } from "../../common/errors.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { readJsonBody } from "../json-body.ts";
 import { notBuilt } from "../not-built.ts";
@@ -35,7 +35,13 @@ export const systemRoutes: readonly Route[] = [
     handler: getPlugins,
   },
   notBuilt("GET", "/plugins/privileges", "docker plugin"),
-  notBuilt("GET", "/plugins/{name}/json", "docker plugin"),
+  {
+    method: "GET",
+    path: "/plugins/{name}/json",
+    answeredBy: "frontend",
+    note: "There are none; docker inspect asks for one when nothing else has the name.",
+    handler: getPlugin,
+  },
   notBuilt("DELETE", "/plugins/{name}", "docker plugin"),
   notBuilt("POST", "/plugins/{name}", "docker plugin"),
 ];
@@ -98,6 +104,10 @@ async function options({ response }: ReplyContext): Promise<void> {
 
 async function getPlugins({ response }: ReplyContext): Promise<void> {
   replyJson(response, 200, []);
+}
+
+async function getPlugin({ parameters }: ReplyContext): Promise<void> {
+  throw notFound(`plugin "${parameters["name"]}" not found`);
 }
 
 function swarmRoute(method: HttpMethod, path: string, message: string): Route {
