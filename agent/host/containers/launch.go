@@ -70,7 +70,7 @@ func (c *Containers) makeWay(ctx context.Context, request *hostv1.LaunchContaine
 	if _, err := os.Lstat(paths.Run); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return c.release(ctx, request.ContainerId, paths, last, keepRootMounted)
+	return c.release(ctx, request.ContainerId, paths, last, nextGeneration)
 }
 
 // launch is one launch under way.
@@ -227,7 +227,7 @@ func (l *launch) undo() {
 		// Never got as far as shim.json.
 		last = &launched{spec: l.spec}
 	}
-	err = l.release(ctx, l.request.ContainerId, l.paths, last, unmountRoot)
+	err = l.release(ctx, l.request.ContainerId, l.paths, last, nothingFollows)
 	if removeErr := os.Remove(l.paths.Spec()); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {
 		err = errors.Join(err, removeErr)
 	}

@@ -57,7 +57,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 		}, nil
 	}
 	if _, err := os.Lstat(paths.Run); err == nil {
-		return nil, c.release(ctx, id, paths, last, unmountRoot)
+		return nil, c.release(ctx, id, paths, last, nothingFollows)
 	}
 	return nil, errors.Join(mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))
 }
@@ -85,7 +85,7 @@ func (c *Containers) reclaimUnknown(known map[string]bool) error {
 	}
 	for _, entry := range entries {
 		if id := entry.Name(); idPattern.MatchString(id) && !known[id[:16]] {
-			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, unmountRoot); err != nil {
+			if err := c.release(context.Background(), id, c.layout.Container(id), &launched{}, nothingFollows); err != nil {
 				return err
 			}
 		}

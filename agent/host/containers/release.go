@@ -33,7 +33,7 @@ func (c *Containers) releaseUnlessDone(ctx context.Context, id string, paths shi
 	if err != nil {
 		return err
 	}
-	return c.release(ctx, id, paths, last, unmountRoot)
+	return c.release(ctx, id, paths, last, nothingFollows)
 }
 
 // Remove is Release, after which the container's files are gone. Deleting them
@@ -56,18 +56,19 @@ func (c *Containers) Remove(ctx context.Context, id string) error {
 	return c.trash.Discard(paths.Dir)
 }
 
-type rootAfterwards bool
+type successor bool
 
 const (
-	unmountRoot rootAfterwards = false
-	// keepRootMounted: the next generation uses the same mount, and the last
-	// shim, whose process has ended, may still be reading from it.
-	keepRootMounted rootAfterwards = true
+	nothingFollows successor = false
+	// nextGeneration: the container is launched again. It gets the same mount,
+	// and the last shim, whose process has ended, may go on telling slow clients
+	// what it has recorded.
+	nextGeneration successor = true
 )
 
 // release does what can be done of its steps even when one fails, and leaves the
 // run directory where one did: so a later release knows that it is needed.
-func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, root rootAfterwards) error {
+func (c *Containers) release(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
 	deleteNetwork := func() error {
 		return c.network.Delete(id, last.spec.Generation, c.layout.NetworkNamespace(id))
 	}
@@ -75,11 +76,11 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 	if last.exited() { // the kernel waits most of the time: for both at once
 		deleted := make(chan error, 1)
 		go func() { deleted <- deleteNetwork() }()
-		failures = append(failures, c.stop(ctx, id, paths, last), <-deleted)
+		failures = append(failures, c.stop(ctx, id, paths, last, next), <-deleted)
 	} else {
-		failures = append(failures, c.stop(ctx, id, paths, last), deleteNetwork())
+		failures = append(failures, c.stop(ctx, id, paths, last, next), deleteNetwork())
 	}
-	if root == unmountRoot && !c.viewed(id) {
+	if next == nothingFollows && !c.viewed(id) {
 		failures = append(failures, mounts.Unmount(paths.Merged()))
 	}
 	if err := errors.Join(failures...); err != nil {
@@ -89,7 +90,7 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 }
 
 // stop ends the container's processes, its shim and the runtime's record.
-func (c *Containers) stop(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched) error {
+func (c *Containers) stop(ctx context.Context, id string, paths shimspec.ContainerPaths, last *launched, next successor) error {
 	shims, err := shimProcesses(paths.Spec(), last.ready.ShimPID)
 	if err != nil {
 		return err
@@ -115,7 +116,11 @@ func (c *Containers) stop(ctx context.Context, id string, paths shimspec.Contain
 		}
 	}
 	for _, shim := range shims {
-		if err := shim.end(ctx, signals); err != nil {
+		end := shim.end
+		if last.exited() && next == nextGeneration {
+			end = shim.dismiss
+		}
+		if err := end(ctx, signals); err != nil {
 			return fmt.Errorf("end the shim: %w", err)
 		}
 	}

@@ -88,6 +88,14 @@ func (s shimProcess) end(ctx context.Context, signals []unix.Signal) error {
 	return errors.New("it does not end")
 }
 
+// dismiss sends the first signal only, and lets the process end when it will.
+func (s shimProcess) dismiss(_ context.Context, signals []unix.Signal) error {
+	if err := unix.PidfdSendSignal(s.pidfd, signals[0], nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal %d: %w", signals[0], err)
+	}
+	return nil
+}
+
 // awaitEnd waits for at most shimLimit.
 func (s shimProcess) awaitEnd(ctx context.Context) (bool, error) {
 	const step = 100 * time.Millisecond // how soon ctx is noticed
