@@ -33,8 +33,11 @@ func (s *shim) wait() {
 
 	idle := make(chan struct{})
 	go func() {
-		s.gate.WaitIdle(background)
-		close(idle)
+		defer close(idle)
+		// A launch that nobody has started yet stays adoptable, also when it
+		// failed: its Start is still to be answered.
+		_ = s.sessions.WaitAnswered(background)
+		_ = s.gate.WaitIdle(background)
 	}()
 	linger := unwatchedLinger
 	if s.sessions.Watchers() > 0 {

@@ -195,11 +195,21 @@ func (c *Container) OutOfMemory() {
 // WaitEnded waits until the main process has ended or could not start, and
 // watchers have been told.
 func (c *Container) WaitEnded(ctx context.Context) error {
+	return c.wait(ctx, func() bool { return c.run.over() })
+}
+
+// WaitAnswered waits until a Start has its answer.
+func (c *Container) WaitAnswered(ctx context.Context) error {
+	return c.wait(ctx, func() bool { return c.run.response != nil })
+}
+
+// wait waits until something holds that is looked at with c.mu held.
+func (c *Container) wait(ctx context.Context, holds func() bool) error {
 	for {
 		c.mu.Lock()
-		over, changed := c.run.over(), c.changed
+		held, changed := holds(), c.changed
 		c.mu.Unlock()
-		if over {
+		if held {
 			return nil
 		}
 		select {

@@ -74,6 +74,7 @@ func (c *Container) refuseStart(r *run, request *agentv1.StartRequest) {
 			"the container's process ended before it was started (exit code %d)", r.exit.Code)}
 	}
 	r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: failure}}
+	c.notify()
 }
 
 func (c *Container) startRun(ctx context.Context, r *run, request *agentv1.StartRequest) {

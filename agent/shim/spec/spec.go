@@ -22,7 +22,9 @@
 // How a shim ends: after the main process has exited it writes the exit record
 // (atomically), and goes on serving until SIGTERM, by which the host process
 // says that the container is being released; it then lets open sessions drain
-// for a bounded time, ends its watches with `released`, and exits. A shim that
+// for a bounded time, ends its watches with `released`, and exits. When nobody
+// watches it leaves by itself some seconds after the exit, but never before
+// Start was called: a launch stays adoptable. A shim that
 // gets SIGTERM while the main process still runs waits for its exit first: the
 // host process kills through the runtime, never through the shim. The host
 // process deletes the OCI container.

@@ -1,0 +1,22 @@
+package shim_test
+
+import (
+	"testing"
+	"time"
+)
+
+func TestAFailedLaunchWaitsForItsStart(t *testing.T) {
+	c := launch(t, launchOptions{args: []string{"nosuch"}})
+	if c.ready.PID != 0 || c.recorded().Failure.GetExitCode() != 127 {
+		t.Fatalf("ready %+v, recorded %v", c.ready, c.recorded())
+	}
+	select {
+	case <-c.dead:
+		t.Fatal("the shim left before its failure was told")
+	case <-time.After(7 * time.Second): // longer than it stays unwatched
+	}
+	if c.run().GetFailure().GetExitCode() != 127 {
+		t.Fatal("the start does not answer the failure")
+	}
+	<-c.dead
+}
