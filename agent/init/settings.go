@@ -96,17 +96,25 @@ func parseSignal(text string) (unix.Signal, error) {
 	if signal := unix.SignalNum(name); signal != 0 {
 		return signal, nil
 	}
-	if offset, found := strings.CutPrefix(name, "SIGRTMIN+"); found {
-		if number, err := strconv.Atoi(offset); err == nil && number >= 0 && number <= 30 {
+	if offset, found := strings.CutPrefix(name, "SIGRTMIN"); found {
+		if number, err := strconv.Atoi("0" + strings.TrimPrefix(offset, "+")); err == nil && realTimeMin+number <= realTimeMax {
 			return unix.Signal(realTimeMin + number), nil
+		}
+	}
+	if offset, found := strings.CutPrefix(name, "SIGRTMAX"); found {
+		if number, err := strconv.Atoi("0" + strings.TrimPrefix(offset, "-")); err == nil && realTimeMax-number >= realTimeMin {
+			return unix.Signal(realTimeMax - number), nil
 		}
 	}
 	return 0, fmt.Errorf("unknown stop signal %q", text)
 }
 
-// realTimeMin is SIGRTMIN as C libraries and Docker count it: they keep the
-// first two for themselves.
-const realTimeMin = 34
+// The real-time signals as C libraries and Docker count them: the libraries
+// keep the first two for themselves.
+const (
+	realTimeMin = 34
+	realTimeMax = 64
+)
 
 func parseDuration(what, text string) (time.Duration, error) {
 	duration, err := time.ParseDuration(text)

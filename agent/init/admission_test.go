@@ -1,0 +1,129 @@
+package containerinit
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// guarded is a gatekeeper on loopback that admits any client with a certificate
+// of its own making.
+func guarded(t *testing.T) (g *gatekeeper, client *tls.Config, said *lockedBuffer) {
+	t.Helper()
+	certificate, err := newCertificate(someID, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said = &lockedBuffer{}
+	rule := &clientRule{now: time.Now}
+	config := rule.tlsConfig(certificate)
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if !bytes.Equal(state.PeerCertificates[0].Raw, certificate.Certificate[0]) {
+			return x509.UnknownAuthorityError{}
+		}
+		return nil
+	}
+	g = newGatekeeper(listener, config, slog.New(slog.NewTextHandler(said, nil)))
+	t.Cleanup(func() { g.Close() })
+	return g, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certificate}}, said
+}
+
+func connectTo(t *testing.T, g *gatekeeper) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestConnectionsThatProveNothingAreBounded(t *testing.T) {
+	g, client, _ := guarded(t)
+	var silent []net.Conn
+	for range maxHandshakes {
+		silent = append(silent, connectTo(t, g))
+	}
+	surplus := connectTo(t, g)
+	surplus.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := surplus.Read(make([]byte, 1)); err == nil || errors.Is(err, net.ErrClosed) || isTimeout(err) {
+		t.Errorf("one too many is not closed: %v", err)
+	}
+	for _, conn := range silent {
+		conn.Close()
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		secure := tls.Client(connectTo(t, g), client)
+		if err := secure.Handshake(); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the right client does not get in afterwards: %v", err)
+		}
+	}
+	if _, err := g.Accept(); err != nil {
+		t.Errorf("accept: %v", err)
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func TestRefusalsAreLoggedButNotWithoutEnd(t *testing.T) {
+	g, _, said := guarded(t)
+	for range 3 * refusalsLogged {
+		conn := connectTo(t, g)
+		io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n")
+		io.Copy(io.Discard, conn)
+	}
+	if lines := strings.Count(said.String(), "a client was refused"); lines != refusalsLogged {
+		t.Errorf("%d lines:\n%s", lines, said)
+	}
+}
+
+func TestClosingEndsAcceptAndHandshakes(t *testing.T) {
+	g, _, _ := guarded(t)
+	connectTo(t, g)
+	accepted := make(chan error)
+	go func() {
+		_, err := g.Accept()
+		accepted <- err
+	}()
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept: %v", err)
+	}
+}

@@ -1,0 +1,50 @@
+package containerinit
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	someID  = strings.Repeat("ab", 32)
+	somePin = "sha256/" + strings.Repeat("A", 43) + "="
+)
+
+func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
+	env := map[string]string{
+		"SOCKERLESS_CONTAINER_ID": someID, "SOCKERLESS_CLIENT_CA_PIN": somePin, "SOCKERLESS_LINGER": "5m", "SOCKERLESS_STOP_SIGNAL": "quit",
+	}
+	s, err := parseSettings([]string{"--linger", "90", "--log-max-size", "1000"}, func(name string) string { return env[name] }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.containerID != someID || len(s.pin) != 32 || s.linger != 90*time.Second || s.stopSignal != unix.SIGQUIT ||
+		s.listen != ":9111" || s.drain != 20*time.Second || s.logDir != "/.sockerless/log" || s.log.MaxSize != 1000 || s.log.MaxFiles != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAbsurdSettingsAreAllNamed(t *testing.T) {
+	_, err := parseSettings([]string{"--container-id", "x", "--client-ca-pin", "md5/x", "--stop-signal", "SIGNONE", "--linger", "-1s",
+		"--drain-timeout", "never", "--log-max-size", "0"}, func(string) string { return "" }, io.Discard)
+	if err == nil {
+		t.Fatal("they were taken")
+	}
+	for _, name := range []string{"container ID", "client CA pin", "stop signal", "linger", "drain timeout", "log size"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%q is not named in %v", name, err)
+		}
+	}
+}
+
+func TestSignalsHaveNamesAndNumbers(t *testing.T) {
+	for text, want := range map[string]unix.Signal{"15": unix.SIGTERM, "SIGTERM": unix.SIGTERM, "term": unix.SIGTERM, "SIGRTMIN+3": 37, "RTMIN": 34, "rtmax-1": 63, "RTMIN+31": 0, "RTMAX-31": 0, "RTMIN+x": 0, "0": 0, "65": 0, "": 0} {
+		if got, _ := parseSignal(text); got != want {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
