@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { fromUnknown } from "../common/errors.ts";
+import { EventsService, type SubscribeEventsResponseSchema } from "../gen/sockerless/backend/v1/events_pb.ts";
 import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./backend-clients.ts";
 import { createBackendTransport } from "./backend-transport.ts";
@@ -64,7 +67,18 @@ async function dialled(t: TestContext): Promise<Dialled> {
 
 async function startBackend(socket: string, name: string): Promise<{ stop(): Promise<void> }> {
   const handler = connectNodeAdapter({
-    routes: (router) => router.service(SystemService, { getInfo: () => ({ name }) }),
+    routes: (router) => {
+      router.service(SystemService, { getInfo: () => ({ name }) });
+      router.service(EventsService, {
+        async *subscribeEvents(
+          _request,
+          { signal },
+        ): AsyncGenerator<MessageInitShape<typeof SubscribeEventsResponseSchema>> {
+          yield { message: { case: "accepted", value: {} } };
+          await once(signal, "abort");
+        },
+      });
+    },
   });
   const server: Http2Server = createServer(handler);
   const sessions = new Set<ServerHttp2Session>();
@@ -88,3 +102,17 @@ async function drain(messages: AsyncIterable<unknown>): Promise<void> {
 }
 
 async function* nothing(): AsyncGenerator<never> {}
+
+test("hundreds of calls that wait do not keep another one from being answered", async (t) => {
+  const { clients, socket } = await dialled(t);
+  const backend = await startBackend(socket, "one");
+  const leave = new AbortController();
+  const standing = Array.from({ length: 300 }, () => {
+    const messages = clients.events.subscribeEvents({}, { signal: leave.signal })[Symbol.asyncIterator]();
+    return messages.next();
+  });
+  await Promise.all(standing);
+  assert.equal((await clients.system.getInfo({})).name, "one");
+  leave.abort();
+  await backend.stop();
+});

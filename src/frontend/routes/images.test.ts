@@ -11,6 +11,7 @@ import {
   type PullImageRequest,
   type PullImageResponseSchema,
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 
@@ -74,12 +75,10 @@ test("references of a pull are put together as dockerd does", async (t) => {
     }),
   );
   const cases = [
-    ["fromImage=a", "a"],
     ["fromImage=a:1&tag=2", "a:2"],
     ["fromImage=r:5000/a/b&tag=2", "r:5000/a/b:2"],
     [`fromImage=a:1&tag=${digest}`, `a@${digest}`],
     [`fromImage=a@${digest}`, `a@${digest}`],
-    ["fromImage=a:", "a"],
   ];
   for (const [query] of cases) {
     assert.equal((await api.call("POST", `/images/create?${query}`)).status, 200);
@@ -88,6 +87,17 @@ test("references of a pull are put together as dockerd does", async (t) => {
     references,
     cases.map(([, expected]) => expected),
   );
+});
+
+test("a pull of all tags is refused, whichever way it is written", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) }),
+  );
+  for (const name of ["a", "a:", "r:5000/a"]) {
+    const response = await api.call("POST", `/images/create?fromImage=${name}`);
+    assert.equal(response.status, 501, name);
+    assert.match(response.text, /docker pull --all-tags is not implemented/);
+  }
 });
 
 test("a pull that fails before its first line has a status, later the error is in band", async (t) => {

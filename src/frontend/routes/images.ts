@@ -97,6 +97,9 @@ type PlatformOption = { readonly platform?: NonNullable<ReturnType<typeof platfo
 async function pullImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
   const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
+  if (!namesOneImage(reference)) {
+    await refuse(context, "docker pull --all-tags", "name a tag");
+  }
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const output = new ProgressStream(response, signal);
   try {
@@ -230,6 +233,11 @@ function pullReference(image: string, tag: string): string {
   }
   const bare = name.replace(/@.*$/, "").replace(/:[^:/]*$/, "");
   return /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,}$/i.test(tag) ? `${bare}@${tag}` : `${bare}:${tag}`;
+}
+
+/** Whether a reference has a tag or a digest. Without either a pull means all tags: clients add `latest` themselves. */
+function namesOneImage(reference: string): boolean {
+  return reference.includes("@") || /:[^/:]+$/.test(reference);
 }
 
 /** The name for a new image; empty where none was given. */

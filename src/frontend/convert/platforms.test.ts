@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { platformFromJson, platformFromText } from "./platforms.ts";
+
+test("a platform is read in every way that people write it", () => {
+  const cases: readonly (readonly [string, string | undefined])[] = [
+    ["", undefined],
+    ["linux", undefined],
+    ["linux/amd64", "linux|amd64|"],
+    ["linux/arm/v7", "linux|arm|v7"],
+    ["arm64", "linux|arm64|"],
+    ["windows", "windows||"],
+  ];
+  for (const [text, expected] of cases) {
+    assert.equal(told(platformFromText(text)), expected, text);
+  }
+  assert.equal(
+    told(platformFromJson('{"os":"linux","architecture":"arm64","variant":"v8"}')),
+    "linux|arm64|v8",
+  );
+  assert.equal(platformFromJson(""), undefined);
+});
+
+test("what is no platform is refused in Docker's words", () => {
+  assert.throws(() => platformFromText("linux/"), /platform specifier component must match/);
+  assert.throws(() => platformFromText("a/b/c/d"), /cannot parse platform specifier "a\/b\/c\/d"/);
+  const cases: readonly (readonly [string, string])[] = [
+    ["linux/amd64", "failed to parse platform: invalid character 'l' looking for beginning of value"],
+    ['{"architecture"', "failed to parse platform: unexpected EOF"],
+    ['{"architecture":"amd64","os":""}', "both OS and Architecture must be provided"],
+    ['{"variant":"v7"}', "optional platform fields provided, but OS and Architecture are missing"],
+  ];
+  for (const [text, message] of cases) {
+    assert.throws(() => platformFromJson(text), { message });
+  }
+});
+
+function told(platform: Platform | undefined): string | undefined {
+  return platform === undefined ? undefined : `${platform.os}|${platform.architecture}|${platform.variant}`;
+}
