@@ -1,0 +1,165 @@
+package host_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+func TestContainersOutliveTheHostProcess(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	id := h.create(t, layer)
+	before := h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1")))
+	before.start(t, 1)
+	h.kill(t)
+	h.start(t)
+	if state := h.onDisk(t, id); !state.ShimAlive || state.Generation != 1 || state.AgentSocket != before.AgentSocket {
+		t.Errorf("on disk: %v", state)
+	}
+	after := h.mustLaunch(t, sleeper(t, id, layer, nil))
+	if after.Pid != before.Pid {
+		t.Errorf("process %d became %d", before.Pid, after.Pid)
+	}
+	if len(h.leftovers(t, id)) < 5 {
+		t.Error("something of a running container was reclaimed")
+	}
+	h.stop(t) // the well-behaved end leaves them, too
+	h.start(t)
+	if state := h.onDisk(t, id); !state.ShimAlive {
+		t.Errorf("on disk: %v", state)
+	}
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
+func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	id := h.create(t, layer)
+	h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))).start(t, 1)
+	h.kill(t)
+	killShim(t, id)
+	h.start(t)
+	h.wantNothingLeft(t, id)
+	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.LastState != nil {
+		t.Errorf("on disk: %v", state)
+	}
+	next := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+	next.Generation = 2
+	h.mustLaunch(t, next).start(t, 2)
+}
+
+func TestAShimThatWasKilledIsReleasedByCall(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
+	killShim(t, id)
+	eventually(t, "the host process notices", func() bool { return !h.onDisk(t, id).ShimAlive })
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
+func killShim(t *testing.T, id string) {
+	t.Helper()
+	output, err := exec.Command("pgrep", "-f", "shim --spec .*"+id).Output()
+	pids := strings.Fields(string(output))
+	if err != nil || len(pids) != 1 {
+		t.Fatalf("pgrep: %v: %q", err, output)
+	}
+	if err := exec.Command("kill", "-KILL", pids[0]).Run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestALaunchThatIsCutShortIsReclaimed kills the host process at many moments of
+// a launch. Either the shim has taken over, or nothing is left.
+func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	for moment := time.Duration(0); moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
+		id := h.create(t, layer)
+		launched := make(chan struct{})
+		go func() {
+			defer close(launched)
+			h.launch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1")))
+		}()
+		time.Sleep(moment) // not a wait for something: the moment is what is tested
+		h.kill(t)
+		<-launched
+		h.start(t)
+		state := h.onDisk(t, id)
+		if !state.ShimAlive {
+			// A shim that got no further than its own beginning ends by itself.
+			eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, id)) == 0 })
+			continue
+		}
+		h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))).start(t, 1)
+		h.release(t, id)
+		h.wantNothingLeft(t, id)
+	}
+}
+
+func TestOneHostProcessAtATime(t *testing.T) {
+	h := startHost(t)
+	second := exec.Command(agentBinary, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
+	stdin, err := second.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	var output strings.Builder
+	second.Stderr = &output
+	if err := second.Run(); err == nil || !strings.Contains(output.String(), "another host process works on") {
+		t.Errorf("%v: %s", err, output.String())
+	}
+	if _, err := h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{})); err != nil {
+		t.Errorf("the first is disturbed: %v", err)
+	}
+}
+
+func TestSocketsArePrivate(t *testing.T) {
+	h := startHost(t)
+	for _, socket := range []string{"host.sock", "stored.sock"} {
+		info, err := os.Stat(filepath.Join(h.runDir, socket))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", socket, info.Mode(), err)
+		}
+	}
+}
+
+func TestHelloAndInspectMachine(t *testing.T) {
+	h := startHost(t)
+	hello, err := h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := hello.Msg
+	if m.RuntimeVersion == "" || !filepath.IsAbs(m.RuntimePath) || (m.CgroupVersion != "1" && m.CgroupVersion != "2") ||
+		len(m.CgroupControllers) == 0 || m.StoredSocket != filepath.Join(h.runDir, "stored.sock") {
+		t.Errorf("hello: %v", m)
+	}
+	stored, err := h.stored.Hello(t.Context(), connect.NewRequest(&agentv1.HelloRequest{}))
+	if err != nil || stored.Msg.Mode != agentv1.Mode_MODE_HOST {
+		t.Errorf("stored: %v, %v", stored, err)
+	}
+	machine, err := h.InspectMachine(t.Context(), connect.NewRequest(&hostv1.InspectMachineRequest{}))
+	if err != nil || machine.Msg.Now == nil {
+		t.Errorf("machine: %v, %v", machine, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(h.runDir, "runc")); err != nil || len(entries) != 0 {
+		t.Errorf("the probe left %v, %v", entries, err)
+	}
+}
