@@ -102,7 +102,7 @@ describe("names of images", () => {
 
   test("a name that is none is refused", async () => {
     assert.match(
-      (await docker("tag", "busybox", "UPPER/case")).errorText,
+      (await docker("tag", "busybox", "Upper")).errorText,
       /invalid reference format|must be lowercase/,
     );
   });
