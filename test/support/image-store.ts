@@ -82,6 +82,7 @@ export async function openImageStore(
       clock,
       logger: pino({ level: "silent" }),
       storageDriver: "overlay2",
+      registry: { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 },
       ...options,
     });
     current = {

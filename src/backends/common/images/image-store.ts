@@ -32,6 +32,12 @@ import { type ListedImage, listImages } from "./image-list.ts";
 import { type ImageUser, planRemoval, type RemovalPlan } from "./image-removal.ts";
 import { chainIds } from "./digest.ts";
 import { LayerRetention } from "./layer-retention.ts";
+import { Limiter } from "./limiter.ts";
+import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
+import { type Credentials, credentialsFingerprint } from "./registry/credentials.ts";
+import type { RegistryOptions } from "./registry/registry.ts";
+import { login, type LoginResult } from "./registry-login.ts";
+import { SharedPulls } from "./shared-pulls.ts";
 import { loadArchive, type LoadedImageName, type LoadRequest } from "./load.ts";
 import { formatPlatform, platformDistance } from "./platform.ts";
 import {
@@ -53,7 +59,11 @@ export interface ImageStoreOptions {
   readonly logger: Logger;
   /** What `docker info` and `docker inspect` name as storage driver. */
   readonly storageDriver: string;
+  readonly registry: RegistryOptions;
 }
+
+/** Layers on their way at a time. */
+const parallelDownloads = 3;
 
 /** One entry of what `docker rmi` answers. */
 export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
@@ -67,6 +77,8 @@ export class ImageStore implements ImageSource {
   readonly #configs = new ImageConfigs();
   readonly #retention: LayerRetention;
   readonly #installer: ImageInstaller;
+  readonly #pulls = new SharedPulls();
+  readonly #pullParts: PullParts;
   /** Ends long work at the end of the process. */
   readonly #closing = new AbortController();
   readonly #work = new Set<Promise<unknown>>();
@@ -86,6 +98,15 @@ export class ImageStore implements ImageSource {
       clock: options.clock,
       logger: this.#logger,
     });
+    this.#pullParts = {
+      store: content,
+      index: this.#index,
+      installer: this.#installer,
+      clock: options.clock,
+      registry: options.registry,
+      downloads: new Limiter(parallelDownloads),
+      needsLayers: options.preparer.needsLayers,
+    };
   }
 
   /** Opens the images of a state; blobs that no image names are deleted. */
@@ -213,6 +234,27 @@ export class ImageStore implements ImageSource {
     );
   }
 
+  /** Pulls an image; pulls of one reference at the same time share their work. See {@link pullImage}. */
+  async pull(request: PullRequest): Promise<PulledImage> {
+    const named = pulledReference(request.reference);
+    const { platform, auth } = request;
+    const key = [
+      canonicalString(named),
+      platform === undefined ? "" : formatPlatform(platform),
+      credentialsFingerprint(auth),
+    ].join(" ");
+    return await this.#pulls.join(key, request.report, request.signal, (report, shared) =>
+      this.#leased(shared, (lease, signal) =>
+        pullImage(this.#pullParts, lease, { ...request, report, signal }),
+      ),
+    );
+  }
+
+  /** Checks credentials at a registry; see {@link login}. */
+  authenticate(credentials: Credentials, serverAddress: string, signal: AbortSignal): Promise<LoginResult> {
+    return login(credentials, serverAddress, this.#options.registry, signal);
+  }
+
   /** Has the driver forget those of a removed container's layers that nothing stands on any more. */
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {
     await this.#retention.forgetUnused(diffIds);
@@ -273,19 +315,29 @@ export class ImageStore implements ImageSource {
   }
 
   /** Does work under a lease: what it took in and no image needs in the end goes, however it ends. */
-  #leased<T>(signal: AbortSignal, work: (lease: BlobLease, signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #leased<T>(
+    signal: AbortSignal,
+    work: (lease: BlobLease, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const lease = this.#content.lease();
-    const done = work(lease, AbortSignal.any([signal, this.#closing.signal])).finally(async () => {
-      this.#work.delete(done);
-      const referenced = this.#index.referencedBlobs();
-      try {
-        await lease.release((digest) => referenced.has(digest));
-      } catch (error) {
-        this.#logger.warn({ err: error }, "content that no image needs is left behind");
-      }
-    });
-    this.#work.add(done);
-    return done;
+    const ended = Promise.withResolvers<void>();
+    this.#work.add(ended.promise);
+    try {
+      return await work(lease, AbortSignal.any([signal, this.#closing.signal]));
+    } finally {
+      await this.#release(lease);
+      this.#work.delete(ended.promise);
+      ended.resolve();
+    }
+  }
+
+  async #release(lease: BlobLease): Promise<void> {
+    const referenced = this.#index.referencedBlobs();
+    try {
+      await lease.release((digest) => referenced.has(digest));
+    } catch (error) {
+      this.#logger.warn({ err: error }, "content that no image needs is left behind");
+    }
   }
 
   #unusedLayers(diffIds: readonly string[]): string[] {

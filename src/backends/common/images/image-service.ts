@@ -1,0 +1,156 @@
+/** `sockerless.backend.v1.ImageService`: the image store on the wire. Errors are converted by the server. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
+
+import { invalid } from "../../../common/errors.ts";
+import {
+  ImageService,
+  type LoadImageRequest,
+  type LoadImageResponseSchema,
+  type ImportImageRequest,
+  type ImportOpen,
+  type LoadOpen,
+  type ProgressSchema,
+  type PullImageResponseSchema,
+  RemovedImageSchema,
+} from "../../../gen/sockerless/backend/v1/image_pb.ts";
+import type { ImageStore } from "./image-store.ts";
+import type { ProgressLine } from "./progress.ts";
+import { progressStream } from "./progress-stream.ts";
+
+/** Serves an image store. */
+export function registerImageService(router: ConnectRouter, images: ImageStore): void {
+  router.service(ImageService, {
+    async *pullImage(request, { signal }): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
+      const { reference, platform, auth } = request;
+      const stream = progressStream(
+        (report, ended) => images.pull({ reference, platform, auth, report, signal: ended }),
+        signal,
+      );
+      const end = yield* wired(stream);
+      yield { message: { case: "end", value: end } };
+    },
+
+    async *loadImage(requests, { signal }): AsyncGenerator<MessageInitShape<typeof LoadImageResponseSchema>> {
+      const upload = await opened<LoadImageRequest, LoadOpen>(requests);
+      const stream = progressStream(
+        (report, ended) =>
+          images.load({
+            archive: upload.chunks,
+            platform: upload.open.platform,
+            report,
+            signal: ended,
+          }),
+        signal,
+      );
+      const loaded = yield* wired(stream);
+      for (const each of loaded) {
+        yield { message: { case: "loaded", value: each } };
+      }
+      yield { message: { case: "end", value: {} } };
+    },
+
+    async importImage(requests, { signal }) {
+      const { open, chunks } = await opened<ImportImageRequest, ImportOpen>(requests);
+      const { reference, comment, changes, platform } = open;
+      const imageId = await images.import({
+        archive: chunks,
+        reference,
+        comment,
+        changes,
+        platform,
+        signal,
+      });
+      return { imageId };
+    },
+
+    async tagImage({ source, target }) {
+      await images.tag(source, target);
+      return {};
+    },
+
+    listImages: (request) => ({ images: images.list(request) }),
+
+    inspectImage: ({ image, platform }) => ({ image: images.inspect(image, platform) }),
+
+    async removeImage({ image, force }) {
+      const removed = await images.remove(image, force);
+      return {
+        removed: removed.map((entry) =>
+          create(RemovedImageSchema, {
+            what:
+              "untagged" in entry
+                ? { case: "untagged", value: entry.untagged }
+                : { case: "deleted", value: entry.deleted },
+          }),
+        ),
+      };
+    },
+  });
+}
+
+type WiredProgress =
+  | {
+      readonly message: {
+        readonly case: "progress";
+        readonly value: MessageInitShape<typeof ProgressSchema>;
+      };
+    }
+  | { readonly message: { readonly case: "heartbeat"; readonly value: Record<never, never> } };
+
+/** Progress as messages; returns what the work answers. */
+async function* wired<T>(stream: ReturnType<typeof progressStream<T>>): AsyncGenerator<WiredProgress, T> {
+  try {
+    for (;;) {
+      const next = await stream.next();
+      if (next.done === true) {
+        return next.value;
+      }
+      yield next.value.kind === "heartbeat"
+        ? { message: { case: "heartbeat", value: {} } }
+        : { message: { case: "progress", value: progressOf(next.value.line) } };
+    }
+  } finally {
+    await stream.return(undefined as never);
+  }
+}
+
+function progressOf({ id, status, current, total }: ProgressLine): MessageInitShape<typeof ProgressSchema> {
+  return { id, status, current: BigInt(current ?? 0), total: BigInt(total ?? 0) };
+}
+
+interface UploadMessage<Open> {
+  readonly message:
+    | { readonly case: "open"; readonly value: Open }
+    | { readonly case: "chunk"; readonly value: Uint8Array }
+    | { readonly case: "end"; readonly value: unknown }
+    | { readonly case: undefined; readonly value?: undefined };
+}
+
+/** Takes the opening message of an upload; the chunks fail where the stream ends without its `end`. */
+async function opened<Message extends UploadMessage<Open>, Open>(
+  requests: AsyncIterable<Message>,
+): Promise<{ readonly open: Open; readonly chunks: AsyncIterable<Uint8Array> }> {
+  const iterator = requests[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  if (first.done === true || first.value.message.case !== "open") {
+    throw invalid("the first message must be open");
+  }
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const next = await iterator.next();
+      if (next.done === true) {
+        throw invalid("unexpected EOF");
+      }
+      const { message } = next.value;
+      if (message.case === "end") {
+        return;
+      }
+      if (message.case !== "chunk") {
+        throw invalid("only chunks and end may follow open");
+      }
+      yield message.value;
+    }
+  }
+  return { open: first.value.message.value, chunks: chunks() };
+}

@@ -1,0 +1,35 @@
+/** Where a registry is reached, and how far it is trusted. */
+import { isIPv4 } from "node:net";
+
+/** One address at which a registry may be. */
+export interface RegistryEndpoint {
+  readonly url: URL;
+  /** Its certificate is not checked. */
+  readonly insecure: boolean;
+  /** It is on this machine: no proxy stands between. */
+  readonly local: boolean;
+}
+
+const dockerHub = "registry-1.docker.io";
+
+/**
+ * The addresses to try, in this order. Registries on this machine and those configured as insecure are also asked
+ * without TLS, as Docker does.
+ *
+ * @param domain as in a reference: `docker.io`, `localhost:5000`
+ * @param insecureHosts `host` or `host:port`
+ */
+export function registryEndpoints(domain: string, insecureHosts: readonly string[]): RegistryEndpoint[] {
+  const host = domain === "docker.io" || domain === "index.docker.io" ? dockerHub : domain;
+  const { hostname } = new URL(`https://${host}`);
+  const local = isLoopback(hostname);
+  const insecure = local || insecureHosts.includes(host) || insecureHosts.includes(hostname);
+  const secure = { url: new URL(`https://${host}`), insecure, local };
+  return insecure ? [secure, { url: new URL(`http://${host}`), insecure, local }] : [secure];
+}
+
+function isLoopback(hostname: string): boolean {
+  return (
+    hostname === "localhost" || hostname === "[::1]" || (isIPv4(hostname) && hostname.startsWith("127."))
+  );
+}

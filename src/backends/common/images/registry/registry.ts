@@ -1,0 +1,232 @@
+/** One repository of a registry (Distribution specification v2): manifests and blobs, read only. */
+import { invalid } from "../../../../common/errors.ts";
+import { isSha256Digest, sha256Of } from "../digest.ts";
+import { acceptedManifests, maxJsonBytes } from "../manifest.ts";
+import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
+import type { Credentials } from "./credentials.ts";
+import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
+import { HttpClient, type HttpResponse } from "./http-client.ts";
+import { RegistryRefusal, RegistryUnreachable } from "./registry-errors.ts";
+
+/** Settings of every connection to registries. */
+export interface RegistryOptions {
+  /** Registries that may be reached without TLS or with any certificate: `host` or `host:port`. */
+  readonly insecureHosts: readonly string[];
+  readonly userAgent: string;
+  /** Milliseconds without a byte after which a connection counts as lost. */
+  readonly silenceMs: number;
+}
+
+/** A manifest as fetched; its bytes have the digest. */
+export interface FetchedManifest {
+  readonly bytes: Buffer;
+  readonly digest: string;
+  readonly mediaType: string;
+}
+
+/** A part of a blob on its way. */
+export interface BlobPart {
+  /** Where in the blob the part begins: what was asked for, or 0. */
+  readonly offset: number;
+  readonly body: AsyncIterable<Uint8Array>;
+  discard(): void;
+}
+
+/** A registry that has answered, with what it wants as authorization. */
+export class Registry implements Disposable {
+  readonly url: URL;
+  readonly #http: HttpClient;
+  readonly #authorizer: Authorizer;
+
+  private constructor(url: URL, http: HttpClient, authorizer: Authorizer) {
+    this.url = url;
+    this.#http = http;
+    this.#authorizer = authorizer;
+  }
+
+  /**
+   * Finds the registry of a domain: the first of its addresses that answers.
+   *
+   * @throws RegistryUnreachable: the last address' failure
+   */
+  static async connect(
+    domain: string,
+    credentials: Credentials | undefined,
+    options: RegistryOptions,
+    signal: AbortSignal,
+  ): Promise<Registry> {
+    let failure: unknown;
+    for (const endpoint of registryEndpoints(domain, options.insecureHosts)) {
+      try {
+        return await Registry.#ping(endpoint, credentials, options, signal);
+      } catch (error) {
+        if (!(error instanceof RegistryUnreachable)) {
+          throw error;
+        }
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  static async #ping(
+    endpoint: RegistryEndpoint,
+    credentials: Credentials | undefined,
+    options: RegistryOptions,
+    signal: AbortSignal,
+  ): Promise<Registry> {
+    const http = new HttpClient({ ...options, insecure: endpoint.insecure, proxied: !endpoint.local });
+    try {
+      const response = await http.send({ method: "GET", url: new URL("/v2/", endpoint.url), signal });
+      response.discard();
+      const challenge = response.status === 401 ? (response.headers["www-authenticate"] ?? "") : "";
+      return new Registry(endpoint.url, http, new Authorizer(http, endpoint.url, challenge, credentials));
+    } catch (error) {
+      http.close();
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.close();
+  }
+
+  /** A token that replaces the password; see {@link Authorizer.refreshToken}. */
+  get refreshToken(): string | undefined {
+    return this.#authorizer.refreshToken;
+  }
+
+  /** Asks for `/v2/` with the credentials; throws RegistryRefusal where they are refused. */
+  async checkCredentials(signal: AbortSignal): Promise<void> {
+    const response = await this.#request("GET", "/v2/", undefined, {}, signal);
+    response.discard();
+    if (response.status !== 200) {
+      throw new RegistryUnreachable(
+        `login attempt to ${new URL("/v2/", this.url).href} failed with status: ${statusLine(response.status)}`,
+      );
+    }
+  }
+
+  /**
+   * The manifest of a tag or digest, checked against its digest.
+   *
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: too large, or not what the digest says
+   */
+  async manifest(path: string, reference: string, signal: AbortSignal): Promise<FetchedManifest> {
+    // A HEAD is not counted as a pull by registries that count, so an image that is there already costs none.
+    const digest = isSha256Digest(reference) ? reference : await this.#digestOfTag(path, reference, signal);
+    const response = await this.#get(
+      `/v2/${path}/manifests/${digest ?? reference}`,
+      path,
+      { accept: acceptedManifests.join(", ") },
+      signal,
+    );
+    const bytes = await response.bytes(maxJsonBytes);
+    const actual = sha256Of(bytes);
+    if (digest !== undefined && digest !== actual) {
+      throw invalid(`manifest verification failed for digest ${digest}`);
+    }
+    return { bytes, digest: actual, mediaType: response.headers["content-type"] ?? "" };
+  }
+
+  /** A blob from an offset on; a server that knows no ranges sends it from the start. */
+  async blob(path: string, digest: string, offset: number, signal: AbortSignal): Promise<BlobPart> {
+    const headers = {
+      // A layer is compressed already; another coding would only hide its length and break ranges.
+      "accept-encoding": "identity",
+      ...(offset === 0 ? {} : { range: `bytes=${offset}-` }),
+    };
+    const response = await this.#get(`/v2/${path}/blobs/${digest}`, path, headers, signal);
+    const start =
+      response.status === 206
+        ? Number(/^bytes (\d+)-/.exec(response.headers["content-range"] ?? "")?.[1])
+        : 0;
+    if (start !== 0 && start !== offset) {
+      response.discard();
+      throw new RegistryUnreachable(`unexpected range in the answer for blob ${digest}`);
+    }
+    return { offset: start, body: response.body, discard: () => response.discard() };
+  }
+
+  async #digestOfTag(path: string, tag: string, signal: AbortSignal): Promise<string | undefined> {
+    const accept = { accept: acceptedManifests.join(", ") };
+    const response = await this.#request("HEAD", `/v2/${path}/manifests/${tag}`, path, accept, signal);
+    response.discard();
+    const digest = response.headers["docker-content-digest"];
+    const isKnown = response.status === 200 && typeof digest === "string" && isSha256Digest(digest);
+    return isKnown ? digest : undefined;
+  }
+
+  async #get(
+    target: string,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const response = await this.#request("GET", target, path, headers, signal);
+    if (response.status !== 200 && response.status !== 206) {
+      throw await refusalOfResponse(response);
+    }
+    return response;
+  }
+
+  /** Sends a request with authorization; a token that has expired meanwhile is fetched anew, once. */
+  async #request(
+    method: "GET" | "HEAD",
+    target: string,
+    path: string | undefined,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const url = new URL(target, this.url);
+    const scope = path === undefined ? undefined : `repository:${path}:pull`;
+    for (let attempt = 0; ; attempt++) {
+      const authorization = await this.#authorization(method, url, scope, signal);
+      const credentials = authorization === undefined ? {} : { authorization };
+      const response = await this.#http.send({
+        method,
+        url,
+        headers: { ...headers, ...credentials },
+        signal,
+      });
+      if (response.status !== 401 || attempt > 0 || authorization?.startsWith("Bearer ") !== true) {
+        return response;
+      }
+      response.discard();
+      this.#authorizer.forgetTokens();
+    }
+  }
+
+  /** The authorization of a request; what the token server refuses is told as the request's own failure. */
+  async #authorization(
+    method: "GET" | "HEAD",
+    url: URL,
+    scope: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    try {
+      return await this.#authorizer.header(scope, signal);
+    } catch (error) {
+      if (error instanceof NoCredentials) {
+        throw new RegistryRefusal("", `${verb(method)} "${url.href}": ${error.message}`, 401);
+      }
+      if (error instanceof RegistryRefusal && scope !== undefined) {
+        throw new RegistryRefusal("", `${verb(method)} "${url.href}": ${error.message}`, error.status);
+      }
+      throw error;
+    }
+  }
+}
+
+function verb(method: string): string {
+  return method.charAt(0) + method.slice(1).toLowerCase();
+}
+
+function statusLine(status: number): string {
+  const reasons: Readonly<Record<number, string>> = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+  };
+  return `${status} ${reasons[status] ?? ""}`.trim();
+}

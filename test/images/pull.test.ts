@@ -1,0 +1,520 @@
+/** Pulls from Debian's `docker-registry` over loopback. */
+import assert from "node:assert/strict";
+import { after, before, describe, it, type TestContext } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
+import type { PullRequest } from "../../src/backends/common/images/pull.ts";
+import { openImageStore, type TestImageStore } from "../support/image-store.ts";
+import {
+  blobOf,
+  busyboxImage,
+  configBlob,
+  type FixtureImage,
+  imageId,
+  indexBlob,
+  indexType,
+  manifestBlob,
+  manifestType,
+} from "../support/images.ts";
+import { registryUser, TestRegistry } from "../support/registry.ts";
+import { forward, RegistryProxy } from "../support/registry-proxy.ts";
+import { tarOf } from "../support/tar.ts";
+
+let open: TestRegistry;
+let closed: TestRegistry;
+
+before(async () => {
+  [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
+});
+after(async () => {
+  await open[Symbol.asyncDispose]();
+  await closed[Symbol.asyncDispose]();
+});
+
+const noAuth = { identityToken: "", registryToken: "" };
+
+async function image(text: string, size = 1000): Promise<FixtureImage> {
+  return {
+    layers: [
+      await tarOf([{ name: "a", content: text.repeat(size) }]),
+      await tarOf([{ name: "b", content: text }]),
+    ],
+    config: { Labels: { text } },
+  };
+}
+
+async function pull(store: TestImageStore, reference: string, options: Partial<PullRequest> = {}) {
+  const lines: ProgressLine[] = [];
+  const pulled = await store.images.pull({
+    reference,
+    platform: undefined,
+    auth: undefined,
+    report: (line) => lines.push(line),
+    signal: new AbortController().signal,
+    ...options,
+  });
+  return { ...pulled, lines };
+}
+
+/** The lines of one layer without byte counts and repetitions. */
+function statusesOf(lines: readonly ProgressLine[], digest: string): string[] {
+  const statuses = lines.filter(({ id }) => id === digest.slice(7, 19)).map(({ status }) => status);
+  return statuses.filter((status, index) => status !== statuses[index - 1]);
+}
+
+async function proxied(context: TestContext): Promise<RegistryProxy> {
+  const proxy = await RegistryProxy.start(open.host);
+  context.after(() => proxy[Symbol.asyncDispose]());
+  return proxy;
+}
+
+describe("a pull", () => {
+  it("brings an image and tells of it as Docker does", async (context) => {
+    const store = await openImageStore(context);
+    const busybox = await busyboxImage();
+    const layers = busybox.layers.map((layer) => gzipSync(layer));
+    const manifest = await open.push("lib/busybox", "1.35", busybox, layers);
+    const { lines, ...pulled } = await pull(store, `${open.host}/lib/busybox:1.35`);
+
+    assert.deepEqual(pulled, { imageId: imageId(busybox), digest: manifest.digest });
+    assert.deepEqual(lines[0], { id: "1.35", status: "Pulling from lib/busybox" });
+    assert.deepEqual(lines.slice(-2), [
+      { id: "", status: `Digest: ${manifest.digest}` },
+      { id: "", status: `Status: Downloaded newer image for ${open.host}/lib/busybox:1.35` },
+    ]);
+    for (const layer of layers) {
+      const statuses = statusesOf(lines, blobOf(layer).digest);
+      assert.deepEqual(
+        statuses,
+        [
+          "Pulling fs layer",
+          "Downloading",
+          "Verifying Checksum",
+          "Download complete",
+          "Extracting",
+          "Pull complete",
+        ],
+        statuses.join(),
+      );
+    }
+    const { record, config } = await store.images.resolve(`${open.host}/lib/busybox:1.35`);
+    assert.deepEqual(
+      record.diffIds,
+      busybox.layers.map((layer) => blobOf(layer).digest),
+    );
+    assert.deepEqual(record.digests, [`${open.host}/lib/busybox@${manifest.digest}`]);
+    assert.deepEqual(config.cmd?.values, ["sh"]);
+    assert.deepEqual(store.events(), ["pull"]);
+    assert.deepEqual(await store.ingests(), []);
+  });
+
+  it("of what is there already fetches nothing but the manifest", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    await open.push("again", "1", await image("again"));
+    await pull(store, `${proxy.host}/again:1`);
+    proxy.requests.length = 0;
+    const { lines, digest } = await pull(store, `${proxy.host}/again:1`);
+    assert.deepEqual(
+      proxy.requests.filter((request) => request.includes("/blobs/")),
+      [],
+    );
+    assert.deepEqual(lines.at(-1)?.status, `Status: Image is up to date for ${proxy.host}/again:1`);
+    assert.equal(lines.filter(({ id }) => id !== "").length, 1);
+    assert.match(digest, /^sha256:/);
+  });
+
+  it("shares layers with the images that are there", async (context) => {
+    const store = await openImageStore(context);
+    const first = await image("share");
+    const second = { ...first, config: { Labels: { second: "yes" } } };
+    await open.push("share", "1", first);
+    await open.push("share", "2", second);
+    await pull(store, `${open.host}/share:1`);
+    const { lines } = await pull(store, `${open.host}/share:2`);
+    assert.deepEqual(statusesOf(lines, blobOf(first.layers[0] as Buffer).digest), ["Already exists"]);
+  });
+
+  it("can be of a digest", async (context) => {
+    const store = await openImageStore(context);
+    const { digest } = await open.push("digest", "1", await image("digest"));
+    const { lines } = await pull(store, `${open.host}/digest@${digest}`);
+    assert.equal(lines[0]?.id, digest);
+    const { record } = await store.images.resolve(`${open.host}/digest@${digest}`);
+    assert.deepEqual(record.names, []);
+  });
+
+  it("chooses the platform's image of an index", async (context) => {
+    const store = await openImageStore(context);
+    const ours = await image("ours");
+    const theirs = { ...(await image("theirs")), architecture: "s390x" };
+    for (const each of [ours, theirs]) {
+      await open.push("multi", "part", each);
+      const { digest, bytes } = manifestBlob(each);
+      await open.pushManifest("multi", digest, bytes, manifestType);
+    }
+    const index = indexBlob([theirs, ours]);
+    await open.pushManifest("multi", "1", index.bytes, indexType);
+    const pulled = await pull(store, `${open.host}/multi:1`);
+    assert.equal(pulled.imageId, imageId(ours));
+    assert.equal(pulled.digest, index.digest);
+    const platform = { os: "linux", architecture: "s390x", variant: "" } as PullRequest["platform"];
+    assert.equal((await pull(store, `${open.host}/multi:1`, { platform })).imageId, imageId(theirs));
+    await assert.rejects(
+      pull(store, `${open.host}/multi:1`, {
+        platform: { os: "linux", architecture: "riscv64", variant: "" } as PullRequest["platform"],
+      }),
+      { message: "no matching manifest for linux/riscv64 in the manifest list entries" },
+    );
+  });
+
+  it("fetches no layers where the driver needs none", async (context) => {
+    const store = await openImageStore(context, {
+      preparer: { needsLayers: false, prepare: async () => {}, forget: async () => {} },
+    });
+    const proxy = await proxied(context);
+    const wanted = await image("light");
+    await open.push("light", "1", wanted);
+    await pull(store, `${proxy.host}/light:1`);
+    assert.deepEqual(
+      proxy.requests.filter((request) => request.includes("/blobs/")),
+      [`GET /v2/light/blobs/${configBlob(wanted).digest}`],
+    );
+    assert.equal((await store.blobs()).length, 2);
+  });
+});
+
+describe("a pull that fails", () => {
+  it("says that a tag is not there", async (context) => {
+    const store = await openImageStore(context);
+    await open.push("some", "1", await image("some"));
+    await assert.rejects(pull(store, `${open.host}/some:2`), {
+      kind: "not-found",
+      message: `manifest for ${open.host}/some:2 not found: manifest unknown: manifest unknown`,
+    });
+  });
+
+  it("says that a registry is away", async (context) => {
+    const store = await openImageStore(context);
+    await assert.rejects(pull(store, "127.0.0.1:1/x"), {
+      kind: "system",
+      message: 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
+    });
+  });
+
+  it("refuses scratch", async (context) => {
+    const store = await openImageStore(context);
+    await assert.rejects(pull(store, "scratch"), {
+      kind: "forbidden",
+      message: "'scratch' is a reserved name",
+    });
+  });
+
+  it("refuses a manifest of schema 1", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    proxy.intercept = (request, response) => {
+      if (request.url !== "/v2/old/manifests/1") {
+        return false;
+      }
+      response.setHeader("content-type", "application/vnd.docker.distribution.manifest.v1+prettyjws");
+      response.end(JSON.stringify({ schemaVersion: 1, name: "old" }));
+      return true;
+    };
+    await assert.rejects(pull(store, `${proxy.host}/old:1`), {
+      kind: "invalid",
+      message: /schema 1 support has been removed/,
+    });
+  });
+
+  it("refuses a manifest that is too large", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    proxy.intercept = (request, response) => {
+      if (!request.url?.includes("/manifests/")) {
+        return false;
+      }
+      response.end(request.method === "GET" ? Buffer.alloc(5 * 1024 ** 2, " ") : undefined);
+      return true;
+    };
+    await assert.rejects(pull(store, `${proxy.host}/large:1`), {
+      kind: "invalid",
+      message: /is larger than 4194304 bytes$/,
+    });
+  });
+
+  it("stores nothing of a layer that is not what its digest says", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("forged");
+    await open.push("forged", "1", wanted);
+    const layer = wanted.layers[1] as Buffer;
+    proxy.intercept = (request, response) => {
+      const isLayer = request.url?.endsWith(blobOf(layer).digest) === true;
+      if (isLayer) {
+        response.end(Buffer.alloc(layer.length, "f"));
+      }
+      return isLayer;
+    };
+    await assert.rejects(pull(store, `${proxy.host}/forged:1`), {
+      kind: "invalid",
+      message: `filesystem layer verification failed for digest ${blobOf(layer).digest}`,
+    });
+    assert.deepEqual(await store.blobs(), []);
+    assert.deepEqual(await store.ingests(), []);
+  });
+
+  it("ends when the client leaves, and stores nothing", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("silent");
+    await open.push("silent", "1", wanted);
+    const abort = new AbortController();
+    proxy.intercept = (request) => {
+      const isLayer = request.url?.endsWith(blobOf(wanted.layers[0] as Buffer).digest) === true;
+      if (isLayer) {
+        abort.abort(new Error("client left"));
+      }
+      return isLayer;
+    };
+    await assert.rejects(pull(store, `${proxy.host}/silent:1`, { signal: abort.signal }), {
+      message: "client left",
+    });
+    assert.deepEqual(await store.blobs(), []);
+    assert.deepEqual(await store.ingests(), []);
+  });
+});
+
+describe("a connection that is cut", () => {
+  it("is resumed where it broke", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("cut", 400_000);
+    await open.push("cut", "1", wanted);
+    const { digest } = blobOf(wanted.layers[0] as Buffer);
+    const ranges: (string | undefined)[] = [];
+    proxy.intercept = (request, response) => {
+      if (request.url?.endsWith(digest) !== true) {
+        return false;
+      }
+      ranges.push(request.headers.range);
+      forward(open.host, request, response, ranges.length < 3 ? 300_000 : Number.POSITIVE_INFINITY);
+      return true;
+    };
+    const pulling = pull(store, `${proxy.host}/cut:1`);
+    const settled = pulling.then(
+      () => true,
+      () => true,
+    );
+    while (!(await Promise.race([settled, new Promise((resolve) => setImmediate(resolve, false))]))) {
+      await store.clock.advance(store.clock.sleeping > 0 ? 1000 : 0);
+    }
+    const { lines, imageId: pulled } = await pulling;
+    assert.equal(pulled, imageId(wanted));
+    assert.equal(ranges.length, 3);
+    assert.equal(ranges[0], undefined);
+    for (const range of ranges.slice(1)) {
+      assert.match(range ?? "", /^bytes=[1-9]\d*-$/);
+    }
+    assert.ok(lines.some(({ status }) => status === "Retrying in 1 second"));
+  });
+});
+
+describe("credentials", () => {
+  const name = () => `${closed.host}/private:1`;
+  before(async () => {
+    await closed.push("private", "1", await image("private"));
+  });
+
+  it("open a registry that asks for them", async (context) => {
+    const store = await openImageStore(context);
+    const { imageId: pulled } = await pull(store, name(), { auth: { ...noAuth, ...registryUser } });
+    assert.equal(pulled, imageId(await image("private")));
+  });
+
+  it("are missed where there are none", async (context) => {
+    const store = await openImageStore(context);
+    await assert.rejects(pull(store, name()), {
+      kind: "system",
+      message: `Head "http://${closed.host}/v2/private/manifests/1": no basic auth credentials`,
+    });
+  });
+
+  it("are refused where they are wrong", async (context) => {
+    const store = await openImageStore(context);
+    await assert.rejects(pull(store, name(), { auth: { ...noAuth, ...registryUser, password: "wrong" } }), {
+      kind: "system",
+      message: /unauthorized: authentication required$/,
+    });
+    assert.deepEqual(await store.blobs(), []);
+  });
+
+  it("are checked by a login", async (context) => {
+    const { images } = await openImageStore(context);
+    const { signal } = new AbortController();
+    assert.deepEqual(await images.authenticate({ ...noAuth, ...registryUser }, closed.host, signal), {
+      status: "Login Succeeded",
+      identityToken: "",
+    });
+    await assert.rejects(
+      images.authenticate({ ...noAuth, ...registryUser, password: "wrong" }, closed.host, signal),
+      { message: `login attempt to http://${closed.host}/v2/ failed with status: 401 Unauthorized` },
+    );
+  });
+});
+
+describe("a registry with a token server", () => {
+  /** Wants a token for everything but `/v2/`'s answer 401; hands one out to whoever may have it. */
+  async function tokenRegistry(
+    context: TestContext,
+    mayPull: (authorization: string | undefined) => boolean,
+  ) {
+    const proxy = await proxied(context);
+    const asked: URL[] = [];
+    proxy.intercept = async (request, response) => {
+      const url = new URL(request.url ?? "/", `http://${proxy.host}`);
+      if (url.pathname === "/token") {
+        asked.push(url);
+        let body = "";
+        for await (const chunk of request.setEncoding("utf8")) {
+          body += chunk;
+        }
+        const isAllowed = mayPull(
+          request.headers.authorization ?? new URLSearchParams(body).get("refresh_token") ?? undefined,
+        );
+        response.writeHead(isAllowed ? 200 : 401, { "content-type": "application/json" });
+        response.end(
+          JSON.stringify(
+            isAllowed
+              ? { token: "t0ken", refresh_token: "kept" }
+              : { details: "incorrect username or password" },
+          ),
+        );
+        return true;
+      }
+      if (request.headers.authorization !== "Bearer t0ken") {
+        response.writeHead(401, {
+          "www-authenticate": `Bearer realm="http://${proxy.host}/token",service="test registry"`,
+        });
+        response.end("{}");
+        return true;
+      }
+      return false;
+    };
+    return { host: proxy.host, asked };
+  }
+
+  it("lets the anonymous in where it wants to", async (context) => {
+    const store = await openImageStore(context);
+    const { host, asked } = await tokenRegistry(context, () => true);
+    await open.push("tok/en", "1", await image("token"));
+    await pull(store, `${host}/tok/en:1`);
+    assert.equal(asked.length, 1);
+    assert.equal(asked[0]?.searchParams.get("scope"), "repository:tok/en:pull");
+    assert.equal(asked[0]?.searchParams.get("service"), "test registry");
+  });
+
+  it("is given the credentials", async (context) => {
+    const store = await openImageStore(context);
+    const basic = `Basic ${Buffer.from(`${registryUser.username}:${registryUser.password}`).toString("base64")}`;
+    const { host } = await tokenRegistry(context, (authorization) => authorization === basic);
+    await open.push("tok/en", "1", await image("token"));
+    await pull(store, `${host}/tok/en:1`, { auth: { ...noAuth, ...registryUser } });
+    await assert.rejects(pull(store, `${host}/tok/en:1`), {
+      kind: "system",
+      message: `Head "http://${host}/v2/tok/en/manifests/1": unauthorized: incorrect username or password`,
+    });
+  });
+
+  it("is given an identity token", async (context) => {
+    const store = await openImageStore(context);
+    const { host } = await tokenRegistry(context, (authorization) => authorization === "identity");
+    await open.push("tok/en", "1", await image("token"));
+    await pull(store, `${host}/tok/en:1`, {
+      auth: { ...noAuth, username: "<token>", password: "", identityToken: "identity" },
+    });
+  });
+
+  it("tells a login a token to keep, or that it is refused", async (context) => {
+    const { images } = await openImageStore(context);
+    const { signal } = new AbortController();
+    const basic = `Basic ${Buffer.from(`${registryUser.username}:${registryUser.password}`).toString("base64")}`;
+    const { host } = await tokenRegistry(context, (authorization) => authorization === basic);
+    assert.deepEqual(await images.authenticate({ ...noAuth, ...registryUser }, host, signal), {
+      status: "Login Succeeded",
+      identityToken: "kept",
+    });
+    await assert.rejects(images.authenticate({ ...noAuth, ...registryUser, password: "no" }, host, signal), {
+      kind: "unauthorized",
+      message: `Get "http://${host}/v2/": unauthorized: incorrect username or password`,
+    });
+  });
+});
+
+describe("a redirect", () => {
+  it("to another host takes no credentials along", async (context) => {
+    const store = await openImageStore(context);
+    const wanted = await image("elsewhere");
+    await closed.push("elsewhere", "1", wanted);
+    await open.push("elsewhere", "1", wanted);
+    const storage = await RegistryProxy.start(open.host);
+    const front = await RegistryProxy.start(closed.host);
+    context.after(() => Promise.all([storage, front].map((each) => each[Symbol.asyncDispose]())));
+    front.intercept = (request, response) => {
+      const isBlob = request.url?.includes("/blobs/") === true;
+      if (isBlob) {
+        response.writeHead(307, { location: `http://${storage.host}${request.url}` }).end();
+      }
+      return isBlob;
+    };
+    const seen: (string | undefined)[] = [];
+    storage.intercept = (request) => {
+      seen.push(request.headers.authorization);
+      return false;
+    };
+    await pull(store, `${front.host}/elsewhere:1`, { auth: { ...noAuth, ...registryUser } });
+    assert.deepEqual(new Set(seen), new Set([undefined]));
+    assert.equal(seen.length, 3);
+  });
+});
+
+describe("pulls of one reference at the same time", () => {
+  it("fetch each layer once, and all are told", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("shared");
+    await open.push("shared", "1", wanted);
+    const results = await Promise.all([1, 2, 3].map(() => pull(store, `${proxy.host}/shared:1`)));
+    const blobs = proxy.requests.filter((request) => request.includes("/blobs/"));
+    assert.equal(blobs.length, 3);
+    assert.deepEqual(new Set(results.map((result) => result.imageId)), new Set([imageId(wanted)]));
+    for (const { lines } of results) {
+      assert.equal(lines.at(-1)?.status, `Status: Downloaded newer image for ${proxy.host}/shared:1`);
+    }
+  });
+
+  it("go on for the others when one leaves", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("stays");
+    await open.push("stays", "1", wanted);
+    const abort = new AbortController();
+    const asked = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    proxy.intercept = async (request) => {
+      if (request.url?.includes("/blobs/") === true) {
+        asked.resolve();
+        await goOn.promise;
+      }
+      return false;
+    };
+    const leaving = pull(store, `${proxy.host}/stays:1`, { signal: abort.signal });
+    const staying = pull(store, `${proxy.host}/stays:1`);
+    await asked.promise;
+    abort.abort(new Error("left"));
+    await assert.rejects(leaving, { message: "left" });
+    goOn.resolve();
+    assert.equal((await staying).imageId, imageId(wanted));
+  });
+});
