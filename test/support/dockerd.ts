@@ -1,0 +1,99 @@
+/** A real dockerd on paths of its own, to compare with. Debian's package `docker.io`. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { until } from "./until.ts";
+
+export class Dockerd {
+  readonly directory: string;
+  readonly #process: ChildProcess;
+  #output = "";
+
+  private constructor(directory: string, child: ChildProcess) {
+    this.directory = directory;
+    this.#process = child;
+    const read = (chunk: Buffer): void => {
+      this.#output = (this.#output + chunk.toString()).slice(-20_000);
+    };
+    child.stdout?.on("data", read);
+    child.stderr?.on("data", read);
+  }
+
+  /** Starts one without networks of its own; `bridge` makes it a bridge with that address (`10.9.0.1/16`). */
+  static async start(bridge?: string): Promise<Dockerd> {
+    const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
+    const child = spawn(
+      "dockerd",
+      [
+        `--host=unix://${directory}/docker.sock`,
+        `--data-root=${directory}/data`,
+        `--exec-root=${directory}/exec`,
+        `--pidfile=${directory}/pid`,
+        "--iptables=false",
+        ...(bridge === undefined ? ["--bridge=none"] : [`--bip=${bridge}`]),
+      ],
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    const daemon = new Dockerd(directory, child);
+    await until(async () => {
+      if (child.exitCode !== null) {
+        throw new Error(`dockerd ended with ${child.exitCode}:\n${daemon.#output}`);
+      }
+      return (await daemon.docker("version")).code === 0 ? true : undefined;
+    });
+    return daemon;
+  }
+
+  get socket(): string {
+    return join(this.directory, "docker.sock");
+  }
+
+  docker(...args: string[]): Promise<CommandResult> {
+    return this.dockerWith({}, ...args);
+  }
+
+  dockerWith(options: CommandOptions, ...args: string[]): Promise<CommandResult> {
+    const env = {
+      ...process.env,
+      DOCKER_HOST: `unix://${this.socket}`,
+      DOCKER_CONFIG: join(this.directory, "config"),
+    };
+    return runCommand("docker", args, { env, ...options });
+  }
+
+  /** Runs the docker CLI and answers its output; throws where it fails. */
+  async ok(...args: string[]): Promise<string> {
+    const result = await this.docker(...args);
+    if (result.code !== 0) {
+      throw new Error(`docker ${args.join(" ")} ended with ${result.code}: ${result.errorText}`);
+    }
+    return result.text;
+  }
+
+  /** Removes its containers, ends it, and deletes what it wrote. */
+  async stop(): Promise<void> {
+    const containers = (await this.docker("ps", "-aq")).text.split("\n").filter((id) => id !== "");
+    if (containers.length > 0) {
+      await this.docker("rm", "-f", ...containers);
+    }
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    await ended;
+    await unmountBelow(this.directory);
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** dockerd leaves the network namespaces of its exec root mounted. */
+async function unmountBelow(directory: string): Promise<void> {
+  const { text } = await runCommand("findmnt", ["--list", "--noheadings", "--output", "TARGET"]);
+  for (const target of text
+    .split("\n")
+    .filter((path) => path.startsWith(`${directory}/`))
+    .reverse()) {
+    await runCommand("umount", ["--lazy", target]);
+  }
+}
