@@ -6,6 +6,9 @@ import (
 )
 
 func TestAFailedLaunchWaitsForItsStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	c := launch(t, launchOptions{args: []string{"nosuch"}})
 	if c.ready.PID != 0 || c.recorded().Failure.GetExitCode() != 127 {
 		t.Fatalf("ready %+v, recorded %v", c.ready, c.recorded())

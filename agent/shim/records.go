@@ -47,7 +47,7 @@ func writeExitRecord(spec *shimspec.Spec, state *agentv1.ContainerState) error {
 	if err != nil {
 		return fmt.Errorf("encode the container's state: %w", err)
 	}
-	return writeJSON(spec.ExitRecord, shimspec.ExitRecord{
+	return writeJSON(spec.ExitRecord, syncedToDisk, shimspec.ExitRecord{
 		Version:     shimspec.Version,
 		ContainerID: spec.ContainerID,
 		Generation:  spec.Generation,
@@ -55,9 +55,17 @@ func writeExitRecord(spec *shimspec.Spec, state *agentv1.ContainerState) error {
 	})
 }
 
-// writeJSON replaces a file by one that is whole on disk: a reader finds the
-// old or the new content, also after a crash of the machine.
-func writeJSON(name string, value any) error {
+// durability says what a record survives.
+type durability bool
+
+const (
+	untilReboot  durability = false // a crash of any process
+	syncedToDisk durability = true  // a crash of the machine, too
+)
+
+// writeJSON replaces a file in one step: a reader finds the old or the new
+// content, whole.
+func writeJSON(name string, survives durability, value any) error {
 	content, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", filepath.Base(name), err)
@@ -68,7 +76,7 @@ func writeJSON(name string, value any) error {
 	}
 	defer os.Remove(file.Name()) // fails once it is renamed
 	_, err = file.Write(append(content, '\n'))
-	if err == nil {
+	if err == nil && survives == syncedToDisk {
 		err = file.Sync()
 	}
 	if closing := file.Close(); err == nil {

@@ -49,7 +49,7 @@ func (r *ociRuntime) run(inherited *[3]*os.File, command string, arguments ...st
 	logName := r.scratchName("log")
 	defer os.Remove(logName)
 	argv := append([]string{r.path, "--root", r.root, "--log", logName, "--log-format", "json", command}, arguments...)
-	attr := &os.ProcAttr{Env: os.Environ()}
+	attr := &os.ProcAttr{Env: runtimeEnvironment()}
 	if inherited != nil {
 		attr.Files = inherited[:]
 	} else {
@@ -73,6 +73,16 @@ func (r *ociRuntime) run(inherited *[3]*os.File, command string, arguments ...st
 		reason = fmt.Sprintf("%s %s: %s", filepath.Base(r.path), command, describe(session.ExitStatusOf(status, time.Time{})))
 	}
 	return &runtimeError{command: command, reason: reason}
+}
+
+// runtimeEnvironment is what the runtime needs. Some variables of a service
+// manager (LISTEN_FDS, NOTIFY_SOCKET) would change what it does.
+func runtimeEnvironment() []string {
+	path := os.Getenv("PATH")
+	if path == "" {
+		path = "/usr/sbin:/usr/bin:/sbin:/bin"
+	}
+	return []string{"PATH=" + path}
 }
 
 func describe(status session.ExitStatus) string {

@@ -238,7 +238,7 @@ func (s *shim) announce(readiness *os.File) error {
 		ready.PID = s.container.main.child.PID()
 		ready.BoundPorts = s.ports.Bound()
 	}
-	if err := writeJSON(s.spec.ReadyRecord, ready); err != nil {
+	if err := writeJSON(s.spec.ReadyRecord, untilReboot, ready); err != nil {
 		return err
 	}
 	return writeLine(readiness, ready)

@@ -59,7 +59,7 @@ func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 	s := &Session{queue: newQueue(), opening: started(process.PID(), e.tty)}
 	out := &outputs{}
 	out.subscribe(reader{queue: s.queue, wants: [2]bool{
-		stdout: streams.Stdout || stdio.Terminal != nil && !open.Detach,
+		stdout: streams.Stdout,
 		stderr: streams.Stderr,
 	}}, nil)
 	s.leave = func() { out.unsubscribe(s.queue) }

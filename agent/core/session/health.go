@@ -39,7 +39,7 @@ func (c *Container) watchHealth(check *agentv1.HealthCheck, started time.Time) (
 			case <-ctx.Done():
 				return
 			}
-			if c.State().Paused {
+			if c.isPaused() {
 				continue
 			}
 			result := c.probe(ctx, check)
@@ -54,6 +54,12 @@ func (c *Container) watchHealth(check *agentv1.HealthCheck, started time.Time) (
 		cancel()
 		done.Wait()
 	}
+}
+
+func (c *Container) isPaused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paused
 }
 
 // healthPause is the time to the next probe: shorter while the container is
