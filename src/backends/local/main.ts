@@ -14,6 +14,7 @@ import { serveBackend } from "../common/server.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
 import { HostProcess } from "./host-process.ts";
+import { removeIdleBridges } from "./idle-bridges.ts";
 
 /** Built by `npm start` into the checkout; this file runs as dist/src/backends/local/main.js. */
 const buildDirectory = fileURLToPath(new URL("../../../../build", import.meta.url));
@@ -45,6 +46,7 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
   });
   const driver = localDriver(host, hello, frontendSocket(config.hosts));
   resources.defer(() => driver.close());
+  resources.defer(() => removeIdleBridges(state, driver));
 
   const images = await ImageStore.open({
     stateDirectory: config.stateDir,
