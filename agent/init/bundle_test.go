@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // task is one container as a cloud would run it: a scratch image that holds
 // the user's program, read-only, the agent in a shared volume as its
-// entrypoint, and Docker's default capabilities.
+// entrypoint, and Docker's default capabilities and seccomp filter.
 type task struct {
 	t       *testing.T
 	id      string // Docker's
@@ -66,6 +66,7 @@ type taskOptions struct {
 	arguments []string // more flags
 	env       []string
 	noVolume  bool // the shared volume is read-only
+	resources map[string]any
 }
 
 var taskCount atomic.Int64
@@ -160,12 +161,16 @@ func (k *task) writeConfig(dir, volume string, options taskOptions) {
 			{"destination": "/proc", "type": "proc", "source": "proc"},
 			{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []string{"nosuid", "mode=755"}},
 			{"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": []string{"nosuid", "noexec", "nodev", "ro"}},
+			{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 			{"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": []string{"mode=1777"}},
 			{"destination": "/.sockerless", "type": "bind", "source": volume, "options": []string{"bind", volumeMode}},
 		},
 		"linux": map[string]any{
 			"namespaces":  []map[string]string{{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}},
 			"maskedPaths": []string{"/proc/kcore", "/proc/keys"},
+			"seccomp":     dockerSeccomp(k.t),
+			"resources":   options.resources,
 		},
 	}
 	encoded, err := json.Marshal(config)

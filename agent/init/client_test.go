@@ -155,7 +155,10 @@ func (c *conversation) write(text string) {
 
 func (c *conversation) closeStdin() {
 	c.t.Helper()
-	must(c.t, c.stream.Send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}}))
+	err := c.stream.Send(&agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}})
+	if err != nil && !errors.Is(err, io.EOF) { // the process may have ended already
+		c.t.Fatal(err)
+	}
 }
 
 // until reads until the standard output ends in text.

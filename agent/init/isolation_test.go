@@ -170,3 +170,28 @@ func TestATerminalIsOne(t *testing.T) {
 		t.Errorf("ctrl-C: exit code %d", code)
 	}
 }
+
+func TestWantOfMemoryTakesTheProcessAndNotTheAgent(t *testing.T) {
+	k := startTask(t, taskOptions{
+		resources: map[string]any{"memory": map[string]any{"limit": 96 << 20, "swap": 96 << 20}},
+		arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"},
+	})
+	client := k.client()
+	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+	must(t, err)
+	defer watch.Close()
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "eat", "500")})
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+	if exit := watch.Msg().GetExited(); exit.GetCode() != 137 || !exit.GetOomKilled() {
+		t.Errorf("exit %v, %v", exit, watch.Err())
+	}
+	if response := start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "say", "fine", "0")}); response.GetStarted() == nil {
+		t.Errorf("the next start answered %v", response)
+	}
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+	if exit := watch.Msg().GetExited(); exit.GetCode() != 0 || exit.GetOomKilled() {
+		t.Errorf("the next exit: %v, %v", exit, watch.Err())
+	}
+}

@@ -57,6 +57,13 @@ func main() {
 	case "die":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		time.Sleep(time.Hour)
+	case "eat": // MEBIBYTES
+		size, _ := strconv.Atoi(arguments[0])
+		eaten := make([]byte, size<<20)
+		for i := 0; i < len(eaten); i += 4096 {
+			eaten[i] = 1
+		}
+		fmt.Println("eaten")
 	case "write": // FILE
 		if err := os.WriteFile(arguments[0], []byte("written"), 0o644); err != nil {
 			fmt.Print(err)
