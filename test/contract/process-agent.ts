@@ -354,16 +354,26 @@ async function run(
   output: (stream: "stdout" | "stderr", data: Uint8Array) => void,
 ): Promise<Running> {
   const [file = "", ...rest] = args;
-  const child = spawn(file, rest, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(file, rest, { env, stdio: ["ignore", "pipe", "pipe"], detached: true });
   child.stdout.on("data", (data: Buffer) => output("stdout", data));
   child.stderr.on("data", (data: Buffer) => output("stderr", data));
   const closed = Promise.withResolvers<ExitStatus>();
+  child.once("exit", () => child.pid !== undefined && killGroup(child.pid));
   child.once("close", (code, signal) => {
     const number = signal === null ? 0 : constants.signals[signal];
     closed.resolve(exitStatus(code ?? 128 + number, number));
   });
   await once(child, "spawn");
   return { child, exit: closed.promise, ended: undefined };
+}
+
+/** What a process leaves behind goes with it, as in a PID namespace. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nothing was left.
+  }
 }
 
 function exitStatus(code: number, signal = 0): ExitStatus {
