@@ -1,0 +1,234 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/session"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+func write(t testing.TB, p *fakeProcess, data []byte) {
+	t.Helper()
+	_, err := p.stdout.Write(data)
+	must(t, err)
+}
+
+func TestSmallWritesTravelTogether(t *testing.T) {
+	c, _, main := running(t, session.Options{Log: memoryLog(t)})
+	s := c.Attach(attachAll())
+	defer s.Close()
+	for range 10_000 {
+		write(t, main, []byte("0123456789"))
+	}
+	main.exit(0)
+	must(t, c.WaitEnded(contextFor(t)))
+	all := collect(t, s)
+	if len(all.stdout) != 100_000 || all.messages > 10 {
+		t.Fatalf("%d bytes in %d messages", len(all.stdout), all.messages)
+	}
+}
+
+func TestAProcessWaitsForItsSlowestReaderAndForNoneThatLeft(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	slow, other := c.Attach(attachAll()), c.Attach(attachAll())
+	defer other.Close()
+	const total = 8 << 20
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		write(t, main, make([]byte, total))
+		main.exit(0)
+	}()
+	got := make(chan int)
+	go func() { got <- len(collect(t, other).stdout) }()
+	select {
+	case <-written:
+		t.Fatal("nobody waited for the slow reader")
+	case <-time.After(300 * time.Millisecond):
+	}
+	slow.Close()
+	if n := <-got; n != total {
+		t.Fatalf("%d bytes came", n)
+	}
+}
+
+func TestAnExitWaitsForNoReader(t *testing.T) {
+	c, _, main := running(t, session.Options{Log: memoryLog(t)})
+	stuck := c.Attach(attachAll())
+	defer stuck.Close()
+	// More than waits for a reader, less than what waits and the pipe together.
+	data := bytes.Repeat([]byte("x"), 1<<20+100<<10)
+	go func() {
+		write(t, main, data)
+		main.exit(4)
+	}()
+	must(t, c.WaitEnded(contextFor(t)))
+	if all := collect(t, stuck); !bytes.Equal(all.stdout, data) || all.last.GetExit().GetCode() != 4 {
+		t.Fatalf("%d bytes, then %v", len(all.stdout), all.last)
+	}
+}
+
+func TestABackgroundProcessDelaysTheExitOnlyForAWhile(t *testing.T) {
+	c, runtime, main := running(t, session.Options{})
+	defer main.exit(0)
+	open := &agentv1.OpenExec{ExecId: "e", Process: &agentv1.ProcessSpec{Args: []string{"x"}}, AttachStdout: true}
+	s := c.Exec(contextFor(t), open)
+	defer s.Close()
+	exec := <-runtime.execs
+	write(t, exec, []byte("mine"))
+	exec.die(0)
+	write(t, exec, []byte(" and the child's"))
+	began := time.Now()
+	all := collect(t, s)
+	if string(all.stdout) != "mine and the child's" || all.last.GetExit() == nil {
+		t.Fatalf("%q, then %v", all.stdout, all.last)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Fatalf("the exit came after %v", took)
+	}
+	// The child is not killed by its next write.
+	write(t, exec, make([]byte, 1<<20))
+	exec.stdout.Close()
+}
+
+func TestTheStateIsKeptBeforeAnybodyIsTold(t *testing.T) {
+	var kept *agentv1.ContainerState
+	var c *session.Container
+	c, _, main := running(t, session.Options{Persist: func(state *agentv1.ContainerState) error {
+		kept = state
+		return nil
+	}})
+	w := c.Watch()
+	defer w.Close()
+	main.exit(3)
+	for {
+		event, err := w.Next(contextFor(t))
+		must(t, err)
+		if event.GetExited() != nil {
+			break
+		}
+	}
+	if kept.GetExit().GetCode() != 3 {
+		t.Fatalf("kept %v", kept)
+	}
+}
+
+func TestAStartThatFailsIsAnswerStateAndSessionsEnd(t *testing.T) {
+	runtime := newRuntime(t)
+	runtime.refusal = &session.StartError{ExitCode: 127, Message: "not found"}
+	c := session.New(session.MainProcess{}, session.Options{Runtime: runtime, Log: memoryLog(t)})
+	s := c.Attach(attachAll())
+	defer s.Close()
+	for range 2 {
+		response, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
+		must(t, err)
+		if response.GetFailure().GetExitCode() != 127 {
+			t.Fatal(response)
+		}
+	}
+	if all := collect(t, s); all.last.GetError().GetExitCode() != 127 {
+		t.Fatal(all.last)
+	}
+	if c.State().Failure.GetMessage() != "not found" {
+		t.Fatal(c.State())
+	}
+}
+
+func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
+	for _, restartable := range []bool{false, true} {
+		c, runtime, main := running(t, session.Options{Restartable: restartable, Log: memoryLog(t)})
+		main.exit(0)
+		must(t, c.WaitEnded(contextFor(t)))
+		var early *session.Session
+		if restartable {
+			open := attachAll()
+			open.AttachId = "a"
+			early = c.Attach(open)
+		}
+		_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 2, AwaitAttachIds: []string{"a"}, AwaitAttachTimeoutMs: 1})
+		if !restartable {
+			if connect.CodeOf(err) != connect.CodeFailedPrecondition {
+				t.Fatal(err)
+			}
+			continue
+		}
+		must(t, err)
+		second := <-runtime.launched
+		write(t, second, []byte("again"))
+		second.exit(5)
+		if all := collect(t, early); string(all.stdout) != "again" || all.last.GetExit().GetCode() != 5 {
+			t.Fatalf("%q, then %v", all.stdout, all.last)
+		}
+		early.Close()
+		_, err = c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
+		if connect.CodeOf(err) != connect.CodeFailedPrecondition {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	open := attachAll()
+	open.Stdin = true
+	first, second := c.Attach(open), c.Attach(open)
+	defer second.Close()
+	left, cancel := context.WithCancelCause(context.Background())
+	blocked := make(chan error)
+	go func() { blocked <- first.WriteStdin(left, make([]byte, 1<<20)) }() // nobody reads
+	gone := errors.New("the client left")
+	cancel(gone)
+	if err := <-blocked; !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	first.Close()
+	// What the first one did write is read, then the second's comes whole.
+	go func() {
+		buffer := make([]byte, 64<<10)
+		for {
+			if _, err := main.stdin.Read(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	must(t, second.WriteStdin(contextFor(t), make([]byte, 1<<20)))
+}
+
+func TestAWatcherThatFallsBehindIsCut(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	w := c.Watch()
+	defer w.Close()
+	for range 5000 {
+		c.OutOfMemory()
+	}
+	if _, err := w.Next(contextFor(t)); err == nil {
+		t.Fatal("a watcher with a gap goes on")
+	}
+	again := c.Watch()
+	defer again.Close()
+	if event, err := again.Next(contextFor(t)); err != nil || event.GetState() == nil {
+		t.Fatal(event, err)
+	}
+}
+
+func TestOnlySoManyExecRecordsAreKept(t *testing.T) {
+	c, runtime, main := running(t, session.Options{})
+	defer main.exit(0)
+	for i := range 1100 {
+		s := c.Exec(contextFor(t), &agentv1.OpenExec{ExecId: string(rune('a'+i/256)) + string(rune(i)), Process: &agentv1.ProcessSpec{Args: []string{"x"}}})
+		(<-runtime.execs).exit(0)
+		collect(t, s)
+		s.Close()
+	}
+	if kept := len(c.State().EndedExecs); kept != 1024 {
+		t.Fatalf("%d records", kept)
+	}
+}
