@@ -87,6 +87,7 @@ function configOf(directory: string, hosts: readonly string[], tls?: TlsFiles): 
     logLevel: "silent",
     tls,
     runtime: undefined,
+    insecureRegistries: [],
   };
 }
 

@@ -2,10 +2,13 @@
 import { chmod, mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import type { LocalConfig } from "../../common/config/load.ts";
+import { create } from "@bufbuild/protobuf";
 import { systemClock } from "../../common/clock.ts";
 import { forbidden } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
+import { version } from "../../common/version.ts";
+import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { createEngine } from "../common/engine/engine.ts";
 import { registerServices } from "../common/engine/services/register.ts";
 import { registerImageService } from "../common/images/image-service.ts";
@@ -18,6 +21,11 @@ import { removeIdleBridges } from "./idle-bridges.ts";
 
 /** Built by `npm start` into the checkout; this file runs as dist/src/backends/local/main.js. */
 const buildDirectory = fileURLToPath(new URL("../../../../build", import.meta.url));
+
+/** A registry that says nothing for so long is away. */
+const REGISTRY_SILENCE_MS = 30_000;
+/** Unpacking the built-in image of 2 MB. */
+const HELLO_LIMIT_MS = 30_000;
 
 /**
  * Starts the backend; resolves once it serves.
@@ -55,8 +63,14 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
     clock: systemClock,
     logger,
     storageDriver: (await driver.machine.facts()).storageDriver,
+    registry: {
+      insecureHosts: config.insecureRegistries,
+      userAgent: `sockerless/${version}`,
+      silenceMs: REGISTRY_SILENCE_MS,
+    },
   });
   resources.defer(() => images.close());
+  await images.ensureHello(`${buildDirectory}/hello`, AbortSignal.timeout(HELLO_LIMIT_MS));
 
   const engine = await createEngine({ driver, state, images, clock: systemClock, logger });
   resources.defer(() => engine.close());
@@ -66,7 +80,11 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
     tls: config.tls,
     logger,
     register(router) {
-      registerServices(router, engine, { stateDirectory: config.stateDir });
+      registerServices(router, engine, {
+        stateDirectory: config.stateDir,
+        authenticate: (auth, signal) =>
+          images.authenticate(auth ?? create(RegistryAuthSchema), auth?.serverAddress ?? "", signal),
+      });
       registerImageService(router, images);
     },
     resolveAgent: (containerId) => Promise.resolve(engine.agentAddressOf(containerId)),

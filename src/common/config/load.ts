@@ -49,6 +49,8 @@ export interface CommonConfig {
   readonly tls: TlsFiles | undefined;
   /** The OCI runtime's name or path; undefined: the first that works. */
   readonly runtime: string | undefined;
+  /** `host` or `host:port` of registries that are reached without TLS that somebody vouches for. */
+  readonly insecureRegistries: readonly string[];
 }
 
 /** How much is logged. */
@@ -225,6 +227,7 @@ function resolveCommon(
     logLevel: top.log_level,
     tls: ca !== undefined && cert !== undefined && key !== undefined ? { ca, cert, key } : undefined,
     runtime: top.runtime,
+    insecureRegistries: top.insecure_registries,
   };
 }
 

@@ -193,6 +193,10 @@ export const topSchema = z.strictObject({
   runtime: describe(optional(text("name or path")), "OCI runtime of the `local` backend.", {
     defaultText: "the first of `runc`, `crun` that works on this machine",
   }),
+  insecure_registries: describe(
+    withDefault(listOf(text("hosts")), []),
+    "Registries (`host` or `host:port`) that may be reached without TLS, or with a certificate that nobody vouches for. Those on loopback always may.",
+  ),
   ecs: ecsSchema.partial().optional(),
   aca: acaSchema.partial().optional(),
 });

@@ -37,6 +37,7 @@ const commandsOfKey: Readonly<Record<string, readonly Command[]>> = {
   state_dir: ["serve", "backend"],
   run_dir: ["serve", "backend"],
   runtime: ["serve", "backend"],
+  insecure_registries: ["serve", "backend"],
 };
 const allCommands: readonly Command[] = ["serve", "frontend", "backend"];
 
