@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
-import type { LocalConfig, TlsFiles } from "../common/config/load.ts";
+import { type Config, loadConfig, type TlsFiles } from "../common/config/load.ts";
 import type { RunningService } from "../common/running-service.ts";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { callApi } from "../../test/support/docker-api.ts";
@@ -75,20 +75,14 @@ function closeAfter(t: TestContext, frontend: RunningService): void {
   t.after(() => frontend.close());
 }
 
-function configOf(directory: string, hosts: readonly string[], tls?: TlsFiles): LocalConfig {
-  return {
-    backend: "local",
+function configOf(directory: string, hosts: readonly string[], tls?: TlsFiles): Config {
+  const flags = {
     hosts,
-    backendAddress: `unix://${join(directory, "backend.sock")}`,
-    listen: "",
-    publish: false,
-    stateDir: directory,
-    runDir: directory,
-    logLevel: "silent",
-    tls,
-    runtime: undefined,
-    insecureRegistries: [],
+    backend_address: `unix://${join(directory, "backend.sock")}`,
+    log_level: "silent",
+    ...(tls === undefined ? {} : { tlscacert: tls.ca, tlscert: tls.cert, tlskey: tls.key }),
   };
+  return loadConfig({ command: "frontend", environment: {}, uid: 0, flags }).config;
 }
 
 /** A socket file without a listener: closing would remove it, so it is renamed away and back. */

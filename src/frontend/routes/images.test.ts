@@ -237,16 +237,19 @@ test("images in a list and an inspect are as described", async (t) => {
 });
 
 test("a removal tells what was untagged and what was deleted", async (t) => {
-  const api = await serveApi(t, (router) =>
+  const api = await serveApi(t, (router) => {
     router.service(ImageService, {
       removeImage: () => ({
         removed: [{ what: { case: "untagged", value: "a:1" } }, { what: { case: "deleted", value: digest } }],
       }),
-    }),
-  );
+    });
+    router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) });
+  });
   const response = await api.call("DELETE", "/images/a:1");
   assertDescribed("delete", "/images/{name}", 200, response.json());
   assert.deepEqual(response.json(), [{ Untagged: "a:1" }, { Deleted: digest }]);
+  const onePlatform = await api.call("DELETE", "/v1.50/images/a:1?platforms=%7B%7D");
+  assert.equal(onePlatform.status, 501);
 });
 
 function configOf(image: unknown): Record<string, unknown> {

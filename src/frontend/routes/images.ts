@@ -192,10 +192,13 @@ async function postImagesTag(context: ReplyContext): Promise<void> {
 }
 
 async function deleteImages(context: ReplyContext): Promise<void> {
-  const { query, services, response } = context;
+  const { query, version, services, response } = context;
   const image = nameOf(context);
   if (image.trim() === "") {
     throw invalid("image name cannot be blank");
+  }
+  if (version.atLeast("1.50") && query.has("platforms")) {
+    await refuse(context, "docker image rm --platform"); // Removing more than was asked for would be worse.
   }
   const { removed } = await services.backend.images.removeImage({
     image,
