@@ -14,6 +14,7 @@ import (
 )
 
 func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	hello := func(change func(*tls.Config), certificates ...tls.Certificate) (*agentv1.HelloResponse, error) {
 		response, err := dial(t, k.address, change, certificates...).Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
@@ -70,6 +71,7 @@ func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
 }
 
 func TestTheAgentsCertificateIsItsContainersAndNew(t *testing.T) {
+	t.Parallel()
 	keys := map[string]bool{}
 	for range 2 {
 		k := startTask(t, taskOptions{})

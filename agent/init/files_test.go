@@ -68,6 +68,7 @@ func only(t *testing.T, stream []byte) (*tar.Header, string) {
 }
 
 func TestFilesGoInAndOutBesideARunningProcess(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	client := k.client()
 	must(t, put(t, client, "/data", tarOf(t, "before", "put before the start", 1000)))
@@ -88,6 +89,7 @@ func TestFilesGoInAndOutBesideARunningProcess(t *testing.T) {
 }
 
 func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{uid: 65534, arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
@@ -141,6 +143,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 }
 
 func TestWithoutAnyWritablePlaceTheLogIsInMemory(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{noVolume: true, arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
@@ -159,6 +162,7 @@ func TestWithoutAnyWritablePlaceTheLogIsInMemory(t *testing.T) {
 }
 
 func TestTheAgentCopiesItselfWhole(t *testing.T) {
+	t.Parallel()
 	built, err := binaries()
 	must(t, err)
 	agent := filepath.Join(built, "sockerless-agent")

@@ -47,6 +47,7 @@ func startForever(t *testing.T, k *task, process *agentv1.ProcessSpec) {
 }
 
 func TestProcessesHaveTheIdentityThatDockerWouldGive(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	startForever(t, k, nobody())
 	client := k.client()
@@ -83,6 +84,7 @@ func TestProcessesHaveTheIdentityThatDockerWouldGive(t *testing.T) {
 }
 
 func TestDroppedCapabilitiesStayDropped(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	main := nobody()
 	main.User, main.Capabilities, main.NoNewPrivileges = "0", []string{"CAP_CHOWN"}, true
@@ -92,6 +94,7 @@ func TestDroppedCapabilitiesStayDropped(t *testing.T) {
 }
 
 func TestWhatThePlatformDoesNotGrantIsRefusedByName(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: none})
 	process := nobody("probe", "forever")
 	process.Capabilities = append(slices.Clone(dockerCapabilities), "CAP_SYS_ADMIN")
@@ -102,6 +105,7 @@ func TestWhatThePlatformDoesNotGrantIsRefusedByName(t *testing.T) {
 }
 
 func TestNothingOfTheAgentsReachesTheProcess(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{env: []string{"SOCKERLESS_LINGER=1h"}})
 	startForever(t, k, nobody())
 	client := k.client()
@@ -127,6 +131,7 @@ func TestNothingOfTheAgentsReachesTheProcess(t *testing.T) {
 }
 
 func TestAnExecThatCannotRunSaysWhy(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	startForever(t, k, nobody())
 	client := k.client()
@@ -152,6 +157,7 @@ func TestAnExecThatCannotRunSaysWhy(t *testing.T) {
 }
 
 func TestATerminalIsOne(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{})
 	startForever(t, k, nobody())
 	client := k.client()
@@ -172,6 +178,7 @@ func TestATerminalIsOne(t *testing.T) {
 }
 
 func TestWantOfMemoryTakesTheProcessAndNotTheAgent(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{
 		resources: map[string]any{"memory": map[string]any{"limit": 96 << 20, "swap": 96 << 20}},
 		arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"},

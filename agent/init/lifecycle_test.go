@@ -17,6 +17,7 @@ import (
 var none = []string{"--linger", "0", "--drain-timeout", "100ms"}
 
 func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "0", "--drain-timeout", "3s"}})
 	client := k.client()
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
@@ -56,6 +57,7 @@ func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
 }
 
 func TestTheAgentExitsAsTheProcessDid(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -68,6 +70,7 @@ func TestTheAgentExitsAsTheProcessDid(t *testing.T) {
 		"a directory":   {[]string{"/etc"}, 126},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			k := startTask(t, taskOptions{arguments: none})
 			response := start(t, k.client(), &agentv1.StartRequest{Process: nobody(c.args...)})
 			if failure := response.GetFailure(); failure != nil && int(failure.ExitCode) != c.code {
@@ -83,6 +86,7 @@ func TestTheAgentExitsAsTheProcessDid(t *testing.T) {
 }
 
 func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: append([]string{"--stop-signal", "SIGINT"}, none...)})
 	client := k.client()
 	c := attach(t, client, "a")
@@ -103,6 +107,7 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 }
 
 func TestAStopBeforeTheStartEndsTheAgentAndWhoWaits(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	c := attach(t, k.client(), "a")
 	k.signal(syscall.SIGTERM)
@@ -115,6 +120,7 @@ func TestAStopBeforeTheStartEndsTheAgentAndWhoWaits(t *testing.T) {
 }
 
 func TestNothingSurvivesTheMainProcess(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	c := attach(t, client, "a")
@@ -138,6 +144,7 @@ func TestNothingSurvivesTheMainProcess(t *testing.T) {
 }
 
 func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "1h", "--drain-timeout", "100ms"}})
 	client := k.client()
 	c := attach(t, client, "1")
@@ -169,6 +176,7 @@ func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
 }
 
 func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: []string{"--linger", "0", "--drain-timeout", "1h"}})
 	client := k.client()
 	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
@@ -190,6 +198,7 @@ func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
 }
 
 func TestEveryByteAndExitCodeOfManyShortExecs(t *testing.T) {
+	t.Parallel()
 	k := startTask(t, taskOptions{arguments: none})
 	client := k.client()
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "forever")})

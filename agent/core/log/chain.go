@@ -29,6 +29,7 @@ type chain struct {
 	dropped  []*segment // unlinked, still open, oldest first
 	readers  int
 	ended    bool          // no run is going on: followers end
+	closed   bool          // the files are closed, or will be when the last reader leaves
 	runs     uint64        // runs that have ended
 	runEnd   Position      // where the last of them ended
 	changed  chan struct{} // closed at the next change; nil: nobody waits
@@ -76,20 +77,31 @@ func (c *chain) dropOldest() *segment {
 	return s
 }
 
-// enter registers a reader.
-func (c *chain) enter() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.readers++
-}
-
-// leave ends what enter began.
+// leave ends what a reader held. The reader was counted when it was made.
 func (c *chain) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.readers--; c.readers == 0 {
-		closeSegments(c.dropped)
-		c.dropped = nil
+	c.readers--
+	c.closeUnread()
+}
+
+// close closes the files once nobody reads them any more.
+func (c *chain) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.closeUnread()
+}
+
+// closeUnread closes what only readers held. c.mu is held.
+func (c *chain) closeUnread() {
+	if c.readers > 0 {
+		return
+	}
+	closeSegments(c.dropped)
+	c.dropped = nil
+	if c.closed {
+		closeSegments(c.segments)
 	}
 }
 
@@ -151,12 +163,4 @@ func (c *chain) await(ctx context.Context, at *cursor, deadline time.Time) (upTo
 			return 0, nil, false, fmt.Errorf("wait for log: %w", context.Cause(ctx))
 		}
 	}
-}
-
-func (c *chain) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	closeSegments(c.segments)
-	closeSegments(c.dropped)
-	c.dropped = nil
 }

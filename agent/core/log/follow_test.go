@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -188,5 +189,31 @@ func TestDecoratedChunksAreBoundedWhateverTheLinesAre(t *testing.T) {
 	}
 	if want := (MaxRecord+1)*(len(timestampFormat)+3) + 2*MaxRecord; total != want {
 		t.Errorf("%d bytes instead of %d", total, want)
+	}
+}
+
+func TestClosingTheWriterLetsReadersFinish(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{MaxSize: 300, MaxFiles: 100})
+	r := reader(t, w, following)
+	want := ""
+	for i := range 50 {
+		line := fmt.Sprintf("line %d\n", i)
+		write(t, w, entry{Stdout, int64(i), line})
+		want += line
+	}
+	w.Close()
+	if got := read(t, r, 1<<20); got != want {
+		t.Errorf("%q", got)
+	}
+	if _, err := w.Reader(both); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a new reader: %v", err)
+	}
+	if err := w.Append(Stdout, at(1), []byte("x")); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("append: %v", err)
+	}
+	files := w.chain.segments
+	r.Close()
+	if _, err := files[0].file.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a file is open after the last reader: %v", err)
 	}
 }

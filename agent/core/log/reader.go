@@ -106,6 +106,10 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 	}
 	r := &Reader{chain: c, owns: owns, options: options}
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("read log: %w", os.ErrClosed)
+	}
 	end := c.end()
 	r.at = cursor{segment: c.segments[0], run: c.runs}
 	segments := append([]*segment(nil), c.segments...)
@@ -122,13 +126,8 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 		r.deadline = time.Unix(0, *options.Until).Add(1)
 	}
 	if options.Tail != nil {
-		starts, err := findTail(segments, end, *options.Tail)
-		if err != nil {
-			c.leave()
-			return nil, err
-		}
-		r.starts = starts
-		r.at.segment, r.at.offset = starts.first()
+		r.starts = findTail(segments, end, *options.Tail)
+		r.at.segment, r.at.offset = r.starts.first()
 	}
 	return r, nil
 }

@@ -29,8 +29,8 @@ type tailSearch struct {
 }
 
 // findTail finds the begin of the last n lines before end. It reads no further
-// back than they reach.
-func findTail(segments []*segment, end Position, n uint64) (*tailStarts, error) {
+// back than they reach. The tail of a damaged log begins behind the damage.
+func findTail(segments []*segment, end Position, n uint64) *tailStarts {
 	t := tailSearch{left: n}
 	none := start{position: end}
 	t.starts[Stdout], t.starts[Stderr] = none, none
@@ -53,7 +53,7 @@ walk:
 			}
 			before, record, err := s.recordBefore(offset, buf)
 			if err != nil {
-				break walk // damaged: the tail begins behind it, and the reader of all reports it
+				break walk
 			}
 			buf = record
 			h, data, err := parseRecord(record)
@@ -66,7 +66,7 @@ walk:
 		}
 	}
 	at.streams = t.starts
-	return at, nil
+	return at
 }
 
 // done says that every delivered line's begin is known.

@@ -38,7 +38,6 @@ type Writer struct {
 	settings Settings
 	chain    *chain // nil when disabled
 	fresh    [3]bool
-	closed   bool
 }
 
 // Open continues the log in dir, or begins it (the directory is made, mode
@@ -129,7 +128,7 @@ func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
 }
 
 func (w *Writer) appendRecord(stream Stream, at int64, data []byte) error {
-	if w.closed {
+	if w.chain.closed {
 		return fmt.Errorf("append to log: %w", os.ErrClosed)
 	}
 	size := int64(recordFraming + len(data))
@@ -232,16 +231,14 @@ func (w *Writer) setEnded(ended bool) {
 	w.chain.wake()
 }
 
-// Close ends the log for followers and closes its files. Readers that are
-// still open fail: close them first, or call EndRun and wait for them.
+// Close ends the log: followers end once they have sent all, nothing more is
+// appended, no new reader is made. The files are closed when the last reader
+// leaves. It may be called twice.
 func (w *Writer) Close() error {
 	if w.chain == nil {
 		return nil
 	}
 	w.EndRun()
-	w.chain.mu.Lock()
-	w.closed = true
-	w.chain.mu.Unlock()
 	w.chain.close()
 	return nil
 }
