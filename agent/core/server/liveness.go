@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-const (
+// Variables, so that tests need not wait as long.
+var (
 	// heartbeatEvery is how long a side may send nothing.
 	heartbeatEvery = 10 * time.Second
 	// silenceLimit is how long a receiver waits before it takes a stream as cut.

@@ -35,18 +35,13 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 	defer out.stop()
 	for {
 		response, err := opened.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		if err != nil {
 			return wireError(err)
 		}
 		if isLast(response) {
-			err = out.finish(response)
-		} else {
-			err = out.Send(response)
+			return out.finish(response)
 		}
-		if err != nil {
+		if err := out.Send(response); err != nil {
 			return err
 		}
 	}

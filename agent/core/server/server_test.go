@@ -1,0 +1,260 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+)
+
+// quietSession says `started`, takes stdin, and ends when it is told.
+type quietSession struct {
+	Session
+	opened bool
+	stdin  chan string
+	end    chan struct{}
+	closed chan struct{}
+}
+
+func (s *quietSession) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
+	if !s.opened {
+		s.opened = true
+		return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Started{Started: &agentv1.SessionStarted{}}}, nil
+	}
+	select {
+	case <-s.end:
+		return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Exit{Exit: &agentv1.ExitStatus{Code: 7}}}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *quietSession) WriteStdin(_ context.Context, data []byte) error {
+	s.stdin <- string(data)
+	return nil
+}
+
+func (s *quietSession) CloseStdin() { s.stdin <- "EOF" }
+func (s *quietSession) Close()      { close(s.closed) }
+
+type fakeContainer struct {
+	Unimplemented
+	session *quietSession
+}
+
+func (c *fakeContainer) Attach(context.Context, *agentv1.OpenAttach) (Session, error) {
+	return c.session, nil
+}
+
+// serve serves one quiet session and answers a client.
+func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClient) {
+	t.Helper()
+	s := &quietSession{stdin: make(chan string, 10), end: make(chan struct{}), closed: make(chan struct{})}
+	container := &fakeContainer{Unimplemented: Unimplemented{Mode: "a test"}, session: s}
+	gate := NewGate()
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewServer(gate.Wrap(NewHandler(func(_ context.Context, id string) (Container, error) {
+		if id == "unknown" {
+			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such container"))
+		}
+		return container, nil
+	})), slog.New(slog.DiscardHandler))
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return s, gate, agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "http://agent", connect.WithGRPC())
+}
+
+func contextFor(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func impatient(t *testing.T) {
+	heartbeat, silence := heartbeatEvery, silenceLimit
+	heartbeatEvery, silenceLimit = 20*time.Millisecond, 500*time.Millisecond
+	t.Cleanup(func() { heartbeatEvery, silenceLimit = heartbeat, silence })
+}
+
+var (
+	openAttach = &agentv1.SessionRequest{Message: &agentv1.SessionRequest_OpenAttach{OpenAttach: &agentv1.OpenAttach{}}}
+	heartbeat  = &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+)
+
+func stdin(offset uint64, data string) *agentv1.SessionRequest {
+	return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Stdin{Stdin: &agentv1.Stdin{Offset: offset, Data: []byte(data)}}}
+}
+
+func send(t *testing.T, stream *connect.BidiStreamForClient[agentv1.SessionRequest, agentv1.SessionResponse], requests ...*agentv1.SessionRequest) {
+	t.Helper()
+	for _, request := range requests {
+		if err := stream.Send(request); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAQuietSessionBeatsAndEndsWithItsLastMessage(t *testing.T) {
+	impatient(t)
+	s, _, client := serve(t)
+	stream := client.Session(contextFor(t))
+	send(t, stream, openAttach)
+	beats := 0
+	for {
+		response, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.GetHeartbeat() != nil {
+			beats++
+			send(t, stream, heartbeat)
+		}
+		if beats == 50 { // longer than the silence that a peer without heartbeats may keep
+			close(s.end)
+			beats++
+		}
+		if response.GetExit() != nil && response.GetExit().Code != 7 {
+			t.Fatal(response)
+		}
+	}
+	<-s.closed
+}
+
+func TestASilentClientIsCut(t *testing.T) {
+	impatient(t)
+	s, _, client := serve(t)
+	stream := client.Session(contextFor(t))
+	send(t, stream, openAttach)
+	for {
+		if _, err := stream.Receive(); err != nil {
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !strings.Contains(err.Error(), "silent") {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	<-s.closed
+}
+
+func TestAHalfCloseLeavesStdinOpenAndTheSessionAlive(t *testing.T) {
+	impatient(t)
+	s, _, client := serve(t)
+	stream := client.Session(contextFor(t))
+	send(t, stream, openAttach, stdin(0, "abc"), stdin(3, "d"))
+	if err := stream.CloseRequest(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"abc", "d"} {
+		if got := <-s.stdin; got != want {
+			t.Fatalf("stdin %q", got)
+		}
+	}
+	for beats := 0; beats < 50; beats++ {
+		if _, err := stream.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.stdin) != 0 {
+		t.Fatalf("stdin got %q", <-s.stdin)
+	}
+	close(s.end)
+	<-s.closed
+}
+
+func TestABrokenSessionIsRefused(t *testing.T) {
+	closeStdin := &agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}}
+	cases := map[string]struct {
+		requests []*agentv1.SessionRequest
+		code     connect.Code
+	}{
+		"not opened":   {nil, connect.CodeInvalidArgument},
+		"stdin first":  {[]*agentv1.SessionRequest{stdin(0, "x")}, connect.CodeInvalidArgument},
+		"opened twice": {[]*agentv1.SessionRequest{openAttach, openAttach}, connect.CodeInvalidArgument},
+		"a gap":        {[]*agentv1.SessionRequest{openAttach, stdin(0, "abc"), stdin(4, "e")}, connect.CodeDataLoss},
+		"a repetition": {[]*agentv1.SessionRequest{openAttach, stdin(0, "abc"), stdin(2, "c")}, connect.CodeDataLoss},
+		"empty":        {[]*agentv1.SessionRequest{{}, closeStdin}, connect.CodeInvalidArgument},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, _, client := serve(t)
+			stream := client.Session(contextFor(t))
+			for _, request := range test.requests {
+				_ = stream.Send(request) // the answer may be there already
+			}
+			_ = stream.CloseRequest()
+			var err error
+			for err == nil {
+				_, err = stream.Receive()
+			}
+			if connect.CodeOf(err) != test.code {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestWhatAModeCannotDoIsRefusedByName(t *testing.T) {
+	_, _, client := serve(t)
+	_, err := client.Pause(contextFor(t), connect.NewRequest(&agentv1.PauseRequest{}))
+	if connect.CodeOf(err) != connect.CodeUnimplemented || !strings.Contains(err.Error(), "a test does not implement Pause") {
+		t.Fatal(err)
+	}
+}
+
+func TestTheMetadataKeyChoosesTheContainer(t *testing.T) {
+	_, _, client := serve(t)
+	request := connect.NewRequest(&agentv1.PauseRequest{})
+	request.Header().Set(ContainerIDKey, "unknown")
+	if _, err := client.Pause(contextFor(t), request); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Fatal(err)
+	}
+}
+
+func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
+	s, gate, client := serve(t)
+	stream := client.Session(contextFor(t))
+	send(t, stream, openAttach)
+	if _, err := stream.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	gate.Close()
+	if _, err := client.Pause(contextFor(t), connect.NewRequest(&agentv1.PauseRequest{})); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if gate.WaitIdle(short) == nil {
+		t.Fatal("a session is under way")
+	}
+	close(s.end)
+	if response, err := stream.Receive(); err != nil || response.GetExit() == nil {
+		t.Fatal(response, err)
+	}
+	if err := gate.WaitIdle(contextFor(t)); err != nil {
+		t.Fatal(err)
+	}
+}
