@@ -56,8 +56,8 @@ func (b *buffer) read(s *segment, offset, upTo int64) error {
 	b.clear()
 	n, err := s.file.ReadAt(b.bytes[:min(int64(len(b.bytes)), upTo-offset)], offset)
 	b.end = n
-	if err == io.EOF && n > 0 {
-		err = nil // cut from outside: what is missing shows as a torn record
+	if err == io.EOF {
+		err = nil // somebody cut the file: what is missing shows as a torn record, not as the end
 	}
 	return err
 }

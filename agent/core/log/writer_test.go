@@ -137,6 +137,30 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 	}
 }
 
+func TestALogThatSomebodyCutsDoesNotEndAsIfItWereWhole(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "first\n"}, entry{Stdout, 2, "second\n"})
+	names, _ := files(t, dir)
+	for _, left := range []int64{0, recordFraming + 6, recordFraming + 10} {
+		if err := os.Truncate(filepath.Join(dir, names[0]), left); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.Reader(both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = r.Next(t.Context())
+		}
+		r.Close()
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) {
+			t.Errorf("%d bytes left: %v", left, err)
+		}
+	}
+}
+
 func TestADisabledLogKeepsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	w := open(t, dir, Settings{Disabled: true})
