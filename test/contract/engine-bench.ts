@@ -19,7 +19,7 @@ import { systemClock } from "../../src/common/clock.ts";
 import { notFound, toConnectError } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { createLogger } from "../../src/common/logger.ts";
-import { ContainerConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
+import { ContainerConfigSchema, HealthConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import {
   ContainerService,
   type CreateContainerRequestSchema,
@@ -268,7 +268,8 @@ function testImages(state: State): ImageSource {
   });
   const known = new Map([
     ["shell", config],
-    ["with-volume", create(ContainerConfigSchema, { ...config, volumes: ["/data"] })],
+    ["with-check", create(ContainerConfigSchema, { ...config, healthcheck: { test: ["CMD", "true"] } })],
+    ["with-volume", { ...config, volumes: ["/data"] }],
   ]);
   return {
     resolve: async (reference) => {

@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a creation", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const inspect = async (container: string) => {
+    const { container: detail } = await bench.containers.inspectContainer({ container });
+    assert.ok(detail?.config !== undefined && detail.hostConfig !== undefined);
+    return { ...detail, config: detail.config, hostConfig: detail.hostConfig };
+  };
+
+  it("shows the image's defaults, the user's settings and Docker's own", async () => {
+    const id = await bench.createScript("true", { config: { env: ["MINE=1"] } });
+    const { config, hostConfig, path, args, name } = await inspect(id);
+    assert.deepEqual([path, ...args], ["sh", "-c", "true"]);
+    assert.match(name, /^\/[a-z]+_[a-z]+$/);
+    assert.equal(config.image, "shell");
+    assert.equal(config.hostname, id.slice(0, 12));
+    assert.deepEqual(config.env, ["MINE=1", "FROM_IMAGE=1", "PATH=/usr/local/bin:/usr/bin:/bin"]);
+    assert.equal(config.labels["vendor"], "test");
+    assert.equal(hostConfig.networkMode, "bridge");
+    assert.equal(hostConfig.restartPolicy?.name, "no");
+    assert.equal(hostConfig.logConfig?.type, "json-file");
+    assert.equal(hostConfig.shmSize, 67_108_864n);
+    assert.ok(hostConfig.maskedPaths?.values.includes("/proc/kcore"));
+  });
+
+  it("makes the volumes it names and needs, and takes away its own with `rm -v` only", async () => {
+    const id = await bench.createScript("true", {
+      config: { image: "with-volume" },
+      hostConfig: { binds: ["named:/n", "/anonymous"] },
+    });
+    const { mounts } = await inspect(id);
+    assert.deepEqual(mounts.map((mount) => mount.destination).sort(), ["/anonymous", "/data", "/n"]);
+    assert.equal(bench.machine.volumes.size, 3);
+    await assert.rejects(
+      bench.volumes.removeVolume({ name: "named" }),
+      (error) =>
+        isErrorKind(error, "conflict") && messageOf(error) === `remove named: volume is in use - [${id}]`,
+    );
+    await bench.containers.removeContainer({ container: id, volumes: true });
+    assert.deepEqual([...bench.machine.volumes], ["named"]);
+    await bench.volumes.removeVolume({ name: "named" });
+    await assert.rejects(
+      bench.volumes.removeVolume({ name: "named" }),
+      (error) => messageOf(error) === "get named: no such volume",
+    );
+    await bench.volumes.removeVolume({ name: "named", force: true });
+  });
+
+  it("leaves nothing behind when it fails", async () => {
+    const refused: readonly (readonly [MessageInitShape<typeof HostConfigSchema>, ErrorKind, RegExp])[] = [
+      [{ privileged: true }, "not-implemented", /^the local backend does not support --privileged$/],
+      [{ links: ["a:b"] }, "not-implemented", /--link/],
+      [{ binds: ["a:/x", "b:/x"] }, "invalid", /^Duplicate mount point: \/x$/],
+      [{ volumesFrom: ["nobody"] }, "not-found", /^No such container: nobody$/],
+      [
+        { mounts: [{ type: "bind", source: "/no/such/path", target: "/x" }] },
+        "invalid",
+        /^invalid mount config for type "bind": bind source path does not exist: \/no\/such\/path$/,
+      ],
+      [{ binds: ["x:/y"], mounts: [{ type: "volume", source: "v", target: "/y" }] }, "invalid", /Duplicate/],
+      [{ binds: ["!!:/y"] }, "invalid", /includes invalid characters for a local volume name/],
+      [{ portBindings: [{ containerPort: "http" }] }, "invalid", /invalid port specification: "http"/],
+      [{ capAdd: ["FLY"] }, "invalid", /^invalid CapAdd: unknown capability: "CAP_FLY"$/],
+      [{ resources: { memory: 1024n } }, "invalid", /^Minimum memory limit allowed is 6MB$/],
+      [
+        { restartPolicy: { name: "sometimes" } },
+        "invalid",
+        /^invalid restart policy: unknown policy 'sometimes'/,
+      ],
+      [
+        { autoRemove: true, restartPolicy: { name: "always" } },
+        "invalid",
+        /'AutoRemove' container with restart/,
+      ],
+      [{ logConfig: { type: "syslog" } }, "not-implemented", /--log-driver syslog/],
+      [{ logConfig: { type: "papyrus" } }, "invalid", /no log driver named 'papyrus' is registered/],
+      [{ networkMode: "container:", portBindings: [] }, "invalid", /container format/],
+    ];
+    for (const [hostConfig, kind, message] of refused) {
+      await assert.rejects(bench.createScript("true", { hostConfig }), (error) => {
+        const { kind: got, message: text } = fromUnknown(error);
+        assert.deepEqual([got, message.test(text)], [kind, true], `${got}: ${text}`);
+        return true;
+      });
+    }
+    await assert.rejects(
+      bench.createScript("true", { config: { image: "missing" } }),
+      (error) => isErrorKind(error, "not-found") && messageOf(error) === "No such image: missing:latest",
+    );
+    await assert.rejects(
+      bench.createScript("true", { name: "a b" }),
+      (error) =>
+        messageOf(error) === "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+    );
+    assert.equal(bench.state.containers.size, 0);
+    assert.equal(bench.machine.workloads.size, 0);
+    assert.deepEqual([...bench.machine.volumes], []);
+  });
+
+  it("accepts what clients send to say nothing", async () => {
+    const id = await bench.createScript("true", {
+      hostConfig: {
+        networkMode: "default",
+        logConfig: { type: "" },
+        restartPolicy: { name: "" },
+        resources: { memorySwappiness: -1n, pidsLimit: 0n, oomKillDisable: false },
+        isolation: "",
+        consoleHeight: 40,
+        consoleWidth: 120,
+        portBindings: [],
+      },
+    });
+    const { hostConfig } = await inspect(id);
+    assert.equal(hostConfig.resources?.memorySwappiness, undefined);
+    assert.equal(hostConfig.resources?.pidsLimit, undefined);
+  });
+
+  it("warns of an image's health check that is not run, and refuses a user's own", async () => {
+    bench.machine.capabilities = { ...bench.machine.capabilities, healthChecks: false };
+    await bench.stopBackend();
+    await bench.startBackend();
+    const { warnings } = await bench.containers.createContainer({ config: { image: "with-check" } });
+    assert.deepEqual(warnings, ["The image's health check is not run by this backend"]);
+    await assert.rejects(
+      bench.createScript("true", { config: { healthcheck: { test: ["CMD", "true"] } } }),
+      (error) => isErrorKind(error, "not-implemented") && /--health-cmd/.test(messageOf(error)),
+    );
+  });
+
+  it("gives an address of the default bridge while it runs, and takes it back", async () => {
+    const [a, b] = [await bench.runScript("exec sleep 60"), await bench.runScript("exec sleep 60")];
+    const addressOf = async (id: string) =>
+      (await inspect(id)).networkSettings?.networks["bridge"]?.ipAddress;
+    assert.deepEqual([await addressOf(a), await addressOf(b)], ["172.18.0.2", "172.18.0.3"]);
+    const { network } = await bench.networks.inspectNetwork({ network: "bridge" });
+    assert.deepEqual(Object.keys(network?.containers ?? {}).sort(), [a, b].sort());
+    await bench.containers.stopContainer({ container: a });
+    assert.equal(await addressOf(a), "");
+    await bench.engine.context.live.of(a).released;
+    const c = await bench.runScript("exec sleep 60");
+    assert.equal(await addressOf(c), "172.18.0.2");
+  });
+
+  it("joins the network of a container that runs, and of no other", async () => {
+    const id = await bench.createScript("true", { name: "shared" });
+    const joining = await bench.createScript("exec sleep 60", {
+      hostConfig: { networkMode: "container:shared" },
+    });
+    assert.equal((await inspect(joining)).hostConfig.networkMode, `container:${id}`);
+    await assert.rejects(
+      bench.containers.startContainer({ container: joining }),
+      (error) =>
+        isErrorKind(error, "conflict") &&
+        messageOf(error) ===
+          "cannot join network namespace of a non running container: container shared is created",
+    );
+  });
+});
+
+describe("volumes", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  it("are made once by name, and are 64 digits without one", async () => {
+    const first = await bench.volumes.createVolume({ name: "data", labels: { a: "1" } });
+    const again = await bench.volumes.createVolume({ name: "data" });
+    assert.deepEqual(again.volume, first.volume);
+    const { volume } = await bench.volumes.createVolume({});
+    assert.match(volume?.name ?? "", /^[0-9a-f]{64}$/);
+    assert.ok(volume?.anonymous);
+    await assert.rejects(
+      bench.volumes.createVolume({ name: "x1", driver: "nfs" }),
+      (error) => isErrorKind(error, "not-found") && /plugin "nfs" not found/.test(messageOf(error)),
+    );
+  });
+
+  it("are listed by name, driver, label and use", async () => {
+    await bench.volumes.createVolume({ name: "used", labels: { team: "a" } });
+    await bench.volumes.createVolume({ name: "free" });
+    await bench.createScript("true", { hostConfig: { binds: ["used:/u"] } });
+    const names = async (filters: Record<string, string[]>) => {
+      const { volumes } = await bench.volumes.listVolumes({
+        filters: Object.fromEntries(Object.entries(filters).map(([key, values]) => [key, { values }])),
+      });
+      return volumes.map((volume) => volume.name).join(" ");
+    };
+    assert.equal(await names({}), "free used");
+    assert.equal(await names({ dangling: ["true"] }), "free");
+    assert.equal(await names({ dangling: ["false"] }), "used");
+    assert.equal(await names({ label: ["team=a"] }), "used");
+    assert.equal(await names({ name: ["^f"] }), "free");
+    assert.equal(await names({ driver: ["other"] }), "");
+  });
+});

@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { messageOf } from "../../../src/common/errors.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("listings of containers", () => {
+  let bench: EngineBench;
+  let one: string;
+  before(async () => {
+    bench = await EngineBench.start();
+    one = await bench.runScript("exit 3", { name: "one", config: { labels: { tier: "x", app: "a" } } });
+    await bench.wait(one);
+    await bench.runScript("exec sleep 60", {
+      name: "two",
+      config: { labels: { tier: "x" }, exposedPorts: ["443/tcp"] },
+      hostConfig: {
+        binds: ["data:/data"],
+        portBindings: [{ containerPort: "80/tcp", hostPort: "8080" }],
+      },
+    });
+    await bench.createScript("true", { name: "three", hostConfig: { networkMode: "none" } });
+  });
+  after(async () => {
+    await bench.close();
+  });
+
+  const names = async (
+    filters: Record<string, string[]> = {},
+    more: { all?: boolean; limit?: number } = {},
+  ) => {
+    const { containers } = await bench.containers.listContainers({
+      all: true,
+      ...more,
+      filters: Object.fromEntries(Object.entries(filters).map(([key, values]) => [key, { values }])),
+    });
+    return containers.map((container) => container.names[0]?.slice(1)).join(" ");
+  };
+
+  it("show the newest first, running ones only unless asked for all", async () => {
+    assert.equal(await names({}, { all: false }), "two");
+    assert.equal(await names(), "three two one");
+    assert.equal(await names({}, { all: false, limit: 2 }), "three two");
+  });
+
+  it("are filtered as Docker does", async () => {
+    const expected: readonly (readonly [Record<string, string[]>, string])[] = [
+      [{ name: ["^/two$"] }, "two"],
+      [{ name: ["t"] }, "three two"],
+      [{ id: [one.slice(0, 6)] }, "one"],
+      [{ id: [one], name: ["two"] }, ""],
+      [{ label: ["tier=x"] }, "two one"],
+      [{ label: ["tier=x", "app"] }, "one"],
+      [{ status: ["exited", "created"] }, "three one"],
+      [{ exited: ["3"] }, "one"],
+      [{ ancestor: ["shell"] }, "three two one"],
+      [{ ancestor: ["nothing"] }, ""],
+      [{ network: ["none"] }, "three"],
+      [{ network: ["bridge"] }, "two one"],
+      [{ volume: ["data"] }, "two"],
+      [{ volume: ["/data"] }, "two"],
+      [{ before: ["two"] }, "one"],
+      [{ since: ["one"] }, "three two"],
+      [{ publish: ["8000-8080"] }, "two"],
+      [{ expose: ["443/tcp"] }, "two"],
+      [{ health: ["none"] }, "three two one"],
+      [{ "is-task": ["true"] }, ""],
+    ];
+    for (const [filters, wanted] of expected) {
+      assert.equal(await names(filters), wanted, JSON.stringify(filters));
+    }
+  });
+
+  it("refuse filters in Docker's words", async () => {
+    const refusals: readonly (readonly [Record<string, string[]>, RegExp])[] = [
+      [{ colour: ["red"] }, /^invalid filter 'colour'$/],
+      [
+        { status: ["tired"] },
+        /^invalid filter 'status=tired': invalid value for state \(tired\): must be one of/,
+      ],
+      [{ exited: ["x"] }, /^invalid filter 'exited=x'/],
+      [{ publish: ["1:2"] }, /^filter for 'publish' should not contain ':': 1:2$/],
+      [{ "is-task": ["maybe"] }, /^invalid filter 'is-task=\[maybe\]'$/],
+    ];
+    for (const [filters, message] of refusals) {
+      await assert.rejects(names(filters), (error) => message.test(messageOf(error)));
+    }
+  });
+
+  it("find a container by a prefix, unless several begin so", async () => {
+    const ids: string[] = [];
+    const inspect = async (container: string) =>
+      (await bench.containers.inspectContainer({ container })).container?.id;
+    assert.equal(await inspect(one.slice(0, 20)), one);
+    // With 17 containers two share their first digit.
+    while (new Set(ids.map((id) => id[0])).size === ids.length) {
+      ids.push(await bench.createScript("true"));
+    }
+    const shared =
+      ids.find((id, index) => ids.some((other, at) => at !== index && other[0] === id[0]))?.[0] ?? "";
+    await assert.rejects(
+      inspect(shared),
+      (error) => messageOf(error) === `multiple IDs found with provided prefix: ${shared}`,
+    );
+  });
+});
