@@ -268,7 +268,7 @@ function testImages(state: State): ImageSource {
   });
   const known = new Map([
     ["shell", config],
-    ["with-check", create(ContainerConfigSchema, { ...config, healthcheck: { test: ["CMD", "true"] } })],
+    ["with-check", { ...config, healthcheck: create(HealthConfigSchema, { test: ["CMD", "true"] }) }],
     ["with-volume", { ...config, volumes: ["/data"] }],
   ]);
   return {
