@@ -130,6 +130,9 @@ func (k *task) prepare(dir string, options taskOptions) {
 	must(k.t, os.WriteFile(filepath.Join(root, "noexec"), []byte("text"), 0o644))
 	must(k.t, os.WriteFile(filepath.Join(root, "garbage"), []byte("text"), 0o755))
 	must(k.t, os.Link(filepath.Join(built, "probe"), filepath.Join(root, "probe")))
+	if busybox, err := os.ReadFile("/bin/busybox"); err == nil {
+		must(k.t, os.WriteFile(filepath.Join(root, "busybox"), busybox, 0o755))
+	}
 	// As the init container does it.
 	if output, err := exec.Command(filepath.Join(built, "sockerless-agent"), "cp", volume).CombinedOutput(); err != nil {
 		k.t.Fatalf("cp: %v\n%s", err, output)
@@ -156,6 +159,7 @@ func (k *task) writeConfig(dir, volume string, options taskOptions) {
 			"env":          append([]string{"PATH=/bin", "SOCKERLESS_SECRET=agent's", "AWS_REGION=eu-west-1", "ECS_AGENT_URI=http://x"}, options.env...),
 			"user":         map[string]any{"uid": options.uid, "gid": options.uid},
 			"capabilities": capabilities,
+			"rlimits":      []map[string]any{{"type": "RLIMIT_NOFILE", "soft": 1234, "hard": 2345}},
 		},
 		"mounts": []map[string]any{
 			{"destination": "/proc", "type": "proc", "source": "proc"},

@@ -3,6 +3,7 @@ package containerinit_test
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -188,10 +189,12 @@ func TestWantOfMemoryTakesTheProcessAndNotTheAgent(t *testing.T) {
 	must(t, err)
 	defer watch.Close()
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "eat", "500")})
+	told := false
 	for watch.Receive() && watch.Msg().GetExited() == nil {
+		told = told || watch.Msg().GetOom() != nil
 	}
-	if exit := watch.Msg().GetExited(); exit.GetCode() != 137 || !exit.GetOomKilled() {
-		t.Errorf("exit %v, %v", exit, watch.Err())
+	if exit := watch.Msg().GetExited(); exit.GetCode() != 137 || !exit.GetOomKilled() || !told {
+		t.Errorf("exit %v, told %v, %v", exit, told, watch.Err())
 	}
 	if response := start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "say", "fine", "0")}); response.GetStarted() == nil {
 		t.Errorf("the next start answered %v", response)
@@ -200,5 +203,19 @@ func TestWantOfMemoryTakesTheProcessAndNotTheAgent(t *testing.T) {
 	}
 	if exit := watch.Msg().GetExited(); exit.GetCode() != 0 || exit.GetOomKilled() {
 		t.Errorf("the next exit: %v, %v", exit, watch.Err())
+	}
+}
+
+func TestLimitsAreThePlatforms(t *testing.T) {
+	t.Parallel()
+	// Go programs raise their own soft limit, so a shell is asked.
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs busybox-static")
+	}
+	k := startTask(t, taskOptions{})
+	startForever(t, k, nobody())
+	out, code := run(t, k.client(), "limits", &agentv1.ProcessSpec{Args: []string{"busybox", "sh", "-c", "ulimit -Sn; ulimit -Hn"}})
+	if out != "1234\n2345\n" || code != 0 {
+		t.Errorf("limits %q, code %d", out, code)
 	}
 }

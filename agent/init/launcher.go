@@ -2,10 +2,8 @@ package containerinit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 
@@ -14,16 +12,9 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/session"
-	"github.com/sockerless/sockerless/agent/core/stdio"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/stage"
 )
-
-// ownBinary is the agent's executable, also after somebody has deleted it.
-const ownBinary = "/proc/self/exe"
-
-// maxReport bounds what a stage, which may be the user's by then, can tell.
-const maxReport = 64 << 10
 
 // launcher starts the processes of the container. It is the session.Runtime of
 // init mode.
@@ -32,7 +23,12 @@ type launcher struct {
 	reaper  *children.Reaper
 	inherit []string // the platform's variables for the user's process
 
+	// oom is called when the kernel has killed a process of the container for
+	// want of memory, before that process's end is told.
+	oom func()
+
 	mu      sync.Mutex
+	kills   uint64           // told by oom so far
 	main    *programDefaults // of the last Launch
 	stopped bool
 	living  map[*children.Child]struct{}
@@ -41,7 +37,10 @@ type launcher struct {
 var _ session.Runtime = (*launcher)(nil)
 
 func newLauncher(powers *powers, reaper *children.Reaper, environ []string) *launcher {
-	return &launcher{powers: powers, reaper: reaper, inherit: platformVariables(environ), living: make(map[*children.Child]struct{})}
+	return &launcher{
+		powers: powers, reaper: reaper, inherit: platformVariables(environ),
+		oom: func() {}, kills: oomKills(), living: make(map[*children.Child]struct{}),
+	}
 }
 
 // Launch starts the main process.
@@ -75,10 +74,11 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (ses
 	}
 	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		<-child.Done()
+		l.tellOOM()
 		// As when a PID namespace's init ends: nothing survives the main process.
 		_ = l.SignalAll(context.Background(), unix.SIGKILL)
-		close(done)
 	}()
 	return &process{Child: child, kills: kills, main: true, done: done}, wires, nil
 }
@@ -114,85 +114,26 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 	if err != nil {
 		return nil, session.Stdio{}, err
 	}
-	return &process{Child: child, kills: kills, done: child.Done()}, wires, nil
-}
-
-// spawn runs a stage until it has become the program, or has told why not.
-func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
-	wires, err := wire(spec, streams)
-	if err != nil {
-		return nil, session.Stdio{}, err
-	}
-	defer wires.CloseChild()
-	defer func() {
-		if err != nil {
-			wires.Ours.Close()
-		}
-	}()
-	specification, tell, err := os.Pipe()
-	if err != nil {
-		return nil, session.Stdio{}, fmt.Errorf("make a pipe: %w", err)
-	}
-	defer tell.Close()
-	reports, report, err := os.Pipe()
-	if err != nil {
-		specification.Close()
-		return nil, session.Stdio{}, fmt.Errorf("make a pipe: %w", err)
-	}
-	defer reports.Close()
-	child, err := l.reaper.Spawn(ownBinary, []string{"sockerless-agent", stage.Name}, &os.ProcAttr{
-		Env:   []string{}, // nothing of the agent's
-		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, report},
-	})
-	specification.Close()
-	report.Close()
-	if err != nil {
-		return nil, session.Stdio{}, err
-	}
-	l.watch(child)
-	// A stage that dies early breaks the pipe; why shows in what it reports.
-	_ = json.NewEncoder(tell).Encode(program)
-	tell.Close()
-	if err := outcome(reports); err != nil {
-		_ = child.Signal(unix.SIGKILL)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
 		<-child.Done()
-		return nil, session.Stdio{}, err
-	}
-	return child, wires.Ours, nil
+		l.tellOOM()
+	}()
+	return &process{Child: child, kills: kills, done: done}, wires, nil
 }
 
-func wire(spec *agentv1.ProcessSpec, streams session.Streams) (*stdio.Wiring, error) {
-	if !spec.Tty {
-		return stdio.Pipes(streams)
+// tellOOM looks, after a process has ended, whether memory was the reason. The
+// platform lets nobody in the container watch for it.
+func (l *launcher) tellOOM() {
+	kills := oomKills()
+	l.mu.Lock()
+	more := kills > l.kills
+	l.kills = max(l.kills, kills)
+	l.mu.Unlock()
+	if more {
+		l.oom()
 	}
-	wires, err := stdio.Terminal()
-	if err != nil {
-		return nil, err
-	}
-	if size := spec.ConsoleSize; size.GetHeight() > 0 && size.GetWidth() > 0 {
-		if err := session.SetTerminalSize(wires.Ours.Terminal, size.Height, size.Width); err != nil {
-			wires.Close()
-			return nil, fmt.Errorf("size the terminal: %w", err)
-		}
-	}
-	return wires, nil
-}
-
-// outcome reads a stage's reports to their end.
-func outcome(from io.Reader) error {
-	reports := json.NewDecoder(io.LimitReader(from, maxReport))
-	var prepared, failed stage.Report
-	if err := reports.Decode(&prepared); err != nil {
-		return &session.StartError{ExitCode: stage.Unknown, Message: "unable to start container process: it died while it was prepared"}
-	}
-	failure := &prepared
-	if prepared.ExitCode == 0 {
-		if err := reports.Decode(&failed); err == io.EOF {
-			return nil
-		}
-		failure = &failed
-	}
-	return &session.StartError{ExitCode: failure.ExitCode, Message: "unable to start container process: " + failure.Message}
 }
 
 // watch keeps the child known while it lives.

@@ -77,6 +77,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 		Restartable: true,
 		Logger:      logger,
 	})
+	launcher.oom = sessions.OutOfMemory
 	self := newContainer(settings, sessions, record, append(powers.limitations(), place.limitations()...))
 
 	gate := server.NewGate()

@@ -1,0 +1,100 @@
+package containerinit
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/stdio"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/init/stage"
+)
+
+// ownBinary is the agent's executable, also after somebody has deleted it.
+const ownBinary = "/proc/self/exe"
+
+// maxReport bounds what a stage, which may be the user's by then, can tell.
+const maxReport = 64 << 10
+
+// spawn runs a stage until it has become the program, or has told why not.
+func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
+	wires, err := wire(spec, streams)
+	if err != nil {
+		return nil, session.Stdio{}, err
+	}
+	defer wires.CloseChild()
+	defer func() {
+		if err != nil {
+			wires.Ours.Close()
+		}
+	}()
+	specification, tell, err := os.Pipe()
+	if err != nil {
+		return nil, session.Stdio{}, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer tell.Close()
+	reports, report, err := os.Pipe()
+	if err != nil {
+		specification.Close()
+		return nil, session.Stdio{}, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer reports.Close()
+	child, err := l.reaper.Spawn(ownBinary, []string{"sockerless-agent", stage.Name}, &os.ProcAttr{
+		Env:   []string{}, // nothing of the agent's
+		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, report},
+	})
+	specification.Close()
+	report.Close()
+	if err != nil {
+		return nil, session.Stdio{}, err
+	}
+	l.watch(child)
+	// A stage that dies early breaks the pipe; why shows in what it reports.
+	_ = json.NewEncoder(tell).Encode(program)
+	tell.Close()
+	if err := outcome(reports); err != nil {
+		_ = child.Signal(unix.SIGKILL)
+		<-child.Done()
+		return nil, session.Stdio{}, err
+	}
+	return child, wires.Ours, nil
+}
+
+func wire(spec *agentv1.ProcessSpec, streams session.Streams) (*stdio.Wiring, error) {
+	if !spec.Tty {
+		return stdio.Pipes(streams)
+	}
+	wires, err := stdio.Terminal()
+	if err != nil {
+		return nil, err
+	}
+	if size := spec.ConsoleSize; size.GetHeight() > 0 && size.GetWidth() > 0 {
+		if err := session.SetTerminalSize(wires.Ours.Terminal, size.Height, size.Width); err != nil {
+			wires.Close()
+			return nil, fmt.Errorf("size the terminal: %w", err)
+		}
+	}
+	return wires, nil
+}
+
+// outcome reads a stage's reports to their end.
+func outcome(from io.Reader) error {
+	reports := json.NewDecoder(io.LimitReader(from, maxReport))
+	var prepared, failed stage.Report
+	if err := reports.Decode(&prepared); err != nil {
+		return &session.StartError{ExitCode: stage.Unknown, Message: "unable to start container process: it died while it was prepared"}
+	}
+	failure := &prepared
+	if prepared.ExitCode == 0 {
+		if err := reports.Decode(&failed); err == io.EOF {
+			return nil
+		}
+		failure = &failed
+	}
+	return &session.StartError{ExitCode: failure.ExitCode, Message: "unable to start container process: " + failure.Message}
+}
