@@ -33,13 +33,16 @@ export class RegistryProxy implements AsyncDisposable {
     await once(server, "listening");
     const proxy = new RegistryProxy(server);
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-      proxy.requests.push(`${request.method} ${request.url}`);
-      Promise.resolve(proxy.intercept(request, response)).then(
-        (answered) => (answered ? undefined : forward(upstream, request, response)),
-        () => response.destroy(),
-      );
+      proxy.#answer(upstream, request, response).catch(() => response.destroy());
     });
     return proxy;
+  }
+
+  async #answer(upstream: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.requests.push(`${request.method} ${request.url}`);
+    if (!(await this.intercept(request, response))) {
+      forward(upstream, request, response);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

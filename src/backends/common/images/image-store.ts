@@ -17,20 +17,19 @@ import type {
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
-import { containersUsingImage, type ImageSource, type ResolvedImage } from "../engine/image-source.ts";
-import { isActive } from "../engine/records.ts";
+import type { ImageSource, ResolvedImage } from "../engine/image-source.ts";
 import type { State } from "../state/state.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
+import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
 import { imageEvent } from "./image-events.ts";
 import { importImage, type ImportRequest } from "./image-import.ts";
-import { ImageIndex, withoutReferences } from "./image-index.ts";
+import { ImageDisposal, layersWithoutUse, type RemovedEntry } from "./image-disposal.ts";
+import { ImageIndex } from "./image-index.ts";
 import { ImageInstaller, now } from "./image-installer.ts";
 import { type ListedImage, listImages } from "./image-list.ts";
-import { type ImageUser, planRemoval, type RemovalPlan } from "./image-removal.ts";
-import { chainIds } from "./digest.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
 import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
@@ -65,9 +64,6 @@ export interface ImageStoreOptions {
 /** Layers on their way at a time. */
 const parallelDownloads = 3;
 
-/** One entry of what `docker rmi` answers. */
-export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
-
 /** All images of a backend. */
 export class ImageStore implements ImageSource {
   readonly #options: ImageStoreOptions;
@@ -77,6 +73,7 @@ export class ImageStore implements ImageSource {
   readonly #configs = new ImageConfigs();
   readonly #retention: LayerRetention;
   readonly #installer: ImageInstaller;
+  readonly #disposal: ImageDisposal;
   readonly #pulls = new SharedPulls();
   readonly #pullParts: PullParts;
   /** Ends long work at the end of the process. */
@@ -88,16 +85,18 @@ export class ImageStore implements ImageSource {
     this.#logger = componentLogger(options.logger, "images");
     this.#content = content;
     this.#index = new ImageIndex(options.state);
-    this.#retention = new LayerRetention(options.preparer, (diffIds) => this.#unusedLayers(diffIds));
-    this.#installer = new ImageInstaller({
+    this.#retention = new LayerRetention(options.preparer, (diffIds) =>
+      layersWithoutUse(options.state, diffIds),
+    );
+    const parts = {
       content,
       index: this.#index,
       configs: this.#configs,
-      preparer: options.preparer,
       retention: this.#retention,
-      clock: options.clock,
       logger: this.#logger,
-    });
+    };
+    this.#installer = new ImageInstaller({ ...parts, preparer: options.preparer, clock: options.clock });
+    this.#disposal = new ImageDisposal({ ...parts, state: options.state });
     this.#pullParts = {
       store: content,
       index: this.#index,
@@ -161,7 +160,9 @@ export class ImageStore implements ImageSource {
   list(request: ListImagesRequest): ImageSummary[] {
     const listed = (record: ImageRecord): ListedImage[] => {
       const config = this.#configs.find(record.id);
-      return config === undefined ? [] : [{ record, config, containers: this.#usersOf(record.id).length }];
+      return config === undefined
+        ? []
+        : [{ record, config, containers: this.#disposal.usersOf(record.id).length }];
     };
     return listImages(this.#index.records().flatMap(listed), request, {
       nowMs: this.#options.clock.nowMs(),
@@ -190,26 +191,9 @@ export class ImageStore implements ImageSource {
     });
   }
 
-  /**
-   * Removes a name, or an image with its names.
-   *
-   * @throws not-found, invalid; conflict: in use, or named by several repositories
-   */
-  async remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
-    const record = this.#index.find(reference);
-    const plan = planRemoval({ record, reference, force, users: this.#usersOf(record.id) });
-    const committed = this.#commitRemoval(record, plan);
-    const entries: RemovedEntry[] = plan.untagged.map((each) => ({
-      untagged: familiarString(parseNamed(each)),
-    }));
-    if (plan.deleted) {
-      entries.push({ deleted: record.id }, ...this.#abandonedChains(record).map((deleted) => ({ deleted })));
-    }
-    await committed;
-    if (plan.deleted) {
-      await this.#collect(record);
-    }
-    return entries;
+  /** Removes a name, or an image with its names; see {@link ImageDisposal.remove}. */
+  remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
+    return this.#disposal.remove(reference, force);
   }
 
   /** Loads an archive; see {@link loadArchive}. */
@@ -255,6 +239,29 @@ export class ImageStore implements ImageSource {
     return login(credentials, serverAddress, this.#options.registry, signal);
   }
 
+  /**
+   * Makes the built-in image `sockerless/hello` from a static binary where it is missing, in place of an earlier
+   * version's. Events tell nothing of it.
+   */
+  async ensureHello(binaryPath: string, signal: AbortSignal): Promise<void> {
+    const holder = this.#index.named(parseNamed(helloName));
+    if (holder !== undefined && !this.#isBuiltIn(holder)) {
+      return;
+    }
+    await this.#leased(signal, async (lease, ended) => {
+      const image = await makeHelloImage(this.#content, lease, binaryPath);
+      if (image.id !== holder?.id) {
+        await this.#installer.install([image], ended);
+      }
+    });
+    for (const record of this.#index.records()) {
+      const isNamed = record.names.length > 0 || record.digests.length > 0;
+      if (!isNamed && this.#isBuiltIn(record) && this.#disposal.usersOf(record.id).length === 0) {
+        await this.#disposal.delete(record, []);
+      }
+    }
+  }
+
   /** Has the driver forget those of a removed container's layers that nothing stands on any more. */
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {
     await this.#retention.forgetUnused(diffIds);
@@ -274,44 +281,8 @@ export class ImageStore implements ImageSource {
     return record;
   }
 
-  #usersOf(id: string): ImageUser[] {
-    return containersUsingImage(this.#options.state, id).map((container) => ({
-      id: container.id,
-      running: isActive(container),
-    }));
-  }
-
-  #commitRemoval(record: ImageRecord, plan: RemovalPlan): Promise<void> {
-    const config = this.#configs.find(record.id);
-    const untag = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
-    if (!plan.deleted) {
-      return this.#index.commit({ put: [withoutReferences(record, plan.untagged)], events: untag });
-    }
-    this.#configs.delete(record.id);
-    return this.#index.commit({
-      remove: [record.id],
-      events: [...untag, imageEvent("delete", record.id, record.id, config)],
-    });
-  }
-
-  /** Stacks of layers that only this image, already gone from the index, stood on; top first. */
-  #abandonedChains(record: ImageRecord): string[] {
-    const kept = new Set(this.#index.records().flatMap((each) => chainIds(each.diffIds)));
-    return chainIds(record.diffIds)
-      .filter((chainId) => !kept.has(chainId))
-      .reverse();
-  }
-
-  /** What an image that has gone leaves is cleared away; what cannot be is left for the next start. */
-  async #collect(record: ImageRecord): Promise<void> {
-    const referenced = this.#index.referencedBlobs();
-    const blobs = [record.id, record.manifestDigest, ...record.layerDigests];
-    try {
-      await this.#content.discard(blobs.filter((digest) => digest !== "" && !referenced.has(digest)));
-      await this.#retention.forgetUnused(record.diffIds);
-    } catch (error) {
-      this.#logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
-    }
+  #isBuiltIn(record: ImageRecord): boolean {
+    return this.#configs.find(record.id)?.config.labels[builtInLabel] !== undefined;
   }
 
   /** Does work under a lease: what it took in and no image needs in the end goes, however it ends. */
@@ -325,26 +296,9 @@ export class ImageStore implements ImageSource {
     try {
       return await work(lease, AbortSignal.any([signal, this.#closing.signal]));
     } finally {
-      await this.#release(lease);
+      await this.#disposal.release(lease);
       this.#work.delete(ended.promise);
       ended.resolve();
     }
-  }
-
-  async #release(lease: BlobLease): Promise<void> {
-    const referenced = this.#index.referencedBlobs();
-    try {
-      await lease.release((digest) => referenced.has(digest));
-    } catch (error) {
-      this.#logger.warn({ err: error }, "content that no image needs is left behind");
-    }
-  }
-
-  #unusedLayers(diffIds: readonly string[]): string[] {
-    const used = new Set([
-      ...this.#index.records().flatMap((record) => record.diffIds),
-      ...[...this.#options.state.containers.values()].flatMap((record) => record.layerDiffIds),
-    ]);
-    return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
   }
 }

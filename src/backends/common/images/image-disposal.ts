@@ -1,0 +1,112 @@
+/** Taking images away, and everything that only they needed: configuration, blobs, unpacked layers. */
+import type { Logger } from "../../../common/logger.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { containersUsingImage } from "../engine/image-source.ts";
+import { isActive } from "../engine/records.ts";
+import type { NewEvent } from "../state/journal.ts";
+import type { State } from "../state/state.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import { chainIds } from "./digest.ts";
+import type { ImageConfigs } from "./image-configs.ts";
+import { imageEvent } from "./image-events.ts";
+import { type ImageIndex, withoutReferences } from "./image-index.ts";
+import { type ImageUser, planRemoval } from "./image-removal.ts";
+import type { LayerRetention } from "./layer-retention.ts";
+import { familiarString, parseNamed } from "./reference.ts";
+
+/** One entry of what `docker rmi` answers. */
+export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
+
+/** What disposal works on. */
+export interface DisposalParts {
+  readonly state: State;
+  readonly content: ContentStore;
+  readonly index: ImageIndex;
+  readonly configs: ImageConfigs;
+  readonly retention: LayerRetention;
+  readonly logger: Logger;
+}
+
+/** Removes images and clears away what they leave. */
+export class ImageDisposal {
+  readonly #parts: DisposalParts;
+
+  constructor(parts: DisposalParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Removes a name, or an image with its names.
+   *
+   * @throws not-found, invalid; conflict: in use, or named by several repositories
+   */
+  async remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
+    const { index, configs } = this.#parts;
+    const record = index.find(reference);
+    const plan = planRemoval({ record, reference, force, users: this.usersOf(record.id) });
+    const config = configs.find(record.id);
+    const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
+    const untagged: RemovedEntry[] = plan.untagged.map((each) => ({
+      untagged: familiarString(parseNamed(each)),
+    }));
+    if (!plan.deleted) {
+      await index.commit({ put: [withoutReferences(record, plan.untagged)], events });
+      return untagged;
+    }
+    const chains = this.#chainsOfNoOther(record);
+    await this.delete(record, [...events, imageEvent("delete", record.id, record.id, config)]);
+    return [...untagged, ...[record.id, ...chains].map((deleted) => ({ deleted }))];
+  }
+
+  /** Takes an image out of the index at once, and clears away what it leaves. */
+  async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
+    const { index, configs, content, retention, logger } = this.#parts;
+    configs.delete(record.id);
+    await index.commit({ remove: [record.id], events });
+    const referenced = index.referencedBlobs();
+    const blobs = [record.id, record.manifestDigest, ...record.layerDigests];
+    try {
+      await content.discard(blobs.filter((digest) => digest !== "" && !referenced.has(digest)));
+      await retention.forgetUnused(record.diffIds);
+    } catch (error) {
+      logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
+    }
+  }
+
+  /** Ends a lease; what only it held and no image names goes. */
+  async release(lease: BlobLease): Promise<void> {
+    const { index, logger } = this.#parts;
+    const referenced = index.referencedBlobs();
+    try {
+      await lease.release((digest) => referenced.has(digest));
+    } catch (error) {
+      logger.warn({ err: error }, "content that no image needs is left behind");
+    }
+  }
+
+  /** The containers that were made from an image. */
+  usersOf(id: string): ImageUser[] {
+    return containersUsingImage(this.#parts.state, id).map((container) => ({
+      id: container.id,
+      running: isActive(container),
+    }));
+  }
+
+  /** Stacks of layers that only this image stands on, top first: Docker reports them as deleted too. */
+  #chainsOfNoOther(record: ImageRecord): string[] {
+    const others = this.#parts.index.records().filter((each) => each.id !== record.id);
+    const kept = new Set(others.flatMap((each) => chainIds(each.diffIds)));
+    return chainIds(record.diffIds)
+      .filter((chainId) => !kept.has(chainId))
+      .reverse();
+  }
+}
+
+/** Which of these layers (diff IDs) neither an image nor a container stands on. */
+export function layersWithoutUse(state: State, diffIds: readonly string[]): string[] {
+  const used = new Set([
+    ...[...state.images.values()].flatMap((record) => record.diffIds),
+    ...[...state.containers.values()].flatMap((record) => record.layerDiffIds),
+  ]);
+  return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
+}

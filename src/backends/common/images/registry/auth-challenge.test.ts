@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { parseChallenges } from "./auth-challenge.ts";
+
+const read = (header: string) =>
+  parseChallenges(header).map(({ scheme, parameters }) => ({ scheme, ...Object.fromEntries(parameters) }));
+
+describe("a challenge", () => {
+  for (const [header, expected] of [
+    ["", []],
+    ["Basic", [{ scheme: "basic" }]],
+    ['Basic realm="a b"', [{ scheme: "basic", realm: "a b" }]],
+    [
+      'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"',
+      [
+        {
+          scheme: "bearer",
+          realm: "https://auth.docker.io/token",
+          service: "registry.docker.io",
+          scope: "repository:a/b:pull,push",
+        },
+      ],
+    ],
+    ["Bearer Realm = x , error=invalid_token", [{ scheme: "bearer", realm: "x", error: "invalid_token" }]],
+    ['Bearer realm="say \\"hi\\""', [{ scheme: "bearer", realm: 'say "hi"' }]],
+    [
+      'Basic realm="x", Bearer realm="y"',
+      [
+        { scheme: "basic", realm: "x" },
+        { scheme: "bearer", realm: "y" },
+      ],
+    ],
+    ['Bearer realm="unclosed', [{ scheme: "bearer" }]],
+    [`Bearer ${",".repeat(100_000)}`, [{ scheme: "bearer" }]],
+  ] as const) {
+    it(JSON.stringify(header.slice(0, 60)), () => {
+      assert.deepEqual(read(header), expected);
+    });
+  }
+});
