@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { Agent, get } from "node:http";
 import { connect } from "node:net";
 import { test } from "node:test";
@@ -80,6 +81,21 @@ test("a client's disconnect aborts the request's signal, a request that ends by 
   await started.promise;
   client.destroy();
   await aborted.promise;
+});
+
+test("a client that says at once that it sends no more gets its answer", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("/soon", async ({ response, request }) => {
+      if (!request.socket.readableEnded) {
+        await once(request.socket, "end");
+      }
+      replyEmpty(response, 204);
+    }),
+  ]);
+  const client = connect({ path: api.socket, allowHalfOpen: true });
+  client.end("GET /soon HTTP/1.1\r\nHost: docker\r\n\r\n");
+  const answer = Buffer.concat((await client.toArray()) as Buffer[]).toString();
+  assert.match(answer, /^HTTP\/1\.1 204 No Content\r\n/);
 });
 
 test("an idle connection is kept for the client's next request", async (t) => {

@@ -13,6 +13,7 @@ import type { TlsOptions } from "node:tls";
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { maximumApiVersion } from "./api-version.ts";
+import { watchClient } from "./client-presence.ts";
 import { type Exchange, Exchanges } from "./exchanges.ts";
 import { errorReply } from "./http-status.ts";
 import { replyError } from "./reply.ts";
@@ -73,6 +74,8 @@ export class DockerApiServer {
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
     const listener = tls === undefined ? createServer(options) : createTlsServer({ ...options, ...tls });
+    // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
+    (listener as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
     listener.on(tls === undefined ? "connection" : "secureConnection", (socket: Socket) =>
       handOverRaw(socket, (request) => this.#mayHijack(request)),
@@ -114,11 +117,7 @@ export class DockerApiServer {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
-    response.on("close", () => {
-      if (!response.writableFinished) {
-        exchange.end.abort(new Error("the client is gone"));
-      }
-    });
+    const stopWatching = watchClient(request, response, exchange);
     for (const [name, value] of Object.entries(this.#headers)) {
       response.setHeader(name, value);
     }
@@ -144,6 +143,7 @@ export class DockerApiServer {
         replyError(response, errorReply(error));
       }
     } finally {
+      stopWatching();
       this.#exchanges.finish(exchange);
       this.#trace(request, response.statusCode, started);
     }
