@@ -14,7 +14,7 @@ import { ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/imag
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 const signal = new AbortController().signal;
-const containerId = "c0ffee".repeat(10) + "0000";
+const containerId = `${"c0ffee".repeat(10)}0000`;
 
 async function image(text: string): Promise<FixtureImage> {
   return {
