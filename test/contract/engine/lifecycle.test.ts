@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { EngineBench } from "../engine-bench.ts";
@@ -59,7 +61,11 @@ describe("a container's life", () => {
   });
 
   it("is killed when it does not stop in time", async () => {
-    const id = await bench.runScript('trap "" TERM; echo ready; while :; do sleep 0.05; done');
+    const ready = path.join(bench.machine.directory, "ready");
+    const id = await bench.runScript(`trap "" TERM; : > ${ready}; while :; do sleep 0.05; done`);
+    while (!existsSync(ready)) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     await bench.containers.stopContainer({ container: id, timeoutSeconds: 0 });
     assert.equal((await inspect(id)).state.exitCode, 137);
   });

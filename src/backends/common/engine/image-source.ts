@@ -2,7 +2,7 @@
 import type { ContainerConfig, Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
-import { isVisible } from "./records.ts";
+import { isRemoved } from "./records.ts";
 
 /** An image as a container is made from it. */
 export interface ResolvedImage {
@@ -28,7 +28,7 @@ export interface ImageSource {
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
 }
 
-/** The containers that were made from an image, running or not; those whose removal was answered do not count. */
+/** The containers made, or being made, from an image, running or not; those whose removal was answered do not count. */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter((record) => record.imageId === imageId && isVisible(record));
+  return [...state.containers.values()].filter((record) => record.imageId === imageId && !isRemoved(record));
 }

@@ -30,6 +30,8 @@ const sessionTimeoutMs = 30_000;
 /** How long a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
+/** How many ended execs of a container stay on record. */
+const keptExecs = 256;
 /** How long an agent may take to answer. */
 const callTimeoutMs = 10_000;
 
@@ -51,7 +53,11 @@ export async function createExec(
     phase: ExecPhase.CREATED,
     generation: container.generation,
   });
+  const forgotten = oldestEnded(context, container.id);
   await context.state.commit((change) => {
+    for (const old of forgotten) {
+      change.execs.delete(old.id);
+    }
     change.execs.put(exec);
     change.event(execEvent(container, exec, "exec_create"));
   });
@@ -155,6 +161,14 @@ export function expectSessions(context: EngineContext, link: AgentLink, containe
       expectSession(context, link, exec.id);
     }
   }
+}
+
+/** Ended execs of a container beyond as many as are kept, oldest first: some containers see one a second for months. */
+function oldestEnded(context: EngineContext, containerId: string): readonly ExecRecord[] {
+  const ended = [...context.state.execs.values()].filter(
+    (exec) => exec.containerId === containerId && exec.phase === ExecPhase.ENDED,
+  );
+  return ended.slice(0, Math.max(0, ended.length - keptExecs));
 }
 
 function runningExecOf(context: EngineContext, execId: string) {

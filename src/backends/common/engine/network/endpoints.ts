@@ -16,13 +16,14 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../lookup.ts";
-import { configOf, hasProcess, hostConfigOf, statusName } from "../records.ts";
+import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../records.ts";
 import { type AddressBook, randomMac } from "./address-book.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 /** A container's endpoints by network name. */
 export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
 
+const sharedPrefix = "container:";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
 /** Refuses endpoint settings that cannot be. @throws invalid */
@@ -53,7 +54,7 @@ export function plannedEndpoints(
   macAddress: string,
   networking: NetworkingConfig | undefined,
 ): Record<string, NetworkEndpoint> {
-  if (networkMode.startsWith("container:")) {
+  if (networkMode.startsWith(sharedPrefix)) {
     return {};
   }
   const endpoints: Record<string, NetworkEndpoint> = {};
@@ -104,6 +105,16 @@ export function disconnectedEndpoints(endpoints: Endpoints): Record<string, Netw
   );
 }
 
+/** A container that shares another's network has its host name too, from the start on; others keep theirs. */
+export function withSharedHostname(state: State, record: ContainerRecord): ContainerRecord {
+  const { networkMode } = hostConfigOf(record);
+  if (!networkMode.startsWith(sharedPrefix)) {
+    return record;
+  }
+  const { hostname, domainname } = configOf(containerOfNetwork(state, networkMode));
+  return withFields(record, { config: { ...configOf(record), hostname, domainname } });
+}
+
 /** Lets the addresses of endpoints go. */
 export function releaseAddresses(addresses: AddressBook, endpoints: Endpoints): void {
   for (const { networkId, ipAddress } of Object.values(endpoints)) {
@@ -118,14 +129,8 @@ export function releaseAddresses(addresses: AddressBook, endpoints: Endpoints): 
  */
 export function networkPlanOf(state: State, record: ContainerRecord): NetworkPlan {
   const { networkMode } = hostConfigOf(record);
-  if (networkMode.startsWith("container:")) {
-    const other = findContainer(state, networkMode.slice("container:".length));
-    if (!hasProcess(other)) {
-      throw conflict(
-        `cannot join network namespace of a non running container: container ${other.name} is ${statusName(other)}`,
-      );
-    }
-    return { kind: "container", containerId: other.id };
+  if (networkMode.startsWith(sharedPrefix)) {
+    return { kind: "container", containerId: containerOfNetwork(state, networkMode).id };
   }
   if (networkMode === "host") {
     return { kind: "host" };
@@ -135,6 +140,17 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
   }
   const names = Object.keys(record.endpoints);
   return { kind: "networks", networks: names.map((name) => ({ name, record: findNetwork(state, name) })) };
+}
+
+/** The container that a mode `container:…` names. @throws not-found; conflict: it does not run */
+function containerOfNetwork(state: State, networkMode: string): ContainerRecord {
+  const other = findContainer(state, networkMode.slice(sharedPrefix.length));
+  if (!hasProcess(other)) {
+    throw conflict(
+      `cannot join network namespace of a non running container: container ${other.name} is ${statusName(other)}`,
+    );
+  }
+  return other;
 }
 
 function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {

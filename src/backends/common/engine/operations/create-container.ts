@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 
 import { create } from "@bufbuild/protobuf";
 
-import { errnoOf, invalid, messageOf, notImplemented } from "../../../../common/errors.ts";
+import { errnoOf, invalid, messageOf, notFound, notImplemented } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import { HostConfigSchema, NetworkingConfigSchema } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
@@ -57,6 +57,10 @@ export async function createContainer(
   const reserved = record;
   await context.state.commit((change) => change.containers.put(reserved));
   try {
+    // From the commit on the image is in use; before it, somebody may have removed it.
+    if (!context.state.images.has(planned.image.id)) {
+      throw notFound(`No such image: ${planned.image.id}`);
+    }
     await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(planned.image, signal));
     record = await withVolumes(context, record, planned.mounts);
     await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));

@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { fromUnknown, type SockerlessError, systemError } from "../../../../common/errors.ts";
+import { fromUnknown, SockerlessError, systemError } from "../../../../common/errors.ts";
 import {
   type StartedProcess,
   type StartRequest,
@@ -18,7 +18,7 @@ import { agentHealthCheck } from "../machine/health.ts";
 import { startRefusal } from "../machine/refusals.ts";
 import { startFailureError, unknownFailureCode } from "../machine/start-failure.ts";
 import { running, startFailed, starting } from "../machine/transitions.ts";
-import { connectedEndpoints } from "../network/endpoints.ts";
+import { connectedEndpoints, withSharedHostname } from "../network/endpoints.ts";
 import { configOf, hostConfigOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { workloadOf } from "../workload.ts";
@@ -60,15 +60,34 @@ export async function startContainer(
     if (refusal !== undefined) {
       throw refusal;
     }
-    live.restarting = false;
+    if (by === "user") {
+      live.restartDelayMs = 0;
+    }
     await live.released;
-    const endpoints = connectedEndpoints(context.state, context.addresses, record);
-    const begun = starting(record, endpoints);
-    await context.state.commit((change) =>
-      change.containers.put(by === "user" ? withFields(begun, { restartCount: 0 }) : begun),
-    );
-    await runStart(context, live, containerOfId(context.state, containerId));
+    const begun = await beginStart(context, live, record, by);
+    await runStart(context, live, begun);
   });
+}
+
+/** With the container's lock held: takes addresses and journals the intention. */
+async function beginStart(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  by: "user" | "policy",
+): Promise<ContainerRecord> {
+  let joined: ContainerRecord;
+  try {
+    const endpoints = connectedEndpoints(context.state, context.addresses, record);
+    joined = starting(withSharedHostname(context.state, record), endpoints);
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    const wrapped = new SockerlessError(kind, `failed to set up container networking: ${message}`, error);
+    throw await recordFailure(context, live, record, wrapped);
+  }
+  const begun = by === "user" ? withFields(joined, { restartCount: 0 }) : joined;
+  await context.state.commit((change) => change.containers.put(begun));
+  return begun;
 }
 
 /** Takes up a start that was under way when the backend ended; the record is in the phase `starting`. */

@@ -81,9 +81,8 @@ export async function restartContainer(
       live.restarting = true;
       try {
         await endRun(context, record, options);
-      } catch (error) {
+      } finally {
         live.restarting = false;
-        throw error;
       }
     }
     try {

@@ -25,6 +25,8 @@ import { containerExited } from "./container-exit.ts";
 const silenceMs = 30_000;
 /** Pauses between attempts to reach an agent again. */
 const retryDelaysMs = [0, 50, 200, 1_000, 3_000] as const;
+/** Between attempts when it may well be alive. */
+const longestDelayMs = 5_000;
 /** The exit code of a container whose agent is gone and left no record. */
 const lostExitCode = 255;
 
@@ -46,11 +48,10 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
-      if (delay === undefined) {
-        await buryLost(context, live, link.generation);
+      if (delay === undefined && (await buryLost(context, live, link.generation))) {
         return;
       }
-      await context.clock.sleep(delay, signal).catch(() => undefined);
+      await context.clock.sleep(delay ?? longestDelayMs, signal).catch(() => undefined);
     }
   });
 }
@@ -191,8 +192,12 @@ function isRun(record: Parameters<typeof hasProcess>[0], link: AgentLink): boole
   return record.generation === link.generation && hasProcess(record);
 }
 
-/** The agent cannot be reached: the driver's durable record tells the end, or nobody does. */
-async function buryLost(context: EngineContext, live: LiveContainer, generation: bigint): Promise<void> {
+/**
+ * The agent cannot be reached: the driver's durable record tells the end, or nobody does.
+ *
+ * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
+ */
+async function buryLost(context: EngineContext, live: LiveContainer, generation: bigint): Promise<boolean> {
   let found: FoundWorkload | undefined;
   try {
     const workloads = await context.driver.workloads.list();
@@ -204,6 +209,11 @@ async function buryLost(context: EngineContext, live: LiveContainer, generation:
       { err: error, container: live.id },
       `cannot ask for the end of a container: ${messageOf(error)}`,
     );
+    return false;
+  }
+  if (found?.agent !== undefined) {
+    context.logger.warn({ container: live.id }, "the agent of a container lives but cannot be reached");
+    return false;
   }
   context.logger.warn({ container: live.id }, "the agent of a container is gone");
   await containerExited(
@@ -213,6 +223,7 @@ async function buryLost(context: EngineContext, live: LiveContainer, generation:
     exitOfWorkload(context, found),
     found?.execExits ?? new Map(),
   );
+  return true;
 }
 
 /** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
