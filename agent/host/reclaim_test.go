@@ -113,6 +113,7 @@ func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
 }
 
 func TestOneHostProcessAtATime(t *testing.T) {
+	t.Parallel() // the second waits for the first for a while
 	h := startHost(t)
 	second := exec.Command(agentBinary, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
 	stdin, err := second.StdinPipe()

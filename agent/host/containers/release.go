@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -98,7 +99,7 @@ func (c *Containers) stop(ctx context.Context, id string, paths shimspec.Contain
 	defer closeAll(shims)
 	known := c.knownToRuntime(id)
 	if len(shims) == 0 && !known {
-		return nil
+		return removeCgroups(ctx, paths)
 	}
 	runtime, err := c.runtime(ctx)
 	if err != nil {
@@ -124,7 +125,25 @@ func (c *Containers) stop(ctx context.Context, id string, paths shimspec.Contain
 			return fmt.Errorf("end the shim: %w", err)
 		}
 	}
-	return runtime.Delete(ctx, id)
+	if err := runtime.Delete(ctx, id); err != nil {
+		return err
+	}
+	return removeCgroups(ctx, paths)
+}
+
+// removeCgroups removes what a runtime leaves that was killed at work.
+func removeCgroups(ctx context.Context, paths shimspec.ContainerPaths) error {
+	var config struct {
+		Linux struct {
+			CgroupsPath string `json:"cgroupsPath"`
+		} `json:"linux"`
+	}
+	// A configuration that was not written to its end was not used either. Only
+	// what is named after the container is surely its own.
+	if _, err := readJSON(paths.Config(), &config); err != nil || filepath.Base(config.Linux.CgroupsPath) != filepath.Base(paths.Dir) {
+		return nil
+	}
+	return machine.RemoveCgroups(ctx, config.Linux.CgroupsPath)
 }
 
 func (c *Containers) knownToRuntime(id string) bool {
