@@ -47,7 +47,7 @@ export async function importImage(
   const containerConfig = applyChanges(create(ContainerConfigSchema), request.changes);
 
   const blob = await store.put(lease, request.archive);
-  const { diffId, size, compression } = await measureLayer(store.stream(blob.digest, request.signal));
+  const { diffId, size, compression } = await measureLayer(blob, store.stream(blob.digest, request.signal));
   const configBytes = renderImageConfig({
     created: now(clock),
     comment: request.comment,

@@ -21,7 +21,9 @@ import {
 import { serveBackend } from "../server.ts";
 import { registerImageService } from "./image-service.ts";
 
-async function serve(context: TestContext): Promise<{ store: TestImageStore; client: Client<typeof ImageService> }> {
+async function serve(
+  context: TestContext,
+): Promise<{ store: TestImageStore; client: Client<typeof ImageService> }> {
   const store = await openImageStore(context);
   const socket = path.join(store.directory, "backend.sock");
   const server = await serveBackend({
@@ -31,7 +33,11 @@ async function serve(context: TestContext): Promise<{ store: TestImageStore; cli
     resolveAgent: async () => undefined,
     logger: pino({ level: "silent" }),
   });
-  const sessions = new Http2SessionManager("http://localhost", {}, { createConnection: () => connect(socket) });
+  const sessions = new Http2SessionManager(
+    "http://localhost",
+    {},
+    { createConnection: () => connect(socket) },
+  );
   const transport = createGrpcTransport({ baseUrl: "http://localhost", sessionManager: sessions });
   context.after(async () => {
     sessions.abort();
@@ -40,7 +46,10 @@ async function serve(context: TestContext): Promise<{ store: TestImageStore; cli
   return { store, client: createClient(ImageService, transport) };
 }
 
-const image: FixtureImage = { layers: [await tarOf([{ name: "a", content: "x".repeat(300_000) }])], config: {} };
+const image: FixtureImage = {
+  layers: [await tarOf([{ name: "a", content: "x".repeat(300_000) }])],
+  config: {},
+};
 
 async function* upload(
   bytes: Uint8Array,
@@ -105,7 +114,10 @@ describe("the image service", () => {
     assert.equal(detail?.config?.user, "app");
     assert.deepEqual(detail?.repoTags, ["r:latest", "s:2"]);
     const { removed } = await client.removeImage({ image: id, force: true });
-    assert.deepEqual(removed.map(({ what }) => what.case), ["untagged", "untagged", "deleted", "deleted"]);
+    assert.deepEqual(
+      removed.map(({ what }) => what.case),
+      ["untagged", "untagged", "deleted", "deleted"],
+    );
     assert.equal(store.images.count, 0);
   });
 

@@ -8,6 +8,8 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 
 import { errnoOf, invalid, messageOf } from "../../../common/errors.ts";
 
+import type { StoredBlob } from "./content-store.ts";
+
 /** How content is compressed; `undefined`: not at all, as far as can be told. */
 export type Compression = "gzip" | "zstd" | "bzip2" | "xz" | undefined;
 
@@ -38,9 +40,21 @@ export interface LayerMeasure {
   readonly compression: Compression;
 }
 
-/** Reads a layer to its end and tells its diff ID and size; `invalid` where it is broken or its compression unknown. */
-export async function measureLayer(source: AsyncIterable<Uint8Array>): Promise<LayerMeasure> {
-  const { compression, content } = await decompressed(source);
+/**
+ * Reads a layer's blob to its end and tells what it unpacks to. A blob that is not compressed is its own content and
+ * is not read again.
+ *
+ * @throws invalid: broken, too large, or a compression that cannot be read
+ */
+export async function measureLayer(
+  blob: StoredBlob,
+  source: AsyncIterable<Uint8Array>,
+): Promise<LayerMeasure> {
+  const { compression, content, abandon } = await decompressed(source);
+  if (compression === undefined) {
+    await abandon();
+    return { diffId: blob.digest, size: blob.size, compression };
+  }
   const hash = createHash("sha256");
   let size = 0;
   for await (const chunk of content) {
@@ -53,21 +67,27 @@ export async function measureLayer(source: AsyncIterable<Uint8Array>): Promise<L
   return { diffId: `sha256:${hash.digest("hex")}`, size, compression };
 }
 
+/** The content of a stream that may be compressed. */
+export interface DecompressedStream {
+  readonly compression: Compression;
+  readonly content: AsyncIterable<Uint8Array>;
+  /** Ends the source, where the content is not read. */
+  abandon(): Promise<void>;
+}
+
 /**
- * The content of a stream that may be compressed. Errors of the source pass through; broken compression and formats
- * that cannot be read are `invalid`.
+ * Recognises how a stream is compressed and undoes it. Errors of the source pass through; broken compression and
+ * formats that cannot be read are `invalid`.
  */
-export async function decompressed(
-  source: AsyncIterable<Uint8Array>,
-): Promise<{ readonly compression: Compression; readonly content: AsyncIterable<Uint8Array> }> {
+export async function decompressed(source: AsyncIterable<Uint8Array>): Promise<DecompressedStream> {
   const { start, whole, abandon } = await peeked(source);
   const compression = compressionOf(start);
   switch (compression) {
     case undefined:
-      return { compression, content: whole };
+      return { compression, content: whole, abandon };
     case "gzip":
     case "zstd":
-      return { compression, content: inflated(whole, compression) };
+      return { compression, content: inflated(whole, compression), abandon };
     default:
       await abandon();
       throw invalid(

@@ -76,7 +76,7 @@ async function checked(
   const layers: (InstalledLayer & ManifestLayer)[] = [];
   for (const [index, blob] of image.layers.entries()) {
     request.signal.throwIfAborted();
-    const { diffId, size, compression } = await measureLayer(store.stream(blob.digest, request.signal));
+    const { diffId, size, compression } = await measureLayer(blob, store.stream(blob.digest, request.signal));
     const expected = image.config.diffIds[index];
     if (expected !== diffId) {
       throw invalid(`invalid diffID for layer ${index}: expected "${expected}", got "${diffId}"`);

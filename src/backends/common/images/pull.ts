@@ -284,7 +284,7 @@ class Pull {
         yield chunk;
       }
     }
-    const { diffId, size } = await measureLayer(counted());
+    const { diffId, size } = await measureLayer(blob, counted());
     return { diffId, digest: blob.digest, size };
   }
 

@@ -34,6 +34,7 @@ describe("a change", () => {
     assert.deepEqual(env("ENV A=1 B=2"), ["A=1", "B=2"]);
     assert.deepEqual(env('ENV A="a b" B=c\\ d C=\'e "f\''), ["A=a b", "B=c d", 'C=e "f']);
     assert.deepEqual(env("ENV A a b  c"), ["A=a b  c"]);
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the variables are the Dockerfile's
     assert.deepEqual(env("ENV A=1", "ENV A=2 B=$A", "ENV C=${A}x${B} D='$A' E=\\$A"), [
       "A=2",
       "B=1",
@@ -41,6 +42,7 @@ describe("a change", () => {
       "D=$A",
       "E=$A",
     ]);
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the variables are the Dockerfile's
     assert.deepEqual(env("ENV A= B=${A:-d} C=${A-d} D=${A:+d} E=${A+d} F=${NO-${A:-n}}"), [
       "A=",
       "B=d",

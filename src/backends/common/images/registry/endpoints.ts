@@ -1,6 +1,8 @@
 /** Where a registry is reached, and how far it is trusted. */
 import { isIPv4 } from "node:net";
 
+import { invalid } from "../../../../common/errors.ts";
+
 /** One address at which a registry may be. */
 export interface RegistryEndpoint {
   readonly url: URL;
@@ -21,7 +23,11 @@ const dockerHub = "registry-1.docker.io";
  */
 export function registryEndpoints(domain: string, insecureHosts: readonly string[]): RegistryEndpoint[] {
   const host = domain === "docker.io" || domain === "index.docker.io" ? dockerHub : domain;
-  const { hostname } = new URL(`https://${host}`);
+  const hostname = URL.parse(`https://${host}`)?.hostname;
+  if (hostname === undefined) {
+    // The grammar of references allows ports that no URL has.
+    throw invalid(`invalid registry address: ${host}`);
+  }
   const local = isLoopback(hostname);
   const insecure = local || insecureHosts.includes(host) || insecureHosts.includes(hostname);
   const secure = { url: new URL(`https://${host}`), insecure, local };
