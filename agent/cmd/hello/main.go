@@ -1,31 +1,33 @@
-// Command hello is the only file of the built-in image sockerless/hello: it
-// greets, and says what happened to bring the greeting here.
+// Command hello is the only program of the built-in image sockerless/hello. It
+// says what has just happened, and what to try next.
 package main
 
-import "os"
+import (
+	"io"
+	"os"
+)
 
 const greeting = `
-Hello from sockerless!
+Hello from a sockerless container!
 
-You have just run a container without a Docker engine:
+This is what just happened:
+  1. Your docker client sent this container to sockerless, as it would to a
+     Docker engine.
+  2. sockerless unpacked the image "sockerless/hello" and gave the container a
+     file system, a network and limits of its own.
+  3. An OCI runtime (runc or crun) started this program in it, and its output
+     came back to you over the stream you are reading.
 
- 1. Your Docker client asked the sockerless frontend to create and start a
-    container of the image sockerless/hello, which is built in.
- 2. The frontend asked its backend, which wrote down what it was about to do
-    and had this machine's OCI runtime start the container.
- 3. The agent beside the container took this text from the process and sent it
-    straight to the frontend, and the frontend to your terminal.
+No Docker engine was involved.
 
-Next, a shell of your own:
+Something to try next:
+  docker pull busybox
+  docker run --rm -it busybox sh
 
-    docker pull busybox
-    docker run -it --rm busybox sh
-
-or, without a registry, any root file system: tar -C DIR -c . | docker import - NAME
 `
 
 func main() {
-	if _, err := os.Stdout.WriteString(greeting); err != nil {
+	if _, err := io.WriteString(os.Stdout, greeting); err != nil {
 		os.Exit(1)
 	}
 }
