@@ -17,6 +17,10 @@ const copyBuffer = 1 << 20
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
+// maxLinked bounds the files with several names that are remembered; further
+// ones are sent once for each name.
+const maxLinked = 1 << 20
+
 // inode tells files apart that may have several names.
 type inode struct{ dev, ino uint64 }
 
@@ -114,7 +118,9 @@ func (a *appender) linked(st *unix.Stat_t, header *tar.Header) bool {
 	id := inode{st.Dev, st.Ino}
 	first, seen := a.seen[id]
 	if !seen {
-		a.seen[id] = header.Name
+		if len(a.seen) < maxLinked {
+			a.seen[id] = header.Name
+		}
 		return false
 	}
 	header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
@@ -129,19 +135,28 @@ func (a *appender) writeHeader(header *tar.Header) error {
 }
 
 func (a *appender) addDir(fd int, header *tar.Header, entry string, depth int) error {
-	names, err := sortedNames(fd)
+	dir, err := openNames(fd)
 	if err != nil {
 		return pathError("read directory", entry, err)
 	}
+	defer dir.Close()
 	if err := a.writeHeader(header); err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := a.add(fd, name, entryName(entry, name), depth+1); err != nil {
-			return err
+	for {
+		names, err := someNames(dir)
+		if err != nil {
+			return pathError("read directory", entry, err)
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		for _, name := range names {
+			if err := a.add(fd, name, entryName(entry, name), depth+1); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
 
 func (a *appender) addFile(fd int, header *tar.Header) error {

@@ -100,8 +100,16 @@ func (x *extractor) createDir(parent int, base, full string, header *tar.Header,
 		return pathError("open", full, err)
 	}
 	defer unix.Close(fd)
+	if err := x.finish(fd, full, header); err != nil {
+		return err
+	}
 	x.dirs = append(x.dirs, dirTime{full, headerTimes(header)})
-	return x.finish(fd, full, header)
+	if len(x.dirs) < maxDirTimes {
+		return nil
+	}
+	err = x.setDirTimes()
+	x.dirs = nil
+	return err
 }
 
 // finish sets what belongs to an open file or directory.

@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -48,16 +49,23 @@ func reopen(fd, flags int) (int, error) {
 	return opened, err
 }
 
-// sortedNames lists the directory that fd stands for.
-func sortedNames(fd int) ([]string, error) {
+// namesAtOnce bounds how many names of one directory are held in memory: a
+// container may make millions. Up to so many come in order.
+const namesAtOnce = 1 << 16
+
+// openNames opens the directory that fd stands for, for reading its names.
+func openNames(fd int) (*os.File, error) {
 	opened, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	dir := os.NewFile(uintptr(opened), ".")
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	return os.NewFile(uintptr(opened), "."), nil
+}
+
+// someNames reads the next names of a directory, sorted; none at its end.
+func someNames(dir *os.File) ([]string, error) {
+	names, err := dir.Readdirnames(namesAtOnce)
+	if err != nil && err != io.EOF {
 		return nil, err
 	}
 	slices.Sort(names)

@@ -121,6 +121,9 @@ type extractor struct {
 	parentFD  int
 }
 
+// maxDirTimes bounds the directories whose times are still to be set.
+const maxDirTimes = 1 << 18
+
 // dirTime is a directory whose times are set when nothing more goes into it.
 type dirTime struct {
 	entry string

@@ -24,17 +24,31 @@ func removeAll(parent int, base string, depth int) error {
 		return err
 	}
 	defer unix.Close(fd)
-	names, err := sortedNames(fd)
-	if err != nil {
+	if err := removeContent(fd, depth); err != nil {
 		return err
-	}
-	for _, name := range names {
-		if err := removeAll(fd, name, depth+1); err != nil {
-			return err
-		}
 	}
 	if err := unix.Unlinkat(parent, base, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
 		return err
 	}
 	return nil
+}
+
+// removeContent empties the directory fd.
+func removeContent(fd, depth int) error {
+	for {
+		dir, err := openNames(fd) // anew: names move when others go
+		if err != nil {
+			return err
+		}
+		names, err := someNames(dir)
+		dir.Close()
+		if err != nil || len(names) == 0 {
+			return err
+		}
+		for _, name := range names {
+			if err := removeAll(fd, name, depth+1); err != nil {
+				return err
+			}
+		}
+	}
 }
