@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import type { ReportProgress } from "./progress.ts";
+import { progressStream } from "./progress-stream.ts";
+
+const signal = new AbortController().signal;
+const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+async function drain<T>(stream: AsyncGenerator<unknown, T>): Promise<{ messages: unknown[]; result: T }> {
+  const messages: unknown[] = [];
+  for (;;) {
+    const next = await stream.next();
+    if (next.done === true) {
+      return { messages, result: next.value };
+    }
+    messages.push(next.value);
+  }
+}
+
+describe("a stream of progress", () => {
+  it("yields every line and returns the result", async () => {
+    const stream = progressStream(async (report) => {
+      report({ id: "a", status: "one" });
+      await tick();
+      report({ id: "a", status: "two" });
+      return 7;
+    }, signal);
+    assert.deepEqual(await drain(stream), {
+      messages: [
+        { kind: "progress", line: { id: "a", status: "one" } },
+        { kind: "progress", line: { id: "a", status: "two" } },
+      ],
+      result: 7,
+    });
+  });
+
+  it("yields what was reported before it throws the work's error", async () => {
+    const stream = progressStream(async (report) => {
+      report({ id: "a", status: "one" });
+      throw new Error("failed");
+    }, signal);
+    assert.equal((await stream.next()).done, false);
+    await assert.rejects(stream.next(), { message: "failed" });
+  });
+
+  it("spares a slow reader the byte counts that newer ones have overtaken", async () => {
+    const stream = progressStream(async (report) => {
+      for (let current = 0; current <= 1000; current++) {
+        report({ id: "a", status: "Downloading", current, total: 1000 });
+        report({ id: "b", status: "Downloading", current, total: 1000 });
+      }
+      report({ id: "a", status: "Pull complete" });
+    }, signal);
+    const { messages } = await drain(stream);
+    assert.deepEqual(messages, [
+      { kind: "progress", line: { id: "a", status: "Downloading", current: 1000, total: 1000 } },
+      { kind: "progress", line: { id: "b", status: "Downloading", current: 1000, total: 1000 } },
+      { kind: "progress", line: { id: "a", status: "Pull complete" } },
+    ]);
+  });
+
+  it("aborts the work, and waits for it, when its reader leaves", async () => {
+    let ended = false;
+    const stream = progressStream(async (report: ReportProgress, left: AbortSignal) => {
+      report({ id: "", status: "begun" });
+      await new Promise((resolve) => left.addEventListener("abort", resolve));
+      await tick();
+      ended = true;
+    }, signal);
+    await stream.next();
+    await stream.return(undefined);
+    assert.ok(ended);
+  });
+
+  it("sends heartbeats while the work is silent", async (context) => {
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    const work = Promise.withResolvers<void>();
+    const stream = progressStream(() => work.promise, signal);
+    const first = stream.next();
+    context.mock.timers.tick(15_000);
+    assert.deepEqual(await first, { done: false, value: { kind: "heartbeat" } });
+    const last = stream.next();
+    work.resolve();
+    assert.deepEqual(await last, { done: true, value: undefined });
+  });
+});
