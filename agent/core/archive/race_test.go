@@ -74,6 +74,33 @@ func TestAContainerThatSwapsLinksWhileWeWalkGainsNothing(t *testing.T) {
 	}
 }
 
+func TestANameThatTurnsIntoALinkIsNotWrittenThrough(t *testing.T) {
+	r, dir, outside := newRoot(t)
+	plant(t, dir, [2]string{"d/", ""})
+	leaf, evil := filepath.Join(dir, "d/leaf"), filepath.Join(outside, "evil")
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		for ctx.Err() == nil {
+			os.Symlink(evil, leaf)
+			os.Remove(leaf)
+		}
+	}()
+	streams := [][]byte{pack(t, file("leaf", "PUT")), pack(t, directory("leaf"), file("leaf/f", "PUT"))}
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); {
+		for _, stream := range streams {
+			r.Put(context.Background(), "/d", bytes.NewReader(stream), PutOptions{})
+		}
+	}
+	cancel()
+	done.Wait()
+	if _, err := os.Lstat(evil); !os.IsNotExist(err) {
+		t.Errorf("it was written through: %v", err)
+	}
+}
+
 // FuzzPut feeds any bytes to Put: nothing outside the root may change, and it
 // may not panic.
 func FuzzPut(f *testing.F) {
