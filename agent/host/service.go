@@ -8,6 +8,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/version"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/host/v1/hostv1connect"
 	"github.com/sockerless/sockerless/agent/host/containers"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/machine"
@@ -17,6 +18,8 @@ import (
 
 // service is HostService: each call is one call of the package that does it.
 type service struct {
+	hostv1connect.UnimplementedHostServiceHandler // what later methods of the contract answer until they are here
+
 	containers   *containers.Containers
 	layers       *layers.Store
 	volumes      *volumes.Store

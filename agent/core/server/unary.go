@@ -9,10 +9,13 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 )
 
 // service implements the generated handler interface.
 type service struct {
+	agentv1connect.UnimplementedAgentServiceHandler // what later methods of the contract answer until they are here
+
 	resolve Resolver
 }
 

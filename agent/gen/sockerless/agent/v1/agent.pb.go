@@ -204,6 +204,58 @@ func (Stream) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
+type ChangeKind int32
+
+const (
+	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
+	ChangeKind_CHANGE_KIND_MODIFIED    ChangeKind = 1
+	ChangeKind_CHANGE_KIND_ADDED       ChangeKind = 2
+	ChangeKind_CHANGE_KIND_DELETED     ChangeKind = 3
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_KIND_UNSPECIFIED",
+		1: "CHANGE_KIND_MODIFIED",
+		2: "CHANGE_KIND_ADDED",
+		3: "CHANGE_KIND_DELETED",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_KIND_UNSPECIFIED": 0,
+		"CHANGE_KIND_MODIFIED":    1,
+		"CHANGE_KIND_ADDED":       2,
+		"CHANGE_KIND_DELETED":     3,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_agent_v1_agent_proto_enumTypes[3].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[3]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
 type HelloRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3775,6 +3827,1166 @@ func (x *ArchivePutResponse) GetTotalBytes() uint64 {
 	return 0
 }
 
+type ChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesRequest) Reset() {
+	*x = ChangesRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesRequest) ProtoMessage() {}
+
+func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
+func (*ChangesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+}
+
+type ChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ChangesResponse_Change
+	//	*ChangesResponse_End
+	//	*ChangesResponse_Heartbeat
+	Message       isChangesResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesResponse) Reset() {
+	*x = ChangesResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesResponse) ProtoMessage() {}
+
+func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
+func (*ChangesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ChangesResponse) GetChange() *Change {
+	if x != nil {
+		if x, ok := x.Message.(*ChangesResponse_Change); ok {
+			return x.Change
+		}
+	}
+	return nil
+}
+
+func (x *ChangesResponse) GetEnd() *ChangesEnd {
+	if x != nil {
+		if x, ok := x.Message.(*ChangesResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *ChangesResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ChangesResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isChangesResponse_Message interface {
+	isChangesResponse_Message()
+}
+
+type ChangesResponse_Change struct {
+	Change *Change `protobuf:"bytes,1,opt,name=change,proto3,oneof"`
+}
+
+type ChangesResponse_End struct {
+	End *ChangesEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type ChangesResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*ChangesResponse_Change) isChangesResponse_Message() {}
+
+func (*ChangesResponse_End) isChangesResponse_Message() {}
+
+func (*ChangesResponse_Heartbeat) isChangesResponse_Message() {}
+
+type Change struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // absolute
+	Kind          ChangeKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=sockerless.agent.v1.ChangeKind" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Change) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Change) GetKind() ChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+type ChangesEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesEnd) Reset() {
+	*x = ChangesEnd{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesEnd) ProtoMessage() {}
+
+func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
+func (*ChangesEnd) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ChangesEnd) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what differs from the image, as an OCI layer with whiteouts (for commit).
+	Layer         bool `protobuf:"varint,1,opt,name=layer,proto3" json:"layer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ExportRequest) GetLayer() bool {
+	if x != nil {
+		return x.Layer
+	}
+	return false
+}
+
+type ExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ExportResponse_Chunk
+	//	*ExportResponse_End
+	//	*ExportResponse_Heartbeat
+	Message       isExportResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResponse) Reset() {
+	*x = ExportResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResponse) ProtoMessage() {}
+
+func (x *ExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
+func (*ExportResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ExportResponse) GetMessage() isExportResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetChunk() *ArchiveChunk {
+	if x != nil {
+		if x, ok := x.Message.(*ExportResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetEnd() *ArchiveEnd {
+	if x != nil {
+		if x, ok := x.Message.(*ExportResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ExportResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isExportResponse_Message interface {
+	isExportResponse_Message()
+}
+
+type ExportResponse_Chunk struct {
+	Chunk *ArchiveChunk `protobuf:"bytes,1,opt,name=chunk,proto3,oneof"`
+}
+
+type ExportResponse_End struct {
+	End *ArchiveEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type ExportResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*ExportResponse_Chunk) isExportResponse_Message() {}
+
+func (*ExportResponse_End) isExportResponse_Message() {}
+
+func (*ExportResponse_Heartbeat) isExportResponse_Message() {}
+
+type TopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PsArgs        string                 `protobuf:"bytes,1,opt,name=ps_args,json=psArgs,proto3" json:"ps_args,omitempty"` // empty: "-ef"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopRequest) Reset() {
+	*x = TopRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopRequest) ProtoMessage() {}
+
+func (x *TopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
+func (*TopRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *TopRequest) GetPsArgs() string {
+	if x != nil {
+		return x.PsArgs
+	}
+	return ""
+}
+
+type TopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Titles        []string               `protobuf:"bytes,1,rep,name=titles,proto3" json:"titles,omitempty"`
+	Processes     []*ProcessRow          `protobuf:"bytes,2,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopResponse) Reset() {
+	*x = TopResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopResponse) ProtoMessage() {}
+
+func (x *TopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
+func (*TopResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *TopResponse) GetTitles() []string {
+	if x != nil {
+		return x.Titles
+	}
+	return nil
+}
+
+func (x *TopResponse) GetProcesses() []*ProcessRow {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+type ProcessRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Columns       []string               `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"` // as many as titles
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessRow) Reset() {
+	*x = ProcessRow{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessRow) ProtoMessage() {}
+
+func (x *ProcessRow) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
+func (*ProcessRow) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ProcessRow) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+type StatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        bool                   `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	OneShot       bool                   `protobuf:"varint,2,opt,name=one_shot,json=oneShot,proto3" json:"one_shot,omitempty"` // without stream: one reading, else two, a second apart, answered as one message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsRequest) Reset() {
+	*x = StatsRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsRequest) ProtoMessage() {}
+
+func (x *StatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
+func (*StatsRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *StatsRequest) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *StatsRequest) GetOneShot() bool {
+	if x != nil {
+		return x.OneShot
+	}
+	return false
+}
+
+// Counters as the kernel has them; 0 where it does not tell.
+type StatsResponse struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Read          *timestamppb.Timestamp   `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"`
+	Cpu           *CpuStats                `protobuf:"bytes,2,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	PreviousCpu   *CpuStats                `protobuf:"bytes,3,opt,name=previous_cpu,json=previousCpu,proto3" json:"previous_cpu,omitempty"` // of the reading before; unset for the first
+	PreviousRead  *timestamppb.Timestamp   `protobuf:"bytes,4,opt,name=previous_read,json=previousRead,proto3" json:"previous_read,omitempty"`
+	Memory        *MemoryStats             `protobuf:"bytes,5,opt,name=memory,proto3" json:"memory,omitempty"`
+	Pids          *PidsStats               `protobuf:"bytes,6,opt,name=pids,proto3" json:"pids,omitempty"`
+	BlockIo       []*BlockIoEntry          `protobuf:"bytes,7,rep,name=block_io,json=blockIo,proto3" json:"block_io,omitempty"`
+	Networks      map[string]*NetworkStats `protobuf:"bytes,8,rep,name=networks,proto3" json:"networks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by interface
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsResponse) Reset() {
+	*x = StatsResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsResponse) ProtoMessage() {}
+
+func (x *StatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
+func (*StatsResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetCpu() *CpuStats {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetPreviousCpu() *CpuStats {
+	if x != nil {
+		return x.PreviousCpu
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetPreviousRead() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PreviousRead
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetMemory() *MemoryStats {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetPids() *PidsStats {
+	if x != nil {
+		return x.Pids
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetBlockIo() []*BlockIoEntry {
+	if x != nil {
+		return x.BlockIo
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetNetworks() map[string]*NetworkStats {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+type CpuStats struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	TotalUsageNs     uint64                 `protobuf:"varint,1,opt,name=total_usage_ns,json=totalUsageNs,proto3" json:"total_usage_ns,omitempty"`
+	PerCpuUsageNs    []uint64               `protobuf:"varint,2,rep,packed,name=per_cpu_usage_ns,json=perCpuUsageNs,proto3" json:"per_cpu_usage_ns,omitempty"` // cgroup v1
+	KernelNs         uint64                 `protobuf:"varint,3,opt,name=kernel_ns,json=kernelNs,proto3" json:"kernel_ns,omitempty"`
+	UserNs           uint64                 `protobuf:"varint,4,opt,name=user_ns,json=userNs,proto3" json:"user_ns,omitempty"`
+	SystemNs         uint64                 `protobuf:"varint,5,opt,name=system_ns,json=systemNs,proto3" json:"system_ns,omitempty"` // of the machine, all processors
+	OnlineCpus       uint32                 `protobuf:"varint,6,opt,name=online_cpus,json=onlineCpus,proto3" json:"online_cpus,omitempty"`
+	Periods          uint64                 `protobuf:"varint,7,opt,name=periods,proto3" json:"periods,omitempty"`
+	ThrottledPeriods uint64                 `protobuf:"varint,8,opt,name=throttled_periods,json=throttledPeriods,proto3" json:"throttled_periods,omitempty"`
+	ThrottledNs      uint64                 `protobuf:"varint,9,opt,name=throttled_ns,json=throttledNs,proto3" json:"throttled_ns,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CpuStats) Reset() {
+	*x = CpuStats{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CpuStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CpuStats) ProtoMessage() {}
+
+func (x *CpuStats) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
+func (*CpuStats) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *CpuStats) GetTotalUsageNs() uint64 {
+	if x != nil {
+		return x.TotalUsageNs
+	}
+	return 0
+}
+
+func (x *CpuStats) GetPerCpuUsageNs() []uint64 {
+	if x != nil {
+		return x.PerCpuUsageNs
+	}
+	return nil
+}
+
+func (x *CpuStats) GetKernelNs() uint64 {
+	if x != nil {
+		return x.KernelNs
+	}
+	return 0
+}
+
+func (x *CpuStats) GetUserNs() uint64 {
+	if x != nil {
+		return x.UserNs
+	}
+	return 0
+}
+
+func (x *CpuStats) GetSystemNs() uint64 {
+	if x != nil {
+		return x.SystemNs
+	}
+	return 0
+}
+
+func (x *CpuStats) GetOnlineCpus() uint32 {
+	if x != nil {
+		return x.OnlineCpus
+	}
+	return 0
+}
+
+func (x *CpuStats) GetPeriods() uint64 {
+	if x != nil {
+		return x.Periods
+	}
+	return 0
+}
+
+func (x *CpuStats) GetThrottledPeriods() uint64 {
+	if x != nil {
+		return x.ThrottledPeriods
+	}
+	return 0
+}
+
+func (x *CpuStats) GetThrottledNs() uint64 {
+	if x != nil {
+		return x.ThrottledNs
+	}
+	return 0
+}
+
+type MemoryStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Usage         uint64                 `protobuf:"varint,1,opt,name=usage,proto3" json:"usage,omitempty"`
+	MaxUsage      uint64                 `protobuf:"varint,2,opt,name=max_usage,json=maxUsage,proto3" json:"max_usage,omitempty"`                                                     // cgroup v1
+	Failures      uint64                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`                                                                     // cgroup v1
+	Limit         uint64                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                                                                           // the machine's where the container has none
+	Stats         map[string]uint64      `protobuf:"bytes,5,rep,name=stats,proto3" json:"stats,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // memory.stat
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemoryStats) Reset() {
+	*x = MemoryStats{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemoryStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemoryStats) ProtoMessage() {}
+
+func (x *MemoryStats) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
+func (*MemoryStats) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *MemoryStats) GetUsage() uint64 {
+	if x != nil {
+		return x.Usage
+	}
+	return 0
+}
+
+func (x *MemoryStats) GetMaxUsage() uint64 {
+	if x != nil {
+		return x.MaxUsage
+	}
+	return 0
+}
+
+func (x *MemoryStats) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *MemoryStats) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *MemoryStats) GetStats() map[string]uint64 {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+type PidsStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Current       uint64                 `protobuf:"varint,1,opt,name=current,proto3" json:"current,omitempty"`
+	Limit         uint64                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PidsStats) Reset() {
+	*x = PidsStats{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PidsStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PidsStats) ProtoMessage() {}
+
+func (x *PidsStats) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
+func (*PidsStats) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *PidsStats) GetCurrent() uint64 {
+	if x != nil {
+		return x.Current
+	}
+	return 0
+}
+
+func (x *PidsStats) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type BlockIoEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // "service_bytes", "serviced"
+	Major         uint64                 `protobuf:"varint,2,opt,name=major,proto3" json:"major,omitempty"`
+	Minor         uint64                 `protobuf:"varint,3,opt,name=minor,proto3" json:"minor,omitempty"`
+	Op            string                 `protobuf:"bytes,4,opt,name=op,proto3" json:"op,omitempty"` // "read", "write"
+	Value         uint64                 `protobuf:"varint,5,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockIoEntry) Reset() {
+	*x = BlockIoEntry{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockIoEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockIoEntry) ProtoMessage() {}
+
+func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
+func (*BlockIoEntry) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *BlockIoEntry) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *BlockIoEntry) GetMajor() uint64 {
+	if x != nil {
+		return x.Major
+	}
+	return 0
+}
+
+func (x *BlockIoEntry) GetMinor() uint64 {
+	if x != nil {
+		return x.Minor
+	}
+	return 0
+}
+
+func (x *BlockIoEntry) GetOp() string {
+	if x != nil {
+		return x.Op
+	}
+	return ""
+}
+
+func (x *BlockIoEntry) GetValue() uint64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+type NetworkStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RxBytes       uint64                 `protobuf:"varint,1,opt,name=rx_bytes,json=rxBytes,proto3" json:"rx_bytes,omitempty"`
+	RxPackets     uint64                 `protobuf:"varint,2,opt,name=rx_packets,json=rxPackets,proto3" json:"rx_packets,omitempty"`
+	RxErrors      uint64                 `protobuf:"varint,3,opt,name=rx_errors,json=rxErrors,proto3" json:"rx_errors,omitempty"`
+	RxDropped     uint64                 `protobuf:"varint,4,opt,name=rx_dropped,json=rxDropped,proto3" json:"rx_dropped,omitempty"`
+	TxBytes       uint64                 `protobuf:"varint,5,opt,name=tx_bytes,json=txBytes,proto3" json:"tx_bytes,omitempty"`
+	TxPackets     uint64                 `protobuf:"varint,6,opt,name=tx_packets,json=txPackets,proto3" json:"tx_packets,omitempty"`
+	TxErrors      uint64                 `protobuf:"varint,7,opt,name=tx_errors,json=txErrors,proto3" json:"tx_errors,omitempty"`
+	TxDropped     uint64                 `protobuf:"varint,8,opt,name=tx_dropped,json=txDropped,proto3" json:"tx_dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkStats) Reset() {
+	*x = NetworkStats{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkStats) ProtoMessage() {}
+
+func (x *NetworkStats) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
+func (*NetworkStats) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *NetworkStats) GetRxBytes() uint64 {
+	if x != nil {
+		return x.RxBytes
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetRxPackets() uint64 {
+	if x != nil {
+		return x.RxPackets
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetRxErrors() uint64 {
+	if x != nil {
+		return x.RxErrors
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetRxDropped() uint64 {
+	if x != nil {
+		return x.RxDropped
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetTxBytes() uint64 {
+	if x != nil {
+		return x.TxBytes
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetTxPackets() uint64 {
+	if x != nil {
+		return x.TxPackets
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetTxErrors() uint64 {
+	if x != nil {
+		return x.TxErrors
+	}
+	return 0
+}
+
+func (x *NetworkStats) GetTxDropped() uint64 {
+	if x != nil {
+		return x.TxDropped
+	}
+	return 0
+}
+
+type UpdateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The `linux.resources` object of the OCI runtime specification, JSON, with
+	// the fields to change only.
+	OciResources  []byte `protobuf:"bytes,1,opt,name=oci_resources,json=ociResources,proto3" json:"oci_resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRequest) Reset() {
+	*x = UpdateRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRequest) ProtoMessage() {}
+
+func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *UpdateRequest) GetOciResources() []byte {
+	if x != nil {
+		return x.OciResources
+	}
+	return nil
+}
+
+type UpdateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateResponse) Reset() {
+	*x = UpdateResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateResponse) ProtoMessage() {}
+
+func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
+func (*UpdateResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+}
+
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
@@ -4026,7 +5238,96 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x04user\x18\x04 \x01(\tR\x04user\"5\n" +
 	"\x12ArchivePutResponse\x12\x1f\n" +
 	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
-	"totalBytes*I\n" +
+	"totalBytes\"\x10\n" +
+	"\x0eChangesRequest\"\xc8\x01\n" +
+	"\x0fChangesResponse\x125\n" +
+	"\x06change\x18\x01 \x01(\v2\x1b.sockerless.agent.v1.ChangeH\x00R\x06change\x123\n" +
+	"\x03end\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ChangesEndH\x00R\x03end\x12>\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"Q\n" +
+	"\x06Change\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x123\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1f.sockerless.agent.v1.ChangeKindR\x04kind\"\"\n" +
+	"\n" +
+	"ChangesEnd\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"%\n" +
+	"\rExportRequest\x12\x14\n" +
+	"\x05layer\x18\x01 \x01(\bR\x05layer\"\xcb\x01\n" +
+	"\x0eExportResponse\x129\n" +
+	"\x05chunk\x18\x01 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +
+	"\x03end\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ArchiveEndH\x00R\x03end\x12>\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"%\n" +
+	"\n" +
+	"TopRequest\x12\x17\n" +
+	"\aps_args\x18\x01 \x01(\tR\x06psArgs\"d\n" +
+	"\vTopResponse\x12\x16\n" +
+	"\x06titles\x18\x01 \x03(\tR\x06titles\x12=\n" +
+	"\tprocesses\x18\x02 \x03(\v2\x1f.sockerless.agent.v1.ProcessRowR\tprocesses\"&\n" +
+	"\n" +
+	"ProcessRow\x12\x18\n" +
+	"\acolumns\x18\x01 \x03(\tR\acolumns\"A\n" +
+	"\fStatsRequest\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\bR\x06stream\x12\x19\n" +
+	"\bone_shot\x18\x02 \x01(\bR\aoneShot\"\xcd\x04\n" +
+	"\rStatsResponse\x12.\n" +
+	"\x04read\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04read\x12/\n" +
+	"\x03cpu\x18\x02 \x01(\v2\x1d.sockerless.agent.v1.CpuStatsR\x03cpu\x12@\n" +
+	"\fprevious_cpu\x18\x03 \x01(\v2\x1d.sockerless.agent.v1.CpuStatsR\vpreviousCpu\x12?\n" +
+	"\rprevious_read\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fpreviousRead\x128\n" +
+	"\x06memory\x18\x05 \x01(\v2 .sockerless.agent.v1.MemoryStatsR\x06memory\x122\n" +
+	"\x04pids\x18\x06 \x01(\v2\x1e.sockerless.agent.v1.PidsStatsR\x04pids\x12<\n" +
+	"\bblock_io\x18\a \x03(\v2!.sockerless.agent.v1.BlockIoEntryR\ablockIo\x12L\n" +
+	"\bnetworks\x18\b \x03(\v20.sockerless.agent.v1.StatsResponse.NetworksEntryR\bnetworks\x1a^\n" +
+	"\rNetworksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.agent.v1.NetworkStatsR\x05value:\x028\x01\"\xb7\x02\n" +
+	"\bCpuStats\x12$\n" +
+	"\x0etotal_usage_ns\x18\x01 \x01(\x04R\ftotalUsageNs\x12'\n" +
+	"\x10per_cpu_usage_ns\x18\x02 \x03(\x04R\rperCpuUsageNs\x12\x1b\n" +
+	"\tkernel_ns\x18\x03 \x01(\x04R\bkernelNs\x12\x17\n" +
+	"\auser_ns\x18\x04 \x01(\x04R\x06userNs\x12\x1b\n" +
+	"\tsystem_ns\x18\x05 \x01(\x04R\bsystemNs\x12\x1f\n" +
+	"\vonline_cpus\x18\x06 \x01(\rR\n" +
+	"onlineCpus\x12\x18\n" +
+	"\aperiods\x18\a \x01(\x04R\aperiods\x12+\n" +
+	"\x11throttled_periods\x18\b \x01(\x04R\x10throttledPeriods\x12!\n" +
+	"\fthrottled_ns\x18\t \x01(\x04R\vthrottledNs\"\xef\x01\n" +
+	"\vMemoryStats\x12\x14\n" +
+	"\x05usage\x18\x01 \x01(\x04R\x05usage\x12\x1b\n" +
+	"\tmax_usage\x18\x02 \x01(\x04R\bmaxUsage\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\x04R\bfailures\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12A\n" +
+	"\x05stats\x18\x05 \x03(\v2+.sockerless.agent.v1.MemoryStats.StatsEntryR\x05stats\x1a8\n" +
+	"\n" +
+	"StatsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\";\n" +
+	"\tPidsStats\x12\x18\n" +
+	"\acurrent\x18\x01 \x01(\x04R\acurrent\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x04R\x05limit\"t\n" +
+	"\fBlockIoEntry\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05major\x18\x02 \x01(\x04R\x05major\x12\x14\n" +
+	"\x05minor\x18\x03 \x01(\x04R\x05minor\x12\x0e\n" +
+	"\x02op\x18\x04 \x01(\tR\x02op\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\x04R\x05value\"\xfa\x01\n" +
+	"\fNetworkStats\x12\x19\n" +
+	"\brx_bytes\x18\x01 \x01(\x04R\arxBytes\x12\x1d\n" +
+	"\n" +
+	"rx_packets\x18\x02 \x01(\x04R\trxPackets\x12\x1b\n" +
+	"\trx_errors\x18\x03 \x01(\x04R\brxErrors\x12\x1d\n" +
+	"\n" +
+	"rx_dropped\x18\x04 \x01(\x04R\trxDropped\x12\x19\n" +
+	"\btx_bytes\x18\x05 \x01(\x04R\atxBytes\x12\x1d\n" +
+	"\n" +
+	"tx_packets\x18\x06 \x01(\x04R\ttxPackets\x12\x1b\n" +
+	"\ttx_errors\x18\a \x01(\x04R\btxErrors\x12\x1d\n" +
+	"\n" +
+	"tx_dropped\x18\b \x01(\x04R\ttxDropped\"4\n" +
+	"\rUpdateRequest\x12#\n" +
+	"\roci_resources\x18\x01 \x01(\fR\fociResources\"\x10\n" +
+	"\x0eUpdateResponse*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_SHIM\x10\x01\x12\r\n" +
@@ -4042,7 +5343,13 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
-	"\rSTREAM_STDERR\x10\x022\xe5\t\n" +
+	"\rSTREAM_STDERR\x10\x02*s\n" +
+	"\n" +
+	"ChangeKind\x12\x1b\n" +
+	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14CHANGE_KIND_MODIFIED\x10\x01\x12\x15\n" +
+	"\x11CHANGE_KIND_ADDED\x10\x02\x12\x17\n" +
+	"\x13CHANGE_KIND_DELETED\x10\x032\x81\r\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -4059,7 +5366,12 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"ArchiveGet\x12&.sockerless.agent.v1.ArchiveGetRequest\x1a'.sockerless.agent.v1.ArchiveGetResponse0\x01\x12_\n" +
 	"\n" +
-	"ArchivePut\x12&.sockerless.agent.v1.ArchivePutRequest\x1a'.sockerless.agent.v1.ArchivePutResponse(\x01B\xdb\x01\n" +
+	"ArchivePut\x12&.sockerless.agent.v1.ArchivePutRequest\x1a'.sockerless.agent.v1.ArchivePutResponse(\x01\x12V\n" +
+	"\aChanges\x12#.sockerless.agent.v1.ChangesRequest\x1a$.sockerless.agent.v1.ChangesResponse0\x01\x12S\n" +
+	"\x06Export\x12\".sockerless.agent.v1.ExportRequest\x1a#.sockerless.agent.v1.ExportResponse0\x01\x12H\n" +
+	"\x03Top\x12\x1f.sockerless.agent.v1.TopRequest\x1a .sockerless.agent.v1.TopResponse\x12P\n" +
+	"\x05Stats\x12!.sockerless.agent.v1.StatsRequest\x1a\".sockerless.agent.v1.StatsResponse0\x01\x12Q\n" +
+	"\x06Update\x12\".sockerless.agent.v1.UpdateRequest\x1a#.sockerless.agent.v1.UpdateResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
 
@@ -4075,159 +5387,208 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_sockerless_agent_v1_agent_proto_rawDescData
 }
 
-var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(SessionErrorReason)(0),       // 1: sockerless.agent.v1.SessionErrorReason
 	(Stream)(0),                   // 2: sockerless.agent.v1.Stream
-	(*HelloRequest)(nil),          // 3: sockerless.agent.v1.HelloRequest
-	(*HelloResponse)(nil),         // 4: sockerless.agent.v1.HelloResponse
-	(*ProcessSpec)(nil),           // 5: sockerless.agent.v1.ProcessSpec
-	(*ConsoleSize)(nil),           // 6: sockerless.agent.v1.ConsoleSize
-	(*StartRequest)(nil),          // 7: sockerless.agent.v1.StartRequest
-	(*StartResponse)(nil),         // 8: sockerless.agent.v1.StartResponse
-	(*StartedProcess)(nil),        // 9: sockerless.agent.v1.StartedProcess
-	(*StartFailure)(nil),          // 10: sockerless.agent.v1.StartFailure
-	(*HealthCheck)(nil),           // 11: sockerless.agent.v1.HealthCheck
-	(*DescribeRequest)(nil),       // 12: sockerless.agent.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 13: sockerless.agent.v1.DescribeResponse
-	(*SessionRequest)(nil),        // 14: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),              // 15: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),            // 16: sockerless.agent.v1.OpenAttach
-	(*Stdin)(nil),                 // 17: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),            // 18: sockerless.agent.v1.CloseStdin
-	(*Heartbeat)(nil),             // 19: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 20: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 21: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 22: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 23: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 24: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 25: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 26: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 27: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 28: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 29: sockerless.agent.v1.SignalResponse
-	(*ExecInspectRequest)(nil),    // 30: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 31: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 32: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 33: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 34: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 35: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 36: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 37: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 38: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 39: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 40: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 41: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 42: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 43: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 44: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 45: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 46: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 47: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 48: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 49: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 50: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 51: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 52: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 53: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 54: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 55: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 56: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 57: sockerless.agent.v1.ArchivePutResponse
-	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(ChangeKind)(0),               // 3: sockerless.agent.v1.ChangeKind
+	(*HelloRequest)(nil),          // 4: sockerless.agent.v1.HelloRequest
+	(*HelloResponse)(nil),         // 5: sockerless.agent.v1.HelloResponse
+	(*ProcessSpec)(nil),           // 6: sockerless.agent.v1.ProcessSpec
+	(*ConsoleSize)(nil),           // 7: sockerless.agent.v1.ConsoleSize
+	(*StartRequest)(nil),          // 8: sockerless.agent.v1.StartRequest
+	(*StartResponse)(nil),         // 9: sockerless.agent.v1.StartResponse
+	(*StartedProcess)(nil),        // 10: sockerless.agent.v1.StartedProcess
+	(*StartFailure)(nil),          // 11: sockerless.agent.v1.StartFailure
+	(*HealthCheck)(nil),           // 12: sockerless.agent.v1.HealthCheck
+	(*DescribeRequest)(nil),       // 13: sockerless.agent.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 14: sockerless.agent.v1.DescribeResponse
+	(*SessionRequest)(nil),        // 15: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),              // 16: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),            // 17: sockerless.agent.v1.OpenAttach
+	(*Stdin)(nil),                 // 18: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),            // 19: sockerless.agent.v1.CloseStdin
+	(*Heartbeat)(nil),             // 20: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),       // 21: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                // 22: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),        // 23: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),       // 24: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),            // 25: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),          // 26: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),         // 27: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),        // 28: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),         // 29: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),        // 30: sockerless.agent.v1.SignalResponse
+	(*ExecInspectRequest)(nil),    // 31: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),   // 32: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),          // 33: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 34: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),        // 35: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),           // 36: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),             // 37: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),          // 38: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),           // 39: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),              // 40: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),          // 41: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 42: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 43: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 44: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),           // 45: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),          // 46: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),              // 47: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),               // 48: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),              // 49: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),    // 50: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),   // 51: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),     // 52: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),    // 53: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),          // 54: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),            // 55: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),     // 56: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),        // 57: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),    // 58: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),        // 59: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),       // 60: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                // 61: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),            // 62: sockerless.agent.v1.ChangesEnd
+	(*ExportRequest)(nil),         // 63: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),        // 64: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),            // 65: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),           // 66: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),            // 67: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),          // 68: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),         // 69: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),              // 70: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),           // 71: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),             // 72: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),          // 73: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),          // 74: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),         // 75: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 76: sockerless.agent.v1.UpdateResponse
+	nil,                           // 77: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 78: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 79: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
-	6,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	5,  // 2: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
-	11, // 3: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
-	9,  // 4: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	10, // 5: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	58, // 6: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	15, // 7: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	16, // 8: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	17, // 9: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	18, // 10: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	19, // 11: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,  // 12: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	22, // 13: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	21, // 14: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	21, // 15: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	24, // 16: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	25, // 17: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	19, // 18: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	23, // 19: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	58, // 20: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	7,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	6,  // 2: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
+	12, // 3: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
+	10, // 4: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	11, // 5: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
+	79, // 6: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	16, // 7: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	17, // 8: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	18, // 9: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	19, // 10: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	20, // 11: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	6,  // 12: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	23, // 13: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	22, // 14: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	22, // 15: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	25, // 16: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	26, // 17: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	20, // 18: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	24, // 19: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	79, // 20: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	1,  // 21: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	6,  // 22: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	24, // 23: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	34, // 24: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	9,  // 25: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	24, // 26: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	35, // 27: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	36, // 28: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	37, // 29: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	38, // 30: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	39, // 31: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	19, // 32: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	9,  // 33: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	24, // 34: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	36, // 35: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	35, // 36: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	37, // 37: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	10, // 38: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	24, // 39: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	58, // 40: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	58, // 41: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	46, // 42: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	47, // 43: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	19, // 44: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	7,  // 22: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	25, // 23: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	35, // 24: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	10, // 25: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	25, // 26: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	36, // 27: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	37, // 28: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	38, // 29: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	39, // 30: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	40, // 31: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	20, // 32: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	10, // 33: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	25, // 34: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	37, // 35: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	36, // 36: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	38, // 37: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	11, // 38: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	25, // 39: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	79, // 40: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	79, // 41: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	47, // 42: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	48, // 43: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	20, // 44: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	2,  // 45: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	58, // 46: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	48, // 47: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	48, // 48: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	53, // 49: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	54, // 50: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	19, // 51: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	56, // 52: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	53, // 53: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	54, // 54: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	19, // 55: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	3,  // 56: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	7,  // 57: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	12, // 58: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	14, // 59: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	26, // 60: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	28, // 61: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	30, // 62: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	32, // 63: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	40, // 64: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	42, // 65: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	44, // 66: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	49, // 67: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	51, // 68: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	55, // 69: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	4,  // 70: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	8,  // 71: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	13, // 72: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	20, // 73: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	27, // 74: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	29, // 75: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	31, // 76: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	33, // 77: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	41, // 78: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	43, // 79: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	45, // 80: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	50, // 81: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	52, // 82: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	57, // 83: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	70, // [70:84] is the sub-list for method output_type
-	56, // [56:70] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	79, // 46: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	49, // 47: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	49, // 48: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	54, // 49: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	55, // 50: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	20, // 51: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	57, // 52: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	54, // 53: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	55, // 54: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	20, // 55: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	61, // 56: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	62, // 57: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	20, // 58: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	3,  // 59: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	54, // 60: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	55, // 61: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	20, // 62: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	67, // 63: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	79, // 64: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	70, // 65: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	70, // 66: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	79, // 67: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	71, // 68: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	72, // 69: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	73, // 70: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	77, // 71: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	78, // 72: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	74, // 73: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	4,  // 74: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	8,  // 75: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	13, // 76: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	15, // 77: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	27, // 78: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	29, // 79: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	31, // 80: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	33, // 81: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	41, // 82: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	43, // 83: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	45, // 84: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	50, // 85: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	52, // 86: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	56, // 87: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	59, // 88: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	63, // 89: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	65, // 90: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	68, // 91: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	75, // 92: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	5,  // 93: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	9,  // 94: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	14, // 95: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	21, // 96: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	28, // 97: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	30, // 98: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	32, // 99: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	34, // 100: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	42, // 101: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	44, // 102: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	46, // 103: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	51, // 104: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	53, // 105: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	58, // 106: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	60, // 107: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	64, // 108: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	66, // 109: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	69, // 110: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	76, // 111: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	93, // [93:112] is the sub-list for method output_type
+	74, // [74:93] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -4284,13 +5645,23 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[56].OneofWrappers = []any{
+		(*ChangesResponse_Change)(nil),
+		(*ChangesResponse_End)(nil),
+		(*ChangesResponse_Heartbeat)(nil),
+	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
+		(*ExportResponse_Chunk)(nil),
+		(*ExportResponse_End)(nil),
+		(*ExportResponse_Heartbeat)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   55,
+			NumEnums:      4,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2860,6 +2860,902 @@ func (x *OpenArchiveResponse) GetUser() string {
 	return ""
 }
 
+type PauseContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseContainerRequest) Reset() {
+	*x = PauseContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseContainerRequest) ProtoMessage() {}
+
+func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
+func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PauseContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+type PauseContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseContainerResponse) Reset() {
+	*x = PauseContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseContainerResponse) ProtoMessage() {}
+
+func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
+func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+}
+
+type UnpauseContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpauseContainerRequest) Reset() {
+	*x = UnpauseContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpauseContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpauseContainerRequest) ProtoMessage() {}
+
+func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
+func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *UnpauseContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+type UnpauseContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpauseContainerResponse) Reset() {
+	*x = UnpauseContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpauseContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpauseContainerResponse) ProtoMessage() {}
+
+func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
+func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+}
+
+type RenameContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameContainerRequest) Reset() {
+	*x = RenameContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameContainerRequest) ProtoMessage() {}
+
+func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
+func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RenameContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *RenameContainerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RenameContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameContainerResponse) Reset() {
+	*x = RenameContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameContainerResponse) ProtoMessage() {}
+
+func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
+func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+}
+
+type UpdateContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Resources     *Resources             `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`                              // zero and unset fields stay as they are
+	RestartPolicy *RestartPolicy         `protobuf:"bytes,3,opt,name=restart_policy,json=restartPolicy,proto3" json:"restart_policy,omitempty"` // unset, or with an empty name: stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateContainerRequest) Reset() {
+	*x = UpdateContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateContainerRequest) ProtoMessage() {}
+
+func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
+func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *UpdateContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *UpdateContainerRequest) GetResources() *Resources {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *UpdateContainerRequest) GetRestartPolicy() *RestartPolicy {
+	if x != nil {
+		return x.RestartPolicy
+	}
+	return nil
+}
+
+type UpdateContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Warnings      []string               `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateContainerResponse) Reset() {
+	*x = UpdateContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateContainerResponse) ProtoMessage() {}
+
+func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
+func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *UpdateContainerResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type TopContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	PsArgs        string                 `protobuf:"bytes,2,opt,name=ps_args,json=psArgs,proto3" json:"ps_args,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopContainerRequest) Reset() {
+	*x = TopContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopContainerRequest) ProtoMessage() {}
+
+func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
+func (*TopContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *TopContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *TopContainerRequest) GetPsArgs() string {
+	if x != nil {
+		return x.PsArgs
+	}
+	return ""
+}
+
+type TopContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Titles        []string               `protobuf:"bytes,1,rep,name=titles,proto3" json:"titles,omitempty"`
+	Processes     []*StringList          `protobuf:"bytes,2,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopContainerResponse) Reset() {
+	*x = TopContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopContainerResponse) ProtoMessage() {}
+
+func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
+func (*TopContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *TopContainerResponse) GetTitles() []string {
+	if x != nil {
+		return x.Titles
+	}
+	return nil
+}
+
+func (x *TopContainerResponse) GetProcesses() []*StringList {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+type OpenStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Access        *AgentAccess           `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenStatsRequest) Reset() {
+	*x = OpenStatsRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenStatsRequest) ProtoMessage() {}
+
+func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
+func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *OpenStatsRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *OpenStatsRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+type OpenStatsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"` // unset: the container does not run
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // with the slash
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenStatsResponse) Reset() {
+	*x = OpenStatsResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenStatsResponse) ProtoMessage() {}
+
+func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
+func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+func (x *OpenStatsResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OpenStatsResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type OpenChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Access        *AgentAccess           `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenChangesRequest) Reset() {
+	*x = OpenChangesRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenChangesRequest) ProtoMessage() {}
+
+func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
+func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *OpenChangesRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *OpenChangesRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+type OpenChangesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenChangesResponse) Reset() {
+	*x = OpenChangesResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenChangesResponse) ProtoMessage() {}
+
+func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
+func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+type CommitContainerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"` // empty: nameless
+	Comment       string                 `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	Author        string                 `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	Pause         bool                   `protobuf:"varint,5,opt,name=pause,proto3" json:"pause,omitempty"`    // freeze a running container meanwhile
+	Changes       []string               `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"` // Dockerfile instructions
+	Config        *ContainerConfig       `protobuf:"bytes,7,opt,name=config,proto3" json:"config,omitempty"`   // laid over the container's; unset: the container's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitContainerRequest) Reset() {
+	*x = CommitContainerRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitContainerRequest) ProtoMessage() {}
+
+func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
+func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CommitContainerRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *CommitContainerRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *CommitContainerRequest) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *CommitContainerRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *CommitContainerRequest) GetPause() bool {
+	if x != nil {
+		return x.Pause
+	}
+	return false
+}
+
+func (x *CommitContainerRequest) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *CommitContainerRequest) GetConfig() *ContainerConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+type CommitContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ImageId       string                 `protobuf:"bytes,1,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitContainerResponse) Reset() {
+	*x = CommitContainerResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitContainerResponse) ProtoMessage() {}
+
+func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
+func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CommitContainerResponse) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+type PruneContainersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filters       map[string]*StringList `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneContainersRequest) Reset() {
+	*x = PruneContainersRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneContainersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneContainersRequest) ProtoMessage() {}
+
+func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
+func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type PruneContainersResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Removed        []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`                                      // IDs
+	SpaceReclaimed uint64                 `protobuf:"varint,2,opt,name=space_reclaimed,json=spaceReclaimed,proto3" json:"space_reclaimed,omitempty"` // bytes
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PruneContainersResponse) Reset() {
+	*x = PruneContainersResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneContainersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneContainersResponse) ProtoMessage() {}
+
+func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
+func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *PruneContainersResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *PruneContainersResponse) GetSpaceReclaimed() uint64 {
+	if x != nil {
+		return x.SpaceReclaimed
+	}
+	return 0
+}
+
 var File_sockerless_backend_v1_container_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_container_proto_rawDesc = "" +
@@ -3106,7 +4002,59 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x05write\x18\x03 \x01(\bR\x05write\"k\n" +
 	"\x13OpenArchiveResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x12\n" +
-	"\x04user\x18\x02 \x01(\tR\x04user*\x89\x01\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"5\n" +
+	"\x15PauseContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x18\n" +
+	"\x16PauseContainerResponse\"7\n" +
+	"\x17UnpauseContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x1a\n" +
+	"\x18UnpauseContainerResponse\"J\n" +
+	"\x16RenameContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x19\n" +
+	"\x17RenameContainerResponse\"\xc3\x01\n" +
+	"\x16UpdateContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12>\n" +
+	"\tresources\x18\x02 \x01(\v2 .sockerless.backend.v1.ResourcesR\tresources\x12K\n" +
+	"\x0erestart_policy\x18\x03 \x01(\v2$.sockerless.backend.v1.RestartPolicyR\rrestartPolicy\"5\n" +
+	"\x17UpdateContainerResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"L\n" +
+	"\x13TopContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x17\n" +
+	"\aps_args\x18\x02 \x01(\tR\x06psArgs\"o\n" +
+	"\x14TopContainerResponse\x12\x16\n" +
+	"\x06titles\x18\x01 \x03(\tR\x06titles\x12?\n" +
+	"\tprocesses\x18\x02 \x03(\v2!.sockerless.backend.v1.StringListR\tprocesses\"l\n" +
+	"\x10OpenStatsRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"y\n" +
+	"\x11OpenStatsResponse\x12@\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"n\n" +
+	"\x12OpenChangesRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"W\n" +
+	"\x13OpenChangesResponse\x12@\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\xf6\x01\n" +
+	"\x16CommitContainerRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12\x16\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\x12\x14\n" +
+	"\x05pause\x18\x05 \x01(\bR\x05pause\x12\x18\n" +
+	"\achanges\x18\x06 \x03(\tR\achanges\x12>\n" +
+	"\x06config\x18\a \x01(\v2&.sockerless.backend.v1.ContainerConfigR\x06config\"4\n" +
+	"\x17CommitContainerResponse\x12\x19\n" +
+	"\bimage_id\x18\x01 \x01(\tR\aimageId\"\xcd\x01\n" +
+	"\x16PruneContainersRequest\x12T\n" +
+	"\afilters\x18\x01 \x03(\v2:.sockerless.backend.v1.PruneContainersRequest.FiltersEntryR\afilters\x1a]\n" +
+	"\fFiltersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"\\\n" +
+	"\x17PruneContainersResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved\x12'\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed*\x89\x01\n" +
 	"\rWaitCondition\x12\x1e\n" +
 	"\x1aWAIT_CONDITION_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aWAIT_CONDITION_NOT_RUNNING\x10\x01\x12\x1c\n" +
@@ -3125,7 +4073,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HEALTH_STATUS_STARTING\x10\x01\x12\x19\n" +
 	"\x15HEALTH_STATUS_HEALTHY\x10\x02\x12\x1b\n" +
-	"\x17HEALTH_STATUS_UNHEALTHY\x10\x032\xb7\v\n" +
+	"\x17HEALTH_STATUS_UNHEALTHY\x10\x032\x97\x13\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -3139,7 +4087,16 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12p\n" +
 	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\x12[\n" +
 	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\x12d\n" +
-	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponseB\xed\x01\n" +
+	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12m\n" +
+	"\x0ePauseContainer\x12,.sockerless.backend.v1.PauseContainerRequest\x1a-.sockerless.backend.v1.PauseContainerResponse\x12s\n" +
+	"\x10UnpauseContainer\x12..sockerless.backend.v1.UnpauseContainerRequest\x1a/.sockerless.backend.v1.UnpauseContainerResponse\x12p\n" +
+	"\x0fRenameContainer\x12-.sockerless.backend.v1.RenameContainerRequest\x1a..sockerless.backend.v1.RenameContainerResponse\x12p\n" +
+	"\x0fUpdateContainer\x12-.sockerless.backend.v1.UpdateContainerRequest\x1a..sockerless.backend.v1.UpdateContainerResponse\x12l\n" +
+	"\fTopContainer\x12*.sockerless.backend.v1.TopContainerRequest\x1a+.sockerless.backend.v1.TopContainerResponse\"\x03\x90\x02\x01\x12^\n" +
+	"\tOpenStats\x12'.sockerless.backend.v1.OpenStatsRequest\x1a(.sockerless.backend.v1.OpenStatsResponse\x12d\n" +
+	"\vOpenChanges\x12).sockerless.backend.v1.OpenChangesRequest\x1a*.sockerless.backend.v1.OpenChangesResponse\x12p\n" +
+	"\x0fCommitContainer\x12-.sockerless.backend.v1.CommitContainerRequest\x1a..sockerless.backend.v1.CommitContainerResponse\x12p\n" +
+	"\x0fPruneContainers\x12-.sockerless.backend.v1.PruneContainersRequest\x1a..sockerless.backend.v1.PruneContainersResponseB\xed\x01\n" +
 	"\x19com.sockerless.backend.v1B\x0eContainerProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (
@@ -3155,7 +4112,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -3199,106 +4156,155 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*OpenLogsResponse)(nil),         // 39: sockerless.backend.v1.OpenLogsResponse
 	(*OpenArchiveRequest)(nil),       // 40: sockerless.backend.v1.OpenArchiveRequest
 	(*OpenArchiveResponse)(nil),      // 41: sockerless.backend.v1.OpenArchiveResponse
-	nil,                              // 42: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 43: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 44: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 45: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 46: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 47: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 48: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	(*ContainerConfig)(nil),          // 49: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 50: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 51: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 52: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                // 53: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 54: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 55: sockerless.backend.v1.EndpointConfig
-	(*AgentAccess)(nil),              // 56: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 57: sockerless.backend.v1.AgentEndpoint
-	(*StringList)(nil),               // 58: sockerless.backend.v1.StringList
+	(*PauseContainerRequest)(nil),    // 42: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 43: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 44: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 45: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 46: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 47: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 48: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 49: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 50: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 51: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 52: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 53: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 54: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 55: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 56: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 57: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 58: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 59: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 60: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 61: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 62: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 63: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 64: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 65: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 66: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 67: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 68: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 69: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 70: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 71: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                // 72: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 73: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 74: sockerless.backend.v1.EndpointConfig
+	(*AgentAccess)(nil),              // 75: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 76: sockerless.backend.v1.AgentEndpoint
+	(*Resources)(nil),                // 77: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 78: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 79: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	49, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	50, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	51, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	52, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	68, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	69, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	70, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	71, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 4: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
 	17, // 5: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
 	18, // 6: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	53, // 7: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	42, // 8: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	72, // 7: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	60, // 8: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
 	21, // 9: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	54, // 10: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	73, // 10: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
 	28, // 11: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	43, // 12: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	61, // 12: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
 	25, // 13: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	44, // 14: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	45, // 15: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	62, // 14: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	63, // 15: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
 	29, // 16: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
 	24, // 17: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	54, // 18: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	73, // 18: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
 	25, // 19: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	52, // 20: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	49, // 21: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	50, // 22: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	46, // 23: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	71, // 20: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	68, // 21: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	69, // 22: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	64, // 23: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
 	29, // 24: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
 	30, // 25: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
 	1,  // 26: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	54, // 27: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	54, // 28: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	73, // 27: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	73, // 28: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
 	26, // 29: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
 	2,  // 30: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
 	27, // 31: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	54, // 32: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	54, // 33: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	73, // 32: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	73, // 33: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
 	28, // 34: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	47, // 35: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	55, // 36: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	56, // 37: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	65, // 35: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	74, // 36: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	75, // 37: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
 	34, // 38: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
 	35, // 39: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	53, // 40: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	57, // 41: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	56, // 42: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	57, // 43: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	48, // 44: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	56, // 45: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	57, // 46: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	58, // 47: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	31, // 48: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	31, // 49: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	3,  // 50: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	5,  // 51: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	7,  // 52: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	9,  // 53: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	11, // 54: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	13, // 55: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	15, // 56: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	19, // 57: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	22, // 58: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	32, // 59: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	36, // 60: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	38, // 61: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	40, // 62: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	4,  // 63: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	6,  // 64: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	8,  // 65: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	10, // 66: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	12, // 67: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	14, // 68: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	16, // 69: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	20, // 70: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	23, // 71: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	33, // 72: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	37, // 73: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	39, // 74: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	41, // 75: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	63, // [63:76] is the sub-list for method output_type
-	50, // [50:63] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	72, // 40: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	76, // 41: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	75, // 42: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 43: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	66, // 44: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	75, // 45: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 46: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	77, // 47: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	78, // 48: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	79, // 49: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	75, // 50: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 51: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	75, // 52: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 53: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	68, // 54: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	67, // 55: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	79, // 56: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	31, // 57: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	31, // 58: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	79, // 59: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	3,  // 60: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	5,  // 61: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	7,  // 62: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	9,  // 63: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	11, // 64: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	13, // 65: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	15, // 66: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	19, // 67: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	22, // 68: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	32, // 69: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	36, // 70: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	38, // 71: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	40, // 72: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	42, // 73: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	44, // 74: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	46, // 75: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	48, // 76: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	50, // 77: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	52, // 78: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	54, // 79: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	56, // 80: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	58, // 81: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	4,  // 82: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	6,  // 83: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	8,  // 84: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	10, // 85: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	12, // 86: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	14, // 87: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	16, // 88: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	20, // 89: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	23, // 90: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	33, // 91: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	37, // 92: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	39, // 93: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	41, // 94: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	43, // 95: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	45, // 96: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	47, // 97: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	49, // 98: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	51, // 99: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	53, // 100: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	55, // 101: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	57, // 102: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	59, // 103: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	82, // [82:104] is the sub-list for method output_type
+	60, // [60:82] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -3328,7 +4334,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

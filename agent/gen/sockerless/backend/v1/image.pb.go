@@ -1716,6 +1716,694 @@ func (*RemovedImage_Untagged) isRemovedImage_What() {}
 
 func (*RemovedImage_Deleted) isRemovedImage_What() {}
 
+type SaveImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	References    []string               `protobuf:"bytes,1,rep,name=references,proto3" json:"references,omitempty"`
+	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveImagesRequest) Reset() {
+	*x = SaveImagesRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveImagesRequest) ProtoMessage() {}
+
+func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveImagesRequest.ProtoReflect.Descriptor instead.
+func (*SaveImagesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SaveImagesRequest) GetReferences() []string {
+	if x != nil {
+		return x.References
+	}
+	return nil
+}
+
+func (x *SaveImagesRequest) GetPlatform() *Platform {
+	if x != nil {
+		return x.Platform
+	}
+	return nil
+}
+
+type SaveImagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*SaveImagesResponse_Chunk
+	//	*SaveImagesResponse_End
+	//	*SaveImagesResponse_Heartbeat
+	Message       isSaveImagesResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveImagesResponse) Reset() {
+	*x = SaveImagesResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveImagesResponse) ProtoMessage() {}
+
+func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveImagesResponse.ProtoReflect.Descriptor instead.
+func (*SaveImagesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SaveImagesResponse) GetMessage() isSaveImagesResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *SaveImagesResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*SaveImagesResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *SaveImagesResponse) GetEnd() *SaveEnd {
+	if x != nil {
+		if x, ok := x.Message.(*SaveImagesResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *SaveImagesResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*SaveImagesResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isSaveImagesResponse_Message interface {
+	isSaveImagesResponse_Message()
+}
+
+type SaveImagesResponse_Chunk struct {
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3,oneof"`
+}
+
+type SaveImagesResponse_End struct {
+	End *SaveEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type SaveImagesResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*SaveImagesResponse_Chunk) isSaveImagesResponse_Message() {}
+
+func (*SaveImagesResponse_End) isSaveImagesResponse_Message() {}
+
+func (*SaveImagesResponse_Heartbeat) isSaveImagesResponse_Message() {}
+
+type SaveEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TotalBytes    uint64                 `protobuf:"varint,1,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveEnd) Reset() {
+	*x = SaveEnd{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveEnd) ProtoMessage() {}
+
+func (x *SaveEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
+func (*SaveEnd) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SaveEnd) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+type PushImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name:tag
+	Auth          *RegistryAuth          `protobuf:"bytes,2,opt,name=auth,proto3" json:"auth,omitempty"`
+	Platform      *Platform              `protobuf:"bytes,3,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushImageRequest) Reset() {
+	*x = PushImageRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushImageRequest) ProtoMessage() {}
+
+func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
+func (*PushImageRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PushImageRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *PushImageRequest) GetAuth() *RegistryAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+func (x *PushImageRequest) GetPlatform() *Platform {
+	if x != nil {
+		return x.Platform
+	}
+	return nil
+}
+
+type PushImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*PushImageResponse_Progress
+	//	*PushImageResponse_End
+	//	*PushImageResponse_Heartbeat
+	Message       isPushImageResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushImageResponse) Reset() {
+	*x = PushImageResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushImageResponse) ProtoMessage() {}
+
+func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
+func (*PushImageResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *PushImageResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Message.(*PushImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PushImageResponse) GetEnd() *PushEnd {
+	if x != nil {
+		if x, ok := x.Message.(*PushImageResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *PushImageResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*PushImageResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isPushImageResponse_Message interface {
+	isPushImageResponse_Message()
+}
+
+type PushImageResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PushImageResponse_End struct {
+	End *PushEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type PushImageResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*PushImageResponse_Progress) isPushImageResponse_Message() {}
+
+func (*PushImageResponse_End) isPushImageResponse_Message() {}
+
+func (*PushImageResponse_Heartbeat) isPushImageResponse_Message() {}
+
+type PushEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Tag           string                 `protobuf:"bytes,2,opt,name=tag,proto3" json:"tag,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // of the manifest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushEnd) Reset() {
+	*x = PushEnd{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushEnd) ProtoMessage() {}
+
+func (x *PushEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
+func (*PushEnd) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PushEnd) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PushEnd) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *PushEnd) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type GetImageHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageHistoryRequest) Reset() {
+	*x = GetImageHistoryRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageHistoryRequest) ProtoMessage() {}
+
+func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
+func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetImageHistoryRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *GetImageHistoryRequest) GetPlatform() *Platform {
+	if x != nil {
+		return x.Platform
+	}
+	return nil
+}
+
+type GetImageHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*ImageHistoryEntry   `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageHistoryResponse) Reset() {
+	*x = GetImageHistoryResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageHistoryResponse) ProtoMessage() {}
+
+func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
+func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type ImageHistoryEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // "<missing>" but for the image itself
+	Created       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created,proto3" json:"created,omitempty"`
+	CreatedBy     string                 `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	Tags          []string               `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty"`
+	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	Comment       string                 `protobuf:"bytes,6,opt,name=comment,proto3" json:"comment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageHistoryEntry) Reset() {
+	*x = ImageHistoryEntry{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageHistoryEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageHistoryEntry) ProtoMessage() {}
+
+func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
+func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ImageHistoryEntry) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ImageHistoryEntry) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *ImageHistoryEntry) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *ImageHistoryEntry) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ImageHistoryEntry) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ImageHistoryEntry) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+type PruneImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filters       map[string]*StringList `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneImagesRequest) Reset() {
+	*x = PruneImagesRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneImagesRequest) ProtoMessage() {}
+
+func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
+func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type PruneImagesResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Removed        []*RemovedImage        `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
+	SpaceReclaimed uint64                 `protobuf:"varint,2,opt,name=space_reclaimed,json=spaceReclaimed,proto3" json:"space_reclaimed,omitempty"` // bytes
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PruneImagesResponse) Reset() {
+	*x = PruneImagesResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneImagesResponse) ProtoMessage() {}
+
+func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
+func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *PruneImagesResponse) GetSpaceReclaimed() uint64 {
+	if x != nil {
+		return x.SpaceReclaimed
+	}
+	return 0
+}
+
 var File_sockerless_backend_v1_image_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_image_proto_rawDesc = "" +
@@ -1843,7 +2531,54 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\fRemovedImage\x12\x1c\n" +
 	"\buntagged\x18\x01 \x01(\tH\x00R\buntagged\x12\x1a\n" +
 	"\adeleted\x18\x02 \x01(\tH\x00R\adeletedB\x06\n" +
-	"\x04what2\xd5\x05\n" +
+	"\x04what\"p\n" +
+	"\x11SaveImagesRequest\x12\x1e\n" +
+	"\n" +
+	"references\x18\x01 \x03(\tR\n" +
+	"references\x12;\n" +
+	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\xad\x01\n" +
+	"\x12SaveImagesResponse\x12\x16\n" +
+	"\x05chunk\x18\x01 \x01(\fH\x00R\x05chunk\x122\n" +
+	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.SaveEndH\x00R\x03end\x12@\n" +
+	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"*\n" +
+	"\aSaveEnd\x12\x1f\n" +
+	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
+	"totalBytes\"\xa6\x01\n" +
+	"\x10PushImageRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x127\n" +
+	"\x04auth\x18\x02 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\x12;\n" +
+	"\bplatform\x18\x03 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\xd3\x01\n" +
+	"\x11PushImageResponse\x12=\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x122\n" +
+	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.PushEndH\x00R\x03end\x12@\n" +
+	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"G\n" +
+	"\aPushEnd\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03tag\x18\x02 \x01(\tR\x03tag\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"k\n" +
+	"\x16GetImageHistoryRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12;\n" +
+	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"]\n" +
+	"\x17GetImageHistoryResponse\x12B\n" +
+	"\aentries\x18\x01 \x03(\v2(.sockerless.backend.v1.ImageHistoryEntryR\aentries\"\xba\x01\n" +
+	"\x11ImageHistoryEntry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
+	"\acreated\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x03 \x01(\tR\tcreatedBy\x12\x12\n" +
+	"\x04tags\x18\x04 \x03(\tR\x04tags\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x18\n" +
+	"\acomment\x18\x06 \x01(\tR\acomment\"\xc5\x01\n" +
+	"\x12PruneImagesRequest\x12P\n" +
+	"\afilters\x18\x01 \x03(\v26.sockerless.backend.v1.PruneImagesRequest.FiltersEntryR\afilters\x1a]\n" +
+	"\fFiltersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"}\n" +
+	"\x13PruneImagesResponse\x12=\n" +
+	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\x12'\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xf9\b\n" +
 	"\fImageService\x12`\n" +
 	"\tPullImage\x12'.sockerless.backend.v1.PullImageRequest\x1a(.sockerless.backend.v1.PullImageResponse0\x01\x12b\n" +
 	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12f\n" +
@@ -1852,7 +2587,12 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\n" +
 	"ListImages\x12(.sockerless.backend.v1.ListImagesRequest\x1a).sockerless.backend.v1.ListImagesResponse\"\x03\x90\x02\x01\x12l\n" +
 	"\fInspectImage\x12*.sockerless.backend.v1.InspectImageRequest\x1a+.sockerless.backend.v1.InspectImageResponse\"\x03\x90\x02\x01\x12d\n" +
-	"\vRemoveImage\x12).sockerless.backend.v1.RemoveImageRequest\x1a*.sockerless.backend.v1.RemoveImageResponseB\xe9\x01\n" +
+	"\vRemoveImage\x12).sockerless.backend.v1.RemoveImageRequest\x1a*.sockerless.backend.v1.RemoveImageResponse\x12c\n" +
+	"\n" +
+	"SaveImages\x12(.sockerless.backend.v1.SaveImagesRequest\x1a).sockerless.backend.v1.SaveImagesResponse0\x01\x12`\n" +
+	"\tPushImage\x12'.sockerless.backend.v1.PushImageRequest\x1a(.sockerless.backend.v1.PushImageResponse0\x01\x12u\n" +
+	"\x0fGetImageHistory\x12-.sockerless.backend.v1.GetImageHistoryRequest\x1a..sockerless.backend.v1.GetImageHistoryResponse\"\x03\x90\x02\x01\x12d\n" +
+	"\vPruneImages\x12).sockerless.backend.v1.PruneImagesRequest\x1a*.sockerless.backend.v1.PruneImagesResponseB\xe9\x01\n" +
 	"\x19com.sockerless.backend.v1B\n" +
 	"ImageProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
@@ -1868,90 +2608,124 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
-	(*RegistryAuth)(nil),          // 0: sockerless.backend.v1.RegistryAuth
-	(*PullImageRequest)(nil),      // 1: sockerless.backend.v1.PullImageRequest
-	(*PullImageResponse)(nil),     // 2: sockerless.backend.v1.PullImageResponse
-	(*Progress)(nil),              // 3: sockerless.backend.v1.Progress
-	(*PullEnd)(nil),               // 4: sockerless.backend.v1.PullEnd
-	(*LoadImageRequest)(nil),      // 5: sockerless.backend.v1.LoadImageRequest
-	(*LoadOpen)(nil),              // 6: sockerless.backend.v1.LoadOpen
-	(*LoadEnd)(nil),               // 7: sockerless.backend.v1.LoadEnd
-	(*LoadImageResponse)(nil),     // 8: sockerless.backend.v1.LoadImageResponse
-	(*LoadedImage)(nil),           // 9: sockerless.backend.v1.LoadedImage
-	(*LoadImageEnd)(nil),          // 10: sockerless.backend.v1.LoadImageEnd
-	(*ImportImageRequest)(nil),    // 11: sockerless.backend.v1.ImportImageRequest
-	(*ImportOpen)(nil),            // 12: sockerless.backend.v1.ImportOpen
-	(*ImportImageResponse)(nil),   // 13: sockerless.backend.v1.ImportImageResponse
-	(*TagImageRequest)(nil),       // 14: sockerless.backend.v1.TagImageRequest
-	(*TagImageResponse)(nil),      // 15: sockerless.backend.v1.TagImageResponse
-	(*ListImagesRequest)(nil),     // 16: sockerless.backend.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),    // 17: sockerless.backend.v1.ListImagesResponse
-	(*ImageSummary)(nil),          // 18: sockerless.backend.v1.ImageSummary
-	(*InspectImageRequest)(nil),   // 19: sockerless.backend.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),  // 20: sockerless.backend.v1.InspectImageResponse
-	(*ImageDetail)(nil),           // 21: sockerless.backend.v1.ImageDetail
-	(*RemoveImageRequest)(nil),    // 22: sockerless.backend.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),   // 23: sockerless.backend.v1.RemoveImageResponse
-	(*RemovedImage)(nil),          // 24: sockerless.backend.v1.RemovedImage
-	nil,                           // 25: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                           // 26: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                           // 27: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	(*Platform)(nil),              // 28: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),             // 29: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),       // 31: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),            // 32: sockerless.backend.v1.StringList
+	(*RegistryAuth)(nil),            // 0: sockerless.backend.v1.RegistryAuth
+	(*PullImageRequest)(nil),        // 1: sockerless.backend.v1.PullImageRequest
+	(*PullImageResponse)(nil),       // 2: sockerless.backend.v1.PullImageResponse
+	(*Progress)(nil),                // 3: sockerless.backend.v1.Progress
+	(*PullEnd)(nil),                 // 4: sockerless.backend.v1.PullEnd
+	(*LoadImageRequest)(nil),        // 5: sockerless.backend.v1.LoadImageRequest
+	(*LoadOpen)(nil),                // 6: sockerless.backend.v1.LoadOpen
+	(*LoadEnd)(nil),                 // 7: sockerless.backend.v1.LoadEnd
+	(*LoadImageResponse)(nil),       // 8: sockerless.backend.v1.LoadImageResponse
+	(*LoadedImage)(nil),             // 9: sockerless.backend.v1.LoadedImage
+	(*LoadImageEnd)(nil),            // 10: sockerless.backend.v1.LoadImageEnd
+	(*ImportImageRequest)(nil),      // 11: sockerless.backend.v1.ImportImageRequest
+	(*ImportOpen)(nil),              // 12: sockerless.backend.v1.ImportOpen
+	(*ImportImageResponse)(nil),     // 13: sockerless.backend.v1.ImportImageResponse
+	(*TagImageRequest)(nil),         // 14: sockerless.backend.v1.TagImageRequest
+	(*TagImageResponse)(nil),        // 15: sockerless.backend.v1.TagImageResponse
+	(*ListImagesRequest)(nil),       // 16: sockerless.backend.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),      // 17: sockerless.backend.v1.ListImagesResponse
+	(*ImageSummary)(nil),            // 18: sockerless.backend.v1.ImageSummary
+	(*InspectImageRequest)(nil),     // 19: sockerless.backend.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),    // 20: sockerless.backend.v1.InspectImageResponse
+	(*ImageDetail)(nil),             // 21: sockerless.backend.v1.ImageDetail
+	(*RemoveImageRequest)(nil),      // 22: sockerless.backend.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),     // 23: sockerless.backend.v1.RemoveImageResponse
+	(*RemovedImage)(nil),            // 24: sockerless.backend.v1.RemovedImage
+	(*SaveImagesRequest)(nil),       // 25: sockerless.backend.v1.SaveImagesRequest
+	(*SaveImagesResponse)(nil),      // 26: sockerless.backend.v1.SaveImagesResponse
+	(*SaveEnd)(nil),                 // 27: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),        // 28: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),       // 29: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                 // 30: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),  // 31: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil), // 32: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),       // 33: sockerless.backend.v1.ImageHistoryEntry
+	(*PruneImagesRequest)(nil),      // 34: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),     // 35: sockerless.backend.v1.PruneImagesResponse
+	nil,                             // 36: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                             // 37: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                             // 38: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                             // 39: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                // 40: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),               // 41: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),         // 43: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),              // 44: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	28, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	40, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	3,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	4,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	29, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	41, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	6,  // 5: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
 	7,  // 6: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	28, // 7: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	40, // 7: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
 	3,  // 8: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	9,  // 9: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
 	10, // 10: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	29, // 11: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	41, // 11: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	12, // 12: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
 	7,  // 13: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	28, // 14: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	25, // 15: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	40, // 14: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	36, // 15: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
 	18, // 16: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	30, // 17: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	26, // 18: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	28, // 19: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	42, // 17: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	37, // 18: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	40, // 19: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	21, // 20: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	30, // 21: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	28, // 22: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	31, // 23: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	27, // 24: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	30, // 25: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	42, // 21: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	40, // 22: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	43, // 23: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	38, // 24: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	42, // 25: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
 	24, // 26: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	32, // 27: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 28: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	5,  // 29: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	11, // 30: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	14, // 31: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	16, // 32: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	19, // 33: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	22, // 34: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	2,  // 35: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	8,  // 36: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	13, // 37: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	15, // 38: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	17, // 39: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	20, // 40: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	23, // 41: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	35, // [35:42] is the sub-list for method output_type
-	28, // [28:35] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	40, // 27: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	27, // 28: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	41, // 29: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 30: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	40, // 31: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	3,  // 32: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	30, // 33: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	41, // 34: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	40, // 35: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	33, // 36: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	42, // 37: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	39, // 38: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	24, // 39: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	44, // 40: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	44, // 41: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 42: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	5,  // 43: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	11, // 44: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	14, // 45: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	16, // 46: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	19, // 47: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	22, // 48: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	25, // 49: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	28, // 50: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	31, // 51: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	34, // 52: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 53: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	8,  // 54: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	13, // 55: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	15, // 56: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	17, // 57: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	20, // 58: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	23, // 59: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	26, // 60: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	29, // 61: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	32, // 62: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	35, // 63: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	53, // [53:64] is the sub-list for method output_type
+	42, // [42:53] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -1987,13 +2761,23 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*RemovedImage_Untagged)(nil),
 		(*RemovedImage_Deleted)(nil),
 	}
+	file_sockerless_backend_v1_image_proto_msgTypes[26].OneofWrappers = []any{
+		(*SaveImagesResponse_Chunk)(nil),
+		(*SaveImagesResponse_End)(nil),
+		(*SaveImagesResponse_Heartbeat)(nil),
+	}
+	file_sockerless_backend_v1_image_proto_msgTypes[29].OneofWrappers = []any{
+		(*PushImageResponse_Progress)(nil),
+		(*PushImageResponse_End)(nil),
+		(*PushImageResponse_Heartbeat)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

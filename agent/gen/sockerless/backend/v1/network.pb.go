@@ -484,6 +484,534 @@ func (x *NetworkMember) GetIpv6Address() string {
 	return ""
 }
 
+type CreateNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"` // empty: "bridge"
+	Internal      bool                   `protobuf:"varint,3,opt,name=internal,proto3" json:"internal,omitempty"`
+	Attachable    bool                   `protobuf:"varint,4,opt,name=attachable,proto3" json:"attachable,omitempty"`
+	EnableIpv6    bool                   `protobuf:"varint,5,opt,name=enable_ipv6,json=enableIpv6,proto3" json:"enable_ipv6,omitempty"`
+	IpamDriver    string                 `protobuf:"bytes,6,opt,name=ipam_driver,json=ipamDriver,proto3" json:"ipam_driver,omitempty"`
+	IpamOptions   map[string]string      `protobuf:"bytes,7,rep,name=ipam_options,json=ipamOptions,proto3" json:"ipam_options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Pools         []*IpamPool            `protobuf:"bytes,8,rep,name=pools,proto3" json:"pools,omitempty"` // empty: the next free one
+	Options       map[string]string      `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels        map[string]string      `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateNetworkRequest) Reset() {
+	*x = CreateNetworkRequest{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateNetworkRequest) ProtoMessage() {}
+
+func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
+func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CreateNetworkRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetInternal() bool {
+	if x != nil {
+		return x.Internal
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetAttachable() bool {
+	if x != nil {
+		return x.Attachable
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetEnableIpv6() bool {
+	if x != nil {
+		return x.EnableIpv6
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetIpamDriver() string {
+	if x != nil {
+		return x.IpamDriver
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetIpamOptions() map[string]string {
+	if x != nil {
+		return x.IpamOptions
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetPools() []*IpamPool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+type CreateNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Warning       string                 `protobuf:"bytes,2,opt,name=warning,proto3" json:"warning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateNetworkResponse) Reset() {
+	*x = CreateNetworkResponse{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateNetworkResponse) ProtoMessage() {}
+
+func (x *CreateNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateNetworkResponse.ProtoReflect.Descriptor instead.
+func (*CreateNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CreateNetworkResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateNetworkResponse) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
+type RemoveNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNetworkRequest) Reset() {
+	*x = RemoveNetworkRequest{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNetworkRequest) ProtoMessage() {}
+
+func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RemoveNetworkRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+type RemoveNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNetworkResponse) Reset() {
+	*x = RemoveNetworkResponse{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNetworkResponse) ProtoMessage() {}
+
+func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{10}
+}
+
+type ConnectNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Container     string                 `protobuf:"bytes,2,opt,name=container,proto3" json:"container,omitempty"`
+	Endpoint      *EndpointConfig        `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectNetworkRequest) Reset() {
+	*x = ConnectNetworkRequest{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectNetworkRequest) ProtoMessage() {}
+
+func (x *ConnectNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectNetworkRequest.ProtoReflect.Descriptor instead.
+func (*ConnectNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ConnectNetworkRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *ConnectNetworkRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *ConnectNetworkRequest) GetEndpoint() *EndpointConfig {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+type ConnectNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectNetworkResponse) Reset() {
+	*x = ConnectNetworkResponse{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectNetworkResponse) ProtoMessage() {}
+
+func (x *ConnectNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectNetworkResponse.ProtoReflect.Descriptor instead.
+func (*ConnectNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{12}
+}
+
+type DisconnectNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Container     string                 `protobuf:"bytes,2,opt,name=container,proto3" json:"container,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectNetworkRequest) Reset() {
+	*x = DisconnectNetworkRequest{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectNetworkRequest) ProtoMessage() {}
+
+func (x *DisconnectNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectNetworkRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DisconnectNetworkRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DisconnectNetworkRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *DisconnectNetworkRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type DisconnectNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectNetworkResponse) Reset() {
+	*x = DisconnectNetworkResponse{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectNetworkResponse) ProtoMessage() {}
+
+func (x *DisconnectNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectNetworkResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{14}
+}
+
+type PruneNetworksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filters       map[string]*StringList `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneNetworksRequest) Reset() {
+	*x = PruneNetworksRequest{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneNetworksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneNetworksRequest) ProtoMessage() {}
+
+func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
+func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PruneNetworksRequest) GetFilters() map[string]*StringList {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type PruneNetworksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"` // names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneNetworksResponse) Reset() {
+	*x = PruneNetworksResponse{}
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneNetworksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneNetworksResponse) ProtoMessage() {}
+
+func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_network_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
+func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_network_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PruneNetworksResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
 var File_sockerless_backend_v1_network_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_network_proto_rawDesc = "" +
@@ -545,8 +1073,61 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\vmac_address\x18\x03 \x01(\tR\n" +
 	"macAddress\x12!\n" +
 	"\fipv4_address\x18\x04 \x01(\tR\vipv4Address\x12!\n" +
-	"\fipv6_address\x18\x05 \x01(\tR\vipv6Address2\xf2\x01\n" +
-	"\x0eNetworkService\x12l\n" +
+	"\fipv6_address\x18\x05 \x01(\tR\vipv6Address\"\xb4\x05\n" +
+	"\x14CreateNetworkRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12\x1a\n" +
+	"\binternal\x18\x03 \x01(\bR\binternal\x12\x1e\n" +
+	"\n" +
+	"attachable\x18\x04 \x01(\bR\n" +
+	"attachable\x12\x1f\n" +
+	"\venable_ipv6\x18\x05 \x01(\bR\n" +
+	"enableIpv6\x12\x1f\n" +
+	"\vipam_driver\x18\x06 \x01(\tR\n" +
+	"ipamDriver\x12_\n" +
+	"\fipam_options\x18\a \x03(\v2<.sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntryR\vipamOptions\x125\n" +
+	"\x05pools\x18\b \x03(\v2\x1f.sockerless.backend.v1.IpamPoolR\x05pools\x12R\n" +
+	"\aoptions\x18\t \x03(\v28.sockerless.backend.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12O\n" +
+	"\x06labels\x18\n" +
+	" \x03(\v27.sockerless.backend.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x1a>\n" +
+	"\x10IpamOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\x15CreateNetworkResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\awarning\x18\x02 \x01(\tR\awarning\"0\n" +
+	"\x14RemoveNetworkRequest\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\"\x17\n" +
+	"\x15RemoveNetworkResponse\"\x92\x01\n" +
+	"\x15ConnectNetworkRequest\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x1c\n" +
+	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12A\n" +
+	"\bendpoint\x18\x03 \x01(\v2%.sockerless.backend.v1.EndpointConfigR\bendpoint\"\x18\n" +
+	"\x16ConnectNetworkResponse\"h\n" +
+	"\x18DisconnectNetworkRequest\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x1c\n" +
+	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"\x1b\n" +
+	"\x19DisconnectNetworkResponse\"\xc9\x01\n" +
+	"\x14PruneNetworksRequest\x12R\n" +
+	"\afilters\x18\x01 \x03(\v28.sockerless.backend.v1.PruneNetworksRequest.FiltersEntryR\afilters\x1a]\n" +
+	"\fFiltersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"1\n" +
+	"\x15PruneNetworksResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved2\x9d\x06\n" +
+	"\x0eNetworkService\x12j\n" +
+	"\rCreateNetwork\x12+.sockerless.backend.v1.CreateNetworkRequest\x1a,.sockerless.backend.v1.CreateNetworkResponse\x12j\n" +
+	"\rRemoveNetwork\x12+.sockerless.backend.v1.RemoveNetworkRequest\x1a,.sockerless.backend.v1.RemoveNetworkResponse\x12m\n" +
+	"\x0eConnectNetwork\x12,.sockerless.backend.v1.ConnectNetworkRequest\x1a-.sockerless.backend.v1.ConnectNetworkResponse\x12v\n" +
+	"\x11DisconnectNetwork\x12/.sockerless.backend.v1.DisconnectNetworkRequest\x1a0.sockerless.backend.v1.DisconnectNetworkResponse\x12j\n" +
+	"\rPruneNetworks\x12+.sockerless.backend.v1.PruneNetworksRequest\x1a,.sockerless.backend.v1.PruneNetworksResponse\x12l\n" +
 	"\fListNetworks\x12*.sockerless.backend.v1.ListNetworksRequest\x1a+.sockerless.backend.v1.ListNetworksResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\x0eInspectNetwork\x12,.sockerless.backend.v1.InspectNetworkRequest\x1a-.sockerless.backend.v1.InspectNetworkResponse\"\x03\x90\x02\x01B\xeb\x01\n" +
 	"\x19com.sockerless.backend.v1B\fNetworkProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
@@ -563,44 +1144,76 @@ func file_sockerless_backend_v1_network_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_network_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_network_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sockerless_backend_v1_network_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sockerless_backend_v1_network_proto_goTypes = []any{
-	(*ListNetworksRequest)(nil),    // 0: sockerless.backend.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),   // 1: sockerless.backend.v1.ListNetworksResponse
-	(*InspectNetworkRequest)(nil),  // 2: sockerless.backend.v1.InspectNetworkRequest
-	(*InspectNetworkResponse)(nil), // 3: sockerless.backend.v1.InspectNetworkResponse
-	(*Network)(nil),                // 4: sockerless.backend.v1.Network
-	(*IpamPool)(nil),               // 5: sockerless.backend.v1.IpamPool
-	(*NetworkMember)(nil),          // 6: sockerless.backend.v1.NetworkMember
-	nil,                            // 7: sockerless.backend.v1.ListNetworksRequest.FiltersEntry
-	nil,                            // 8: sockerless.backend.v1.Network.IpamOptionsEntry
-	nil,                            // 9: sockerless.backend.v1.Network.OptionsEntry
-	nil,                            // 10: sockerless.backend.v1.Network.LabelsEntry
-	nil,                            // 11: sockerless.backend.v1.Network.ContainersEntry
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
-	(*StringList)(nil),             // 13: sockerless.backend.v1.StringList
+	(*ListNetworksRequest)(nil),       // 0: sockerless.backend.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 1: sockerless.backend.v1.ListNetworksResponse
+	(*InspectNetworkRequest)(nil),     // 2: sockerless.backend.v1.InspectNetworkRequest
+	(*InspectNetworkResponse)(nil),    // 3: sockerless.backend.v1.InspectNetworkResponse
+	(*Network)(nil),                   // 4: sockerless.backend.v1.Network
+	(*IpamPool)(nil),                  // 5: sockerless.backend.v1.IpamPool
+	(*NetworkMember)(nil),             // 6: sockerless.backend.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 7: sockerless.backend.v1.CreateNetworkRequest
+	(*CreateNetworkResponse)(nil),     // 8: sockerless.backend.v1.CreateNetworkResponse
+	(*RemoveNetworkRequest)(nil),      // 9: sockerless.backend.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),     // 10: sockerless.backend.v1.RemoveNetworkResponse
+	(*ConnectNetworkRequest)(nil),     // 11: sockerless.backend.v1.ConnectNetworkRequest
+	(*ConnectNetworkResponse)(nil),    // 12: sockerless.backend.v1.ConnectNetworkResponse
+	(*DisconnectNetworkRequest)(nil),  // 13: sockerless.backend.v1.DisconnectNetworkRequest
+	(*DisconnectNetworkResponse)(nil), // 14: sockerless.backend.v1.DisconnectNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 15: sockerless.backend.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 16: sockerless.backend.v1.PruneNetworksResponse
+	nil,                               // 17: sockerless.backend.v1.ListNetworksRequest.FiltersEntry
+	nil,                               // 18: sockerless.backend.v1.Network.IpamOptionsEntry
+	nil,                               // 19: sockerless.backend.v1.Network.OptionsEntry
+	nil,                               // 20: sockerless.backend.v1.Network.LabelsEntry
+	nil,                               // 21: sockerless.backend.v1.Network.ContainersEntry
+	nil,                               // 22: sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
+	nil,                               // 23: sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
+	nil,                               // 24: sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 25: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
+	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),            // 27: sockerless.backend.v1.EndpointConfig
+	(*StringList)(nil),                // 28: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_network_proto_depIdxs = []int32{
-	7,  // 0: sockerless.backend.v1.ListNetworksRequest.filters:type_name -> sockerless.backend.v1.ListNetworksRequest.FiltersEntry
+	17, // 0: sockerless.backend.v1.ListNetworksRequest.filters:type_name -> sockerless.backend.v1.ListNetworksRequest.FiltersEntry
 	4,  // 1: sockerless.backend.v1.ListNetworksResponse.networks:type_name -> sockerless.backend.v1.Network
 	4,  // 2: sockerless.backend.v1.InspectNetworkResponse.network:type_name -> sockerless.backend.v1.Network
-	12, // 3: sockerless.backend.v1.Network.created:type_name -> google.protobuf.Timestamp
-	8,  // 4: sockerless.backend.v1.Network.ipam_options:type_name -> sockerless.backend.v1.Network.IpamOptionsEntry
+	26, // 3: sockerless.backend.v1.Network.created:type_name -> google.protobuf.Timestamp
+	18, // 4: sockerless.backend.v1.Network.ipam_options:type_name -> sockerless.backend.v1.Network.IpamOptionsEntry
 	5,  // 5: sockerless.backend.v1.Network.pools:type_name -> sockerless.backend.v1.IpamPool
-	9,  // 6: sockerless.backend.v1.Network.options:type_name -> sockerless.backend.v1.Network.OptionsEntry
-	10, // 7: sockerless.backend.v1.Network.labels:type_name -> sockerless.backend.v1.Network.LabelsEntry
-	11, // 8: sockerless.backend.v1.Network.containers:type_name -> sockerless.backend.v1.Network.ContainersEntry
-	13, // 9: sockerless.backend.v1.ListNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	6,  // 10: sockerless.backend.v1.Network.ContainersEntry.value:type_name -> sockerless.backend.v1.NetworkMember
-	0,  // 11: sockerless.backend.v1.NetworkService.ListNetworks:input_type -> sockerless.backend.v1.ListNetworksRequest
-	2,  // 12: sockerless.backend.v1.NetworkService.InspectNetwork:input_type -> sockerless.backend.v1.InspectNetworkRequest
-	1,  // 13: sockerless.backend.v1.NetworkService.ListNetworks:output_type -> sockerless.backend.v1.ListNetworksResponse
-	3,  // 14: sockerless.backend.v1.NetworkService.InspectNetwork:output_type -> sockerless.backend.v1.InspectNetworkResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	19, // 6: sockerless.backend.v1.Network.options:type_name -> sockerless.backend.v1.Network.OptionsEntry
+	20, // 7: sockerless.backend.v1.Network.labels:type_name -> sockerless.backend.v1.Network.LabelsEntry
+	21, // 8: sockerless.backend.v1.Network.containers:type_name -> sockerless.backend.v1.Network.ContainersEntry
+	22, // 9: sockerless.backend.v1.CreateNetworkRequest.ipam_options:type_name -> sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
+	5,  // 10: sockerless.backend.v1.CreateNetworkRequest.pools:type_name -> sockerless.backend.v1.IpamPool
+	23, // 11: sockerless.backend.v1.CreateNetworkRequest.options:type_name -> sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
+	24, // 12: sockerless.backend.v1.CreateNetworkRequest.labels:type_name -> sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
+	27, // 13: sockerless.backend.v1.ConnectNetworkRequest.endpoint:type_name -> sockerless.backend.v1.EndpointConfig
+	25, // 14: sockerless.backend.v1.PruneNetworksRequest.filters:type_name -> sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
+	28, // 15: sockerless.backend.v1.ListNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	6,  // 16: sockerless.backend.v1.Network.ContainersEntry.value:type_name -> sockerless.backend.v1.NetworkMember
+	28, // 17: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	7,  // 18: sockerless.backend.v1.NetworkService.CreateNetwork:input_type -> sockerless.backend.v1.CreateNetworkRequest
+	9,  // 19: sockerless.backend.v1.NetworkService.RemoveNetwork:input_type -> sockerless.backend.v1.RemoveNetworkRequest
+	11, // 20: sockerless.backend.v1.NetworkService.ConnectNetwork:input_type -> sockerless.backend.v1.ConnectNetworkRequest
+	13, // 21: sockerless.backend.v1.NetworkService.DisconnectNetwork:input_type -> sockerless.backend.v1.DisconnectNetworkRequest
+	15, // 22: sockerless.backend.v1.NetworkService.PruneNetworks:input_type -> sockerless.backend.v1.PruneNetworksRequest
+	0,  // 23: sockerless.backend.v1.NetworkService.ListNetworks:input_type -> sockerless.backend.v1.ListNetworksRequest
+	2,  // 24: sockerless.backend.v1.NetworkService.InspectNetwork:input_type -> sockerless.backend.v1.InspectNetworkRequest
+	8,  // 25: sockerless.backend.v1.NetworkService.CreateNetwork:output_type -> sockerless.backend.v1.CreateNetworkResponse
+	10, // 26: sockerless.backend.v1.NetworkService.RemoveNetwork:output_type -> sockerless.backend.v1.RemoveNetworkResponse
+	12, // 27: sockerless.backend.v1.NetworkService.ConnectNetwork:output_type -> sockerless.backend.v1.ConnectNetworkResponse
+	14, // 28: sockerless.backend.v1.NetworkService.DisconnectNetwork:output_type -> sockerless.backend.v1.DisconnectNetworkResponse
+	16, // 29: sockerless.backend.v1.NetworkService.PruneNetworks:output_type -> sockerless.backend.v1.PruneNetworksResponse
+	1,  // 30: sockerless.backend.v1.NetworkService.ListNetworks:output_type -> sockerless.backend.v1.ListNetworksResponse
+	3,  // 31: sockerless.backend.v1.NetworkService.InspectNetwork:output_type -> sockerless.backend.v1.InspectNetworkResponse
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_network_proto_init() }
@@ -615,7 +1228,7 @@ func file_sockerless_backend_v1_network_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_network_proto_rawDesc), len(file_sockerless_backend_v1_network_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -908,11 +908,184 @@ func (x *AuthenticateResponse) GetIdentityToken() string {
 	return ""
 }
 
+type GetDiskUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which to count; empty: all of "container", "image", "volume".
+	Types         []string `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDiskUsageRequest) Reset() {
+	*x = GetDiskUsageRequest{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDiskUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDiskUsageRequest) ProtoMessage() {}
+
+func (x *GetDiskUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDiskUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetDiskUsageRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetDiskUsageRequest) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+type GetDiskUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LayersSize    int64                  `protobuf:"varint,1,opt,name=layers_size,json=layersSize,proto3" json:"layers_size,omitempty"` // of all images, shared layers once
+	Images        []*ImageSummary        `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"`                            // with shared_size and containers
+	Containers    []*ContainerSummary    `protobuf:"bytes,3,rep,name=containers,proto3" json:"containers,omitempty"`                    // with sizes
+	Volumes       []*VolumeUsage         `protobuf:"bytes,4,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDiskUsageResponse) Reset() {
+	*x = GetDiskUsageResponse{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDiskUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDiskUsageResponse) ProtoMessage() {}
+
+func (x *GetDiskUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDiskUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetDiskUsageResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetDiskUsageResponse) GetLayersSize() int64 {
+	if x != nil {
+		return x.LayersSize
+	}
+	return 0
+}
+
+func (x *GetDiskUsageResponse) GetImages() []*ImageSummary {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *GetDiskUsageResponse) GetContainers() []*ContainerSummary {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+func (x *GetDiskUsageResponse) GetVolumes() []*VolumeUsage {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+type VolumeUsage struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Volume         *Volume                `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Size           int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // bytes; -1: not known
+	ReferenceCount int64                  `protobuf:"varint,3,opt,name=reference_count,json=referenceCount,proto3" json:"reference_count,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *VolumeUsage) Reset() {
+	*x = VolumeUsage{}
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeUsage) ProtoMessage() {}
+
+func (x *VolumeUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_system_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeUsage.ProtoReflect.Descriptor instead.
+func (*VolumeUsage) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_system_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *VolumeUsage) GetVolume() *Volume {
+	if x != nil {
+		return x.Volume
+	}
+	return nil
+}
+
+func (x *VolumeUsage) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *VolumeUsage) GetReferenceCount() int64 {
+	if x != nil {
+		return x.ReferenceCount
+	}
+	return 0
+}
+
 var File_sockerless_backend_v1_system_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\n" +
-	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sockerless/backend/v1/image.proto\"\x18\n" +
+	"\"sockerless/backend/v1/system.proto\x12\x15sockerless.backend.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%sockerless/backend/v1/container.proto\x1a!sockerless/backend/v1/image.proto\x1a\"sockerless/backend/v1/volume.proto\"\x18\n" +
 	"\x16GetCapabilitiesRequest\"\x96\x01\n" +
 	"\x17GetCapabilitiesResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x18\n" +
@@ -997,11 +1170,26 @@ const file_sockerless_backend_v1_system_proto_rawDesc = "" +
 	"\x04auth\x18\x01 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\"U\n" +
 	"\x14AuthenticateResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12%\n" +
-	"\x0eidentity_token\x18\x02 \x01(\tR\ridentityToken2\xce\x02\n" +
+	"\x0eidentity_token\x18\x02 \x01(\tR\ridentityToken\"+\n" +
+	"\x13GetDiskUsageRequest\x12\x14\n" +
+	"\x05types\x18\x01 \x03(\tR\x05types\"\xfb\x01\n" +
+	"\x14GetDiskUsageResponse\x12\x1f\n" +
+	"\vlayers_size\x18\x01 \x01(\x03R\n" +
+	"layersSize\x12;\n" +
+	"\x06images\x18\x02 \x03(\v2#.sockerless.backend.v1.ImageSummaryR\x06images\x12G\n" +
+	"\n" +
+	"containers\x18\x03 \x03(\v2'.sockerless.backend.v1.ContainerSummaryR\n" +
+	"containers\x12<\n" +
+	"\avolumes\x18\x04 \x03(\v2\".sockerless.backend.v1.VolumeUsageR\avolumes\"\x81\x01\n" +
+	"\vVolumeUsage\x125\n" +
+	"\x06volume\x18\x01 \x01(\v2\x1d.sockerless.backend.v1.VolumeR\x06volume\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12'\n" +
+	"\x0freference_count\x18\x03 \x01(\x03R\x0ereferenceCount2\xbc\x03\n" +
 	"\rSystemService\x12u\n" +
 	"\x0fGetCapabilities\x12-.sockerless.backend.v1.GetCapabilitiesRequest\x1a..sockerless.backend.v1.GetCapabilitiesResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\aGetInfo\x12%.sockerless.backend.v1.GetInfoRequest\x1a&.sockerless.backend.v1.GetInfoResponse\"\x03\x90\x02\x01\x12g\n" +
-	"\fAuthenticate\x12*.sockerless.backend.v1.AuthenticateRequest\x1a+.sockerless.backend.v1.AuthenticateResponseB\xea\x01\n" +
+	"\fAuthenticate\x12*.sockerless.backend.v1.AuthenticateRequest\x1a+.sockerless.backend.v1.AuthenticateResponse\x12l\n" +
+	"\fGetDiskUsage\x12*.sockerless.backend.v1.GetDiskUsageRequest\x1a+.sockerless.backend.v1.GetDiskUsageResponse\"\x03\x90\x02\x01B\xea\x01\n" +
 	"\x19com.sockerless.backend.v1B\vSystemProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (
@@ -1016,7 +1204,7 @@ func file_sockerless_backend_v1_system_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_system_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sockerless_backend_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_sockerless_backend_v1_system_proto_goTypes = []any{
 	(*GetCapabilitiesRequest)(nil),  // 0: sockerless.backend.v1.GetCapabilitiesRequest
 	(*GetCapabilitiesResponse)(nil), // 1: sockerless.backend.v1.GetCapabilitiesResponse
@@ -1029,30 +1217,42 @@ var file_sockerless_backend_v1_system_proto_goTypes = []any{
 	(*AddressPool)(nil),             // 8: sockerless.backend.v1.AddressPool
 	(*AuthenticateRequest)(nil),     // 9: sockerless.backend.v1.AuthenticateRequest
 	(*AuthenticateResponse)(nil),    // 10: sockerless.backend.v1.AuthenticateResponse
-	nil,                             // 11: sockerless.backend.v1.Component.DetailsEntry
-	(*timestamppb.Timestamp)(nil),   // 12: google.protobuf.Timestamp
-	(*RegistryAuth)(nil),            // 13: sockerless.backend.v1.RegistryAuth
+	(*GetDiskUsageRequest)(nil),     // 11: sockerless.backend.v1.GetDiskUsageRequest
+	(*GetDiskUsageResponse)(nil),    // 12: sockerless.backend.v1.GetDiskUsageResponse
+	(*VolumeUsage)(nil),             // 13: sockerless.backend.v1.VolumeUsage
+	nil,                             // 14: sockerless.backend.v1.Component.DetailsEntry
+	(*timestamppb.Timestamp)(nil),   // 15: google.protobuf.Timestamp
+	(*RegistryAuth)(nil),            // 16: sockerless.backend.v1.RegistryAuth
+	(*ImageSummary)(nil),            // 17: sockerless.backend.v1.ImageSummary
+	(*ContainerSummary)(nil),        // 18: sockerless.backend.v1.ContainerSummary
+	(*Volume)(nil),                  // 19: sockerless.backend.v1.Volume
 }
 var file_sockerless_backend_v1_system_proto_depIdxs = []int32{
 	2,  // 0: sockerless.backend.v1.GetCapabilitiesResponse.capabilities:type_name -> sockerless.backend.v1.Capabilities
 	5,  // 1: sockerless.backend.v1.GetInfoResponse.driver_status:type_name -> sockerless.backend.v1.KeyValue
 	6,  // 2: sockerless.backend.v1.GetInfoResponse.runtimes:type_name -> sockerless.backend.v1.Runtime
-	12, // 3: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
+	15, // 3: sockerless.backend.v1.GetInfoResponse.now:type_name -> google.protobuf.Timestamp
 	7,  // 4: sockerless.backend.v1.GetInfoResponse.components:type_name -> sockerless.backend.v1.Component
 	8,  // 5: sockerless.backend.v1.GetInfoResponse.default_address_pools:type_name -> sockerless.backend.v1.AddressPool
-	11, // 6: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
-	13, // 7: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	0,  // 8: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
-	3,  // 9: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
-	9,  // 10: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
-	1,  // 11: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
-	4,  // 12: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
-	10, // 13: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 6: sockerless.backend.v1.Component.details:type_name -> sockerless.backend.v1.Component.DetailsEntry
+	16, // 7: sockerless.backend.v1.AuthenticateRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	17, // 8: sockerless.backend.v1.GetDiskUsageResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	18, // 9: sockerless.backend.v1.GetDiskUsageResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	13, // 10: sockerless.backend.v1.GetDiskUsageResponse.volumes:type_name -> sockerless.backend.v1.VolumeUsage
+	19, // 11: sockerless.backend.v1.VolumeUsage.volume:type_name -> sockerless.backend.v1.Volume
+	0,  // 12: sockerless.backend.v1.SystemService.GetCapabilities:input_type -> sockerless.backend.v1.GetCapabilitiesRequest
+	3,  // 13: sockerless.backend.v1.SystemService.GetInfo:input_type -> sockerless.backend.v1.GetInfoRequest
+	9,  // 14: sockerless.backend.v1.SystemService.Authenticate:input_type -> sockerless.backend.v1.AuthenticateRequest
+	11, // 15: sockerless.backend.v1.SystemService.GetDiskUsage:input_type -> sockerless.backend.v1.GetDiskUsageRequest
+	1,  // 16: sockerless.backend.v1.SystemService.GetCapabilities:output_type -> sockerless.backend.v1.GetCapabilitiesResponse
+	4,  // 17: sockerless.backend.v1.SystemService.GetInfo:output_type -> sockerless.backend.v1.GetInfoResponse
+	10, // 18: sockerless.backend.v1.SystemService.Authenticate:output_type -> sockerless.backend.v1.AuthenticateResponse
+	12, // 19: sockerless.backend.v1.SystemService.GetDiskUsage:output_type -> sockerless.backend.v1.GetDiskUsageResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_system_proto_init() }
@@ -1060,14 +1260,16 @@ func file_sockerless_backend_v1_system_proto_init() {
 	if File_sockerless_backend_v1_system_proto != nil {
 		return
 	}
+	file_sockerless_backend_v1_container_proto_init()
 	file_sockerless_backend_v1_image_proto_init()
+	file_sockerless_backend_v1_volume_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_system_proto_rawDesc), len(file_sockerless_backend_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

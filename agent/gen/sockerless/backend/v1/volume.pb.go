@@ -508,6 +508,102 @@ func (x *Volume) GetAnonymous() bool {
 	return false
 }
 
+type PruneVolumesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filters       map[string]*StringList `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneVolumesRequest) Reset() {
+	*x = PruneVolumesRequest{}
+	mi := &file_sockerless_backend_v1_volume_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneVolumesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneVolumesRequest) ProtoMessage() {}
+
+func (x *PruneVolumesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_volume_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneVolumesRequest.ProtoReflect.Descriptor instead.
+func (*PruneVolumesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_volume_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PruneVolumesRequest) GetFilters() map[string]*StringList {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type PruneVolumesResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Removed        []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
+	SpaceReclaimed uint64                 `protobuf:"varint,2,opt,name=space_reclaimed,json=spaceReclaimed,proto3" json:"space_reclaimed,omitempty"` // bytes
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PruneVolumesResponse) Reset() {
+	*x = PruneVolumesResponse{}
+	mi := &file_sockerless_backend_v1_volume_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneVolumesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneVolumesResponse) ProtoMessage() {}
+
+func (x *PruneVolumesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_volume_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneVolumesResponse.ProtoReflect.Descriptor instead.
+func (*PruneVolumesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_volume_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PruneVolumesResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *PruneVolumesResponse) GetSpaceReclaimed() uint64 {
+	if x != nil {
+		return x.SpaceReclaimed
+	}
+	return 0
+}
+
 var File_sockerless_backend_v1_volume_proto protoreflect.FileDescriptor
 
 const file_sockerless_backend_v1_volume_proto_rawDesc = "" +
@@ -559,12 +655,21 @@ const file_sockerless_backend_v1_volume_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xbd\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc7\x01\n" +
+	"\x13PruneVolumesRequest\x12Q\n" +
+	"\afilters\x18\x01 \x03(\v27.sockerless.backend.v1.PruneVolumesRequest.FiltersEntryR\afilters\x1a]\n" +
+	"\fFiltersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"Y\n" +
+	"\x14PruneVolumesResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved\x12'\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xa6\x04\n" +
 	"\rVolumeService\x12g\n" +
 	"\fCreateVolume\x12*.sockerless.backend.v1.CreateVolumeRequest\x1a+.sockerless.backend.v1.CreateVolumeResponse\x12i\n" +
 	"\vListVolumes\x12).sockerless.backend.v1.ListVolumesRequest\x1a*.sockerless.backend.v1.ListVolumesResponse\"\x03\x90\x02\x01\x12o\n" +
 	"\rInspectVolume\x12+.sockerless.backend.v1.InspectVolumeRequest\x1a,.sockerless.backend.v1.InspectVolumeResponse\"\x03\x90\x02\x01\x12g\n" +
-	"\fRemoveVolume\x12*.sockerless.backend.v1.RemoveVolumeRequest\x1a+.sockerless.backend.v1.RemoveVolumeResponseB\xea\x01\n" +
+	"\fRemoveVolume\x12*.sockerless.backend.v1.RemoveVolumeRequest\x1a+.sockerless.backend.v1.RemoveVolumeResponse\x12g\n" +
+	"\fPruneVolumes\x12*.sockerless.backend.v1.PruneVolumesRequest\x1a+.sockerless.backend.v1.PruneVolumesResponseB\xea\x01\n" +
 	"\x19com.sockerless.backend.v1B\vVolumeProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
 
 var (
@@ -579,7 +684,7 @@ func file_sockerless_backend_v1_volume_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_volume_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_sockerless_backend_v1_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_sockerless_backend_v1_volume_proto_goTypes = []any{
 	(*CreateVolumeRequest)(nil),   // 0: sockerless.backend.v1.CreateVolumeRequest
 	(*CreateVolumeResponse)(nil),  // 1: sockerless.backend.v1.CreateVolumeResponse
@@ -590,38 +695,45 @@ var file_sockerless_backend_v1_volume_proto_goTypes = []any{
 	(*RemoveVolumeRequest)(nil),   // 6: sockerless.backend.v1.RemoveVolumeRequest
 	(*RemoveVolumeResponse)(nil),  // 7: sockerless.backend.v1.RemoveVolumeResponse
 	(*Volume)(nil),                // 8: sockerless.backend.v1.Volume
-	nil,                           // 9: sockerless.backend.v1.CreateVolumeRequest.DriverOptsEntry
-	nil,                           // 10: sockerless.backend.v1.CreateVolumeRequest.LabelsEntry
-	nil,                           // 11: sockerless.backend.v1.ListVolumesRequest.FiltersEntry
-	nil,                           // 12: sockerless.backend.v1.Volume.LabelsEntry
-	nil,                           // 13: sockerless.backend.v1.Volume.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*StringList)(nil),            // 15: sockerless.backend.v1.StringList
+	(*PruneVolumesRequest)(nil),   // 9: sockerless.backend.v1.PruneVolumesRequest
+	(*PruneVolumesResponse)(nil),  // 10: sockerless.backend.v1.PruneVolumesResponse
+	nil,                           // 11: sockerless.backend.v1.CreateVolumeRequest.DriverOptsEntry
+	nil,                           // 12: sockerless.backend.v1.CreateVolumeRequest.LabelsEntry
+	nil,                           // 13: sockerless.backend.v1.ListVolumesRequest.FiltersEntry
+	nil,                           // 14: sockerless.backend.v1.Volume.LabelsEntry
+	nil,                           // 15: sockerless.backend.v1.Volume.OptionsEntry
+	nil,                           // 16: sockerless.backend.v1.PruneVolumesRequest.FiltersEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*StringList)(nil),            // 18: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_volume_proto_depIdxs = []int32{
-	9,  // 0: sockerless.backend.v1.CreateVolumeRequest.driver_opts:type_name -> sockerless.backend.v1.CreateVolumeRequest.DriverOptsEntry
-	10, // 1: sockerless.backend.v1.CreateVolumeRequest.labels:type_name -> sockerless.backend.v1.CreateVolumeRequest.LabelsEntry
+	11, // 0: sockerless.backend.v1.CreateVolumeRequest.driver_opts:type_name -> sockerless.backend.v1.CreateVolumeRequest.DriverOptsEntry
+	12, // 1: sockerless.backend.v1.CreateVolumeRequest.labels:type_name -> sockerless.backend.v1.CreateVolumeRequest.LabelsEntry
 	8,  // 2: sockerless.backend.v1.CreateVolumeResponse.volume:type_name -> sockerless.backend.v1.Volume
-	11, // 3: sockerless.backend.v1.ListVolumesRequest.filters:type_name -> sockerless.backend.v1.ListVolumesRequest.FiltersEntry
+	13, // 3: sockerless.backend.v1.ListVolumesRequest.filters:type_name -> sockerless.backend.v1.ListVolumesRequest.FiltersEntry
 	8,  // 4: sockerless.backend.v1.ListVolumesResponse.volumes:type_name -> sockerless.backend.v1.Volume
 	8,  // 5: sockerless.backend.v1.InspectVolumeResponse.volume:type_name -> sockerless.backend.v1.Volume
-	14, // 6: sockerless.backend.v1.Volume.created:type_name -> google.protobuf.Timestamp
-	12, // 7: sockerless.backend.v1.Volume.labels:type_name -> sockerless.backend.v1.Volume.LabelsEntry
-	13, // 8: sockerless.backend.v1.Volume.options:type_name -> sockerless.backend.v1.Volume.OptionsEntry
-	15, // 9: sockerless.backend.v1.ListVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	0,  // 10: sockerless.backend.v1.VolumeService.CreateVolume:input_type -> sockerless.backend.v1.CreateVolumeRequest
-	2,  // 11: sockerless.backend.v1.VolumeService.ListVolumes:input_type -> sockerless.backend.v1.ListVolumesRequest
-	4,  // 12: sockerless.backend.v1.VolumeService.InspectVolume:input_type -> sockerless.backend.v1.InspectVolumeRequest
-	6,  // 13: sockerless.backend.v1.VolumeService.RemoveVolume:input_type -> sockerless.backend.v1.RemoveVolumeRequest
-	1,  // 14: sockerless.backend.v1.VolumeService.CreateVolume:output_type -> sockerless.backend.v1.CreateVolumeResponse
-	3,  // 15: sockerless.backend.v1.VolumeService.ListVolumes:output_type -> sockerless.backend.v1.ListVolumesResponse
-	5,  // 16: sockerless.backend.v1.VolumeService.InspectVolume:output_type -> sockerless.backend.v1.InspectVolumeResponse
-	7,  // 17: sockerless.backend.v1.VolumeService.RemoveVolume:output_type -> sockerless.backend.v1.RemoveVolumeResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	17, // 6: sockerless.backend.v1.Volume.created:type_name -> google.protobuf.Timestamp
+	14, // 7: sockerless.backend.v1.Volume.labels:type_name -> sockerless.backend.v1.Volume.LabelsEntry
+	15, // 8: sockerless.backend.v1.Volume.options:type_name -> sockerless.backend.v1.Volume.OptionsEntry
+	16, // 9: sockerless.backend.v1.PruneVolumesRequest.filters:type_name -> sockerless.backend.v1.PruneVolumesRequest.FiltersEntry
+	18, // 10: sockerless.backend.v1.ListVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	18, // 11: sockerless.backend.v1.PruneVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	0,  // 12: sockerless.backend.v1.VolumeService.CreateVolume:input_type -> sockerless.backend.v1.CreateVolumeRequest
+	2,  // 13: sockerless.backend.v1.VolumeService.ListVolumes:input_type -> sockerless.backend.v1.ListVolumesRequest
+	4,  // 14: sockerless.backend.v1.VolumeService.InspectVolume:input_type -> sockerless.backend.v1.InspectVolumeRequest
+	6,  // 15: sockerless.backend.v1.VolumeService.RemoveVolume:input_type -> sockerless.backend.v1.RemoveVolumeRequest
+	9,  // 16: sockerless.backend.v1.VolumeService.PruneVolumes:input_type -> sockerless.backend.v1.PruneVolumesRequest
+	1,  // 17: sockerless.backend.v1.VolumeService.CreateVolume:output_type -> sockerless.backend.v1.CreateVolumeResponse
+	3,  // 18: sockerless.backend.v1.VolumeService.ListVolumes:output_type -> sockerless.backend.v1.ListVolumesResponse
+	5,  // 19: sockerless.backend.v1.VolumeService.InspectVolume:output_type -> sockerless.backend.v1.InspectVolumeResponse
+	7,  // 20: sockerless.backend.v1.VolumeService.RemoveVolume:output_type -> sockerless.backend.v1.RemoveVolumeResponse
+	10, // 21: sockerless.backend.v1.VolumeService.PruneVolumes:output_type -> sockerless.backend.v1.PruneVolumesResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_volume_proto_init() }
@@ -636,7 +748,7 @@ func file_sockerless_backend_v1_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_volume_proto_rawDesc), len(file_sockerless_backend_v1_volume_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2257,6 +2257,110 @@ func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
+type MeasureDiskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerIds  []string               `protobuf:"bytes,1,rep,name=container_ids,json=containerIds,proto3" json:"container_ids,omitempty"` // writable layers
+	VolumeNames   []string               `protobuf:"bytes,2,rep,name=volume_names,json=volumeNames,proto3" json:"volume_names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeasureDiskRequest) Reset() {
+	*x = MeasureDiskRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeasureDiskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeasureDiskRequest) ProtoMessage() {}
+
+func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
+func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *MeasureDiskRequest) GetContainerIds() []string {
+	if x != nil {
+		return x.ContainerIds
+	}
+	return nil
+}
+
+func (x *MeasureDiskRequest) GetVolumeNames() []string {
+	if x != nil {
+		return x.VolumeNames
+	}
+	return nil
+}
+
+type MeasureDiskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Containers    map[string]uint64      `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by ID
+	Volumes       map[string]uint64      `protobuf:"bytes,2,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`       // by name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeasureDiskResponse) Reset() {
+	*x = MeasureDiskResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeasureDiskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeasureDiskResponse) ProtoMessage() {}
+
+func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
+func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+func (x *MeasureDiskResponse) GetVolumes() map[string]uint64 {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
 var File_sockerless_host_v1_host_proto protoreflect.FileDescriptor
 
 const file_sockerless_host_v1_host_proto_rawDesc = "" +
@@ -2422,8 +2526,21 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\")\n" +
 	"\x13RemoveVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14RemoveVolumeResponse2\xc1\n" +
+	"\x14RemoveVolumeResponse\"\\\n" +
+	"\x12MeasureDiskRequest\x12#\n" +
+	"\rcontainer_ids\x18\x01 \x03(\tR\fcontainerIds\x12!\n" +
+	"\fvolume_names\x18\x02 \x03(\tR\vvolumeNames\"\xb9\x02\n" +
+	"\x13MeasureDiskResponse\x12W\n" +
 	"\n" +
+	"containers\x18\x01 \x03(\v27.sockerless.host.v1.MeasureDiskResponse.ContainersEntryR\n" +
+	"containers\x12N\n" +
+	"\avolumes\x18\x02 \x03(\v24.sockerless.host.v1.MeasureDiskResponse.VolumesEntryR\avolumes\x1a=\n" +
+	"\x0fContainersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
+	"\fVolumesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\xa6\v\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -2437,7 +2554,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\rRemoveNetwork\x12(.sockerless.host.v1.RemoveNetworkRequest\x1a).sockerless.host.v1.RemoveNetworkResponse\x12l\n" +
 	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\fCreateVolume\x12'.sockerless.host.v1.CreateVolumeRequest\x1a(.sockerless.host.v1.CreateVolumeResponse\x12a\n" +
-	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponseB\xd3\x01\n" +
+	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponse\x12c\n" +
+	"\vMeasureDisk\x12&.sockerless.host.v1.MeasureDiskRequest\x1a'.sockerless.host.v1.MeasureDiskResponse\"\x03\x90\x02\x01B\xd3\x01\n" +
 	"\x16com.sockerless.host.v1B\tHostProtoP\x01ZDgithub.com/sockerless/sockerless/agent/gen/sockerless/host/v1;hostv1\xa2\x02\x03SHX\xaa\x02\x12Sockerless.Host.V1\xca\x02\x12Sockerless\\Host\\V1\xe2\x02\x1eSockerless\\Host\\V1\\GPBMetadata\xea\x02\x14Sockerless::Host::V1b\x06proto3"
 
 var (
@@ -2452,7 +2570,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 	return file_sockerless_host_v1_host_proto_rawDescData
 }
 
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*HelloRequest)(nil),             // 0: sockerless.host.v1.HelloRequest
 	(*HelloResponse)(nil),            // 1: sockerless.host.v1.HelloResponse
@@ -2492,9 +2610,13 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*CreateVolumeResponse)(nil),     // 35: sockerless.host.v1.CreateVolumeResponse
 	(*RemoveVolumeRequest)(nil),      // 36: sockerless.host.v1.RemoveVolumeRequest
 	(*RemoveVolumeResponse)(nil),     // 37: sockerless.host.v1.RemoveVolumeResponse
-	(*v1.ConsoleSize)(nil),           // 38: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),        // 39: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
+	(*MeasureDiskRequest)(nil),       // 38: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),      // 39: sockerless.host.v1.MeasureDiskResponse
+	nil,                              // 40: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                              // 41: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),           // 42: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),        // 43: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
@@ -2502,7 +2624,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	9,  // 2: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	12, // 3: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	14, // 4: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	38, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	42, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -2510,40 +2632,44 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	11, // 10: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
 	13, // 11: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	23, // 12: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	39, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	43, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	13, // 14: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	40, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	0,  // 16: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	2,  // 17: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	6,  // 18: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	17, // 19: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	19, // 20: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	21, // 21: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	24, // 22: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	26, // 23: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	28, // 24: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	30, // 25: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	32, // 26: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	34, // 27: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	36, // 28: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	1,  // 29: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	5,  // 30: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	16, // 31: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	18, // 32: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	20, // 33: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	22, // 34: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	25, // 35: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	27, // 36: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	29, // 37: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	31, // 38: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	33, // 39: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	35, // 40: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	37, // 41: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	29, // [29:42] is the sub-list for method output_type
-	16, // [16:29] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	44, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	40, // 16: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	41, // 17: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	0,  // 18: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	2,  // 19: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	6,  // 20: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	17, // 21: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	19, // 22: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	21, // 23: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	24, // 24: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	26, // 25: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	28, // 26: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	30, // 27: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	32, // 28: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	34, // 29: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	36, // 30: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	38, // 31: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	1,  // 32: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	5,  // 33: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	16, // 34: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	18, // 35: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	20, // 36: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	22, // 37: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	25, // 38: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	27, // 39: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	29, // 40: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	31, // 41: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	33, // 42: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	35, // 43: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	37, // 44: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	39, // 45: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	32, // [32:46] is the sub-list for method output_type
+	18, // [18:32] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -2563,7 +2689,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

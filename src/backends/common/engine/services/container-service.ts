@@ -28,7 +28,7 @@ import { isVisible, millisecondsOf } from "../records.ts";
 import { withHeartbeats } from "./heartbeats.ts";
 
 /** The service of an engine. */
-export function containerService(context: EngineContext): ServiceImpl<typeof ContainerService> {
+export function containerService(context: EngineContext): Partial<ServiceImpl<typeof ContainerService>> {
   const creations = new ClientTokens<CreatedContainer>(context.clock);
   const starts = new ClientTokens<void>(context.clock);
   return {

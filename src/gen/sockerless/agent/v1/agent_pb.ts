@@ -35,7 +35,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/agent/v1/agent.proto.
  */
 export const file_sockerless_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zb2NrZXJsZXNzL2FnZW50L3YxL2FnZW50LnByb3RvEhNzb2NrZXJsZXNzLmFnZW50LnYxIg4KDEhlbGxvUmVxdWVzdCKGAQoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEicKBG1vZGUYAyABKA4yGS5zb2NrZXJsZXNzLmFnZW50LnYxLk1vZGUSFAoMY29udGFpbmVyX2lkGAQgASgJEhMKC2xpbWl0YXRpb25zGAUgAygJIv8BCgtQcm9jZXNzU3BlYxIMCgRhcmdzGAEgAygJEgsKA2VudhgCIAMoCRITCgt3b3JraW5nX2RpchgDIAEoCRIMCgR1c2VyGAQgASgJEgsKA3R0eRgFIAEoCBI2Cgxjb25zb2xlX3NpemUYBiABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEhIKCnByaXZpbGVnZWQYByABKAgSGQoRYWRkaXRpb25hbF9ncm91cHMYCCADKAkSFAoMY2FwYWJpbGl0aWVzGAkgAygJEhkKEW5vX25ld19wcml2aWxlZ2VzGAogASgIEg0KBXVtYXNrGAsgASgNIiwKC0NvbnNvbGVTaXplEg4KBmhlaWdodBgBIAEoDRINCgV3aWR0aBgCIAEoDSKVAgoMU3RhcnRSZXF1ZXN0EhIKCmdlbmVyYXRpb24YASABKAQSGAoQYXdhaXRfYXR0YWNoX2lkcxgCIAMoCRIfChdhd2FpdF9hdHRhY2hfdGltZW91dF9tcxgDIAEoDRIxCgdwcm9jZXNzGAQgASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Qcm9jZXNzU3BlYxISCgpvcGVuX3N0ZGluGAUgASgIEhIKCnN0ZGluX29uY2UYBiABKAgSNgoMaGVhbHRoX2NoZWNrGAcgASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5IZWFsdGhDaGVjaxIVCg1zcGVjaWZpY2F0aW9uGAggASgMEgwKBHNlYWwYCSABKAwihwEKDVN0YXJ0UmVzcG9uc2USNgoHc3RhcnRlZBgBIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3NIABI0CgdmYWlsdXJlGAIgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydEZhaWx1cmVIAEIICgZyZXN1bHQiTQoOU3RhcnRlZFByb2Nlc3MSCwoDcGlkGAEgASgDEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjIKDFN0YXJ0RmFpbHVyZRIRCglleGl0X2NvZGUYASABKAUSDwoHbWVzc2FnZRgCIAEoCSJ4CgtIZWFsdGhDaGVjaxIMCgRhcmdzGAEgAygJEhMKC2ludGVydmFsX25zGAIgASgEEhIKCnRpbWVvdXRfbnMYAyABKAQSFwoPc3RhcnRfcGVyaW9kX25zGAQgASgEEhkKEXN0YXJ0X2ludGVydmFsX25zGAUgASgEIhEKD0Rlc2NyaWJlUmVxdWVzdCI3ChBEZXNjcmliZVJlc3BvbnNlEhUKDXNwZWNpZmljYXRpb24YASABKAwSDAoEc2VhbBgCIAEoDCKhAgoOU2Vzc2lvblJlcXVlc3QSMgoJb3Blbl9leGVjGAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5PcGVuRXhlY0gAEjYKC29wZW5fYXR0YWNoGAIgASgLMh8uc29ja2VybGVzcy5hZ2VudC52MS5PcGVuQXR0YWNoSAASKwoFc3RkaW4YAyABKAsyGi5zb2NrZXJsZXNzLmFnZW50LnYxLlN0ZGluSAASNgoLY2xvc2Vfc3RkaW4YBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkNsb3NlU3RkaW5IABIzCgloZWFydGJlYXQYBSABKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiogEKCE9wZW5FeGVjEg8KB2V4ZWNfaWQYASABKAkSMQoHcHJvY2VzcxgCIAEoCzIgLnNvY2tlcmxlc3MuYWdlbnQudjEuUHJvY2Vzc1NwZWMSFAoMYXR0YWNoX3N0ZGluGAMgASgIEhUKDWF0dGFjaF9zdGRvdXQYBCABKAgSFQoNYXR0YWNoX3N0ZGVychgFIAEoCBIOCgZkZXRhY2gYBiABKAgicgoKT3BlbkF0dGFjaBIRCglhdHRhY2hfaWQYASABKAkSDQoFc3RkaW4YAiABKAgSDgoGc3Rkb3V0GAMgASgIEg4KBnN0ZGVychgEIAEoCBISCgpyZXBsYXlfbG9nGAUgASgIEg4KBnN0cmVhbRgGIAEoCCIlCgVTdGRpbhIOCgZvZmZzZXQYASABKAQSDAoEZGF0YRgCIAEoDCIMCgpDbG9zZVN0ZGluIgsKCUhlYXJ0YmVhdCKGAwoPU2Vzc2lvblJlc3BvbnNlEjYKB3N0YXJ0ZWQYASABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLlNlc3Npb25TdGFydGVkSAASLQoGc3Rkb3V0GAIgASgLMhsuc29ja2VybGVzcy5hZ2VudC52MS5PdXRwdXRIABItCgZzdGRlcnIYAyABKAsyGy5zb2NrZXJsZXNzLmFnZW50LnYxLk91dHB1dEgAEi8KBGV4aXQYBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4aXRTdGF0dXNIABIyCgVlcnJvchgFIAEoCzIhLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvbkVycm9ySAASMwoJaGVhcnRiZWF0GAYgASgLMh4uc29ja2VybGVzcy5hZ2VudC52MS5IZWFydGJlYXRIABI4CghkZXRhY2hlZBgHIAEoCzIkLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvbkRldGFjaGVkSABCCQoHbWVzc2FnZSImCgZPdXRwdXQSDgoGb2Zmc2V0GAEgASgEEgwKBGRhdGEYAiABKAwiKgoOU2Vzc2lvblN0YXJ0ZWQSCwoDcGlkGAEgASgDEgsKA3R0eRgCIAEoCCIRCg9TZXNzaW9uRGV0YWNoZWQibwoKRXhpdFN0YXR1cxIMCgRjb2RlGAEgASgFEg4KBnNpZ25hbBgCIAEoBRISCgpvb21fa2lsbGVkGAMgASgIEi8KC2ZpbmlzaGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJrCgxTZXNzaW9uRXJyb3ISNwoGcmVhc29uGAEgASgOMicuc29ja2VybGVzcy5hZ2VudC52MS5TZXNzaW9uRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIRCglleGl0X2NvZGUYAyABKAUiUAoNUmVzaXplUmVxdWVzdBIPCgdleGVjX2lkGAEgASgJEi4KBHNpemUYAiABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplIhAKDlJlc2l6ZVJlc3BvbnNlIj0KDVNpZ25hbFJlcXVlc3QSDwoHZXhlY19pZBgBIAEoCRIOCgZzaWduYWwYAiABKAUSCwoDYWxsGAMgASgIIhAKDlNpZ25hbFJlc3BvbnNlIiUKEkV4ZWNJbnNwZWN0UmVxdWVzdBIPCgdleGVjX2lkGAEgASgJImIKE0V4ZWNJbnNwZWN0UmVzcG9uc2USDwoHcnVubmluZxgBIAEoCBILCgNwaWQYAiABKAMSLQoEZXhpdBgDIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cyIOCgxXYXRjaFJlcXVlc3QiiQQKDVdhdGNoUmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAQSNAoFc3RhdGUYAiABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnRhaW5lclN0YXRlSAASNgoHc3RhcnRlZBgDIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3NIABIxCgZleGl0ZWQYBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4aXRTdGF0dXNIABI4CgxleGVjX3N0YXJ0ZWQYBSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASNAoKZXhlY19lbmRlZBgGIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhlY0VuZGVkSAASMwoGaGVhbHRoGAcgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5IZWFsdGhSZXN1bHRIABIvCgNvb20YCCABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLk91dE9mTWVtb3J5SAASMQoIcmVsZWFzZWQYCSABKAsyHS5zb2NrZXJsZXNzLmFnZW50LnYxLlJlbGVhc2VkSAASMwoJaGVhcnRiZWF0GAogASgLMh4uc29ja2VybGVzcy5hZ2VudC52MS5IZWFydGJlYXRIAEIHCgVldmVudCLaAgoOQ29udGFpbmVyU3RhdGUSNAoHc3RhcnRlZBgBIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3MSLQoEZXhpdBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cxIOCgZwYXVzZWQYAyABKAgSMwoLZW5kZWRfZXhlY3MYBCADKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNFbmRlZBI3Cg1ydW5uaW5nX2V4ZWNzGAUgAygLMiAuc29ja2VybGVzcy5hZ2VudC52MS5FeGVjU3RhcnRlZBIxCgZoZWFsdGgYBiADKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYWx0aFJlc3VsdBIyCgdmYWlsdXJlGAcgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydEZhaWx1cmUiKwoLRXhlY1N0YXJ0ZWQSDwoHZXhlY19pZBgBIAEoCRILCgNwaWQYAiABKAMiSwoJRXhlY0VuZGVkEg8KB2V4ZWNfaWQYASABKAkSLQoEZXhpdBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cyKFAQoMSGVhbHRoUmVzdWx0EikKBXN0YXJ0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgNlbmQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWV4aXRfY29kZRgDIAEoBRIOCgZvdXRwdXQYBCABKAwiDQoLT3V0T2ZNZW1vcnkiCgoIUmVsZWFzZWQiDgoMUGF1c2VSZXF1ZXN0Ig8KDVBhdXNlUmVzcG9uc2UiDwoNUmVzdW1lUmVxdWVzdCIQCg5SZXN1bWVSZXNwb25zZSLeAQoLTG9nc1JlcXVlc3QSDgoGc3Rkb3V0GAEgASgIEg4KBnN0ZGVychgCIAEoCBIOCgZmb2xsb3cYAyABKAgSEgoKdGltZXN0YW1wcxgEIAEoCBIaCg1zaW5jZV91bml4X25zGAUgASgDSACIAQESGgoNdW50aWxfdW5peF9ucxgGIAEoA0gBiAEBEhEKBHRhaWwYByABKARIAogBARITCgtsaW5lX3ByZWZpeBgIIAEoCUIQCg5fc2luY2VfdW5peF9uc0IQCg5fdW50aWxfdW5peF9uc0IHCgVfdGFpbCKrAQoMTG9nc1Jlc3BvbnNlEi4KBWNodW5rGAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5Mb2dDaHVua0gAEisKA2VuZBgCIAEoCzIcLnNvY2tlcmxlc3MuYWdlbnQudjEuTG9nc0VuZEgAEjMKCWhlYXJ0YmVhdBgDIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJVCghMb2dDaHVuaxIrCgZzdHJlYW0YASABKA4yGy5zb2NrZXJsZXNzLmFnZW50LnYxLlN0cmVhbRIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCIeCgdMb2dzRW5kEhMKC3RvdGFsX2J5dGVzGAEgASgEInQKCFBhdGhTdGF0EgwKBG5hbWUYASABKAkSDAoEc2l6ZRgCIAEoAxIMCgRtb2RlGAMgASgNEikKBW10aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtsaW5rX3RhcmdldBgFIAEoCSIiChJBcmNoaXZlU3RhdFJlcXVlc3QSDAoEcGF0aBgBIAEoCSJCChNBcmNoaXZlU3RhdFJlc3BvbnNlEisKBHN0YXQYASABKAsyHS5zb2NrZXJsZXNzLmFnZW50LnYxLlBhdGhTdGF0IiEKEUFyY2hpdmVHZXRSZXF1ZXN0EgwKBHBhdGgYASABKAki5wEKEkFyY2hpdmVHZXRSZXNwb25zZRItCgRzdGF0GAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5QYXRoU3RhdEgAEjIKBWNodW5rGAIgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlQ2h1bmtIABIuCgNlbmQYAyABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVFbmRIABIzCgloZWFydGJlYXQYBCABKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiLAoMQXJjaGl2ZUNodW5rEg4KBm9mZnNldBgBIAEoBBIMCgRkYXRhGAIgASgMIiEKCkFyY2hpdmVFbmQSEwoLdG90YWxfYnl0ZXMYASABKAQi7AEKEUFyY2hpdmVQdXRSZXF1ZXN0EjMKBG9wZW4YASABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVQdXRPcGVuSAASMgoFY2h1bmsYAiABKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVDaHVua0gAEi4KA2VuZBgDIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZUVuZEgAEjMKCWhlYXJ0YmVhdBgEIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJkCg5BcmNoaXZlUHV0T3BlbhIMCgRwYXRoGAEgASgJEiAKGG5vX292ZXJ3cml0ZV9kaXJfbm9uX2RpchgCIAEoCBIUCgxjb3B5X3VpZF9naWQYAyABKAgSDAoEdXNlchgEIAEoCSIpChJBcmNoaXZlUHV0UmVzcG9uc2USEwoLdG90YWxfYnl0ZXMYASABKAQqSQoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASDQoJTU9ERV9TSElNEAESDQoJTU9ERV9JTklUEAISDQoJTU9ERV9IT1NUEAMq7AEKElNlc3Npb25FcnJvclJlYXNvbhIkCiBTRVNTSU9OX0VSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEiUKIVNFU1NJT05fRVJST1JfUkVBU09OX1NUQVJUX0ZBSUxFRBABEiQKIFNFU1NJT05fRVJST1JfUkVBU09OX05PVF9SVU5OSU5HEAISHwobU0VTU0lPTl9FUlJPUl9SRUFTT05fUEFVU0VEEAMSHwobU0VTU0lPTl9FUlJPUl9SRUFTT05fRVhJU1RTEAQSIQodU0VTU0lPTl9FUlJPUl9SRUFTT05fSU5URVJOQUwQBSpGCgZTdHJlYW0SFgoSU1RSRUFNX1VOU1BFQ0lGSUVEEAASEQoNU1RSRUFNX1NURE9VVBABEhEKDVNUUkVBTV9TVERFUlIQAjLlCQoMQWdlbnRTZXJ2aWNlElMKBUhlbGxvEiEuc29ja2VybGVzcy5hZ2VudC52MS5IZWxsb1JlcXVlc3QaIi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlbGxvUmVzcG9uc2UiA5ACARJOCgVTdGFydBIhLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRSZXF1ZXN0GiIuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydFJlc3BvbnNlElwKCERlc2NyaWJlEiQuc29ja2VybGVzcy5hZ2VudC52MS5EZXNjcmliZVJlcXVlc3QaJS5zb2NrZXJsZXNzLmFnZW50LnYxLkRlc2NyaWJlUmVzcG9uc2UiA5ACARJYCgdTZXNzaW9uEiMuc29ja2VybGVzcy5hZ2VudC52MS5TZXNzaW9uUmVxdWVzdBokLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJRCgZSZXNpemUSIi5zb2NrZXJsZXNzLmFnZW50LnYxLlJlc2l6ZVJlcXVlc3QaIy5zb2NrZXJsZXNzLmFnZW50LnYxLlJlc2l6ZVJlc3BvbnNlElEKBlNpZ25hbBIiLnNvY2tlcmxlc3MuYWdlbnQudjEuU2lnbmFsUmVxdWVzdBojLnNvY2tlcmxlc3MuYWdlbnQudjEuU2lnbmFsUmVzcG9uc2USZQoLRXhlY0luc3BlY3QSJy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNJbnNwZWN0UmVxdWVzdBooLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhlY0luc3BlY3RSZXNwb25zZSIDkAIBElAKBVdhdGNoEiEuc29ja2VybGVzcy5hZ2VudC52MS5XYXRjaFJlcXVlc3QaIi5zb2NrZXJsZXNzLmFnZW50LnYxLldhdGNoUmVzcG9uc2UwARJOCgVQYXVzZRIhLnNvY2tlcmxlc3MuYWdlbnQudjEuUGF1c2VSZXF1ZXN0GiIuc29ja2VybGVzcy5hZ2VudC52MS5QYXVzZVJlc3BvbnNlElEKBlJlc3VtZRIiLnNvY2tlcmxlc3MuYWdlbnQudjEuUmVzdW1lUmVxdWVzdBojLnNvY2tlcmxlc3MuYWdlbnQudjEuUmVzdW1lUmVzcG9uc2USTQoETG9ncxIgLnNvY2tlcmxlc3MuYWdlbnQudjEuTG9nc1JlcXVlc3QaIS5zb2NrZXJsZXNzLmFnZW50LnYxLkxvZ3NSZXNwb25zZTABEmUKC0FyY2hpdmVTdGF0Eicuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlU3RhdFJlcXVlc3QaKC5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVTdGF0UmVzcG9uc2UiA5ACARJfCgpBcmNoaXZlR2V0EiYuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlR2V0UmVxdWVzdBonLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZUdldFJlc3BvbnNlMAESXwoKQXJjaGl2ZVB1dBImLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZVB1dFJlcXVlc3QaJy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVQdXRSZXNwb25zZSgBQtsBChdjb20uc29ja2VybGVzcy5hZ2VudC52MUIKQWdlbnRQcm90b1ABWkZnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9hZ2VudC92MTthZ2VudHYxogIDU0FYqgITU29ja2VybGVzcy5BZ2VudC5WMcoCE1NvY2tlcmxlc3NcQWdlbnRcVjHiAh9Tb2NrZXJsZXNzXEFnZW50XFYxXEdQQk1ldGFkYXRh6gIVU29ja2VybGVzczo6QWdlbnQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9zb2NrZXJsZXNzL2FnZW50L3YxL2FnZW50LnByb3RvEhNzb2NrZXJsZXNzLmFnZW50LnYxIg4KDEhlbGxvUmVxdWVzdCKGAQoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEicKBG1vZGUYAyABKA4yGS5zb2NrZXJsZXNzLmFnZW50LnYxLk1vZGUSFAoMY29udGFpbmVyX2lkGAQgASgJEhMKC2xpbWl0YXRpb25zGAUgAygJIv8BCgtQcm9jZXNzU3BlYxIMCgRhcmdzGAEgAygJEgsKA2VudhgCIAMoCRITCgt3b3JraW5nX2RpchgDIAEoCRIMCgR1c2VyGAQgASgJEgsKA3R0eRgFIAEoCBI2Cgxjb25zb2xlX3NpemUYBiABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEhIKCnByaXZpbGVnZWQYByABKAgSGQoRYWRkaXRpb25hbF9ncm91cHMYCCADKAkSFAoMY2FwYWJpbGl0aWVzGAkgAygJEhkKEW5vX25ld19wcml2aWxlZ2VzGAogASgIEg0KBXVtYXNrGAsgASgNIiwKC0NvbnNvbGVTaXplEg4KBmhlaWdodBgBIAEoDRINCgV3aWR0aBgCIAEoDSKVAgoMU3RhcnRSZXF1ZXN0EhIKCmdlbmVyYXRpb24YASABKAQSGAoQYXdhaXRfYXR0YWNoX2lkcxgCIAMoCRIfChdhd2FpdF9hdHRhY2hfdGltZW91dF9tcxgDIAEoDRIxCgdwcm9jZXNzGAQgASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5Qcm9jZXNzU3BlYxISCgpvcGVuX3N0ZGluGAUgASgIEhIKCnN0ZGluX29uY2UYBiABKAgSNgoMaGVhbHRoX2NoZWNrGAcgASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5IZWFsdGhDaGVjaxIVCg1zcGVjaWZpY2F0aW9uGAggASgMEgwKBHNlYWwYCSABKAwihwEKDVN0YXJ0UmVzcG9uc2USNgoHc3RhcnRlZBgBIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3NIABI0CgdmYWlsdXJlGAIgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydEZhaWx1cmVIAEIICgZyZXN1bHQiTQoOU3RhcnRlZFByb2Nlc3MSCwoDcGlkGAEgASgDEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjIKDFN0YXJ0RmFpbHVyZRIRCglleGl0X2NvZGUYASABKAUSDwoHbWVzc2FnZRgCIAEoCSJ4CgtIZWFsdGhDaGVjaxIMCgRhcmdzGAEgAygJEhMKC2ludGVydmFsX25zGAIgASgEEhIKCnRpbWVvdXRfbnMYAyABKAQSFwoPc3RhcnRfcGVyaW9kX25zGAQgASgEEhkKEXN0YXJ0X2ludGVydmFsX25zGAUgASgEIhEKD0Rlc2NyaWJlUmVxdWVzdCI3ChBEZXNjcmliZVJlc3BvbnNlEhUKDXNwZWNpZmljYXRpb24YASABKAwSDAoEc2VhbBgCIAEoDCKhAgoOU2Vzc2lvblJlcXVlc3QSMgoJb3Blbl9leGVjGAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5PcGVuRXhlY0gAEjYKC29wZW5fYXR0YWNoGAIgASgLMh8uc29ja2VybGVzcy5hZ2VudC52MS5PcGVuQXR0YWNoSAASKwoFc3RkaW4YAyABKAsyGi5zb2NrZXJsZXNzLmFnZW50LnYxLlN0ZGluSAASNgoLY2xvc2Vfc3RkaW4YBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkNsb3NlU3RkaW5IABIzCgloZWFydGJlYXQYBSABKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiogEKCE9wZW5FeGVjEg8KB2V4ZWNfaWQYASABKAkSMQoHcHJvY2VzcxgCIAEoCzIgLnNvY2tlcmxlc3MuYWdlbnQudjEuUHJvY2Vzc1NwZWMSFAoMYXR0YWNoX3N0ZGluGAMgASgIEhUKDWF0dGFjaF9zdGRvdXQYBCABKAgSFQoNYXR0YWNoX3N0ZGVychgFIAEoCBIOCgZkZXRhY2gYBiABKAgicgoKT3BlbkF0dGFjaBIRCglhdHRhY2hfaWQYASABKAkSDQoFc3RkaW4YAiABKAgSDgoGc3Rkb3V0GAMgASgIEg4KBnN0ZGVychgEIAEoCBISCgpyZXBsYXlfbG9nGAUgASgIEg4KBnN0cmVhbRgGIAEoCCIlCgVTdGRpbhIOCgZvZmZzZXQYASABKAQSDAoEZGF0YRgCIAEoDCIMCgpDbG9zZVN0ZGluIgsKCUhlYXJ0YmVhdCKGAwoPU2Vzc2lvblJlc3BvbnNlEjYKB3N0YXJ0ZWQYASABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLlNlc3Npb25TdGFydGVkSAASLQoGc3Rkb3V0GAIgASgLMhsuc29ja2VybGVzcy5hZ2VudC52MS5PdXRwdXRIABItCgZzdGRlcnIYAyABKAsyGy5zb2NrZXJsZXNzLmFnZW50LnYxLk91dHB1dEgAEi8KBGV4aXQYBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4aXRTdGF0dXNIABIyCgVlcnJvchgFIAEoCzIhLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvbkVycm9ySAASMwoJaGVhcnRiZWF0GAYgASgLMh4uc29ja2VybGVzcy5hZ2VudC52MS5IZWFydGJlYXRIABI4CghkZXRhY2hlZBgHIAEoCzIkLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvbkRldGFjaGVkSABCCQoHbWVzc2FnZSImCgZPdXRwdXQSDgoGb2Zmc2V0GAEgASgEEgwKBGRhdGEYAiABKAwiKgoOU2Vzc2lvblN0YXJ0ZWQSCwoDcGlkGAEgASgDEgsKA3R0eRgCIAEoCCIRCg9TZXNzaW9uRGV0YWNoZWQibwoKRXhpdFN0YXR1cxIMCgRjb2RlGAEgASgFEg4KBnNpZ25hbBgCIAEoBRISCgpvb21fa2lsbGVkGAMgASgIEi8KC2ZpbmlzaGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJrCgxTZXNzaW9uRXJyb3ISNwoGcmVhc29uGAEgASgOMicuc29ja2VybGVzcy5hZ2VudC52MS5TZXNzaW9uRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIRCglleGl0X2NvZGUYAyABKAUiUAoNUmVzaXplUmVxdWVzdBIPCgdleGVjX2lkGAEgASgJEi4KBHNpemUYAiABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplIhAKDlJlc2l6ZVJlc3BvbnNlIj0KDVNpZ25hbFJlcXVlc3QSDwoHZXhlY19pZBgBIAEoCRIOCgZzaWduYWwYAiABKAUSCwoDYWxsGAMgASgIIhAKDlNpZ25hbFJlc3BvbnNlIiUKEkV4ZWNJbnNwZWN0UmVxdWVzdBIPCgdleGVjX2lkGAEgASgJImIKE0V4ZWNJbnNwZWN0UmVzcG9uc2USDwoHcnVubmluZxgBIAEoCBILCgNwaWQYAiABKAMSLQoEZXhpdBgDIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cyIOCgxXYXRjaFJlcXVlc3QiiQQKDVdhdGNoUmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAQSNAoFc3RhdGUYAiABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnRhaW5lclN0YXRlSAASNgoHc3RhcnRlZBgDIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3NIABIxCgZleGl0ZWQYBCABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4aXRTdGF0dXNIABI4CgxleGVjX3N0YXJ0ZWQYBSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASNAoKZXhlY19lbmRlZBgGIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhlY0VuZGVkSAASMwoGaGVhbHRoGAcgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5IZWFsdGhSZXN1bHRIABIvCgNvb20YCCABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLk91dE9mTWVtb3J5SAASMQoIcmVsZWFzZWQYCSABKAsyHS5zb2NrZXJsZXNzLmFnZW50LnYxLlJlbGVhc2VkSAASMwoJaGVhcnRiZWF0GAogASgLMh4uc29ja2VybGVzcy5hZ2VudC52MS5IZWFydGJlYXRIAEIHCgVldmVudCLaAgoOQ29udGFpbmVyU3RhdGUSNAoHc3RhcnRlZBgBIAEoCzIjLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRlZFByb2Nlc3MSLQoEZXhpdBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cxIOCgZwYXVzZWQYAyABKAgSMwoLZW5kZWRfZXhlY3MYBCADKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNFbmRlZBI3Cg1ydW5uaW5nX2V4ZWNzGAUgAygLMiAuc29ja2VybGVzcy5hZ2VudC52MS5FeGVjU3RhcnRlZBIxCgZoZWFsdGgYBiADKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYWx0aFJlc3VsdBIyCgdmYWlsdXJlGAcgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydEZhaWx1cmUiKwoLRXhlY1N0YXJ0ZWQSDwoHZXhlY19pZBgBIAEoCRILCgNwaWQYAiABKAMiSwoJRXhlY0VuZGVkEg8KB2V4ZWNfaWQYASABKAkSLQoEZXhpdBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhpdFN0YXR1cyKFAQoMSGVhbHRoUmVzdWx0EikKBXN0YXJ0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgNlbmQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWV4aXRfY29kZRgDIAEoBRIOCgZvdXRwdXQYBCABKAwiDQoLT3V0T2ZNZW1vcnkiCgoIUmVsZWFzZWQiDgoMUGF1c2VSZXF1ZXN0Ig8KDVBhdXNlUmVzcG9uc2UiDwoNUmVzdW1lUmVxdWVzdCIQCg5SZXN1bWVSZXNwb25zZSLeAQoLTG9nc1JlcXVlc3QSDgoGc3Rkb3V0GAEgASgIEg4KBnN0ZGVychgCIAEoCBIOCgZmb2xsb3cYAyABKAgSEgoKdGltZXN0YW1wcxgEIAEoCBIaCg1zaW5jZV91bml4X25zGAUgASgDSACIAQESGgoNdW50aWxfdW5peF9ucxgGIAEoA0gBiAEBEhEKBHRhaWwYByABKARIAogBARITCgtsaW5lX3ByZWZpeBgIIAEoCUIQCg5fc2luY2VfdW5peF9uc0IQCg5fdW50aWxfdW5peF9uc0IHCgVfdGFpbCKrAQoMTG9nc1Jlc3BvbnNlEi4KBWNodW5rGAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5Mb2dDaHVua0gAEisKA2VuZBgCIAEoCzIcLnNvY2tlcmxlc3MuYWdlbnQudjEuTG9nc0VuZEgAEjMKCWhlYXJ0YmVhdBgDIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJVCghMb2dDaHVuaxIrCgZzdHJlYW0YASABKA4yGy5zb2NrZXJsZXNzLmFnZW50LnYxLlN0cmVhbRIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDCIeCgdMb2dzRW5kEhMKC3RvdGFsX2J5dGVzGAEgASgEInQKCFBhdGhTdGF0EgwKBG5hbWUYASABKAkSDAoEc2l6ZRgCIAEoAxIMCgRtb2RlGAMgASgNEikKBW10aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtsaW5rX3RhcmdldBgFIAEoCSIiChJBcmNoaXZlU3RhdFJlcXVlc3QSDAoEcGF0aBgBIAEoCSJCChNBcmNoaXZlU3RhdFJlc3BvbnNlEisKBHN0YXQYASABKAsyHS5zb2NrZXJsZXNzLmFnZW50LnYxLlBhdGhTdGF0IiEKEUFyY2hpdmVHZXRSZXF1ZXN0EgwKBHBhdGgYASABKAki5wEKEkFyY2hpdmVHZXRSZXNwb25zZRItCgRzdGF0GAEgASgLMh0uc29ja2VybGVzcy5hZ2VudC52MS5QYXRoU3RhdEgAEjIKBWNodW5rGAIgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlQ2h1bmtIABIuCgNlbmQYAyABKAsyHy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVFbmRIABIzCgloZWFydGJlYXQYBCABKAsyHi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiLAoMQXJjaGl2ZUNodW5rEg4KBm9mZnNldBgBIAEoBBIMCgRkYXRhGAIgASgMIiEKCkFyY2hpdmVFbmQSEwoLdG90YWxfYnl0ZXMYASABKAQi7AEKEUFyY2hpdmVQdXRSZXF1ZXN0EjMKBG9wZW4YASABKAsyIy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVQdXRPcGVuSAASMgoFY2h1bmsYAiABKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVDaHVua0gAEi4KA2VuZBgDIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZUVuZEgAEjMKCWhlYXJ0YmVhdBgEIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJkCg5BcmNoaXZlUHV0T3BlbhIMCgRwYXRoGAEgASgJEiAKGG5vX292ZXJ3cml0ZV9kaXJfbm9uX2RpchgCIAEoCBIUCgxjb3B5X3VpZF9naWQYAyABKAgSDAoEdXNlchgEIAEoCSIpChJBcmNoaXZlUHV0UmVzcG9uc2USEwoLdG90YWxfYnl0ZXMYASABKAQiEAoOQ2hhbmdlc1JlcXVlc3QisAEKD0NoYW5nZXNSZXNwb25zZRItCgZjaGFuZ2UYASABKAsyGy5zb2NrZXJsZXNzLmFnZW50LnYxLkNoYW5nZUgAEi4KA2VuZBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuQ2hhbmdlc0VuZEgAEjMKCWhlYXJ0YmVhdBgDIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSJFCgZDaGFuZ2USDAoEcGF0aBgBIAEoCRItCgRraW5kGAIgASgOMh8uc29ja2VybGVzcy5hZ2VudC52MS5DaGFuZ2VLaW5kIhsKCkNoYW5nZXNFbmQSDQoFY291bnQYASABKAQiHgoNRXhwb3J0UmVxdWVzdBINCgVsYXllchgBIAEoCCK0AQoORXhwb3J0UmVzcG9uc2USMgoFY2h1bmsYASABKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVDaHVua0gAEi4KA2VuZBgCIAEoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZUVuZEgAEjMKCWhlYXJ0YmVhdBgDIAEoCzIeLnNvY2tlcmxlc3MuYWdlbnQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIdCgpUb3BSZXF1ZXN0Eg8KB3BzX2FyZ3MYASABKAkiUQoLVG9wUmVzcG9uc2USDgoGdGl0bGVzGAEgAygJEjIKCXByb2Nlc3NlcxgCIAMoCzIfLnNvY2tlcmxlc3MuYWdlbnQudjEuUHJvY2Vzc1JvdyIdCgpQcm9jZXNzUm93Eg8KB2NvbHVtbnMYASADKAkiMAoMU3RhdHNSZXF1ZXN0Eg4KBnN0cmVhbRgBIAEoCBIQCghvbmVfc2hvdBgCIAEoCCL6AwoNU3RhdHNSZXNwb25zZRIoCgRyZWFkGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgNjcHUYAiABKAsyHS5zb2NrZXJsZXNzLmFnZW50LnYxLkNwdVN0YXRzEjMKDHByZXZpb3VzX2NwdRgDIAEoCzIdLnNvY2tlcmxlc3MuYWdlbnQudjEuQ3B1U3RhdHMSMQoNcHJldmlvdXNfcmVhZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoGbWVtb3J5GAUgASgLMiAuc29ja2VybGVzcy5hZ2VudC52MS5NZW1vcnlTdGF0cxIsCgRwaWRzGAYgASgLMh4uc29ja2VybGVzcy5hZ2VudC52MS5QaWRzU3RhdHMSMwoIYmxvY2tfaW8YByADKAsyIS5zb2NrZXJsZXNzLmFnZW50LnYxLkJsb2NrSW9FbnRyeRJCCghuZXR3b3JrcxgIIAMoCzIwLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhdHNSZXNwb25zZS5OZXR3b3Jrc0VudHJ5GlIKDU5ldHdvcmtzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5hZ2VudC52MS5OZXR3b3JrU3RhdHM6AjgBIsoBCghDcHVTdGF0cxIWCg50b3RhbF91c2FnZV9ucxgBIAEoBBIYChBwZXJfY3B1X3VzYWdlX25zGAIgAygEEhEKCWtlcm5lbF9ucxgDIAEoBBIPCgd1c2VyX25zGAQgASgEEhEKCXN5c3RlbV9ucxgFIAEoBBITCgtvbmxpbmVfY3B1cxgGIAEoDRIPCgdwZXJpb2RzGAcgASgEEhkKEXRocm90dGxlZF9wZXJpb2RzGAggASgEEhQKDHRocm90dGxlZF9ucxgJIAEoBCK6AQoLTWVtb3J5U3RhdHMSDQoFdXNhZ2UYASABKAQSEQoJbWF4X3VzYWdlGAIgASgEEhAKCGZhaWx1cmVzGAMgASgEEg0KBWxpbWl0GAQgASgEEjoKBXN0YXRzGAUgAygLMisuc29ja2VybGVzcy5hZ2VudC52MS5NZW1vcnlTdGF0cy5TdGF0c0VudHJ5GiwKClN0YXRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgEOgI4ASIrCglQaWRzU3RhdHMSDwoHY3VycmVudBgBIAEoBBINCgVsaW1pdBgCIAEoBCJVCgxCbG9ja0lvRW50cnkSDAoEa2luZBgBIAEoCRINCgVtYWpvchgCIAEoBBINCgVtaW5vchgDIAEoBBIKCgJvcBgEIAEoCRINCgV2YWx1ZRgFIAEoBCKoAQoMTmV0d29ya1N0YXRzEhAKCHJ4X2J5dGVzGAEgASgEEhIKCnJ4X3BhY2tldHMYAiABKAQSEQoJcnhfZXJyb3JzGAMgASgEEhIKCnJ4X2Ryb3BwZWQYBCABKAQSEAoIdHhfYnl0ZXMYBSABKAQSEgoKdHhfcGFja2V0cxgGIAEoBBIRCgl0eF9lcnJvcnMYByABKAQSEgoKdHhfZHJvcHBlZBgIIAEoBCImCg1VcGRhdGVSZXF1ZXN0EhUKDW9jaV9yZXNvdXJjZXMYASABKAwiEAoOVXBkYXRlUmVzcG9uc2UqSQoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASDQoJTU9ERV9TSElNEAESDQoJTU9ERV9JTklUEAISDQoJTU9ERV9IT1NUEAMq7AEKElNlc3Npb25FcnJvclJlYXNvbhIkCiBTRVNTSU9OX0VSUk9SX1JFQVNPTl9VTlNQRUNJRklFRBAAEiUKIVNFU1NJT05fRVJST1JfUkVBU09OX1NUQVJUX0ZBSUxFRBABEiQKIFNFU1NJT05fRVJST1JfUkVBU09OX05PVF9SVU5OSU5HEAISHwobU0VTU0lPTl9FUlJPUl9SRUFTT05fUEFVU0VEEAMSHwobU0VTU0lPTl9FUlJPUl9SRUFTT05fRVhJU1RTEAQSIQodU0VTU0lPTl9FUlJPUl9SRUFTT05fSU5URVJOQUwQBSpGCgZTdHJlYW0SFgoSU1RSRUFNX1VOU1BFQ0lGSUVEEAASEQoNU1RSRUFNX1NURE9VVBABEhEKDVNUUkVBTV9TVERFUlIQAipzCgpDaGFuZ2VLaW5kEhsKF0NIQU5HRV9LSU5EX1VOU1BFQ0lGSUVEEAASGAoUQ0hBTkdFX0tJTkRfTU9ESUZJRUQQARIVChFDSEFOR0VfS0lORF9BRERFRBACEhcKE0NIQU5HRV9LSU5EX0RFTEVURUQQAzKBDQoMQWdlbnRTZXJ2aWNlElMKBUhlbGxvEiEuc29ja2VybGVzcy5hZ2VudC52MS5IZWxsb1JlcXVlc3QaIi5zb2NrZXJsZXNzLmFnZW50LnYxLkhlbGxvUmVzcG9uc2UiA5ACARJOCgVTdGFydBIhLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhcnRSZXF1ZXN0GiIuc29ja2VybGVzcy5hZ2VudC52MS5TdGFydFJlc3BvbnNlElwKCERlc2NyaWJlEiQuc29ja2VybGVzcy5hZ2VudC52MS5EZXNjcmliZVJlcXVlc3QaJS5zb2NrZXJsZXNzLmFnZW50LnYxLkRlc2NyaWJlUmVzcG9uc2UiA5ACARJYCgdTZXNzaW9uEiMuc29ja2VybGVzcy5hZ2VudC52MS5TZXNzaW9uUmVxdWVzdBokLnNvY2tlcmxlc3MuYWdlbnQudjEuU2Vzc2lvblJlc3BvbnNlKAEwARJRCgZSZXNpemUSIi5zb2NrZXJsZXNzLmFnZW50LnYxLlJlc2l6ZVJlcXVlc3QaIy5zb2NrZXJsZXNzLmFnZW50LnYxLlJlc2l6ZVJlc3BvbnNlElEKBlNpZ25hbBIiLnNvY2tlcmxlc3MuYWdlbnQudjEuU2lnbmFsUmVxdWVzdBojLnNvY2tlcmxlc3MuYWdlbnQudjEuU2lnbmFsUmVzcG9uc2USZQoLRXhlY0luc3BlY3QSJy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4ZWNJbnNwZWN0UmVxdWVzdBooLnNvY2tlcmxlc3MuYWdlbnQudjEuRXhlY0luc3BlY3RSZXNwb25zZSIDkAIBElAKBVdhdGNoEiEuc29ja2VybGVzcy5hZ2VudC52MS5XYXRjaFJlcXVlc3QaIi5zb2NrZXJsZXNzLmFnZW50LnYxLldhdGNoUmVzcG9uc2UwARJOCgVQYXVzZRIhLnNvY2tlcmxlc3MuYWdlbnQudjEuUGF1c2VSZXF1ZXN0GiIuc29ja2VybGVzcy5hZ2VudC52MS5QYXVzZVJlc3BvbnNlElEKBlJlc3VtZRIiLnNvY2tlcmxlc3MuYWdlbnQudjEuUmVzdW1lUmVxdWVzdBojLnNvY2tlcmxlc3MuYWdlbnQudjEuUmVzdW1lUmVzcG9uc2USTQoETG9ncxIgLnNvY2tlcmxlc3MuYWdlbnQudjEuTG9nc1JlcXVlc3QaIS5zb2NrZXJsZXNzLmFnZW50LnYxLkxvZ3NSZXNwb25zZTABEmUKC0FyY2hpdmVTdGF0Eicuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlU3RhdFJlcXVlc3QaKC5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVTdGF0UmVzcG9uc2UiA5ACARJfCgpBcmNoaXZlR2V0EiYuc29ja2VybGVzcy5hZ2VudC52MS5BcmNoaXZlR2V0UmVxdWVzdBonLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZUdldFJlc3BvbnNlMAESXwoKQXJjaGl2ZVB1dBImLnNvY2tlcmxlc3MuYWdlbnQudjEuQXJjaGl2ZVB1dFJlcXVlc3QaJy5zb2NrZXJsZXNzLmFnZW50LnYxLkFyY2hpdmVQdXRSZXNwb25zZSgBElYKB0NoYW5nZXMSIy5zb2NrZXJsZXNzLmFnZW50LnYxLkNoYW5nZXNSZXF1ZXN0GiQuc29ja2VybGVzcy5hZ2VudC52MS5DaGFuZ2VzUmVzcG9uc2UwARJTCgZFeHBvcnQSIi5zb2NrZXJsZXNzLmFnZW50LnYxLkV4cG9ydFJlcXVlc3QaIy5zb2NrZXJsZXNzLmFnZW50LnYxLkV4cG9ydFJlc3BvbnNlMAESSAoDVG9wEh8uc29ja2VybGVzcy5hZ2VudC52MS5Ub3BSZXF1ZXN0GiAuc29ja2VybGVzcy5hZ2VudC52MS5Ub3BSZXNwb25zZRJQCgVTdGF0cxIhLnNvY2tlcmxlc3MuYWdlbnQudjEuU3RhdHNSZXF1ZXN0GiIuc29ja2VybGVzcy5hZ2VudC52MS5TdGF0c1Jlc3BvbnNlMAESUQoGVXBkYXRlEiIuc29ja2VybGVzcy5hZ2VudC52MS5VcGRhdGVSZXF1ZXN0GiMuc29ja2VybGVzcy5hZ2VudC52MS5VcGRhdGVSZXNwb25zZULbAQoXY29tLnNvY2tlcmxlc3MuYWdlbnQudjFCCkFnZW50UHJvdG9QAVpGZ2l0aHViLmNvbS9zb2NrZXJsZXNzL3NvY2tlcmxlc3MvYWdlbnQvZ2VuL3NvY2tlcmxlc3MvYWdlbnQvdjE7YWdlbnR2MaICA1NBWKoCE1NvY2tlcmxlc3MuQWdlbnQuVjHKAhNTb2NrZXJsZXNzXEFnZW50XFYx4gIfU29ja2VybGVzc1xBZ2VudFxWMVxHUEJNZXRhZGF0YeoCFVNvY2tlcmxlc3M6OkFnZW50OjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message sockerless.agent.v1.HelloRequest
@@ -1695,6 +1695,547 @@ export const ArchivePutResponseSchema: GenMessage<ArchivePutResponse> = /*@__PUR
   messageDesc(file_sockerless_agent_v1_agent, 54);
 
 /**
+ * @generated from message sockerless.agent.v1.ChangesRequest
+ */
+export type ChangesRequest = Message<"sockerless.agent.v1.ChangesRequest"> & {
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ChangesRequest.
+ * Use `create(ChangesRequestSchema)` to create a new message.
+ */
+export const ChangesRequestSchema: GenMessage<ChangesRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 55);
+
+/**
+ * @generated from message sockerless.agent.v1.ChangesResponse
+ */
+export type ChangesResponse = Message<"sockerless.agent.v1.ChangesResponse"> & {
+  /**
+   * @generated from oneof sockerless.agent.v1.ChangesResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.agent.v1.Change change = 1;
+     */
+    value: Change;
+    case: "change";
+  } | {
+    /**
+     * @generated from field: sockerless.agent.v1.ChangesEnd end = 2;
+     */
+    value: ChangesEnd;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.agent.v1.Heartbeat heartbeat = 3;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ChangesResponse.
+ * Use `create(ChangesResponseSchema)` to create a new message.
+ */
+export const ChangesResponseSchema: GenMessage<ChangesResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 56);
+
+/**
+ * @generated from message sockerless.agent.v1.Change
+ */
+export type Change = Message<"sockerless.agent.v1.Change"> & {
+  /**
+   * absolute
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: sockerless.agent.v1.ChangeKind kind = 2;
+   */
+  kind: ChangeKind;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.Change.
+ * Use `create(ChangeSchema)` to create a new message.
+ */
+export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 57);
+
+/**
+ * @generated from message sockerless.agent.v1.ChangesEnd
+ */
+export type ChangesEnd = Message<"sockerless.agent.v1.ChangesEnd"> & {
+  /**
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ChangesEnd.
+ * Use `create(ChangesEndSchema)` to create a new message.
+ */
+export const ChangesEndSchema: GenMessage<ChangesEnd> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 58);
+
+/**
+ * @generated from message sockerless.agent.v1.ExportRequest
+ */
+export type ExportRequest = Message<"sockerless.agent.v1.ExportRequest"> & {
+  /**
+   * Only what differs from the image, as an OCI layer with whiteouts (for commit).
+   *
+   * @generated from field: bool layer = 1;
+   */
+  layer: boolean;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ExportRequest.
+ * Use `create(ExportRequestSchema)` to create a new message.
+ */
+export const ExportRequestSchema: GenMessage<ExportRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 59);
+
+/**
+ * @generated from message sockerless.agent.v1.ExportResponse
+ */
+export type ExportResponse = Message<"sockerless.agent.v1.ExportResponse"> & {
+  /**
+   * @generated from oneof sockerless.agent.v1.ExportResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.agent.v1.ArchiveChunk chunk = 1;
+     */
+    value: ArchiveChunk;
+    case: "chunk";
+  } | {
+    /**
+     * @generated from field: sockerless.agent.v1.ArchiveEnd end = 2;
+     */
+    value: ArchiveEnd;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.agent.v1.Heartbeat heartbeat = 3;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ExportResponse.
+ * Use `create(ExportResponseSchema)` to create a new message.
+ */
+export const ExportResponseSchema: GenMessage<ExportResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 60);
+
+/**
+ * @generated from message sockerless.agent.v1.TopRequest
+ */
+export type TopRequest = Message<"sockerless.agent.v1.TopRequest"> & {
+  /**
+   * empty: "-ef"
+   *
+   * @generated from field: string ps_args = 1;
+   */
+  psArgs: string;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.TopRequest.
+ * Use `create(TopRequestSchema)` to create a new message.
+ */
+export const TopRequestSchema: GenMessage<TopRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 61);
+
+/**
+ * @generated from message sockerless.agent.v1.TopResponse
+ */
+export type TopResponse = Message<"sockerless.agent.v1.TopResponse"> & {
+  /**
+   * @generated from field: repeated string titles = 1;
+   */
+  titles: string[];
+
+  /**
+   * @generated from field: repeated sockerless.agent.v1.ProcessRow processes = 2;
+   */
+  processes: ProcessRow[];
+};
+
+/**
+ * Describes the message sockerless.agent.v1.TopResponse.
+ * Use `create(TopResponseSchema)` to create a new message.
+ */
+export const TopResponseSchema: GenMessage<TopResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 62);
+
+/**
+ * @generated from message sockerless.agent.v1.ProcessRow
+ */
+export type ProcessRow = Message<"sockerless.agent.v1.ProcessRow"> & {
+  /**
+   * as many as titles
+   *
+   * @generated from field: repeated string columns = 1;
+   */
+  columns: string[];
+};
+
+/**
+ * Describes the message sockerless.agent.v1.ProcessRow.
+ * Use `create(ProcessRowSchema)` to create a new message.
+ */
+export const ProcessRowSchema: GenMessage<ProcessRow> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 63);
+
+/**
+ * @generated from message sockerless.agent.v1.StatsRequest
+ */
+export type StatsRequest = Message<"sockerless.agent.v1.StatsRequest"> & {
+  /**
+   * @generated from field: bool stream = 1;
+   */
+  stream: boolean;
+
+  /**
+   * without stream: one reading, else two, a second apart, answered as one message
+   *
+   * @generated from field: bool one_shot = 2;
+   */
+  oneShot: boolean;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.StatsRequest.
+ * Use `create(StatsRequestSchema)` to create a new message.
+ */
+export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 64);
+
+/**
+ * Counters as the kernel has them; 0 where it does not tell.
+ *
+ * @generated from message sockerless.agent.v1.StatsResponse
+ */
+export type StatsResponse = Message<"sockerless.agent.v1.StatsResponse"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp read = 1;
+   */
+  read?: Timestamp | undefined;
+
+  /**
+   * @generated from field: sockerless.agent.v1.CpuStats cpu = 2;
+   */
+  cpu?: CpuStats | undefined;
+
+  /**
+   * of the reading before; unset for the first
+   *
+   * @generated from field: sockerless.agent.v1.CpuStats previous_cpu = 3;
+   */
+  previousCpu?: CpuStats | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp previous_read = 4;
+   */
+  previousRead?: Timestamp | undefined;
+
+  /**
+   * @generated from field: sockerless.agent.v1.MemoryStats memory = 5;
+   */
+  memory?: MemoryStats | undefined;
+
+  /**
+   * @generated from field: sockerless.agent.v1.PidsStats pids = 6;
+   */
+  pids?: PidsStats | undefined;
+
+  /**
+   * @generated from field: repeated sockerless.agent.v1.BlockIoEntry block_io = 7;
+   */
+  blockIo: BlockIoEntry[];
+
+  /**
+   * by interface
+   *
+   * @generated from field: map<string, sockerless.agent.v1.NetworkStats> networks = 8;
+   */
+  networks: { [key: string]: NetworkStats };
+};
+
+/**
+ * Describes the message sockerless.agent.v1.StatsResponse.
+ * Use `create(StatsResponseSchema)` to create a new message.
+ */
+export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 65);
+
+/**
+ * @generated from message sockerless.agent.v1.CpuStats
+ */
+export type CpuStats = Message<"sockerless.agent.v1.CpuStats"> & {
+  /**
+   * @generated from field: uint64 total_usage_ns = 1;
+   */
+  totalUsageNs: bigint;
+
+  /**
+   * cgroup v1
+   *
+   * @generated from field: repeated uint64 per_cpu_usage_ns = 2;
+   */
+  perCpuUsageNs: bigint[];
+
+  /**
+   * @generated from field: uint64 kernel_ns = 3;
+   */
+  kernelNs: bigint;
+
+  /**
+   * @generated from field: uint64 user_ns = 4;
+   */
+  userNs: bigint;
+
+  /**
+   * of the machine, all processors
+   *
+   * @generated from field: uint64 system_ns = 5;
+   */
+  systemNs: bigint;
+
+  /**
+   * @generated from field: uint32 online_cpus = 6;
+   */
+  onlineCpus: number;
+
+  /**
+   * @generated from field: uint64 periods = 7;
+   */
+  periods: bigint;
+
+  /**
+   * @generated from field: uint64 throttled_periods = 8;
+   */
+  throttledPeriods: bigint;
+
+  /**
+   * @generated from field: uint64 throttled_ns = 9;
+   */
+  throttledNs: bigint;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.CpuStats.
+ * Use `create(CpuStatsSchema)` to create a new message.
+ */
+export const CpuStatsSchema: GenMessage<CpuStats> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 66);
+
+/**
+ * @generated from message sockerless.agent.v1.MemoryStats
+ */
+export type MemoryStats = Message<"sockerless.agent.v1.MemoryStats"> & {
+  /**
+   * @generated from field: uint64 usage = 1;
+   */
+  usage: bigint;
+
+  /**
+   * cgroup v1
+   *
+   * @generated from field: uint64 max_usage = 2;
+   */
+  maxUsage: bigint;
+
+  /**
+   * cgroup v1
+   *
+   * @generated from field: uint64 failures = 3;
+   */
+  failures: bigint;
+
+  /**
+   * the machine's where the container has none
+   *
+   * @generated from field: uint64 limit = 4;
+   */
+  limit: bigint;
+
+  /**
+   * memory.stat
+   *
+   * @generated from field: map<string, uint64> stats = 5;
+   */
+  stats: { [key: string]: bigint };
+};
+
+/**
+ * Describes the message sockerless.agent.v1.MemoryStats.
+ * Use `create(MemoryStatsSchema)` to create a new message.
+ */
+export const MemoryStatsSchema: GenMessage<MemoryStats> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 67);
+
+/**
+ * @generated from message sockerless.agent.v1.PidsStats
+ */
+export type PidsStats = Message<"sockerless.agent.v1.PidsStats"> & {
+  /**
+   * @generated from field: uint64 current = 1;
+   */
+  current: bigint;
+
+  /**
+   * 0: none
+   *
+   * @generated from field: uint64 limit = 2;
+   */
+  limit: bigint;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.PidsStats.
+ * Use `create(PidsStatsSchema)` to create a new message.
+ */
+export const PidsStatsSchema: GenMessage<PidsStats> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 68);
+
+/**
+ * @generated from message sockerless.agent.v1.BlockIoEntry
+ */
+export type BlockIoEntry = Message<"sockerless.agent.v1.BlockIoEntry"> & {
+  /**
+   * "service_bytes", "serviced"
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: uint64 major = 2;
+   */
+  major: bigint;
+
+  /**
+   * @generated from field: uint64 minor = 3;
+   */
+  minor: bigint;
+
+  /**
+   * "read", "write"
+   *
+   * @generated from field: string op = 4;
+   */
+  op: string;
+
+  /**
+   * @generated from field: uint64 value = 5;
+   */
+  value: bigint;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.BlockIoEntry.
+ * Use `create(BlockIoEntrySchema)` to create a new message.
+ */
+export const BlockIoEntrySchema: GenMessage<BlockIoEntry> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 69);
+
+/**
+ * @generated from message sockerless.agent.v1.NetworkStats
+ */
+export type NetworkStats = Message<"sockerless.agent.v1.NetworkStats"> & {
+  /**
+   * @generated from field: uint64 rx_bytes = 1;
+   */
+  rxBytes: bigint;
+
+  /**
+   * @generated from field: uint64 rx_packets = 2;
+   */
+  rxPackets: bigint;
+
+  /**
+   * @generated from field: uint64 rx_errors = 3;
+   */
+  rxErrors: bigint;
+
+  /**
+   * @generated from field: uint64 rx_dropped = 4;
+   */
+  rxDropped: bigint;
+
+  /**
+   * @generated from field: uint64 tx_bytes = 5;
+   */
+  txBytes: bigint;
+
+  /**
+   * @generated from field: uint64 tx_packets = 6;
+   */
+  txPackets: bigint;
+
+  /**
+   * @generated from field: uint64 tx_errors = 7;
+   */
+  txErrors: bigint;
+
+  /**
+   * @generated from field: uint64 tx_dropped = 8;
+   */
+  txDropped: bigint;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.NetworkStats.
+ * Use `create(NetworkStatsSchema)` to create a new message.
+ */
+export const NetworkStatsSchema: GenMessage<NetworkStats> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 70);
+
+/**
+ * @generated from message sockerless.agent.v1.UpdateRequest
+ */
+export type UpdateRequest = Message<"sockerless.agent.v1.UpdateRequest"> & {
+  /**
+   * The `linux.resources` object of the OCI runtime specification, JSON, with
+   * the fields to change only.
+   *
+   * @generated from field: bytes oci_resources = 1;
+   */
+  ociResources: Uint8Array;
+};
+
+/**
+ * Describes the message sockerless.agent.v1.UpdateRequest.
+ * Use `create(UpdateRequestSchema)` to create a new message.
+ */
+export const UpdateRequestSchema: GenMessage<UpdateRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 71);
+
+/**
+ * @generated from message sockerless.agent.v1.UpdateResponse
+ */
+export type UpdateResponse = Message<"sockerless.agent.v1.UpdateResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.agent.v1.UpdateResponse.
+ * Use `create(UpdateResponseSchema)` to create a new message.
+ */
+export const UpdateResponseSchema: GenMessage<UpdateResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_agent_v1_agent, 72);
+
+/**
  * @generated from enum sockerless.agent.v1.Mode
  */
 export enum Mode {
@@ -1797,6 +2338,37 @@ export enum Stream {
  */
 export const StreamSchema: GenEnum<Stream> = /*@__PURE__*/
   enumDesc(file_sockerless_agent_v1_agent, 2);
+
+/**
+ * @generated from enum sockerless.agent.v1.ChangeKind
+ */
+export enum ChangeKind {
+  /**
+   * @generated from enum value: CHANGE_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: CHANGE_KIND_MODIFIED = 1;
+   */
+  MODIFIED = 1,
+
+  /**
+   * @generated from enum value: CHANGE_KIND_ADDED = 2;
+   */
+  ADDED = 2,
+
+  /**
+   * @generated from enum value: CHANGE_KIND_DELETED = 3;
+   */
+  DELETED = 3,
+}
+
+/**
+ * Describes the enum sockerless.agent.v1.ChangeKind.
+ */
+export const ChangeKindSchema: GenEnum<ChangeKind> = /*@__PURE__*/
+  enumDesc(file_sockerless_agent_v1_agent, 3);
 
 /**
  * @generated from service sockerless.agent.v1.AgentService
@@ -1955,6 +2527,59 @@ export const AgentService: GenService<{
     methodKind: "client_streaming";
     input: typeof ArchivePutRequestSchema;
     output: typeof ArchivePutResponseSchema;
+  },
+  /**
+   * What differs between the container's files and its image. First the
+   * changes, in path order, last `end`. Mount points are not entered.
+   *
+   * @generated from rpc sockerless.agent.v1.AgentService.Changes
+   */
+  changes: {
+    methodKind: "server_streaming";
+    input: typeof ChangesRequestSchema;
+    output: typeof ChangesResponseSchema;
+  },
+  /**
+   * The container's root file system as one tar, mounts left out. Last `end`.
+   *
+   * @generated from rpc sockerless.agent.v1.AgentService.Export
+   */
+  export: {
+    methodKind: "server_streaming";
+    input: typeof ExportRequestSchema;
+    output: typeof ExportResponseSchema;
+  },
+  /**
+   * The container's processes as `ps` shows them.
+   *
+   * @generated from rpc sockerless.agent.v1.AgentService.Top
+   */
+  top: {
+    methodKind: "unary";
+    input: typeof TopRequestSchema;
+    output: typeof TopResponseSchema;
+  },
+  /**
+   * Resource use, one message a second, the first at once; without `stream`
+   * the call ends after the readings that were asked for.
+   *
+   * @generated from rpc sockerless.agent.v1.AgentService.Stats
+   */
+  stats: {
+    methodKind: "server_streaming";
+    input: typeof StatsRequestSchema;
+    output: typeof StatsResponseSchema;
+  },
+  /**
+   * Changes the limits of the running container's control group; unset fields
+   * stay as they are. UNIMPLEMENTED where the mode has no control group.
+   *
+   * @generated from rpc sockerless.agent.v1.AgentService.Update
+   */
+  update: {
+    methodKind: "unary";
+    input: typeof UpdateRequestSchema;
+    output: typeof UpdateResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_agent_v1_agent, 0);

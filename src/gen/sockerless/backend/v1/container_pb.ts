@@ -18,7 +18,7 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, Platform, StringList } from "./config_pb.ts";
+import type { ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig, Platform, Resources, RestartPolicy, StringList } from "./config_pb.ts";
 import { file_sockerless_backend_v1_config } from "./config_pb.ts";
 import type { AgentAccess, AgentEndpoint, Heartbeat } from "./endpoint_pb.ts";
 import { file_sockerless_backend_v1_endpoint } from "./endpoint_pb.ts";
@@ -28,7 +28,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/container.proto.
  */
 export const file_sockerless_backend_v1_container: GenFile = /*@__PURE__*/
-  fileDesc("CiVzb2NrZXJsZXNzL2JhY2tlbmQvdjEvY29udGFpbmVyLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEinAIKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY2xpZW50X3Rva2VuGAEgASgJEgwKBG5hbWUYAiABKAkSNgoGY29uZmlnGAMgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckNvbmZpZxI2Cgtob3N0X2NvbmZpZxgEIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Ib3N0Q29uZmlnEjsKCm5ldHdvcmtpbmcYBSABKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTmV0d29ya2luZ0NvbmZpZxIxCghwbGF0Zm9ybRgGIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSI3ChdDcmVhdGVDb250YWluZXJSZXNwb25zZRIKCgJpZBgBIAEoCRIQCgh3YXJuaW5ncxgCIAMoCSJAChVTdGFydENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEhQKDGNsaWVudF90b2tlbhgCIAEoCSIYChZTdGFydENvbnRhaW5lclJlc3BvbnNlImsKFFN0b3BDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIcCg90aW1lb3V0X3NlY29uZHMYAiABKAVIAIgBARIOCgZzaWduYWwYAyABKAlCEgoQX3RpbWVvdXRfc2Vjb25kcyIXChVTdG9wQ29udGFpbmVyUmVzcG9uc2UiOQoUS2lsbENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEg4KBnNpZ25hbBgCIAEoCSIXChVLaWxsQ29udGFpbmVyUmVzcG9uc2UibgoXUmVzdGFydENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEhwKD3RpbWVvdXRfc2Vjb25kcxgCIAEoBUgAiAEBEg4KBnNpZ25hbBgDIAEoCUISChBfdGltZW91dF9zZWNvbmRzIhoKGFJlc3RhcnRDb250YWluZXJSZXNwb25zZSJZChZSZW1vdmVDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRINCgVmb3JjZRgCIAEoCBIPCgd2b2x1bWVzGAMgASgIEgwKBGxpbmsYBCABKAgiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiYgoUV2FpdENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEjcKCWNvbmRpdGlvbhgCIAEoDjIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5XYWl0Q29uZGl0aW9uIscBChVXYWl0Q29udGFpbmVyUmVzcG9uc2USNwoIYWNjZXB0ZWQYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuV2FpdEFjY2VwdGVkSAASMwoGZXhpdGVkGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLldhaXRFeGl0ZWRIABI1CgloZWFydGJlYXQYAyABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIaCgxXYWl0QWNjZXB0ZWQSCgoCaWQYASABKAkiLgoKV2FpdEV4aXRlZBIRCglleGl0X2NvZGUYASABKAMSDQoFZXJyb3IYAiABKAki4AEKFUxpc3RDb250YWluZXJzUmVxdWVzdBILCgNhbGwYASABKAgSDQoFbGltaXQYAiABKAUSDAoEc2l6ZRgDIAEoCBJKCgdmaWx0ZXJzGAQgAygLMjkuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdC5GaWx0ZXJzRW50cnkaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJVChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjsKCmNvbnRhaW5lcnMYASADKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3VtbWFyeSKwBgoQQ29udGFpbmVyU3VtbWFyeRIKCgJpZBgBIAEoCRINCgVuYW1lcxgCIAMoCRINCgVpbWFnZRgDIAEoCRIQCghpbWFnZV9pZBgEIAEoCRIMCgRwYXRoGAUgASgJEgwKBGFyZ3MYBiADKAkSKwoHY3JlYXRlZBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoFcG9ydHMYCCADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUG9ydE1hcHBpbmcSQwoGbGFiZWxzGAkgAygLMjMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN1bW1hcnkuTGFiZWxzRW50cnkSNAoFc3RhdGUYCiABKAsyJS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3RhdGUSFAoMbmV0d29ya19tb2RlGAsgASgJEk0KC2Fubm90YXRpb25zGAwgAygLMjguc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN1bW1hcnkuQW5ub3RhdGlvbnNFbnRyeRJHCghuZXR3b3JrcxgNIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdW1tYXJ5Lk5ldHdvcmtzRW50cnkSMQoGbW91bnRzGA4gAygLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLk1vdW50UG9pbnQSFAoHc2l6ZV9ydxgPIAEoA0gAiAEBEhkKDHNpemVfcm9vdF9mcxgQIAEoA0gBiAEBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaMgoQQW5ub3RhdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGlcKDU5ldHdvcmtzRW50cnkSCwoDa2V5GAEgASgJEjUKBXZhbHVlGAIgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLk5ldHdvcmtFbmRwb2ludDoCOAFCCgoIX3NpemVfcndCDwoNX3NpemVfcm9vdF9mcyI6ChdJbnNwZWN0Q29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSDAoEc2l6ZRgCIAEoCCJVChhJbnNwZWN0Q29udGFpbmVyUmVzcG9uc2USOQoJY29udGFpbmVyGAEgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckRldGFpbCLdBgoPQ29udGFpbmVyRGV0YWlsEgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHBhdGgYAyABKAkSDAoEYXJncxgEIAMoCRI0CgVzdGF0ZRgFIAEoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdGF0ZRIQCghpbWFnZV9pZBgGIAEoCRIYChByZXNvbHZfY29uZl9wYXRoGAcgASgJEhUKDWhvc3RuYW1lX3BhdGgYCCABKAkSEgoKaG9zdHNfcGF0aBgJIAEoCRIQCghsb2dfcGF0aBgKIAEoCRIMCgRuYW1lGAsgASgJEhUKDXJlc3RhcnRfY291bnQYDCABKAUSDgoGZHJpdmVyGA0gASgJEjEKCHBsYXRmb3JtGA4gASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhkKEWFwcF9hcm1vcl9wcm9maWxlGA8gASgJEhAKCGV4ZWNfaWRzGBAgAygJEjYKBmNvbmZpZxgRIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJDb25maWcSNgoLaG9zdF9jb25maWcYEiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSG9zdENvbmZpZxJWChFncmFwaF9kcml2ZXJfZGF0YRgTIAMoCzI7LnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJEZXRhaWwuR3JhcGhEcml2ZXJEYXRhRW50cnkSMQoGbW91bnRzGBQgAygLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLk1vdW50UG9pbnQSQAoQbmV0d29ya19zZXR0aW5ncxgVIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrU2V0dGluZ3MSFAoHc2l6ZV9ydxgWIAEoA0gAiAEBEhkKDHNpemVfcm9vdF9mcxgXIAEoA0gBiAEBGjYKFEdyYXBoRHJpdmVyRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCgoIX3NpemVfcndCDwoNX3NpemVfcm9vdF9mcyKbAgoOQ29udGFpbmVyU3RhdGUSNgoGc3RhdHVzGAEgASgOMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN0YXR1cxISCgpvb21fa2lsbGVkGAIgASgIEgsKA3BpZBgDIAEoAxIRCglleGl0X2NvZGUYBCABKAUSDQoFZXJyb3IYBSABKAkSLgoKc3RhcnRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KBmhlYWx0aBgIIAEoCzIdLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFsdGgiiQEKBkhlYWx0aBIzCgZzdGF0dXMYASABKA4yIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhbHRoU3RhdHVzEhYKDmZhaWxpbmdfc3RyZWFrGAIgASgFEjIKA2xvZxgDIAMoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFsdGhMb2dFbnRyeSKHAQoOSGVhbHRoTG9nRW50cnkSKQoFc3RhcnQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKA2VuZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJZXhpdF9jb2RlGAMgASgFEg4KBm91dHB1dBgEIAEoCSJSCgtQb3J0TWFwcGluZxIKCgJpcBgBIAEoCRIUCgxwcml2YXRlX3BvcnQYAiABKA0SEwoLcHVibGljX3BvcnQYAyABKA0SDAoEdHlwZRgEIAEoCSKMAQoKTW91bnRQb2ludBIMCgR0eXBlGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc291cmNlGAMgASgJEhMKC2Rlc3RpbmF0aW9uGAQgASgJEg4KBmRyaXZlchgFIAEoCRIMCgRtb2RlGAYgASgJEgoKAnJ3GAcgASgIEhMKC3Byb3BhZ2F0aW9uGAggASgJIo4CCg9OZXR3b3JrU2V0dGluZ3MSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtzYW5kYm94X2tleRgCIAEoCRIxCgVwb3J0cxgDIAMoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qb3J0TWFwcGluZxJGCghuZXR3b3JrcxgEIAMoCzI0LnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrU2V0dGluZ3MuTmV0d29ya3NFbnRyeRpXCg1OZXR3b3Jrc0VudHJ5EgsKA2tleRgBIAEoCRI1CgV2YWx1ZRgCIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrRW5kcG9pbnQ6AjgBIqgCCg9OZXR3b3JrRW5kcG9pbnQSNQoGY29uZmlnGAEgASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkVuZHBvaW50Q29uZmlnEhIKCm5ldHdvcmtfaWQYAiABKAkSEwoLZW5kcG9pbnRfaWQYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRISCgppcF9hZGRyZXNzGAUgASgJEhUKDWlwX3ByZWZpeF9sZW4YBiABKAUSFAoMaXB2Nl9nYXRld2F5GAcgASgJEhsKE2dsb2JhbF9pcHY2X2FkZHJlc3MYCCABKAkSHgoWZ2xvYmFsX2lwdjZfcHJlZml4X2xlbhgJIAEoBRITCgttYWNfYWRkcmVzcxgKIAEoCRIRCglkbnNfbmFtZXMYCyADKAkirAEKFkF0dGFjaENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEjIKBmFjY2VzcxgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEFjY2VzcxINCgVzdGRpbhgDIAEoCBIOCgZzdGRvdXQYBCABKAgSDgoGc3RkZXJyGAUgASgIEgwKBGxvZ3MYBiABKAgSDgoGc3RyZWFtGAcgASgIItEBChdBdHRhY2hDb250YWluZXJSZXNwb25zZRI5CghhY2NlcHRlZBgBIAEoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdHRhY2hBY2NlcHRlZEgAEjkKCGVuZHBvaW50GAIgASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkF0dGFjaEVuZHBvaW50SAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiPQoOQXR0YWNoQWNjZXB0ZWQSCgoCaWQYASABKAkSCwoDdHR5GAIgASgIEhIKCm9wZW5fc3RkaW4YAyABKAgiWwoOQXR0YWNoRW5kcG9pbnQSNgoIZW5kcG9pbnQYASABKAsyJC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRFbmRwb2ludBIRCglhdHRhY2hfaWQYAiABKAkiSgoWUmVzaXplQ29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSDgoGaGVpZ2h0GAIgASgNEg0KBXdpZHRoGAMgASgNIhkKF1Jlc2l6ZUNvbnRhaW5lclJlc3BvbnNlIlgKD09wZW5Mb2dzUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSMgoGYWNjZXNzGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50QWNjZXNzIs4BChBPcGVuTG9nc1Jlc3BvbnNlEjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQSCwoDdHR5GAIgASgIEkUKB2RldGFpbHMYAyADKAsyNC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkxvZ3NSZXNwb25zZS5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiagoST3BlbkFyY2hpdmVSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MSDQoFd3JpdGUYAyABKAgiWwoTT3BlbkFyY2hpdmVSZXNwb25zZRI2CghlbmRwb2ludBgBIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEVuZHBvaW50EgwKBHVzZXIYAiABKAkqiQEKDVdhaXRDb25kaXRpb24SHgoaV0FJVF9DT05ESVRJT05fVU5TUEVDSUZJRUQQABIeChpXQUlUX0NPTkRJVElPTl9OT1RfUlVOTklORxABEhwKGFdBSVRfQ09ORElUSU9OX05FWFRfRVhJVBACEhoKFldBSVRfQ09ORElUSU9OX1JFTU9WRUQQAyqEAgoPQ29udGFpbmVyU3RhdHVzEiAKHENPTlRBSU5FUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIcChhDT05UQUlORVJfU1RBVFVTX0NSRUFURUQQARIcChhDT05UQUlORVJfU1RBVFVTX1JVTk5JTkcQAhIbChdDT05UQUlORVJfU1RBVFVTX1BBVVNFRBADEh8KG0NPTlRBSU5FUl9TVEFUVVNfUkVTVEFSVElORxAEEh0KGUNPTlRBSU5FUl9TVEFUVVNfUkVNT1ZJTkcQBRIbChdDT05UQUlORVJfU1RBVFVTX0VYSVRFRBAGEhkKFUNPTlRBSU5FUl9TVEFUVVNfREVBRBAHKoEBCgxIZWFsdGhTdGF0dXMSHQoZSEVBTFRIX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFkhFQUxUSF9TVEFUVVNfU1RBUlRJTkcQARIZChVIRUFMVEhfU1RBVFVTX0hFQUxUSFkQAhIbChdIRUFMVEhfU1RBVFVTX1VOSEVBTFRIWRADMrcLChBDb250YWluZXJTZXJ2aWNlEnAKD0NyZWF0ZUNvbnRhaW5lchItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5DcmVhdGVDb250YWluZXJSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkNyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEm0KDlN0YXJ0Q29udGFpbmVyEiwuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0YXJ0Q29udGFpbmVyUmVxdWVzdBotLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdGFydENvbnRhaW5lclJlc3BvbnNlEmoKDVN0b3BDb250YWluZXISKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RvcENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RvcENvbnRhaW5lclJlc3BvbnNlEmoKDUtpbGxDb250YWluZXISKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuS2lsbENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuS2lsbENvbnRhaW5lclJlc3BvbnNlEnMKEFJlc3RhcnRDb250YWluZXISLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVzdGFydENvbnRhaW5lclJlcXVlc3QaLy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVzdGFydENvbnRhaW5lclJlc3BvbnNlEnAKD1JlbW92ZUNvbnRhaW5lchItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVDb250YWluZXJSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUNvbnRhaW5lclJlc3BvbnNlEmwKDVdhaXRDb250YWluZXISKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuV2FpdENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuV2FpdENvbnRhaW5lclJlc3BvbnNlMAEScgoOTGlzdENvbnRhaW5lcnMSLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJ4ChBJbnNwZWN0Q29udGFpbmVyEi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RDb250YWluZXJSZXF1ZXN0Gi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RDb250YWluZXJSZXNwb25zZSIDkAIBEnIKD0F0dGFjaENvbnRhaW5lchItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdHRhY2hDb250YWluZXJSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkF0dGFjaENvbnRhaW5lclJlc3BvbnNlMAEScAoPUmVzaXplQ29udGFpbmVyEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlc2l6ZUNvbnRhaW5lclJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVzaXplQ29udGFpbmVyUmVzcG9uc2USWwoIT3BlbkxvZ3MSJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkxvZ3NSZXF1ZXN0Gicuc29ja2VybGVzcy5iYWNrZW5kLnYxLk9wZW5Mb2dzUmVzcG9uc2USZAoLT3BlbkFyY2hpdmUSKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkFyY2hpdmVSZXF1ZXN0Giouc29ja2VybGVzcy5iYWNrZW5kLnYxLk9wZW5BcmNoaXZlUmVzcG9uc2VC7QEKGWNvbS5zb2NrZXJsZXNzLmJhY2tlbmQudjFCDkNvbnRhaW5lclByb3RvUAFaSmdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2JhY2tlbmQvdjE7YmFja2VuZHYxogIDU0JYqgIVU29ja2VybGVzcy5CYWNrZW5kLlYxygIVU29ja2VybGVzc1xCYWNrZW5kXFYx4gIhU29ja2VybGVzc1xCYWNrZW5kXFYxXEdQQk1ldGFkYXRh6gIXU29ja2VybGVzczo6QmFja2VuZDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiVzb2NrZXJsZXNzL2JhY2tlbmQvdjEvY29udGFpbmVyLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEinAIKFkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QSFAoMY2xpZW50X3Rva2VuGAEgASgJEgwKBG5hbWUYAiABKAkSNgoGY29uZmlnGAMgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckNvbmZpZxI2Cgtob3N0X2NvbmZpZxgEIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Ib3N0Q29uZmlnEjsKCm5ldHdvcmtpbmcYBSABKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTmV0d29ya2luZ0NvbmZpZxIxCghwbGF0Zm9ybRgGIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSI3ChdDcmVhdGVDb250YWluZXJSZXNwb25zZRIKCgJpZBgBIAEoCRIQCgh3YXJuaW5ncxgCIAMoCSJAChVTdGFydENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEhQKDGNsaWVudF90b2tlbhgCIAEoCSIYChZTdGFydENvbnRhaW5lclJlc3BvbnNlImsKFFN0b3BDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIcCg90aW1lb3V0X3NlY29uZHMYAiABKAVIAIgBARIOCgZzaWduYWwYAyABKAlCEgoQX3RpbWVvdXRfc2Vjb25kcyIXChVTdG9wQ29udGFpbmVyUmVzcG9uc2UiOQoUS2lsbENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEg4KBnNpZ25hbBgCIAEoCSIXChVLaWxsQ29udGFpbmVyUmVzcG9uc2UibgoXUmVzdGFydENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEhwKD3RpbWVvdXRfc2Vjb25kcxgCIAEoBUgAiAEBEg4KBnNpZ25hbBgDIAEoCUISChBfdGltZW91dF9zZWNvbmRzIhoKGFJlc3RhcnRDb250YWluZXJSZXNwb25zZSJZChZSZW1vdmVDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRINCgVmb3JjZRgCIAEoCBIPCgd2b2x1bWVzGAMgASgIEgwKBGxpbmsYBCABKAgiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiYgoUV2FpdENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEjcKCWNvbmRpdGlvbhgCIAEoDjIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5XYWl0Q29uZGl0aW9uIscBChVXYWl0Q29udGFpbmVyUmVzcG9uc2USNwoIYWNjZXB0ZWQYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuV2FpdEFjY2VwdGVkSAASMwoGZXhpdGVkGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLldhaXRFeGl0ZWRIABI1CgloZWFydGJlYXQYAyABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIaCgxXYWl0QWNjZXB0ZWQSCgoCaWQYASABKAkiLgoKV2FpdEV4aXRlZBIRCglleGl0X2NvZGUYASABKAMSDQoFZXJyb3IYAiABKAki4AEKFUxpc3RDb250YWluZXJzUmVxdWVzdBILCgNhbGwYASABKAgSDQoFbGltaXQYAiABKAUSDAoEc2l6ZRgDIAEoCBJKCgdmaWx0ZXJzGAQgAygLMjkuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3RDb250YWluZXJzUmVxdWVzdC5GaWx0ZXJzRW50cnkaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJVChZMaXN0Q29udGFpbmVyc1Jlc3BvbnNlEjsKCmNvbnRhaW5lcnMYASADKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3VtbWFyeSKwBgoQQ29udGFpbmVyU3VtbWFyeRIKCgJpZBgBIAEoCRINCgVuYW1lcxgCIAMoCRINCgVpbWFnZRgDIAEoCRIQCghpbWFnZV9pZBgEIAEoCRIMCgRwYXRoGAUgASgJEgwKBGFyZ3MYBiADKAkSKwoHY3JlYXRlZBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoFcG9ydHMYCCADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUG9ydE1hcHBpbmcSQwoGbGFiZWxzGAkgAygLMjMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN1bW1hcnkuTGFiZWxzRW50cnkSNAoFc3RhdGUYCiABKAsyJS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3RhdGUSFAoMbmV0d29ya19tb2RlGAsgASgJEk0KC2Fubm90YXRpb25zGAwgAygLMjguc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN1bW1hcnkuQW5ub3RhdGlvbnNFbnRyeRJHCghuZXR3b3JrcxgNIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdW1tYXJ5Lk5ldHdvcmtzRW50cnkSMQoGbW91bnRzGA4gAygLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLk1vdW50UG9pbnQSFAoHc2l6ZV9ydxgPIAEoA0gAiAEBEhkKDHNpemVfcm9vdF9mcxgQIAEoA0gBiAEBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaMgoQQW5ub3RhdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGlcKDU5ldHdvcmtzRW50cnkSCwoDa2V5GAEgASgJEjUKBXZhbHVlGAIgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLk5ldHdvcmtFbmRwb2ludDoCOAFCCgoIX3NpemVfcndCDwoNX3NpemVfcm9vdF9mcyI6ChdJbnNwZWN0Q29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSDAoEc2l6ZRgCIAEoCCJVChhJbnNwZWN0Q29udGFpbmVyUmVzcG9uc2USOQoJY29udGFpbmVyGAEgASgLMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lckRldGFpbCLdBgoPQ29udGFpbmVyRGV0YWlsEgoKAmlkGAEgASgJEisKB2NyZWF0ZWQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHBhdGgYAyABKAkSDAoEYXJncxgEIAMoCRI0CgVzdGF0ZRgFIAEoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJTdGF0ZRIQCghpbWFnZV9pZBgGIAEoCRIYChByZXNvbHZfY29uZl9wYXRoGAcgASgJEhUKDWhvc3RuYW1lX3BhdGgYCCABKAkSEgoKaG9zdHNfcGF0aBgJIAEoCRIQCghsb2dfcGF0aBgKIAEoCRIMCgRuYW1lGAsgASgJEhUKDXJlc3RhcnRfY291bnQYDCABKAUSDgoGZHJpdmVyGA0gASgJEjEKCHBsYXRmb3JtGA4gASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhkKEWFwcF9hcm1vcl9wcm9maWxlGA8gASgJEhAKCGV4ZWNfaWRzGBAgAygJEjYKBmNvbmZpZxgRIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJDb25maWcSNgoLaG9zdF9jb25maWcYEiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSG9zdENvbmZpZxJWChFncmFwaF9kcml2ZXJfZGF0YRgTIAMoCzI7LnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db250YWluZXJEZXRhaWwuR3JhcGhEcml2ZXJEYXRhRW50cnkSMQoGbW91bnRzGBQgAygLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLk1vdW50UG9pbnQSQAoQbmV0d29ya19zZXR0aW5ncxgVIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrU2V0dGluZ3MSFAoHc2l6ZV9ydxgWIAEoA0gAiAEBEhkKDHNpemVfcm9vdF9mcxgXIAEoA0gBiAEBGjYKFEdyYXBoRHJpdmVyRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCgoIX3NpemVfcndCDwoNX3NpemVfcm9vdF9mcyKbAgoOQ29udGFpbmVyU3RhdGUSNgoGc3RhdHVzGAEgASgOMiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN0YXR1cxISCgpvb21fa2lsbGVkGAIgASgIEgsKA3BpZBgDIAEoAxIRCglleGl0X2NvZGUYBCABKAUSDQoFZXJyb3IYBSABKAkSLgoKc3RhcnRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZmluaXNoZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KBmhlYWx0aBgIIAEoCzIdLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFsdGgiiQEKBkhlYWx0aBIzCgZzdGF0dXMYASABKA4yIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhbHRoU3RhdHVzEhYKDmZhaWxpbmdfc3RyZWFrGAIgASgFEjIKA2xvZxgDIAMoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFsdGhMb2dFbnRyeSKHAQoOSGVhbHRoTG9nRW50cnkSKQoFc3RhcnQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKA2VuZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJZXhpdF9jb2RlGAMgASgFEg4KBm91dHB1dBgEIAEoCSJSCgtQb3J0TWFwcGluZxIKCgJpcBgBIAEoCRIUCgxwcml2YXRlX3BvcnQYAiABKA0SEwoLcHVibGljX3BvcnQYAyABKA0SDAoEdHlwZRgEIAEoCSKMAQoKTW91bnRQb2ludBIMCgR0eXBlGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGc291cmNlGAMgASgJEhMKC2Rlc3RpbmF0aW9uGAQgASgJEg4KBmRyaXZlchgFIAEoCRIMCgRtb2RlGAYgASgJEgoKAnJ3GAcgASgIEhMKC3Byb3BhZ2F0aW9uGAggASgJIo4CCg9OZXR3b3JrU2V0dGluZ3MSEgoKc2FuZGJveF9pZBgBIAEoCRITCgtzYW5kYm94X2tleRgCIAEoCRIxCgVwb3J0cxgDIAMoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qb3J0TWFwcGluZxJGCghuZXR3b3JrcxgEIAMoCzI0LnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrU2V0dGluZ3MuTmV0d29ya3NFbnRyeRpXCg1OZXR3b3Jrc0VudHJ5EgsKA2tleRgBIAEoCRI1CgV2YWx1ZRgCIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrRW5kcG9pbnQ6AjgBIqgCCg9OZXR3b3JrRW5kcG9pbnQSNQoGY29uZmlnGAEgASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkVuZHBvaW50Q29uZmlnEhIKCm5ldHdvcmtfaWQYAiABKAkSEwoLZW5kcG9pbnRfaWQYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRISCgppcF9hZGRyZXNzGAUgASgJEhUKDWlwX3ByZWZpeF9sZW4YBiABKAUSFAoMaXB2Nl9nYXRld2F5GAcgASgJEhsKE2dsb2JhbF9pcHY2X2FkZHJlc3MYCCABKAkSHgoWZ2xvYmFsX2lwdjZfcHJlZml4X2xlbhgJIAEoBRITCgttYWNfYWRkcmVzcxgKIAEoCRIRCglkbnNfbmFtZXMYCyADKAkirAEKFkF0dGFjaENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEjIKBmFjY2VzcxgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEFjY2VzcxINCgVzdGRpbhgDIAEoCBIOCgZzdGRvdXQYBCABKAgSDgoGc3RkZXJyGAUgASgIEgwKBGxvZ3MYBiABKAgSDgoGc3RyZWFtGAcgASgIItEBChdBdHRhY2hDb250YWluZXJSZXNwb25zZRI5CghhY2NlcHRlZBgBIAEoCzIlLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdHRhY2hBY2NlcHRlZEgAEjkKCGVuZHBvaW50GAIgASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkF0dGFjaEVuZHBvaW50SAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiPQoOQXR0YWNoQWNjZXB0ZWQSCgoCaWQYASABKAkSCwoDdHR5GAIgASgIEhIKCm9wZW5fc3RkaW4YAyABKAgiWwoOQXR0YWNoRW5kcG9pbnQSNgoIZW5kcG9pbnQYASABKAsyJC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRFbmRwb2ludBIRCglhdHRhY2hfaWQYAiABKAkiSgoWUmVzaXplQ29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSDgoGaGVpZ2h0GAIgASgNEg0KBXdpZHRoGAMgASgNIhkKF1Jlc2l6ZUNvbnRhaW5lclJlc3BvbnNlIlgKD09wZW5Mb2dzUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSMgoGYWNjZXNzGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50QWNjZXNzIs4BChBPcGVuTG9nc1Jlc3BvbnNlEjYKCGVuZHBvaW50GAEgASgLMiQuc29ja2VybGVzcy5iYWNrZW5kLnYxLkFnZW50RW5kcG9pbnQSCwoDdHR5GAIgASgIEkUKB2RldGFpbHMYAyADKAsyNC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkxvZ3NSZXNwb25zZS5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiagoST3BlbkFyY2hpdmVSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MSDQoFd3JpdGUYAyABKAgiWwoTT3BlbkFyY2hpdmVSZXNwb25zZRI2CghlbmRwb2ludBgBIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEVuZHBvaW50EgwKBHVzZXIYAiABKAkiKgoVUGF1c2VDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSIYChZQYXVzZUNvbnRhaW5lclJlc3BvbnNlIiwKF1VucGF1c2VDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCSIaChhVbnBhdXNlQ29udGFpbmVyUmVzcG9uc2UiOQoWUmVuYW1lQ29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSDAoEbmFtZRgCIAEoCSIZChdSZW5hbWVDb250YWluZXJSZXNwb25zZSKeAQoWVXBkYXRlQ29udGFpbmVyUmVxdWVzdBIRCgljb250YWluZXIYASABKAkSMwoJcmVzb3VyY2VzGAIgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlc291cmNlcxI8Cg5yZXN0YXJ0X3BvbGljeRgDIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZXN0YXJ0UG9saWN5IisKF1VwZGF0ZUNvbnRhaW5lclJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIjkKE1RvcENvbnRhaW5lclJlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEg8KB3BzX2FyZ3MYAiABKAkiXAoUVG9wQ29udGFpbmVyUmVzcG9uc2USDgoGdGl0bGVzGAEgAygJEjQKCXByb2Nlc3NlcxgCIAMoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0IlkKEE9wZW5TdGF0c1JlcXVlc3QSEQoJY29udGFpbmVyGAEgASgJEjIKBmFjY2VzcxgCIAEoCzIiLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEFjY2VzcyJlChFPcGVuU3RhdHNSZXNwb25zZRI2CghlbmRwb2ludBgBIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEVuZHBvaW50EgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkiWwoST3BlbkNoYW5nZXNSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIyCgZhY2Nlc3MYAiABKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWdlbnRBY2Nlc3MiTQoTT3BlbkNoYW5nZXNSZXNwb25zZRI2CghlbmRwb2ludBgBIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BZ2VudEVuZHBvaW50IrcBChZDb21taXRDb250YWluZXJSZXF1ZXN0EhEKCWNvbnRhaW5lchgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSDwoHY29tbWVudBgDIAEoCRIOCgZhdXRob3IYBCABKAkSDQoFcGF1c2UYBSABKAgSDwoHY2hhbmdlcxgGIAMoCRI2CgZjb25maWcYByABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnIisKF0NvbW1pdENvbnRhaW5lclJlc3BvbnNlEhAKCGltYWdlX2lkGAEgASgJIrgBChZQcnVuZUNvbnRhaW5lcnNSZXF1ZXN0EksKB2ZpbHRlcnMYASADKAsyOi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVDb250YWluZXJzUmVxdWVzdC5GaWx0ZXJzRW50cnkaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJDChdQcnVuZUNvbnRhaW5lcnNSZXNwb25zZRIPCgdyZW1vdmVkGAEgAygJEhcKD3NwYWNlX3JlY2xhaW1lZBgCIAEoBCqJAQoNV2FpdENvbmRpdGlvbhIeChpXQUlUX0NPTkRJVElPTl9VTlNQRUNJRklFRBAAEh4KGldBSVRfQ09ORElUSU9OX05PVF9SVU5OSU5HEAESHAoYV0FJVF9DT05ESVRJT05fTkVYVF9FWElUEAISGgoWV0FJVF9DT05ESVRJT05fUkVNT1ZFRBADKoQCCg9Db250YWluZXJTdGF0dXMSIAocQ09OVEFJTkVSX1NUQVRVU19VTlNQRUNJRklFRBAAEhwKGENPTlRBSU5FUl9TVEFUVVNfQ1JFQVRFRBABEhwKGENPTlRBSU5FUl9TVEFUVVNfUlVOTklORxACEhsKF0NPTlRBSU5FUl9TVEFUVVNfUEFVU0VEEAMSHwobQ09OVEFJTkVSX1NUQVRVU19SRVNUQVJUSU5HEAQSHQoZQ09OVEFJTkVSX1NUQVRVU19SRU1PVklORxAFEhsKF0NPTlRBSU5FUl9TVEFUVVNfRVhJVEVEEAYSGQoVQ09OVEFJTkVSX1NUQVRVU19ERUFEEAcqgQEKDEhlYWx0aFN0YXR1cxIdChlIRUFMVEhfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWSEVBTFRIX1NUQVRVU19TVEFSVElORxABEhkKFUhFQUxUSF9TVEFUVVNfSEVBTFRIWRACEhsKF0hFQUxUSF9TVEFUVVNfVU5IRUFMVEhZEAMylxMKEENvbnRhaW5lclNlcnZpY2UScAoPQ3JlYXRlQ29udGFpbmVyEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USbQoOU3RhcnRDb250YWluZXISLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RhcnRDb250YWluZXJSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0YXJ0Q29udGFpbmVyUmVzcG9uc2USagoNU3RvcENvbnRhaW5lchIrLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdG9wQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdG9wQ29udGFpbmVyUmVzcG9uc2USagoNS2lsbENvbnRhaW5lchIrLnNvY2tlcmxlc3MuYmFja2VuZC52MS5LaWxsQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuYmFja2VuZC52MS5LaWxsQ29udGFpbmVyUmVzcG9uc2UScwoQUmVzdGFydENvbnRhaW5lchIuLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZXN0YXJ0Q29udGFpbmVyUmVxdWVzdBovLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZXN0YXJ0Q29udGFpbmVyUmVzcG9uc2UScAoPUmVtb3ZlQ29udGFpbmVyEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoNV2FpdENvbnRhaW5lchIrLnNvY2tlcmxlc3MuYmFja2VuZC52MS5XYWl0Q29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuYmFja2VuZC52MS5XYWl0Q29udGFpbmVyUmVzcG9uc2UwARJyCg5MaXN0Q29udGFpbmVycxIsLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0Q29udGFpbmVyc1JlcXVlc3QaLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdENvbnRhaW5lcnNSZXNwb25zZSIDkAIBEngKEEluc3BlY3RDb250YWluZXISLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdENvbnRhaW5lclJlcXVlc3QaLy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdENvbnRhaW5lclJlc3BvbnNlIgOQAgEScgoPQXR0YWNoQ29udGFpbmVyEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkF0dGFjaENvbnRhaW5lclJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQXR0YWNoQ29udGFpbmVyUmVzcG9uc2UwARJwCg9SZXNpemVDb250YWluZXISLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVzaXplQ29udGFpbmVyUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZXNpemVDb250YWluZXJSZXNwb25zZRJbCghPcGVuTG9ncxImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5PcGVuTG9nc1JlcXVlc3QaJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkxvZ3NSZXNwb25zZRJkCgtPcGVuQXJjaGl2ZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5PcGVuQXJjaGl2ZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuT3BlbkFyY2hpdmVSZXNwb25zZRJtCg5QYXVzZUNvbnRhaW5lchIsLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QYXVzZUNvbnRhaW5lclJlcXVlc3QaLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGF1c2VDb250YWluZXJSZXNwb25zZRJzChBVbnBhdXNlQ29udGFpbmVyEi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlVucGF1c2VDb250YWluZXJSZXF1ZXN0Gi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlVucGF1c2VDb250YWluZXJSZXNwb25zZRJwCg9SZW5hbWVDb250YWluZXISLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVuYW1lQ29udGFpbmVyUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW5hbWVDb250YWluZXJSZXNwb25zZRJwCg9VcGRhdGVDb250YWluZXISLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVXBkYXRlQ29udGFpbmVyUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5VcGRhdGVDb250YWluZXJSZXNwb25zZRJsCgxUb3BDb250YWluZXISKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVG9wQ29udGFpbmVyUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Ub3BDb250YWluZXJSZXNwb25zZSIDkAIBEl4KCU9wZW5TdGF0cxInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5PcGVuU3RhdHNSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLk9wZW5TdGF0c1Jlc3BvbnNlEmQKC09wZW5DaGFuZ2VzEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLk9wZW5DaGFuZ2VzUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5PcGVuQ2hhbmdlc1Jlc3BvbnNlEnAKD0NvbW1pdENvbnRhaW5lchItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db21taXRDb250YWluZXJSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbW1pdENvbnRhaW5lclJlc3BvbnNlEnAKD1BydW5lQ29udGFpbmVycxItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUNvbnRhaW5lcnNSZXF1ZXN0Gi4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBydW5lQ29udGFpbmVyc1Jlc3BvbnNlQu0BChljb20uc29ja2VybGVzcy5iYWNrZW5kLnYxQg5Db250YWluZXJQcm90b1ABWkpnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9iYWNrZW5kL3YxO2JhY2tlbmR2MaICA1NCWKoCFVNvY2tlcmxlc3MuQmFja2VuZC5WMcoCFVNvY2tlcmxlc3NcQmFja2VuZFxWMeICIVNvY2tlcmxlc3NcQmFja2VuZFxWMVxHUEJNZXRhZGF0YeoCF1NvY2tlcmxlc3M6OkJhY2tlbmQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.CreateContainerRequest
@@ -1314,6 +1314,400 @@ export const OpenArchiveResponseSchema: GenMessage<OpenArchiveResponse> = /*@__P
   messageDesc(file_sockerless_backend_v1_container, 38);
 
 /**
+ * @generated from message sockerless.backend.v1.PauseContainerRequest
+ */
+export type PauseContainerRequest = Message<"sockerless.backend.v1.PauseContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PauseContainerRequest.
+ * Use `create(PauseContainerRequestSchema)` to create a new message.
+ */
+export const PauseContainerRequestSchema: GenMessage<PauseContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 39);
+
+/**
+ * @generated from message sockerless.backend.v1.PauseContainerResponse
+ */
+export type PauseContainerResponse = Message<"sockerless.backend.v1.PauseContainerResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PauseContainerResponse.
+ * Use `create(PauseContainerResponseSchema)` to create a new message.
+ */
+export const PauseContainerResponseSchema: GenMessage<PauseContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 40);
+
+/**
+ * @generated from message sockerless.backend.v1.UnpauseContainerRequest
+ */
+export type UnpauseContainerRequest = Message<"sockerless.backend.v1.UnpauseContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.UnpauseContainerRequest.
+ * Use `create(UnpauseContainerRequestSchema)` to create a new message.
+ */
+export const UnpauseContainerRequestSchema: GenMessage<UnpauseContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 41);
+
+/**
+ * @generated from message sockerless.backend.v1.UnpauseContainerResponse
+ */
+export type UnpauseContainerResponse = Message<"sockerless.backend.v1.UnpauseContainerResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.UnpauseContainerResponse.
+ * Use `create(UnpauseContainerResponseSchema)` to create a new message.
+ */
+export const UnpauseContainerResponseSchema: GenMessage<UnpauseContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 42);
+
+/**
+ * @generated from message sockerless.backend.v1.RenameContainerRequest
+ */
+export type RenameContainerRequest = Message<"sockerless.backend.v1.RenameContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.RenameContainerRequest.
+ * Use `create(RenameContainerRequestSchema)` to create a new message.
+ */
+export const RenameContainerRequestSchema: GenMessage<RenameContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 43);
+
+/**
+ * @generated from message sockerless.backend.v1.RenameContainerResponse
+ */
+export type RenameContainerResponse = Message<"sockerless.backend.v1.RenameContainerResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.RenameContainerResponse.
+ * Use `create(RenameContainerResponseSchema)` to create a new message.
+ */
+export const RenameContainerResponseSchema: GenMessage<RenameContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 44);
+
+/**
+ * @generated from message sockerless.backend.v1.UpdateContainerRequest
+ */
+export type UpdateContainerRequest = Message<"sockerless.backend.v1.UpdateContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * zero and unset fields stay as they are
+   *
+   * @generated from field: sockerless.backend.v1.Resources resources = 2;
+   */
+  resources?: Resources | undefined;
+
+  /**
+   * unset, or with an empty name: stays
+   *
+   * @generated from field: sockerless.backend.v1.RestartPolicy restart_policy = 3;
+   */
+  restartPolicy?: RestartPolicy | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.UpdateContainerRequest.
+ * Use `create(UpdateContainerRequestSchema)` to create a new message.
+ */
+export const UpdateContainerRequestSchema: GenMessage<UpdateContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 45);
+
+/**
+ * @generated from message sockerless.backend.v1.UpdateContainerResponse
+ */
+export type UpdateContainerResponse = Message<"sockerless.backend.v1.UpdateContainerResponse"> & {
+  /**
+   * @generated from field: repeated string warnings = 1;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.UpdateContainerResponse.
+ * Use `create(UpdateContainerResponseSchema)` to create a new message.
+ */
+export const UpdateContainerResponseSchema: GenMessage<UpdateContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 46);
+
+/**
+ * @generated from message sockerless.backend.v1.TopContainerRequest
+ */
+export type TopContainerRequest = Message<"sockerless.backend.v1.TopContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * @generated from field: string ps_args = 2;
+   */
+  psArgs: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.TopContainerRequest.
+ * Use `create(TopContainerRequestSchema)` to create a new message.
+ */
+export const TopContainerRequestSchema: GenMessage<TopContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 47);
+
+/**
+ * @generated from message sockerless.backend.v1.TopContainerResponse
+ */
+export type TopContainerResponse = Message<"sockerless.backend.v1.TopContainerResponse"> & {
+  /**
+   * @generated from field: repeated string titles = 1;
+   */
+  titles: string[];
+
+  /**
+   * @generated from field: repeated sockerless.backend.v1.StringList processes = 2;
+   */
+  processes: StringList[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.TopContainerResponse.
+ * Use `create(TopContainerResponseSchema)` to create a new message.
+ */
+export const TopContainerResponseSchema: GenMessage<TopContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 48);
+
+/**
+ * @generated from message sockerless.backend.v1.OpenStatsRequest
+ */
+export type OpenStatsRequest = Message<"sockerless.backend.v1.OpenStatsRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * @generated from field: sockerless.backend.v1.AgentAccess access = 2;
+   */
+  access?: AgentAccess | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.OpenStatsRequest.
+ * Use `create(OpenStatsRequestSchema)` to create a new message.
+ */
+export const OpenStatsRequestSchema: GenMessage<OpenStatsRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 49);
+
+/**
+ * @generated from message sockerless.backend.v1.OpenStatsResponse
+ */
+export type OpenStatsResponse = Message<"sockerless.backend.v1.OpenStatsResponse"> & {
+  /**
+   * unset: the container does not run
+   *
+   * @generated from field: sockerless.backend.v1.AgentEndpoint endpoint = 1;
+   */
+  endpoint?: AgentEndpoint | undefined;
+
+  /**
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * with the slash
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.OpenStatsResponse.
+ * Use `create(OpenStatsResponseSchema)` to create a new message.
+ */
+export const OpenStatsResponseSchema: GenMessage<OpenStatsResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 50);
+
+/**
+ * @generated from message sockerless.backend.v1.OpenChangesRequest
+ */
+export type OpenChangesRequest = Message<"sockerless.backend.v1.OpenChangesRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * @generated from field: sockerless.backend.v1.AgentAccess access = 2;
+   */
+  access?: AgentAccess | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.OpenChangesRequest.
+ * Use `create(OpenChangesRequestSchema)` to create a new message.
+ */
+export const OpenChangesRequestSchema: GenMessage<OpenChangesRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 51);
+
+/**
+ * @generated from message sockerless.backend.v1.OpenChangesResponse
+ */
+export type OpenChangesResponse = Message<"sockerless.backend.v1.OpenChangesResponse"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.AgentEndpoint endpoint = 1;
+   */
+  endpoint?: AgentEndpoint | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.OpenChangesResponse.
+ * Use `create(OpenChangesResponseSchema)` to create a new message.
+ */
+export const OpenChangesResponseSchema: GenMessage<OpenChangesResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 52);
+
+/**
+ * @generated from message sockerless.backend.v1.CommitContainerRequest
+ */
+export type CommitContainerRequest = Message<"sockerless.backend.v1.CommitContainerRequest"> & {
+  /**
+   * @generated from field: string container = 1;
+   */
+  container: string;
+
+  /**
+   * empty: nameless
+   *
+   * @generated from field: string reference = 2;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: string comment = 3;
+   */
+  comment: string;
+
+  /**
+   * @generated from field: string author = 4;
+   */
+  author: string;
+
+  /**
+   * freeze a running container meanwhile
+   *
+   * @generated from field: bool pause = 5;
+   */
+  pause: boolean;
+
+  /**
+   * Dockerfile instructions
+   *
+   * @generated from field: repeated string changes = 6;
+   */
+  changes: string[];
+
+  /**
+   * laid over the container's; unset: the container's
+   *
+   * @generated from field: sockerless.backend.v1.ContainerConfig config = 7;
+   */
+  config?: ContainerConfig | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.CommitContainerRequest.
+ * Use `create(CommitContainerRequestSchema)` to create a new message.
+ */
+export const CommitContainerRequestSchema: GenMessage<CommitContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 53);
+
+/**
+ * @generated from message sockerless.backend.v1.CommitContainerResponse
+ */
+export type CommitContainerResponse = Message<"sockerless.backend.v1.CommitContainerResponse"> & {
+  /**
+   * @generated from field: string image_id = 1;
+   */
+  imageId: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.CommitContainerResponse.
+ * Use `create(CommitContainerResponseSchema)` to create a new message.
+ */
+export const CommitContainerResponseSchema: GenMessage<CommitContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 54);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneContainersRequest
+ */
+export type PruneContainersRequest = Message<"sockerless.backend.v1.PruneContainersRequest"> & {
+  /**
+   * @generated from field: map<string, sockerless.backend.v1.StringList> filters = 1;
+   */
+  filters: { [key: string]: StringList };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneContainersRequest.
+ * Use `create(PruneContainersRequestSchema)` to create a new message.
+ */
+export const PruneContainersRequestSchema: GenMessage<PruneContainersRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 55);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneContainersResponse
+ */
+export type PruneContainersResponse = Message<"sockerless.backend.v1.PruneContainersResponse"> & {
+  /**
+   * IDs
+   *
+   * @generated from field: repeated string removed = 1;
+   */
+  removed: string[];
+
+  /**
+   * bytes
+   *
+   * @generated from field: uint64 space_reclaimed = 2;
+   */
+  spaceReclaimed: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneContainersResponse.
+ * Use `create(PruneContainersResponseSchema)` to create a new message.
+ */
+export const PruneContainersResponseSchema: GenMessage<PruneContainersResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_container, 56);
+
+/**
  * @generated from enum sockerless.backend.v1.WaitCondition
  */
 export enum WaitCondition {
@@ -1559,6 +1953,95 @@ export const ContainerService: GenService<{
     methodKind: "unary";
     input: typeof OpenArchiveRequestSchema;
     output: typeof OpenArchiveResponseSchema;
+  },
+  /**
+   * conflict: not running, or paused already (or not paused).
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.PauseContainer
+   */
+  pauseContainer: {
+    methodKind: "unary";
+    input: typeof PauseContainerRequestSchema;
+    output: typeof PauseContainerResponseSchema;
+  },
+  /**
+   * @generated from rpc sockerless.backend.v1.ContainerService.UnpauseContainer
+   */
+  unpauseContainer: {
+    methodKind: "unary";
+    input: typeof UnpauseContainerRequestSchema;
+    output: typeof UnpauseContainerResponseSchema;
+  },
+  /**
+   * conflict: the name is taken.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.RenameContainer
+   */
+  renameContainer: {
+    methodKind: "unary";
+    input: typeof RenameContainerRequestSchema;
+    output: typeof RenameContainerResponseSchema;
+  },
+  /**
+   * Changes limits and restart policy, of a running container at once.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.UpdateContainer
+   */
+  updateContainer: {
+    methodKind: "unary";
+    input: typeof UpdateContainerRequestSchema;
+    output: typeof UpdateContainerResponseSchema;
+  },
+  /**
+   * conflict: not running.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.TopContainer
+   */
+  topContainer: {
+    methodKind: "unary";
+    input: typeof TopContainerRequestSchema;
+    output: typeof TopContainerResponseSchema;
+  },
+  /**
+   * Where resource use is served (AgentService.Stats). Of a container that
+   * does not run there is no endpoint: its figures are all zero.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.OpenStats
+   */
+  openStats: {
+    methodKind: "unary";
+    input: typeof OpenStatsRequestSchema;
+    output: typeof OpenStatsResponseSchema;
+  },
+  /**
+   * Where the changes are served (AgentService.Changes, AgentService.Export).
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.OpenChanges
+   */
+  openChanges: {
+    methodKind: "unary";
+    input: typeof OpenChangesRequestSchema;
+    output: typeof OpenChangesResponseSchema;
+  },
+  /**
+   * Makes an image of the container's files. The last message is `end`.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.CommitContainer
+   */
+  commitContainer: {
+    methodKind: "unary";
+    input: typeof CommitContainerRequestSchema;
+    output: typeof CommitContainerResponseSchema;
+  },
+  /**
+   * Removes all containers that do not run and match the filters.
+   *
+   * @generated from rpc sockerless.backend.v1.ContainerService.PruneContainers
+   */
+  pruneContainers: {
+    methodKind: "unary";
+    input: typeof PruneContainersRequestSchema;
+    output: typeof PruneContainersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_backend_v1_container, 0);

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/image.proto.
  */
 export const file_sockerless_backend_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkiiwEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIrkBChFQdWxsSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiKwoHUHVsbEVuZBIQCghpbWFnZV9pZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkijgEKEExvYWRJbWFnZVJlcXVlc3QSLwoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbkgAEg8KBWNodW5rGAIgASgMSAASLQoDZW5kGAMgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRFbmRIAEIJCgdtZXNzYWdlIj0KCExvYWRPcGVuEjEKCHBsYXRmb3JtGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIgkKB0xvYWRFbmQi9AEKEUxvYWRJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASNAoGbG9hZGVkGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRlZEltYWdlSAASMgoDZW5kGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZUVuZEgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjIKC0xvYWRlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIQCghpbWFnZV9pZBgCIAEoCSIOCgxMb2FkSW1hZ2VFbmQikgEKEkltcG9ydEltYWdlUmVxdWVzdBIxCgRvcGVuGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJ0CgpJbXBvcnRPcGVuEhEKCXJlZmVyZW5jZRgBIAEoCRIPCgdjb21tZW50GAIgASgJEg8KB2NoYW5nZXMYAyADKAkSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iJwoTSW1wb3J0SW1hZ2VSZXNwb25zZRIQCghpbWFnZV9pZBgBIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSISChBUYWdJbWFnZVJlc3BvbnNlIuEBChFMaXN0SW1hZ2VzUmVxdWVzdBILCgNhbGwYASABKAgSRgoHZmlsdGVycxgCIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdC5GaWx0ZXJzRW50cnkSDwoHZGlnZXN0cxgDIAEoCBITCgtzaGFyZWRfc2l6ZRgEIAEoCBpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBIkkKEkxpc3RJbWFnZXNSZXNwb25zZRIzCgZpbWFnZXMYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5Ir8CCgxJbWFnZVN1bW1hcnkSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAUgASgDEhgKC3NoYXJlZF9zaXplGAYgASgDSACIAQESPwoGbGFiZWxzGAcgAygLMi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeS5MYWJlbHNFbnRyeRISCgpjb250YWluZXJzGAggASgDEhEKCXBhcmVudF9pZBgJIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg4KDF9zaGFyZWRfc2l6ZSJXChNJbnNwZWN0SW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkkKFEluc3BlY3RJbWFnZVJlc3BvbnNlEjEKBWltYWdlGAEgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsIpQECgtJbWFnZURldGFpbBIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBSABKAkSDgoGYXV0aG9yGAYgASgJEhYKDmRvY2tlcl92ZXJzaW9uGAcgASgJEjEKCHBsYXRmb3JtGAggASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhIKCm9zX3ZlcnNpb24YCSABKAkSDAoEc2l6ZRgKIAEoAxI2CgZjb25maWcYCyABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEhAKCGRpZmZfaWRzGAwgAygJElIKEWdyYXBoX2RyaXZlcl9kYXRhGA0gAygLMjcuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsLkdyYXBoRHJpdmVyRGF0YUVudHJ5Ei8KC2xhc3RfdGFnZ2VkGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZkcml2ZXIYDyABKAkaNgoUR3JhcGhEcml2ZXJEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJEChJSZW1vdmVJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSDQoFZm9yY2UYAiABKAgSEAoIbm9fcHJ1bmUYAyABKAgiSwoTUmVtb3ZlSW1hZ2VSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZSI9CgxSZW1vdmVkSW1hZ2USEgoIdW50YWdnZWQYASABKAlIABIRCgdkZWxldGVkGAIgASgJSABCBgoEd2hhdDLVBQoMSW1hZ2VTZXJ2aWNlEmAKCVB1bGxJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1bGxJbWFnZVJlc3BvbnNlMAESYgoJTG9hZEltYWdlEicuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTG9hZEltYWdlUmVzcG9uc2UoATABEmYKC0ltcG9ydEltYWdlEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydEltYWdlUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlKAESWwoIVGFnSW1hZ2USJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuVGFnSW1hZ2VSZXF1ZXN0Gicuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVzcG9uc2USZgoKTGlzdEltYWdlcxIoLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdBopLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVzcG9uc2UiA5ACARJsCgxJbnNwZWN0SW1hZ2USKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVxdWVzdBorLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0SW1hZ2VSZXNwb25zZSIDkAIBEmQKC1JlbW92ZUltYWdlEikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZUltYWdlUmVxdWVzdBoqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlc3BvbnNlQukBChljb20uc29ja2VybGVzcy5iYWNrZW5kLnYxQgpJbWFnZVByb3RvUAFaSmdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2JhY2tlbmQvdjE7YmFja2VuZHYxogIDU0JYqgIVU29ja2VybGVzcy5CYWNrZW5kLlYxygIVU29ja2VybGVzc1xCYWNrZW5kXFYx4gIhU29ja2VybGVzc1xCYWNrZW5kXFYxXEdQQk1ldGFkYXRh6gIXU29ja2VybGVzczo6QmFja2VuZDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkiiwEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIrkBChFQdWxsSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiKwoHUHVsbEVuZBIQCghpbWFnZV9pZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkijgEKEExvYWRJbWFnZVJlcXVlc3QSLwoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbkgAEg8KBWNodW5rGAIgASgMSAASLQoDZW5kGAMgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRFbmRIAEIJCgdtZXNzYWdlIj0KCExvYWRPcGVuEjEKCHBsYXRmb3JtGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIgkKB0xvYWRFbmQi9AEKEUxvYWRJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASNAoGbG9hZGVkGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRlZEltYWdlSAASMgoDZW5kGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZUVuZEgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjIKC0xvYWRlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIQCghpbWFnZV9pZBgCIAEoCSIOCgxMb2FkSW1hZ2VFbmQikgEKEkltcG9ydEltYWdlUmVxdWVzdBIxCgRvcGVuGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJ0CgpJbXBvcnRPcGVuEhEKCXJlZmVyZW5jZRgBIAEoCRIPCgdjb21tZW50GAIgASgJEg8KB2NoYW5nZXMYAyADKAkSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iJwoTSW1wb3J0SW1hZ2VSZXNwb25zZRIQCghpbWFnZV9pZBgBIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSISChBUYWdJbWFnZVJlc3BvbnNlIuEBChFMaXN0SW1hZ2VzUmVxdWVzdBILCgNhbGwYASABKAgSRgoHZmlsdGVycxgCIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdC5GaWx0ZXJzRW50cnkSDwoHZGlnZXN0cxgDIAEoCBITCgtzaGFyZWRfc2l6ZRgEIAEoCBpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBIkkKEkxpc3RJbWFnZXNSZXNwb25zZRIzCgZpbWFnZXMYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5Ir8CCgxJbWFnZVN1bW1hcnkSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAUgASgDEhgKC3NoYXJlZF9zaXplGAYgASgDSACIAQESPwoGbGFiZWxzGAcgAygLMi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeS5MYWJlbHNFbnRyeRISCgpjb250YWluZXJzGAggASgDEhEKCXBhcmVudF9pZBgJIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg4KDF9zaGFyZWRfc2l6ZSJXChNJbnNwZWN0SW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkkKFEluc3BlY3RJbWFnZVJlc3BvbnNlEjEKBWltYWdlGAEgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsIpQECgtJbWFnZURldGFpbBIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBSABKAkSDgoGYXV0aG9yGAYgASgJEhYKDmRvY2tlcl92ZXJzaW9uGAcgASgJEjEKCHBsYXRmb3JtGAggASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhIKCm9zX3ZlcnNpb24YCSABKAkSDAoEc2l6ZRgKIAEoAxI2CgZjb25maWcYCyABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEhAKCGRpZmZfaWRzGAwgAygJElIKEWdyYXBoX2RyaXZlcl9kYXRhGA0gAygLMjcuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsLkdyYXBoRHJpdmVyRGF0YUVudHJ5Ei8KC2xhc3RfdGFnZ2VkGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZkcml2ZXIYDyABKAkaNgoUR3JhcGhEcml2ZXJEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJEChJSZW1vdmVJbWFnZVJlcXVlc3QSDQoFaW1hZ2UYASABKAkSDQoFZm9yY2UYAiABKAgSEAoIbm9fcHJ1bmUYAyABKAgiSwoTUmVtb3ZlSW1hZ2VSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZSI9CgxSZW1vdmVkSW1hZ2USEgoIdW50YWdnZWQYASABKAlIABIRCgdkZWxldGVkGAIgASgJSABCBgoEd2hhdCJaChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIpYBChJTYXZlSW1hZ2VzUmVzcG9uc2USDwoFY2h1bmsYASABKAxIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU2F2ZUVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIh4KB1NhdmVFbmQSEwoLdG90YWxfYnl0ZXMYASABKAQiiwEKEFB1c2hJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKBGF1dGgYAiABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoEjEKCHBsYXRmb3JtGAMgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIrkBChFQdXNoSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiNAoHUHVzaEVuZBIOCgZkaWdlc3QYASABKAkSCwoDdGFnGAIgASgJEgwKBHNpemUYAyABKAMiWgoWR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJUChdHZXRJbWFnZUhpc3RvcnlSZXNwb25zZRI5CgdlbnRyaWVzGAEgAygLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlSGlzdG9yeUVudHJ5Io0BChFJbWFnZUhpc3RvcnlFbnRyeRIKCgJpZBgBIAEoCRIrCgdjcmVhdGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAMgASgJEgwKBHRhZ3MYBCADKAkSDAoEc2l6ZRgFIAEoAxIPCgdjb21tZW50GAYgASgJIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQy+QgKDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBElsKCFRhZ0ltYWdlEiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVxdWVzdBonLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlc3BvbnNlEmYKCkxpc3RJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1Jlc3BvbnNlIgOQAgESbAoMSW5zcGVjdEltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVzcG9uc2UiA5ACARJkCgtSZW1vdmVJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJjCgpTYXZlSW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEmAKCVB1c2hJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESdQoPR2V0SW1hZ2VIaXN0b3J5Ei0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2UiA5ACARJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZULpAQoZY29tLnNvY2tlcmxlc3MuYmFja2VuZC52MUIKSW1hZ2VQcm90b1ABWkpnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9iYWNrZW5kL3YxO2JhY2tlbmR2MaICA1NCWKoCFVNvY2tlcmxlc3MuQmFja2VuZC5WMcoCFVNvY2tlcmxlc3NcQmFja2VuZFxWMeICIVNvY2tlcmxlc3NcQmFja2VuZFxWMVxHUEJNZXRhZGF0YeoCF1NvY2tlcmxlc3M6OkJhY2tlbmQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.RegistryAuth
@@ -770,6 +770,299 @@ export const RemovedImageSchema: GenMessage<RemovedImage> = /*@__PURE__*/
   messageDesc(file_sockerless_backend_v1_image, 24);
 
 /**
+ * @generated from message sockerless.backend.v1.SaveImagesRequest
+ */
+export type SaveImagesRequest = Message<"sockerless.backend.v1.SaveImagesRequest"> & {
+  /**
+   * @generated from field: repeated string references = 1;
+   */
+  references: string[];
+
+  /**
+   * @generated from field: sockerless.backend.v1.Platform platform = 2;
+   */
+  platform?: Platform | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.SaveImagesRequest.
+ * Use `create(SaveImagesRequestSchema)` to create a new message.
+ */
+export const SaveImagesRequestSchema: GenMessage<SaveImagesRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 25);
+
+/**
+ * @generated from message sockerless.backend.v1.SaveImagesResponse
+ */
+export type SaveImagesResponse = Message<"sockerless.backend.v1.SaveImagesResponse"> & {
+  /**
+   * @generated from oneof sockerless.backend.v1.SaveImagesResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: bytes chunk = 1;
+     */
+    value: Uint8Array;
+    case: "chunk";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.SaveEnd end = 2;
+     */
+    value: SaveEnd;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Heartbeat heartbeat = 3;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.SaveImagesResponse.
+ * Use `create(SaveImagesResponseSchema)` to create a new message.
+ */
+export const SaveImagesResponseSchema: GenMessage<SaveImagesResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 26);
+
+/**
+ * @generated from message sockerless.backend.v1.SaveEnd
+ */
+export type SaveEnd = Message<"sockerless.backend.v1.SaveEnd"> & {
+  /**
+   * @generated from field: uint64 total_bytes = 1;
+   */
+  totalBytes: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.SaveEnd.
+ * Use `create(SaveEndSchema)` to create a new message.
+ */
+export const SaveEndSchema: GenMessage<SaveEnd> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 27);
+
+/**
+ * @generated from message sockerless.backend.v1.PushImageRequest
+ */
+export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest"> & {
+  /**
+   * name:tag
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: sockerless.backend.v1.RegistryAuth auth = 2;
+   */
+  auth?: RegistryAuth | undefined;
+
+  /**
+   * @generated from field: sockerless.backend.v1.Platform platform = 3;
+   */
+  platform?: Platform | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PushImageRequest.
+ * Use `create(PushImageRequestSchema)` to create a new message.
+ */
+export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 28);
+
+/**
+ * @generated from message sockerless.backend.v1.PushImageResponse
+ */
+export type PushImageResponse = Message<"sockerless.backend.v1.PushImageResponse"> & {
+  /**
+   * @generated from oneof sockerless.backend.v1.PushImageResponse.message
+   */
+  message: {
+    /**
+     * @generated from field: sockerless.backend.v1.Progress progress = 1;
+     */
+    value: Progress;
+    case: "progress";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.PushEnd end = 2;
+     */
+    value: PushEnd;
+    case: "end";
+  } | {
+    /**
+     * @generated from field: sockerless.backend.v1.Heartbeat heartbeat = 3;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PushImageResponse.
+ * Use `create(PushImageResponseSchema)` to create a new message.
+ */
+export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 29);
+
+/**
+ * @generated from message sockerless.backend.v1.PushEnd
+ */
+export type PushEnd = Message<"sockerless.backend.v1.PushEnd"> & {
+  /**
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * of the manifest
+   *
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PushEnd.
+ * Use `create(PushEndSchema)` to create a new message.
+ */
+export const PushEndSchema: GenMessage<PushEnd> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 30);
+
+/**
+ * @generated from message sockerless.backend.v1.GetImageHistoryRequest
+ */
+export type GetImageHistoryRequest = Message<"sockerless.backend.v1.GetImageHistoryRequest"> & {
+  /**
+   * @generated from field: string image = 1;
+   */
+  image: string;
+
+  /**
+   * @generated from field: sockerless.backend.v1.Platform platform = 2;
+   */
+  platform?: Platform | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetImageHistoryRequest.
+ * Use `create(GetImageHistoryRequestSchema)` to create a new message.
+ */
+export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 31);
+
+/**
+ * @generated from message sockerless.backend.v1.GetImageHistoryResponse
+ */
+export type GetImageHistoryResponse = Message<"sockerless.backend.v1.GetImageHistoryResponse"> & {
+  /**
+   * newest first
+   *
+   * @generated from field: repeated sockerless.backend.v1.ImageHistoryEntry entries = 1;
+   */
+  entries: ImageHistoryEntry[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetImageHistoryResponse.
+ * Use `create(GetImageHistoryResponseSchema)` to create a new message.
+ */
+export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 32);
+
+/**
+ * @generated from message sockerless.backend.v1.ImageHistoryEntry
+ */
+export type ImageHistoryEntry = Message<"sockerless.backend.v1.ImageHistoryEntry"> & {
+  /**
+   * "<missing>" but for the image itself
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 2;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string created_by = 3;
+   */
+  createdBy: string;
+
+  /**
+   * @generated from field: repeated string tags = 4;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: int64 size = 5;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: string comment = 6;
+   */
+  comment: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ImageHistoryEntry.
+ * Use `create(ImageHistoryEntrySchema)` to create a new message.
+ */
+export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 33);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneImagesRequest
+ */
+export type PruneImagesRequest = Message<"sockerless.backend.v1.PruneImagesRequest"> & {
+  /**
+   * @generated from field: map<string, sockerless.backend.v1.StringList> filters = 1;
+   */
+  filters: { [key: string]: StringList };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneImagesRequest.
+ * Use `create(PruneImagesRequestSchema)` to create a new message.
+ */
+export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 34);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneImagesResponse
+ */
+export type PruneImagesResponse = Message<"sockerless.backend.v1.PruneImagesResponse"> & {
+  /**
+   * @generated from field: repeated sockerless.backend.v1.RemovedImage removed = 1;
+   */
+  removed: RemovedImage[];
+
+  /**
+   * bytes
+   *
+   * @generated from field: uint64 space_reclaimed = 2;
+   */
+  spaceReclaimed: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneImagesResponse.
+ * Use `create(PruneImagesResponseSchema)` to create a new message.
+ */
+export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 35);
+
+/**
  * @generated from service sockerless.backend.v1.ImageService
  */
 export const ImageService: GenService<{
@@ -836,6 +1129,44 @@ export const ImageService: GenService<{
     methodKind: "unary";
     input: typeof RemoveImageRequestSchema;
     output: typeof RemoveImageResponseSchema;
+  },
+  /**
+   * A docker-archive that is an OCI layout too. The last message is `end`.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.SaveImages
+   */
+  saveImages: {
+    methodKind: "server_streaming";
+    input: typeof SaveImagesRequestSchema;
+    output: typeof SaveImagesResponseSchema;
+  },
+  /**
+   * Progress as it happens; the last message is `end`.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.PushImage
+   */
+  pushImage: {
+    methodKind: "server_streaming";
+    input: typeof PushImageRequestSchema;
+    output: typeof PushImageResponseSchema;
+  },
+  /**
+   * @generated from rpc sockerless.backend.v1.ImageService.GetImageHistory
+   */
+  getImageHistory: {
+    methodKind: "unary";
+    input: typeof GetImageHistoryRequestSchema;
+    output: typeof GetImageHistoryResponseSchema;
+  },
+  /**
+   * Removes nameless images, or (filter dangling=false) all unused ones.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.PruneImages
+   */
+  pruneImages: {
+    methodKind: "unary";
+    input: typeof PruneImagesRequestSchema;
+    output: typeof PruneImagesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_backend_v1_image, 0);

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { StringList } from "./config_pb.ts";
+import type { EndpointConfig, StringList } from "./config_pb.ts";
 import { file_sockerless_backend_v1_config } from "./config_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/network.proto.
  */
 export const file_sockerless_backend_v1_network: GenFile = /*@__PURE__*/
-  fileDesc("CiNzb2NrZXJsZXNzL2JhY2tlbmQvdjEvbmV0d29yay5wcm90bxIVc29ja2VybGVzcy5iYWNrZW5kLnYxIrIBChNMaXN0TmV0d29ya3NSZXF1ZXN0EkgKB2ZpbHRlcnMYASADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdE5ldHdvcmtzUmVxdWVzdC5GaWx0ZXJzRW50cnkaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJIChRMaXN0TmV0d29ya3NSZXNwb25zZRIwCghuZXR3b3JrcxgBIAMoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrIigKFUluc3BlY3ROZXR3b3JrUmVxdWVzdBIPCgduZXR3b3JrGAEgASgJIkkKFkluc3BlY3ROZXR3b3JrUmVzcG9uc2USLwoHbmV0d29yaxgBIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrIuAFCgdOZXR3b3JrEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSKwoHY3JlYXRlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFc2NvcGUYBCABKAkSDgoGZHJpdmVyGAUgASgJEhMKC2VuYWJsZV9pcHY2GAYgASgIEhMKC2lwYW1fZHJpdmVyGAcgASgJEkUKDGlwYW1fb3B0aW9ucxgIIAMoCzIvLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrLklwYW1PcHRpb25zRW50cnkSLgoFcG9vbHMYCSADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSXBhbVBvb2wSEAoIaW50ZXJuYWwYCiABKAgSEgoKYXR0YWNoYWJsZRgLIAEoCBI8CgdvcHRpb25zGAwgAygLMisuc29ja2VybGVzcy5iYWNrZW5kLnYxLk5ldHdvcmsuT3B0aW9uc0VudHJ5EjoKBmxhYmVscxgNIAMoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrLkxhYmVsc0VudHJ5EkIKCmNvbnRhaW5lcnMYDiADKAsyLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTmV0d29yay5Db250YWluZXJzRW50cnkaMgoQSXBhbU9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaVwoPQ29udGFpbmVyc0VudHJ5EgsKA2tleRgBIAEoCRIzCgV2YWx1ZRgCIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrTWVtYmVyOgI4ASI9CghJcGFtUG9vbBIOCgZzdWJuZXQYASABKAkSEAoIaXBfcmFuZ2UYAiABKAkSDwoHZ2F0ZXdheRgDIAEoCSJzCg1OZXR3b3JrTWVtYmVyEgwKBG5hbWUYASABKAkSEwoLZW5kcG9pbnRfaWQYAiABKAkSEwoLbWFjX2FkZHJlc3MYAyABKAkSFAoMaXB2NF9hZGRyZXNzGAQgASgJEhQKDGlwdjZfYWRkcmVzcxgFIAEoCTLyAQoOTmV0d29ya1NlcnZpY2USbAoMTGlzdE5ldHdvcmtzEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3ROZXR3b3Jrc1JlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdE5ldHdvcmtzUmVzcG9uc2UiA5ACARJyCg5JbnNwZWN0TmV0d29yaxIsLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbnNwZWN0TmV0d29ya1JlcXVlc3QaLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdE5ldHdvcmtSZXNwb25zZSIDkAIBQusBChljb20uc29ja2VybGVzcy5iYWNrZW5kLnYxQgxOZXR3b3JrUHJvdG9QAVpKZ2l0aHViLmNvbS9zb2NrZXJsZXNzL3NvY2tlcmxlc3MvYWdlbnQvZ2VuL3NvY2tlcmxlc3MvYmFja2VuZC92MTtiYWNrZW5kdjGiAgNTQliqAhVTb2NrZXJsZXNzLkJhY2tlbmQuVjHKAhVTb2NrZXJsZXNzXEJhY2tlbmRcVjHiAiFTb2NrZXJsZXNzXEJhY2tlbmRcVjFcR1BCTWV0YWRhdGHqAhdTb2NrZXJsZXNzOjpCYWNrZW5kOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config]);
+  fileDesc("CiNzb2NrZXJsZXNzL2JhY2tlbmQvdjEvbmV0d29yay5wcm90bxIVc29ja2VybGVzcy5iYWNrZW5kLnYxIrIBChNMaXN0TmV0d29ya3NSZXF1ZXN0EkgKB2ZpbHRlcnMYASADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdE5ldHdvcmtzUmVxdWVzdC5GaWx0ZXJzRW50cnkaUQoMRmlsdGVyc0VudHJ5EgsKA2tleRgBIAEoCRIwCgV2YWx1ZRgCIAEoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5TdHJpbmdMaXN0OgI4ASJIChRMaXN0TmV0d29ya3NSZXNwb25zZRIwCghuZXR3b3JrcxgBIAMoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrIigKFUluc3BlY3ROZXR3b3JrUmVxdWVzdBIPCgduZXR3b3JrGAEgASgJIkkKFkluc3BlY3ROZXR3b3JrUmVzcG9uc2USLwoHbmV0d29yaxgBIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrIuAFCgdOZXR3b3JrEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSKwoHY3JlYXRlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFc2NvcGUYBCABKAkSDgoGZHJpdmVyGAUgASgJEhMKC2VuYWJsZV9pcHY2GAYgASgIEhMKC2lwYW1fZHJpdmVyGAcgASgJEkUKDGlwYW1fb3B0aW9ucxgIIAMoCzIvLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrLklwYW1PcHRpb25zRW50cnkSLgoFcG9vbHMYCSADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSXBhbVBvb2wSEAoIaW50ZXJuYWwYCiABKAgSEgoKYXR0YWNoYWJsZRgLIAEoCBI8CgdvcHRpb25zGAwgAygLMisuc29ja2VybGVzcy5iYWNrZW5kLnYxLk5ldHdvcmsuT3B0aW9uc0VudHJ5EjoKBmxhYmVscxgNIAMoCzIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrLkxhYmVsc0VudHJ5EkIKCmNvbnRhaW5lcnMYDiADKAsyLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTmV0d29yay5Db250YWluZXJzRW50cnkaMgoQSXBhbU9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaVwoPQ29udGFpbmVyc0VudHJ5EgsKA2tleRgBIAEoCRIzCgV2YWx1ZRgCIAEoCzIkLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrTWVtYmVyOgI4ASI9CghJcGFtUG9vbBIOCgZzdWJuZXQYASABKAkSEAoIaXBfcmFuZ2UYAiABKAkSDwoHZ2F0ZXdheRgDIAEoCSJzCg1OZXR3b3JrTWVtYmVyEgwKBG5hbWUYASABKAkSEwoLZW5kcG9pbnRfaWQYAiABKAkSEwoLbWFjX2FkZHJlc3MYAyABKAkSFAoMaXB2NF9hZGRyZXNzGAQgASgJEhQKDGlwdjZfYWRkcmVzcxgFIAEoCSKvBAoUQ3JlYXRlTmV0d29ya1JlcXVlc3QSDAoEbmFtZRgBIAEoCRIOCgZkcml2ZXIYAiABKAkSEAoIaW50ZXJuYWwYAyABKAgSEgoKYXR0YWNoYWJsZRgEIAEoCBITCgtlbmFibGVfaXB2NhgFIAEoCBITCgtpcGFtX2RyaXZlchgGIAEoCRJSCgxpcGFtX29wdGlvbnMYByADKAsyPC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ3JlYXRlTmV0d29ya1JlcXVlc3QuSXBhbU9wdGlvbnNFbnRyeRIuCgVwb29scxgIIAMoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JcGFtUG9vbBJJCgdvcHRpb25zGAkgAygLMjguc29ja2VybGVzcy5iYWNrZW5kLnYxLkNyZWF0ZU5ldHdvcmtSZXF1ZXN0Lk9wdGlvbnNFbnRyeRJHCgZsYWJlbHMYCiADKAsyNy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ3JlYXRlTmV0d29ya1JlcXVlc3QuTGFiZWxzRW50cnkaMgoQSXBhbU9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDE9wdGlvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNAoVQ3JlYXRlTmV0d29ya1Jlc3BvbnNlEgoKAmlkGAEgASgJEg8KB3dhcm5pbmcYAiABKAkiJwoUUmVtb3ZlTmV0d29ya1JlcXVlc3QSDwoHbmV0d29yaxgBIAEoCSIXChVSZW1vdmVOZXR3b3JrUmVzcG9uc2UidAoVQ29ubmVjdE5ldHdvcmtSZXF1ZXN0Eg8KB25ldHdvcmsYASABKAkSEQoJY29udGFpbmVyGAIgASgJEjcKCGVuZHBvaW50GAMgASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkVuZHBvaW50Q29uZmlnIhgKFkNvbm5lY3ROZXR3b3JrUmVzcG9uc2UiTQoYRGlzY29ubmVjdE5ldHdvcmtSZXF1ZXN0Eg8KB25ldHdvcmsYASABKAkSEQoJY29udGFpbmVyGAIgASgJEg0KBWZvcmNlGAMgASgIIhsKGURpc2Nvbm5lY3ROZXR3b3JrUmVzcG9uc2UitAEKFFBydW5lTmV0d29ya3NSZXF1ZXN0EkkKB2ZpbHRlcnMYASADKAsyOC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVOZXR3b3Jrc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiKAoVUHJ1bmVOZXR3b3Jrc1Jlc3BvbnNlEg8KB3JlbW92ZWQYASADKAkynQYKDk5ldHdvcmtTZXJ2aWNlEmoKDUNyZWF0ZU5ldHdvcmsSKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ3JlYXRlTmV0d29ya1JlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ3JlYXRlTmV0d29ya1Jlc3BvbnNlEmoKDVJlbW92ZU5ldHdvcmsSKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlTmV0d29ya1JlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEm0KDkNvbm5lY3ROZXR3b3JrEiwuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbm5lY3ROZXR3b3JrUmVxdWVzdBotLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db25uZWN0TmV0d29ya1Jlc3BvbnNlEnYKEURpc2Nvbm5lY3ROZXR3b3JrEi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkRpc2Nvbm5lY3ROZXR3b3JrUmVxdWVzdBowLnNvY2tlcmxlc3MuYmFja2VuZC52MS5EaXNjb25uZWN0TmV0d29ya1Jlc3BvbnNlEmoKDVBydW5lTmV0d29ya3MSKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVOZXR3b3Jrc1JlcXVlc3QaLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVOZXR3b3Jrc1Jlc3BvbnNlEmwKDExpc3ROZXR3b3JrcxIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0TmV0d29ya3NSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxpc3ROZXR3b3Jrc1Jlc3BvbnNlIgOQAgEScgoOSW5zcGVjdE5ldHdvcmsSLC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdE5ldHdvcmtSZXF1ZXN0Gi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3ROZXR3b3JrUmVzcG9uc2UiA5ACAULrAQoZY29tLnNvY2tlcmxlc3MuYmFja2VuZC52MUIMTmV0d29ya1Byb3RvUAFaSmdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2JhY2tlbmQvdjE7YmFja2VuZHYxogIDU0JYqgIVU29ja2VybGVzcy5CYWNrZW5kLlYxygIVU29ja2VybGVzc1xCYWNrZW5kXFYx4gIhU29ja2VybGVzc1xCYWNrZW5kXFYxXEdQQk1ldGFkYXRh6gIXU29ja2VybGVzczo6QmFja2VuZDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config]);
 
 /**
  * @generated from message sockerless.backend.v1.ListNetworksRequest
@@ -245,9 +245,289 @@ export const NetworkMemberSchema: GenMessage<NetworkMember> = /*@__PURE__*/
   messageDesc(file_sockerless_backend_v1_network, 6);
 
 /**
+ * @generated from message sockerless.backend.v1.CreateNetworkRequest
+ */
+export type CreateNetworkRequest = Message<"sockerless.backend.v1.CreateNetworkRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * empty: "bridge"
+   *
+   * @generated from field: string driver = 2;
+   */
+  driver: string;
+
+  /**
+   * @generated from field: bool internal = 3;
+   */
+  internal: boolean;
+
+  /**
+   * @generated from field: bool attachable = 4;
+   */
+  attachable: boolean;
+
+  /**
+   * @generated from field: bool enable_ipv6 = 5;
+   */
+  enableIpv6: boolean;
+
+  /**
+   * @generated from field: string ipam_driver = 6;
+   */
+  ipamDriver: string;
+
+  /**
+   * @generated from field: map<string, string> ipam_options = 7;
+   */
+  ipamOptions: { [key: string]: string };
+
+  /**
+   * empty: the next free one
+   *
+   * @generated from field: repeated sockerless.backend.v1.IpamPool pools = 8;
+   */
+  pools: IpamPool[];
+
+  /**
+   * @generated from field: map<string, string> options = 9;
+   */
+  options: { [key: string]: string };
+
+  /**
+   * @generated from field: map<string, string> labels = 10;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.CreateNetworkRequest.
+ * Use `create(CreateNetworkRequestSchema)` to create a new message.
+ */
+export const CreateNetworkRequestSchema: GenMessage<CreateNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 7);
+
+/**
+ * @generated from message sockerless.backend.v1.CreateNetworkResponse
+ */
+export type CreateNetworkResponse = Message<"sockerless.backend.v1.CreateNetworkResponse"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string warning = 2;
+   */
+  warning: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.CreateNetworkResponse.
+ * Use `create(CreateNetworkResponseSchema)` to create a new message.
+ */
+export const CreateNetworkResponseSchema: GenMessage<CreateNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 8);
+
+/**
+ * @generated from message sockerless.backend.v1.RemoveNetworkRequest
+ */
+export type RemoveNetworkRequest = Message<"sockerless.backend.v1.RemoveNetworkRequest"> & {
+  /**
+   * @generated from field: string network = 1;
+   */
+  network: string;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.RemoveNetworkRequest.
+ * Use `create(RemoveNetworkRequestSchema)` to create a new message.
+ */
+export const RemoveNetworkRequestSchema: GenMessage<RemoveNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 9);
+
+/**
+ * @generated from message sockerless.backend.v1.RemoveNetworkResponse
+ */
+export type RemoveNetworkResponse = Message<"sockerless.backend.v1.RemoveNetworkResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.RemoveNetworkResponse.
+ * Use `create(RemoveNetworkResponseSchema)` to create a new message.
+ */
+export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 10);
+
+/**
+ * @generated from message sockerless.backend.v1.ConnectNetworkRequest
+ */
+export type ConnectNetworkRequest = Message<"sockerless.backend.v1.ConnectNetworkRequest"> & {
+  /**
+   * @generated from field: string network = 1;
+   */
+  network: string;
+
+  /**
+   * @generated from field: string container = 2;
+   */
+  container: string;
+
+  /**
+   * @generated from field: sockerless.backend.v1.EndpointConfig endpoint = 3;
+   */
+  endpoint?: EndpointConfig | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ConnectNetworkRequest.
+ * Use `create(ConnectNetworkRequestSchema)` to create a new message.
+ */
+export const ConnectNetworkRequestSchema: GenMessage<ConnectNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 11);
+
+/**
+ * @generated from message sockerless.backend.v1.ConnectNetworkResponse
+ */
+export type ConnectNetworkResponse = Message<"sockerless.backend.v1.ConnectNetworkResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.ConnectNetworkResponse.
+ * Use `create(ConnectNetworkResponseSchema)` to create a new message.
+ */
+export const ConnectNetworkResponseSchema: GenMessage<ConnectNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 12);
+
+/**
+ * @generated from message sockerless.backend.v1.DisconnectNetworkRequest
+ */
+export type DisconnectNetworkRequest = Message<"sockerless.backend.v1.DisconnectNetworkRequest"> & {
+  /**
+   * @generated from field: string network = 1;
+   */
+  network: string;
+
+  /**
+   * @generated from field: string container = 2;
+   */
+  container: string;
+
+  /**
+   * @generated from field: bool force = 3;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.DisconnectNetworkRequest.
+ * Use `create(DisconnectNetworkRequestSchema)` to create a new message.
+ */
+export const DisconnectNetworkRequestSchema: GenMessage<DisconnectNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 13);
+
+/**
+ * @generated from message sockerless.backend.v1.DisconnectNetworkResponse
+ */
+export type DisconnectNetworkResponse = Message<"sockerless.backend.v1.DisconnectNetworkResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.backend.v1.DisconnectNetworkResponse.
+ * Use `create(DisconnectNetworkResponseSchema)` to create a new message.
+ */
+export const DisconnectNetworkResponseSchema: GenMessage<DisconnectNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 14);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneNetworksRequest
+ */
+export type PruneNetworksRequest = Message<"sockerless.backend.v1.PruneNetworksRequest"> & {
+  /**
+   * @generated from field: map<string, sockerless.backend.v1.StringList> filters = 1;
+   */
+  filters: { [key: string]: StringList };
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneNetworksRequest.
+ * Use `create(PruneNetworksRequestSchema)` to create a new message.
+ */
+export const PruneNetworksRequestSchema: GenMessage<PruneNetworksRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 15);
+
+/**
+ * @generated from message sockerless.backend.v1.PruneNetworksResponse
+ */
+export type PruneNetworksResponse = Message<"sockerless.backend.v1.PruneNetworksResponse"> & {
+  /**
+   * names
+   *
+   * @generated from field: repeated string removed = 1;
+   */
+  removed: string[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.PruneNetworksResponse.
+ * Use `create(PruneNetworksResponseSchema)` to create a new message.
+ */
+export const PruneNetworksResponseSchema: GenMessage<PruneNetworksResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_network, 16);
+
+/**
  * @generated from service sockerless.backend.v1.NetworkService
  */
 export const NetworkService: GenService<{
+  /**
+   * conflict: the name; invalid: subnets that overlap or make no sense.
+   *
+   * @generated from rpc sockerless.backend.v1.NetworkService.CreateNetwork
+   */
+  createNetwork: {
+    methodKind: "unary";
+    input: typeof CreateNetworkRequestSchema;
+    output: typeof CreateNetworkResponseSchema;
+  },
+  /**
+   * forbidden: predefined, or with active endpoints.
+   *
+   * @generated from rpc sockerless.backend.v1.NetworkService.RemoveNetwork
+   */
+  removeNetwork: {
+    methodKind: "unary";
+    input: typeof RemoveNetworkRequestSchema;
+    output: typeof RemoveNetworkResponseSchema;
+  },
+  /**
+   * Of a running container at once; of another at its next start.
+   *
+   * @generated from rpc sockerless.backend.v1.NetworkService.ConnectNetwork
+   */
+  connectNetwork: {
+    methodKind: "unary";
+    input: typeof ConnectNetworkRequestSchema;
+    output: typeof ConnectNetworkResponseSchema;
+  },
+  /**
+   * @generated from rpc sockerless.backend.v1.NetworkService.DisconnectNetwork
+   */
+  disconnectNetwork: {
+    methodKind: "unary";
+    input: typeof DisconnectNetworkRequestSchema;
+    output: typeof DisconnectNetworkResponseSchema;
+  },
+  /**
+   * @generated from rpc sockerless.backend.v1.NetworkService.PruneNetworks
+   */
+  pruneNetworks: {
+    methodKind: "unary";
+    input: typeof PruneNetworksRequestSchema;
+    output: typeof PruneNetworksResponseSchema;
+  },
   /**
    * @generated from rpc sockerless.backend.v1.NetworkService.ListNetworks
    */

@@ -8,15 +8,19 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { RegistryAuth } from "./image_pb.ts";
+import type { ContainerSummary } from "./container_pb.ts";
+import { file_sockerless_backend_v1_container } from "./container_pb.ts";
+import type { ImageSummary, RegistryAuth } from "./image_pb.ts";
 import { file_sockerless_backend_v1_image } from "./image_pb.ts";
+import type { Volume } from "./volume_pb.ts";
+import { file_sockerless_backend_v1_volume } from "./volume_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file sockerless/backend/v1/system.proto.
  */
 export const file_sockerless_backend_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiGAoWR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdCJ2ChdHZXRDYXBhYmlsaXRpZXNSZXNwb25zZRIPCgdiYWNrZW5kGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSOQoMY2FwYWJpbGl0aWVzGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNhcGFiaWxpdGllcyLmAQoMQ2FwYWJpbGl0aWVzEgwKBGV4ZWMYASABKAgSDgoGYXR0YWNoGAIgASgIEgwKBGxvZ3MYAyABKAgSEwoLbG9nc19mb2xsb3cYBCABKAgSDwoHdm9sdW1lcxgFIAEoCBIQCghuZXR3b3JrcxgGIAEoCBIVCg1oZWFsdGhfY2hlY2tzGAcgASgIEhIKCmltYWdlX3B1bGwYCCABKAgSEgoKaW1hZ2VfbG9hZBgJIAEoCBIbChNtYXhfdGltZW91dF9zZWNvbmRzGAogASgFEhYKDmFnZW50X3JlcXVpcmVkGAsgASgIIhAKDkdldEluZm9SZXF1ZXN0IpUHCg9HZXRJbmZvUmVzcG9uc2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSGgoSY29udGFpbmVyc19ydW5uaW5nGAUgASgFEhkKEWNvbnRhaW5lcnNfcGF1c2VkGAYgASgFEhoKEmNvbnRhaW5lcnNfc3RvcHBlZBgHIAEoBRIOCgZpbWFnZXMYCCABKAUSFgoOc3RvcmFnZV9kcml2ZXIYCSABKAkSNgoNZHJpdmVyX3N0YXR1cxgKIAMoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5LZXlWYWx1ZRIQCghyb290X2RpchgLIAEoCRIWCg5rZXJuZWxfdmVyc2lvbhgMIAEoCRIYChBvcGVyYXRpbmdfc3lzdGVtGA0gASgJEhIKCm9zX3ZlcnNpb24YDiABKAkSDwoHb3NfdHlwZRgPIAEoCRIUCgxhcmNoaXRlY3R1cmUYECABKAkSDAoEbmNwdRgRIAEoBRIRCgltZW1fdG90YWwYEiABKAMSFQoNY2dyb3VwX2RyaXZlchgTIAEoCRIWCg5jZ3JvdXBfdmVyc2lvbhgUIAEoCRIaChJjZ3JvdXBfY29udHJvbGxlcnMYFSADKAkSMAoIcnVudGltZXMYFiADKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUnVudGltZRIXCg9kZWZhdWx0X3J1bnRpbWUYFyABKAkSGAoQc2VjdXJpdHlfb3B0aW9ucxgYIAMoCRIWCg5sb2dnaW5nX2RyaXZlchgZIAEoCRITCgtsb2dfZHJpdmVycxgaIAMoCRIWCg52b2x1bWVfZHJpdmVycxgbIAMoCRIXCg9uZXR3b3JrX2RyaXZlcnMYHCADKAkSJwoDbm93GB0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBldmVudHNfbGlzdGVuZXJzGB4gASgFEhAKCHdhcm5pbmdzGB8gAygJEjQKCmNvbXBvbmVudHMYICADKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29tcG9uZW50EhcKD2lwdjRfZm9yd2FyZGluZxghIAEoCBJBChVkZWZhdWx0X2FkZHJlc3NfcG9vbHMYIiADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWRkcmVzc1Bvb2wiJgoIS2V5VmFsdWUSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIjYKB1J1bnRpbWUSDAoEbmFtZRgBIAEoCRIMCgRwYXRoGAIgASgJEg8KB3ZlcnNpb24YAyABKAkimgEKCUNvbXBvbmVudBIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSPgoHZGV0YWlscxgDIAMoCzItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db21wb25lbnQuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIikKC0FkZHJlc3NQb29sEgwKBGJhc2UYASABKAkSDAoEc2l6ZRgCIAEoBSJIChNBdXRoZW50aWNhdGVSZXF1ZXN0EjEKBGF1dGgYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIj4KFEF1dGhlbnRpY2F0ZVJlc3BvbnNlEg4KBnN0YXR1cxgBIAEoCRIWCg5pZGVudGl0eV90b2tlbhgCIAEoCTLOAgoNU3lzdGVtU2VydmljZRJ1Cg9HZXRDYXBhYmlsaXRpZXMSLS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBouLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZSIDkAIBEl0KB0dldEluZm8SJS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1JlcXVlc3QaJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW5mb1Jlc3BvbnNlIgOQAgESZwoMQXV0aGVudGljYXRlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQXV0aGVudGljYXRlUmVzcG9uc2VC6gEKGWNvbS5zb2NrZXJsZXNzLmJhY2tlbmQudjFCC1N5c3RlbVByb3RvUAFaSmdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2JhY2tlbmQvdjE7YmFja2VuZHYxogIDU0JYqgIVU29ja2VybGVzcy5CYWNrZW5kLlYxygIVU29ja2VybGVzc1xCYWNrZW5kXFYx4gIhU29ja2VybGVzc1xCYWNrZW5kXFYxXEdQQk1ldGFkYXRh6gIXU29ja2VybGVzczo6QmFja2VuZDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_image]);
+  fileDesc("CiJzb2NrZXJsZXNzL2JhY2tlbmQvdjEvc3lzdGVtLnByb3RvEhVzb2NrZXJsZXNzLmJhY2tlbmQudjEiGAoWR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdCJ2ChdHZXRDYXBhYmlsaXRpZXNSZXNwb25zZRIPCgdiYWNrZW5kGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSOQoMY2FwYWJpbGl0aWVzGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNhcGFiaWxpdGllcyLmAQoMQ2FwYWJpbGl0aWVzEgwKBGV4ZWMYASABKAgSDgoGYXR0YWNoGAIgASgIEgwKBGxvZ3MYAyABKAgSEwoLbG9nc19mb2xsb3cYBCABKAgSDwoHdm9sdW1lcxgFIAEoCBIQCghuZXR3b3JrcxgGIAEoCBIVCg1oZWFsdGhfY2hlY2tzGAcgASgIEhIKCmltYWdlX3B1bGwYCCABKAgSEgoKaW1hZ2VfbG9hZBgJIAEoCBIbChNtYXhfdGltZW91dF9zZWNvbmRzGAogASgFEhYKDmFnZW50X3JlcXVpcmVkGAsgASgIIhAKDkdldEluZm9SZXF1ZXN0IpUHCg9HZXRJbmZvUmVzcG9uc2USCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdiYWNrZW5kGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSGgoSY29udGFpbmVyc19ydW5uaW5nGAUgASgFEhkKEWNvbnRhaW5lcnNfcGF1c2VkGAYgASgFEhoKEmNvbnRhaW5lcnNfc3RvcHBlZBgHIAEoBRIOCgZpbWFnZXMYCCABKAUSFgoOc3RvcmFnZV9kcml2ZXIYCSABKAkSNgoNZHJpdmVyX3N0YXR1cxgKIAMoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5LZXlWYWx1ZRIQCghyb290X2RpchgLIAEoCRIWCg5rZXJuZWxfdmVyc2lvbhgMIAEoCRIYChBvcGVyYXRpbmdfc3lzdGVtGA0gASgJEhIKCm9zX3ZlcnNpb24YDiABKAkSDwoHb3NfdHlwZRgPIAEoCRIUCgxhcmNoaXRlY3R1cmUYECABKAkSDAoEbmNwdRgRIAEoBRIRCgltZW1fdG90YWwYEiABKAMSFQoNY2dyb3VwX2RyaXZlchgTIAEoCRIWCg5jZ3JvdXBfdmVyc2lvbhgUIAEoCRIaChJjZ3JvdXBfY29udHJvbGxlcnMYFSADKAkSMAoIcnVudGltZXMYFiADKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUnVudGltZRIXCg9kZWZhdWx0X3J1bnRpbWUYFyABKAkSGAoQc2VjdXJpdHlfb3B0aW9ucxgYIAMoCRIWCg5sb2dnaW5nX2RyaXZlchgZIAEoCRITCgtsb2dfZHJpdmVycxgaIAMoCRIWCg52b2x1bWVfZHJpdmVycxgbIAMoCRIXCg9uZXR3b3JrX2RyaXZlcnMYHCADKAkSJwoDbm93GB0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBldmVudHNfbGlzdGVuZXJzGB4gASgFEhAKCHdhcm5pbmdzGB8gAygJEjQKCmNvbXBvbmVudHMYICADKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29tcG9uZW50EhcKD2lwdjRfZm9yd2FyZGluZxghIAEoCBJBChVkZWZhdWx0X2FkZHJlc3NfcG9vbHMYIiADKAsyIi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQWRkcmVzc1Bvb2wiJgoIS2V5VmFsdWUSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIjYKB1J1bnRpbWUSDAoEbmFtZRgBIAEoCRIMCgRwYXRoGAIgASgJEg8KB3ZlcnNpb24YAyABKAkimgEKCUNvbXBvbmVudBIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSPgoHZGV0YWlscxgDIAMoCzItLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Db21wb25lbnQuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIikKC0FkZHJlc3NQb29sEgwKBGJhc2UYASABKAkSDAoEc2l6ZRgCIAEoBSJIChNBdXRoZW50aWNhdGVSZXF1ZXN0EjEKBGF1dGgYASABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIj4KFEF1dGhlbnRpY2F0ZVJlc3BvbnNlEg4KBnN0YXR1cxgBIAEoCRIWCg5pZGVudGl0eV90b2tlbhgCIAEoCSIkChNHZXREaXNrVXNhZ2VSZXF1ZXN0Eg0KBXR5cGVzGAEgAygJItIBChRHZXREaXNrVXNhZ2VSZXNwb25zZRITCgtsYXllcnNfc2l6ZRgBIAEoAxIzCgZpbWFnZXMYAiADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5EjsKCmNvbnRhaW5lcnMYAyADKAsyJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyU3VtbWFyeRIzCgd2b2x1bWVzGAQgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlZvbHVtZVVzYWdlImMKC1ZvbHVtZVVzYWdlEi0KBnZvbHVtZRgBIAEoCzIdLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Wb2x1bWUSDAoEc2l6ZRgCIAEoAxIXCg9yZWZlcmVuY2VfY291bnQYAyABKAMyvAMKDVN5c3RlbVNlcnZpY2USdQoPR2V0Q2FwYWJpbGl0aWVzEi0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldENhcGFiaWxpdGllc1JlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2UiA5ACARJdCgdHZXRJbmZvEiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXF1ZXN0GiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEluZm9SZXNwb25zZSIDkAIBEmcKDEF1dGhlbnRpY2F0ZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5BdXRoZW50aWNhdGVSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkF1dGhlbnRpY2F0ZVJlc3BvbnNlEmwKDEdldERpc2tVc2FnZRIqLnNvY2tlcmxlc3MuYmFja2VuZC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0Gisuc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldERpc2tVc2FnZVJlc3BvbnNlIgOQAgFC6gEKGWNvbS5zb2NrZXJsZXNzLmJhY2tlbmQudjFCC1N5c3RlbVByb3RvUAFaSmdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2JhY2tlbmQvdjE7YmFja2VuZHYxogIDU0JYqgIVU29ja2VybGVzcy5CYWNrZW5kLlYxygIVU29ja2VybGVzc1xCYWNrZW5kXFYx4gIhU29ja2VybGVzc1xCYWNrZW5kXFYxXEdQQk1ldGFkYXRh6gIXU29ja2VybGVzczo6QmFja2VuZDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_backend_v1_container, file_sockerless_backend_v1_image, file_sockerless_backend_v1_volume]);
 
 /**
  * @generated from message sockerless.backend.v1.GetCapabilitiesRequest
@@ -470,6 +474,92 @@ export const AuthenticateResponseSchema: GenMessage<AuthenticateResponse> = /*@_
   messageDesc(file_sockerless_backend_v1_system, 10);
 
 /**
+ * @generated from message sockerless.backend.v1.GetDiskUsageRequest
+ */
+export type GetDiskUsageRequest = Message<"sockerless.backend.v1.GetDiskUsageRequest"> & {
+  /**
+   * Which to count; empty: all of "container", "image", "volume".
+   *
+   * @generated from field: repeated string types = 1;
+   */
+  types: string[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetDiskUsageRequest.
+ * Use `create(GetDiskUsageRequestSchema)` to create a new message.
+ */
+export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 11);
+
+/**
+ * @generated from message sockerless.backend.v1.GetDiskUsageResponse
+ */
+export type GetDiskUsageResponse = Message<"sockerless.backend.v1.GetDiskUsageResponse"> & {
+  /**
+   * of all images, shared layers once
+   *
+   * @generated from field: int64 layers_size = 1;
+   */
+  layersSize: bigint;
+
+  /**
+   * with shared_size and containers
+   *
+   * @generated from field: repeated sockerless.backend.v1.ImageSummary images = 2;
+   */
+  images: ImageSummary[];
+
+  /**
+   * with sizes
+   *
+   * @generated from field: repeated sockerless.backend.v1.ContainerSummary containers = 3;
+   */
+  containers: ContainerSummary[];
+
+  /**
+   * @generated from field: repeated sockerless.backend.v1.VolumeUsage volumes = 4;
+   */
+  volumes: VolumeUsage[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.GetDiskUsageResponse.
+ * Use `create(GetDiskUsageResponseSchema)` to create a new message.
+ */
+export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 12);
+
+/**
+ * @generated from message sockerless.backend.v1.VolumeUsage
+ */
+export type VolumeUsage = Message<"sockerless.backend.v1.VolumeUsage"> & {
+  /**
+   * @generated from field: sockerless.backend.v1.Volume volume = 1;
+   */
+  volume?: Volume | undefined;
+
+  /**
+   * bytes; -1: not known
+   *
+   * @generated from field: int64 size = 2;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: int64 reference_count = 3;
+   */
+  referenceCount: bigint;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.VolumeUsage.
+ * Use `create(VolumeUsageSchema)` to create a new message.
+ */
+export const VolumeUsageSchema: GenMessage<VolumeUsage> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_system, 13);
+
+/**
  * @generated from service sockerless.backend.v1.SystemService
  */
 export const SystemService: GenService<{
@@ -501,6 +591,16 @@ export const SystemService: GenService<{
     methodKind: "unary";
     input: typeof AuthenticateRequestSchema;
     output: typeof AuthenticateResponseSchema;
+  },
+  /**
+   * What takes space on this backend.
+   *
+   * @generated from rpc sockerless.backend.v1.SystemService.GetDiskUsage
+   */
+  getDiskUsage: {
+    methodKind: "unary";
+    input: typeof GetDiskUsageRequestSchema;
+    output: typeof GetDiskUsageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_sockerless_backend_v1_system, 0);

@@ -86,6 +86,16 @@ const (
 	AgentServiceArchiveGetProcedure = "/sockerless.agent.v1.AgentService/ArchiveGet"
 	// AgentServiceArchivePutProcedure is the fully-qualified name of the AgentService's ArchivePut RPC.
 	AgentServiceArchivePutProcedure = "/sockerless.agent.v1.AgentService/ArchivePut"
+	// AgentServiceChangesProcedure is the fully-qualified name of the AgentService's Changes RPC.
+	AgentServiceChangesProcedure = "/sockerless.agent.v1.AgentService/Changes"
+	// AgentServiceExportProcedure is the fully-qualified name of the AgentService's Export RPC.
+	AgentServiceExportProcedure = "/sockerless.agent.v1.AgentService/Export"
+	// AgentServiceTopProcedure is the fully-qualified name of the AgentService's Top RPC.
+	AgentServiceTopProcedure = "/sockerless.agent.v1.AgentService/Top"
+	// AgentServiceStatsProcedure is the fully-qualified name of the AgentService's Stats RPC.
+	AgentServiceStatsProcedure = "/sockerless.agent.v1.AgentService/Stats"
+	// AgentServiceUpdateProcedure is the fully-qualified name of the AgentService's Update RPC.
+	AgentServiceUpdateProcedure = "/sockerless.agent.v1.AgentService/Update"
 )
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
@@ -133,6 +143,19 @@ type AgentServiceClient interface {
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
 	ArchivePut(context.Context) *connect.ClientStreamForClient[v1.ArchivePutRequest, v1.ArchivePutResponse]
+	// What differs between the container's files and its image. First the
+	// changes, in path order, last `end`. Mount points are not entered.
+	Changes(context.Context, *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error)
+	// The container's root file system as one tar, mounts left out. Last `end`.
+	Export(context.Context, *connect.Request[v1.ExportRequest]) (*connect.ServerStreamForClient[v1.ExportResponse], error)
+	// The container's processes as `ps` shows them.
+	Top(context.Context, *connect.Request[v1.TopRequest]) (*connect.Response[v1.TopResponse], error)
+	// Resource use, one message a second, the first at once; without `stream`
+	// the call ends after the readings that were asked for.
+	Stats(context.Context, *connect.Request[v1.StatsRequest]) (*connect.ServerStreamForClient[v1.StatsResponse], error)
+	// Changes the limits of the running container's control group; unset fields
+	// stay as they are. UNIMPLEMENTED where the mode has no control group.
+	Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the sockerless.agent.v1.AgentService service. By
@@ -234,6 +257,36 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("ArchivePut")),
 			connect.WithClientOptions(opts...),
 		),
+		changes: connect.NewClient[v1.ChangesRequest, v1.ChangesResponse](
+			httpClient,
+			baseURL+AgentServiceChangesProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Changes")),
+			connect.WithClientOptions(opts...),
+		),
+		export: connect.NewClient[v1.ExportRequest, v1.ExportResponse](
+			httpClient,
+			baseURL+AgentServiceExportProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Export")),
+			connect.WithClientOptions(opts...),
+		),
+		top: connect.NewClient[v1.TopRequest, v1.TopResponse](
+			httpClient,
+			baseURL+AgentServiceTopProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Top")),
+			connect.WithClientOptions(opts...),
+		),
+		stats: connect.NewClient[v1.StatsRequest, v1.StatsResponse](
+			httpClient,
+			baseURL+AgentServiceStatsProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Stats")),
+			connect.WithClientOptions(opts...),
+		),
+		update: connect.NewClient[v1.UpdateRequest, v1.UpdateResponse](
+			httpClient,
+			baseURL+AgentServiceUpdateProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Update")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -253,6 +306,11 @@ type agentServiceClient struct {
 	archiveStat *connect.Client[v1.ArchiveStatRequest, v1.ArchiveStatResponse]
 	archiveGet  *connect.Client[v1.ArchiveGetRequest, v1.ArchiveGetResponse]
 	archivePut  *connect.Client[v1.ArchivePutRequest, v1.ArchivePutResponse]
+	changes     *connect.Client[v1.ChangesRequest, v1.ChangesResponse]
+	export      *connect.Client[v1.ExportRequest, v1.ExportResponse]
+	top         *connect.Client[v1.TopRequest, v1.TopResponse]
+	stats       *connect.Client[v1.StatsRequest, v1.StatsResponse]
+	update      *connect.Client[v1.UpdateRequest, v1.UpdateResponse]
 }
 
 // Hello calls sockerless.agent.v1.AgentService.Hello.
@@ -325,6 +383,31 @@ func (c *agentServiceClient) ArchivePut(ctx context.Context) *connect.ClientStre
 	return c.archivePut.CallClientStream(ctx)
 }
 
+// Changes calls sockerless.agent.v1.AgentService.Changes.
+func (c *agentServiceClient) Changes(ctx context.Context, req *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error) {
+	return c.changes.CallServerStream(ctx, req)
+}
+
+// Export calls sockerless.agent.v1.AgentService.Export.
+func (c *agentServiceClient) Export(ctx context.Context, req *connect.Request[v1.ExportRequest]) (*connect.ServerStreamForClient[v1.ExportResponse], error) {
+	return c.export.CallServerStream(ctx, req)
+}
+
+// Top calls sockerless.agent.v1.AgentService.Top.
+func (c *agentServiceClient) Top(ctx context.Context, req *connect.Request[v1.TopRequest]) (*connect.Response[v1.TopResponse], error) {
+	return c.top.CallUnary(ctx, req)
+}
+
+// Stats calls sockerless.agent.v1.AgentService.Stats.
+func (c *agentServiceClient) Stats(ctx context.Context, req *connect.Request[v1.StatsRequest]) (*connect.ServerStreamForClient[v1.StatsResponse], error) {
+	return c.stats.CallServerStream(ctx, req)
+}
+
+// Update calls sockerless.agent.v1.AgentService.Update.
+func (c *agentServiceClient) Update(ctx context.Context, req *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error) {
+	return c.update.CallUnary(ctx, req)
+}
+
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
 	// Who answers: version and features. Shims and tasks outlive an upgrade, so
@@ -370,6 +453,19 @@ type AgentServiceHandler interface {
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
 	ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error)
+	// What differs between the container's files and its image. First the
+	// changes, in path order, last `end`. Mount points are not entered.
+	Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error
+	// The container's root file system as one tar, mounts left out. Last `end`.
+	Export(context.Context, *connect.Request[v1.ExportRequest], *connect.ServerStream[v1.ExportResponse]) error
+	// The container's processes as `ps` shows them.
+	Top(context.Context, *connect.Request[v1.TopRequest]) (*connect.Response[v1.TopResponse], error)
+	// Resource use, one message a second, the first at once; without `stream`
+	// the call ends after the readings that were asked for.
+	Stats(context.Context, *connect.Request[v1.StatsRequest], *connect.ServerStream[v1.StatsResponse]) error
+	// Changes the limits of the running container's control group; unset fields
+	// stay as they are. UNIMPLEMENTED where the mode has no control group.
+	Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -467,6 +563,36 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("ArchivePut")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceChangesHandler := connect.NewServerStreamHandler(
+		AgentServiceChangesProcedure,
+		svc.Changes,
+		connect.WithSchema(agentServiceMethods.ByName("Changes")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceExportHandler := connect.NewServerStreamHandler(
+		AgentServiceExportProcedure,
+		svc.Export,
+		connect.WithSchema(agentServiceMethods.ByName("Export")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceTopHandler := connect.NewUnaryHandler(
+		AgentServiceTopProcedure,
+		svc.Top,
+		connect.WithSchema(agentServiceMethods.ByName("Top")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceStatsHandler := connect.NewServerStreamHandler(
+		AgentServiceStatsProcedure,
+		svc.Stats,
+		connect.WithSchema(agentServiceMethods.ByName("Stats")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceUpdateHandler := connect.NewUnaryHandler(
+		AgentServiceUpdateProcedure,
+		svc.Update,
+		connect.WithSchema(agentServiceMethods.ByName("Update")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceHelloProcedure:
@@ -497,6 +623,16 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceArchiveGetHandler.ServeHTTP(w, r)
 		case AgentServiceArchivePutProcedure:
 			agentServiceArchivePutHandler.ServeHTTP(w, r)
+		case AgentServiceChangesProcedure:
+			agentServiceChangesHandler.ServeHTTP(w, r)
+		case AgentServiceExportProcedure:
+			agentServiceExportHandler.ServeHTTP(w, r)
+		case AgentServiceTopProcedure:
+			agentServiceTopHandler.ServeHTTP(w, r)
+		case AgentServiceStatsProcedure:
+			agentServiceStatsHandler.ServeHTTP(w, r)
+		case AgentServiceUpdateProcedure:
+			agentServiceUpdateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -560,4 +696,24 @@ func (UnimplementedAgentServiceHandler) ArchiveGet(context.Context, *connect.Req
 
 func (UnimplementedAgentServiceHandler) ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.ArchivePut is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Changes is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Export(context.Context, *connect.Request[v1.ExportRequest], *connect.ServerStream[v1.ExportResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Export is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Top(context.Context, *connect.Request[v1.TopRequest]) (*connect.Response[v1.TopResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Top is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Stats(context.Context, *connect.Request[v1.StatsRequest], *connect.ServerStream[v1.StatsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Stats is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Update is not implemented"))
 }

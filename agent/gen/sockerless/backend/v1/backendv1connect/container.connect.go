@@ -84,6 +84,33 @@ const (
 	// ContainerServiceOpenArchiveProcedure is the fully-qualified name of the ContainerService's
 	// OpenArchive RPC.
 	ContainerServiceOpenArchiveProcedure = "/sockerless.backend.v1.ContainerService/OpenArchive"
+	// ContainerServicePauseContainerProcedure is the fully-qualified name of the ContainerService's
+	// PauseContainer RPC.
+	ContainerServicePauseContainerProcedure = "/sockerless.backend.v1.ContainerService/PauseContainer"
+	// ContainerServiceUnpauseContainerProcedure is the fully-qualified name of the ContainerService's
+	// UnpauseContainer RPC.
+	ContainerServiceUnpauseContainerProcedure = "/sockerless.backend.v1.ContainerService/UnpauseContainer"
+	// ContainerServiceRenameContainerProcedure is the fully-qualified name of the ContainerService's
+	// RenameContainer RPC.
+	ContainerServiceRenameContainerProcedure = "/sockerless.backend.v1.ContainerService/RenameContainer"
+	// ContainerServiceUpdateContainerProcedure is the fully-qualified name of the ContainerService's
+	// UpdateContainer RPC.
+	ContainerServiceUpdateContainerProcedure = "/sockerless.backend.v1.ContainerService/UpdateContainer"
+	// ContainerServiceTopContainerProcedure is the fully-qualified name of the ContainerService's
+	// TopContainer RPC.
+	ContainerServiceTopContainerProcedure = "/sockerless.backend.v1.ContainerService/TopContainer"
+	// ContainerServiceOpenStatsProcedure is the fully-qualified name of the ContainerService's
+	// OpenStats RPC.
+	ContainerServiceOpenStatsProcedure = "/sockerless.backend.v1.ContainerService/OpenStats"
+	// ContainerServiceOpenChangesProcedure is the fully-qualified name of the ContainerService's
+	// OpenChanges RPC.
+	ContainerServiceOpenChangesProcedure = "/sockerless.backend.v1.ContainerService/OpenChanges"
+	// ContainerServiceCommitContainerProcedure is the fully-qualified name of the ContainerService's
+	// CommitContainer RPC.
+	ContainerServiceCommitContainerProcedure = "/sockerless.backend.v1.ContainerService/CommitContainer"
+	// ContainerServicePruneContainersProcedure is the fully-qualified name of the ContainerService's
+	// PruneContainers RPC.
+	ContainerServicePruneContainersProcedure = "/sockerless.backend.v1.ContainerService/PruneContainers"
 )
 
 // ContainerServiceClient is a client for the sockerless.backend.v1.ContainerService service.
@@ -117,6 +144,24 @@ type ContainerServiceClient interface {
 	// Where the files of the container are served. `write` checks that the root
 	// may be written (forbidden: read-only).
 	OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error)
+	// conflict: not running, or paused already (or not paused).
+	PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error)
+	UnpauseContainer(context.Context, *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error)
+	// conflict: the name is taken.
+	RenameContainer(context.Context, *connect.Request[v1.RenameContainerRequest]) (*connect.Response[v1.RenameContainerResponse], error)
+	// Changes limits and restart policy, of a running container at once.
+	UpdateContainer(context.Context, *connect.Request[v1.UpdateContainerRequest]) (*connect.Response[v1.UpdateContainerResponse], error)
+	// conflict: not running.
+	TopContainer(context.Context, *connect.Request[v1.TopContainerRequest]) (*connect.Response[v1.TopContainerResponse], error)
+	// Where resource use is served (AgentService.Stats). Of a container that
+	// does not run there is no endpoint: its figures are all zero.
+	OpenStats(context.Context, *connect.Request[v1.OpenStatsRequest]) (*connect.Response[v1.OpenStatsResponse], error)
+	// Where the changes are served (AgentService.Changes, AgentService.Export).
+	OpenChanges(context.Context, *connect.Request[v1.OpenChangesRequest]) (*connect.Response[v1.OpenChangesResponse], error)
+	// Makes an image of the container's files. The last message is `end`.
+	CommitContainer(context.Context, *connect.Request[v1.CommitContainerRequest]) (*connect.Response[v1.CommitContainerResponse], error)
+	// Removes all containers that do not run and match the filters.
+	PruneContainers(context.Context, *connect.Request[v1.PruneContainersRequest]) (*connect.Response[v1.PruneContainersResponse], error)
 }
 
 // NewContainerServiceClient constructs a client for the sockerless.backend.v1.ContainerService
@@ -210,6 +255,61 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
 			connect.WithClientOptions(opts...),
 		),
+		pauseContainer: connect.NewClient[v1.PauseContainerRequest, v1.PauseContainerResponse](
+			httpClient,
+			baseURL+ContainerServicePauseContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("PauseContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		unpauseContainer: connect.NewClient[v1.UnpauseContainerRequest, v1.UnpauseContainerResponse](
+			httpClient,
+			baseURL+ContainerServiceUnpauseContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("UnpauseContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		renameContainer: connect.NewClient[v1.RenameContainerRequest, v1.RenameContainerResponse](
+			httpClient,
+			baseURL+ContainerServiceRenameContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("RenameContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		updateContainer: connect.NewClient[v1.UpdateContainerRequest, v1.UpdateContainerResponse](
+			httpClient,
+			baseURL+ContainerServiceUpdateContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("UpdateContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		topContainer: connect.NewClient[v1.TopContainerRequest, v1.TopContainerResponse](
+			httpClient,
+			baseURL+ContainerServiceTopContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("TopContainer")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		openStats: connect.NewClient[v1.OpenStatsRequest, v1.OpenStatsResponse](
+			httpClient,
+			baseURL+ContainerServiceOpenStatsProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("OpenStats")),
+			connect.WithClientOptions(opts...),
+		),
+		openChanges: connect.NewClient[v1.OpenChangesRequest, v1.OpenChangesResponse](
+			httpClient,
+			baseURL+ContainerServiceOpenChangesProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("OpenChanges")),
+			connect.WithClientOptions(opts...),
+		),
+		commitContainer: connect.NewClient[v1.CommitContainerRequest, v1.CommitContainerResponse](
+			httpClient,
+			baseURL+ContainerServiceCommitContainerProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("CommitContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		pruneContainers: connect.NewClient[v1.PruneContainersRequest, v1.PruneContainersResponse](
+			httpClient,
+			baseURL+ContainerServicePruneContainersProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("PruneContainers")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -228,6 +328,15 @@ type containerServiceClient struct {
 	resizeContainer  *connect.Client[v1.ResizeContainerRequest, v1.ResizeContainerResponse]
 	openLogs         *connect.Client[v1.OpenLogsRequest, v1.OpenLogsResponse]
 	openArchive      *connect.Client[v1.OpenArchiveRequest, v1.OpenArchiveResponse]
+	pauseContainer   *connect.Client[v1.PauseContainerRequest, v1.PauseContainerResponse]
+	unpauseContainer *connect.Client[v1.UnpauseContainerRequest, v1.UnpauseContainerResponse]
+	renameContainer  *connect.Client[v1.RenameContainerRequest, v1.RenameContainerResponse]
+	updateContainer  *connect.Client[v1.UpdateContainerRequest, v1.UpdateContainerResponse]
+	topContainer     *connect.Client[v1.TopContainerRequest, v1.TopContainerResponse]
+	openStats        *connect.Client[v1.OpenStatsRequest, v1.OpenStatsResponse]
+	openChanges      *connect.Client[v1.OpenChangesRequest, v1.OpenChangesResponse]
+	commitContainer  *connect.Client[v1.CommitContainerRequest, v1.CommitContainerResponse]
+	pruneContainers  *connect.Client[v1.PruneContainersRequest, v1.PruneContainersResponse]
 }
 
 // CreateContainer calls sockerless.backend.v1.ContainerService.CreateContainer.
@@ -295,6 +404,51 @@ func (c *containerServiceClient) OpenArchive(ctx context.Context, req *connect.R
 	return c.openArchive.CallUnary(ctx, req)
 }
 
+// PauseContainer calls sockerless.backend.v1.ContainerService.PauseContainer.
+func (c *containerServiceClient) PauseContainer(ctx context.Context, req *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error) {
+	return c.pauseContainer.CallUnary(ctx, req)
+}
+
+// UnpauseContainer calls sockerless.backend.v1.ContainerService.UnpauseContainer.
+func (c *containerServiceClient) UnpauseContainer(ctx context.Context, req *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error) {
+	return c.unpauseContainer.CallUnary(ctx, req)
+}
+
+// RenameContainer calls sockerless.backend.v1.ContainerService.RenameContainer.
+func (c *containerServiceClient) RenameContainer(ctx context.Context, req *connect.Request[v1.RenameContainerRequest]) (*connect.Response[v1.RenameContainerResponse], error) {
+	return c.renameContainer.CallUnary(ctx, req)
+}
+
+// UpdateContainer calls sockerless.backend.v1.ContainerService.UpdateContainer.
+func (c *containerServiceClient) UpdateContainer(ctx context.Context, req *connect.Request[v1.UpdateContainerRequest]) (*connect.Response[v1.UpdateContainerResponse], error) {
+	return c.updateContainer.CallUnary(ctx, req)
+}
+
+// TopContainer calls sockerless.backend.v1.ContainerService.TopContainer.
+func (c *containerServiceClient) TopContainer(ctx context.Context, req *connect.Request[v1.TopContainerRequest]) (*connect.Response[v1.TopContainerResponse], error) {
+	return c.topContainer.CallUnary(ctx, req)
+}
+
+// OpenStats calls sockerless.backend.v1.ContainerService.OpenStats.
+func (c *containerServiceClient) OpenStats(ctx context.Context, req *connect.Request[v1.OpenStatsRequest]) (*connect.Response[v1.OpenStatsResponse], error) {
+	return c.openStats.CallUnary(ctx, req)
+}
+
+// OpenChanges calls sockerless.backend.v1.ContainerService.OpenChanges.
+func (c *containerServiceClient) OpenChanges(ctx context.Context, req *connect.Request[v1.OpenChangesRequest]) (*connect.Response[v1.OpenChangesResponse], error) {
+	return c.openChanges.CallUnary(ctx, req)
+}
+
+// CommitContainer calls sockerless.backend.v1.ContainerService.CommitContainer.
+func (c *containerServiceClient) CommitContainer(ctx context.Context, req *connect.Request[v1.CommitContainerRequest]) (*connect.Response[v1.CommitContainerResponse], error) {
+	return c.commitContainer.CallUnary(ctx, req)
+}
+
+// PruneContainers calls sockerless.backend.v1.ContainerService.PruneContainers.
+func (c *containerServiceClient) PruneContainers(ctx context.Context, req *connect.Request[v1.PruneContainersRequest]) (*connect.Response[v1.PruneContainersResponse], error) {
+	return c.pruneContainers.CallUnary(ctx, req)
+}
+
 // ContainerServiceHandler is an implementation of the sockerless.backend.v1.ContainerService
 // service.
 type ContainerServiceHandler interface {
@@ -327,6 +481,24 @@ type ContainerServiceHandler interface {
 	// Where the files of the container are served. `write` checks that the root
 	// may be written (forbidden: read-only).
 	OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error)
+	// conflict: not running, or paused already (or not paused).
+	PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error)
+	UnpauseContainer(context.Context, *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error)
+	// conflict: the name is taken.
+	RenameContainer(context.Context, *connect.Request[v1.RenameContainerRequest]) (*connect.Response[v1.RenameContainerResponse], error)
+	// Changes limits and restart policy, of a running container at once.
+	UpdateContainer(context.Context, *connect.Request[v1.UpdateContainerRequest]) (*connect.Response[v1.UpdateContainerResponse], error)
+	// conflict: not running.
+	TopContainer(context.Context, *connect.Request[v1.TopContainerRequest]) (*connect.Response[v1.TopContainerResponse], error)
+	// Where resource use is served (AgentService.Stats). Of a container that
+	// does not run there is no endpoint: its figures are all zero.
+	OpenStats(context.Context, *connect.Request[v1.OpenStatsRequest]) (*connect.Response[v1.OpenStatsResponse], error)
+	// Where the changes are served (AgentService.Changes, AgentService.Export).
+	OpenChanges(context.Context, *connect.Request[v1.OpenChangesRequest]) (*connect.Response[v1.OpenChangesResponse], error)
+	// Makes an image of the container's files. The last message is `end`.
+	CommitContainer(context.Context, *connect.Request[v1.CommitContainerRequest]) (*connect.Response[v1.CommitContainerResponse], error)
+	// Removes all containers that do not run and match the filters.
+	PruneContainers(context.Context, *connect.Request[v1.PruneContainersRequest]) (*connect.Response[v1.PruneContainersResponse], error)
 }
 
 // NewContainerServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -416,6 +588,61 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
 		connect.WithHandlerOptions(opts...),
 	)
+	containerServicePauseContainerHandler := connect.NewUnaryHandler(
+		ContainerServicePauseContainerProcedure,
+		svc.PauseContainer,
+		connect.WithSchema(containerServiceMethods.ByName("PauseContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceUnpauseContainerHandler := connect.NewUnaryHandler(
+		ContainerServiceUnpauseContainerProcedure,
+		svc.UnpauseContainer,
+		connect.WithSchema(containerServiceMethods.ByName("UnpauseContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceRenameContainerHandler := connect.NewUnaryHandler(
+		ContainerServiceRenameContainerProcedure,
+		svc.RenameContainer,
+		connect.WithSchema(containerServiceMethods.ByName("RenameContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceUpdateContainerHandler := connect.NewUnaryHandler(
+		ContainerServiceUpdateContainerProcedure,
+		svc.UpdateContainer,
+		connect.WithSchema(containerServiceMethods.ByName("UpdateContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceTopContainerHandler := connect.NewUnaryHandler(
+		ContainerServiceTopContainerProcedure,
+		svc.TopContainer,
+		connect.WithSchema(containerServiceMethods.ByName("TopContainer")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceOpenStatsHandler := connect.NewUnaryHandler(
+		ContainerServiceOpenStatsProcedure,
+		svc.OpenStats,
+		connect.WithSchema(containerServiceMethods.ByName("OpenStats")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceOpenChangesHandler := connect.NewUnaryHandler(
+		ContainerServiceOpenChangesProcedure,
+		svc.OpenChanges,
+		connect.WithSchema(containerServiceMethods.ByName("OpenChanges")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceCommitContainerHandler := connect.NewUnaryHandler(
+		ContainerServiceCommitContainerProcedure,
+		svc.CommitContainer,
+		connect.WithSchema(containerServiceMethods.ByName("CommitContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServicePruneContainersHandler := connect.NewUnaryHandler(
+		ContainerServicePruneContainersProcedure,
+		svc.PruneContainers,
+		connect.WithSchema(containerServiceMethods.ByName("PruneContainers")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.ContainerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ContainerServiceCreateContainerProcedure:
@@ -444,6 +671,24 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 			containerServiceOpenLogsHandler.ServeHTTP(w, r)
 		case ContainerServiceOpenArchiveProcedure:
 			containerServiceOpenArchiveHandler.ServeHTTP(w, r)
+		case ContainerServicePauseContainerProcedure:
+			containerServicePauseContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceUnpauseContainerProcedure:
+			containerServiceUnpauseContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceRenameContainerProcedure:
+			containerServiceRenameContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceUpdateContainerProcedure:
+			containerServiceUpdateContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceTopContainerProcedure:
+			containerServiceTopContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceOpenStatsProcedure:
+			containerServiceOpenStatsHandler.ServeHTTP(w, r)
+		case ContainerServiceOpenChangesProcedure:
+			containerServiceOpenChangesHandler.ServeHTTP(w, r)
+		case ContainerServiceCommitContainerProcedure:
+			containerServiceCommitContainerHandler.ServeHTTP(w, r)
+		case ContainerServicePruneContainersProcedure:
+			containerServicePruneContainersHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -503,4 +748,40 @@ func (UnimplementedContainerServiceHandler) OpenLogs(context.Context, *connect.R
 
 func (UnimplementedContainerServiceHandler) OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.OpenArchive is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.PauseContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) UnpauseContainer(context.Context, *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.UnpauseContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) RenameContainer(context.Context, *connect.Request[v1.RenameContainerRequest]) (*connect.Response[v1.RenameContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.RenameContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) UpdateContainer(context.Context, *connect.Request[v1.UpdateContainerRequest]) (*connect.Response[v1.UpdateContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.UpdateContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) TopContainer(context.Context, *connect.Request[v1.TopContainerRequest]) (*connect.Response[v1.TopContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.TopContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) OpenStats(context.Context, *connect.Request[v1.OpenStatsRequest]) (*connect.Response[v1.OpenStatsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.OpenStats is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) OpenChanges(context.Context, *connect.Request[v1.OpenChangesRequest]) (*connect.Response[v1.OpenChangesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.OpenChanges is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) CommitContainer(context.Context, *connect.Request[v1.CommitContainerRequest]) (*connect.Response[v1.CommitContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.CommitContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) PruneContainers(context.Context, *connect.Request[v1.PruneContainersRequest]) (*connect.Response[v1.PruneContainersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.PruneContainers is not implemented"))
 }

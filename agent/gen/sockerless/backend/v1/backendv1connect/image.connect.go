@@ -53,6 +53,16 @@ const (
 	// ImageServiceRemoveImageProcedure is the fully-qualified name of the ImageService's RemoveImage
 	// RPC.
 	ImageServiceRemoveImageProcedure = "/sockerless.backend.v1.ImageService/RemoveImage"
+	// ImageServiceSaveImagesProcedure is the fully-qualified name of the ImageService's SaveImages RPC.
+	ImageServiceSaveImagesProcedure = "/sockerless.backend.v1.ImageService/SaveImages"
+	// ImageServicePushImageProcedure is the fully-qualified name of the ImageService's PushImage RPC.
+	ImageServicePushImageProcedure = "/sockerless.backend.v1.ImageService/PushImage"
+	// ImageServiceGetImageHistoryProcedure is the fully-qualified name of the ImageService's
+	// GetImageHistory RPC.
+	ImageServiceGetImageHistoryProcedure = "/sockerless.backend.v1.ImageService/GetImageHistory"
+	// ImageServicePruneImagesProcedure is the fully-qualified name of the ImageService's PruneImages
+	// RPC.
+	ImageServicePruneImagesProcedure = "/sockerless.backend.v1.ImageService/PruneImages"
 )
 
 // ImageServiceClient is a client for the sockerless.backend.v1.ImageService service.
@@ -69,6 +79,13 @@ type ImageServiceClient interface {
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
 	RemoveImage(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
+	// A docker-archive that is an OCI layout too. The last message is `end`.
+	SaveImages(context.Context, *connect.Request[v1.SaveImagesRequest]) (*connect.ServerStreamForClient[v1.SaveImagesResponse], error)
+	// Progress as it happens; the last message is `end`.
+	PushImage(context.Context, *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error)
+	GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error)
+	// Removes nameless images, or (filter dangling=false) all unused ones.
+	PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error)
 }
 
 // NewImageServiceClient constructs a client for the sockerless.backend.v1.ImageService service. By
@@ -126,18 +143,47 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(imageServiceMethods.ByName("RemoveImage")),
 			connect.WithClientOptions(opts...),
 		),
+		saveImages: connect.NewClient[v1.SaveImagesRequest, v1.SaveImagesResponse](
+			httpClient,
+			baseURL+ImageServiceSaveImagesProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("SaveImages")),
+			connect.WithClientOptions(opts...),
+		),
+		pushImage: connect.NewClient[v1.PushImageRequest, v1.PushImageResponse](
+			httpClient,
+			baseURL+ImageServicePushImageProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("PushImage")),
+			connect.WithClientOptions(opts...),
+		),
+		getImageHistory: connect.NewClient[v1.GetImageHistoryRequest, v1.GetImageHistoryResponse](
+			httpClient,
+			baseURL+ImageServiceGetImageHistoryProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("GetImageHistory")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		pruneImages: connect.NewClient[v1.PruneImagesRequest, v1.PruneImagesResponse](
+			httpClient,
+			baseURL+ImageServicePruneImagesProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("PruneImages")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // imageServiceClient implements ImageServiceClient.
 type imageServiceClient struct {
-	pullImage    *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
-	loadImage    *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
-	importImage  *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
-	tagImage     *connect.Client[v1.TagImageRequest, v1.TagImageResponse]
-	listImages   *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
-	inspectImage *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
-	removeImage  *connect.Client[v1.RemoveImageRequest, v1.RemoveImageResponse]
+	pullImage       *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
+	loadImage       *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
+	importImage     *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
+	tagImage        *connect.Client[v1.TagImageRequest, v1.TagImageResponse]
+	listImages      *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
+	inspectImage    *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
+	removeImage     *connect.Client[v1.RemoveImageRequest, v1.RemoveImageResponse]
+	saveImages      *connect.Client[v1.SaveImagesRequest, v1.SaveImagesResponse]
+	pushImage       *connect.Client[v1.PushImageRequest, v1.PushImageResponse]
+	getImageHistory *connect.Client[v1.GetImageHistoryRequest, v1.GetImageHistoryResponse]
+	pruneImages     *connect.Client[v1.PruneImagesRequest, v1.PruneImagesResponse]
 }
 
 // PullImage calls sockerless.backend.v1.ImageService.PullImage.
@@ -175,6 +221,26 @@ func (c *imageServiceClient) RemoveImage(ctx context.Context, req *connect.Reque
 	return c.removeImage.CallUnary(ctx, req)
 }
 
+// SaveImages calls sockerless.backend.v1.ImageService.SaveImages.
+func (c *imageServiceClient) SaveImages(ctx context.Context, req *connect.Request[v1.SaveImagesRequest]) (*connect.ServerStreamForClient[v1.SaveImagesResponse], error) {
+	return c.saveImages.CallServerStream(ctx, req)
+}
+
+// PushImage calls sockerless.backend.v1.ImageService.PushImage.
+func (c *imageServiceClient) PushImage(ctx context.Context, req *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error) {
+	return c.pushImage.CallServerStream(ctx, req)
+}
+
+// GetImageHistory calls sockerless.backend.v1.ImageService.GetImageHistory.
+func (c *imageServiceClient) GetImageHistory(ctx context.Context, req *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error) {
+	return c.getImageHistory.CallUnary(ctx, req)
+}
+
+// PruneImages calls sockerless.backend.v1.ImageService.PruneImages.
+func (c *imageServiceClient) PruneImages(ctx context.Context, req *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error) {
+	return c.pruneImages.CallUnary(ctx, req)
+}
+
 // ImageServiceHandler is an implementation of the sockerless.backend.v1.ImageService service.
 type ImageServiceHandler interface {
 	// Progress as it happens; the last message is `end`. Errors before the first
@@ -189,6 +255,13 @@ type ImageServiceHandler interface {
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
 	RemoveImage(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error)
+	// A docker-archive that is an OCI layout too. The last message is `end`.
+	SaveImages(context.Context, *connect.Request[v1.SaveImagesRequest], *connect.ServerStream[v1.SaveImagesResponse]) error
+	// Progress as it happens; the last message is `end`.
+	PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error
+	GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error)
+	// Removes nameless images, or (filter dangling=false) all unused ones.
+	PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error)
 }
 
 // NewImageServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -242,6 +315,31 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(imageServiceMethods.ByName("RemoveImage")),
 		connect.WithHandlerOptions(opts...),
 	)
+	imageServiceSaveImagesHandler := connect.NewServerStreamHandler(
+		ImageServiceSaveImagesProcedure,
+		svc.SaveImages,
+		connect.WithSchema(imageServiceMethods.ByName("SaveImages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServicePushImageHandler := connect.NewServerStreamHandler(
+		ImageServicePushImageProcedure,
+		svc.PushImage,
+		connect.WithSchema(imageServiceMethods.ByName("PushImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceGetImageHistoryHandler := connect.NewUnaryHandler(
+		ImageServiceGetImageHistoryProcedure,
+		svc.GetImageHistory,
+		connect.WithSchema(imageServiceMethods.ByName("GetImageHistory")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServicePruneImagesHandler := connect.NewUnaryHandler(
+		ImageServicePruneImagesProcedure,
+		svc.PruneImages,
+		connect.WithSchema(imageServiceMethods.ByName("PruneImages")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.ImageService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ImageServicePullImageProcedure:
@@ -258,6 +356,14 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServiceInspectImageHandler.ServeHTTP(w, r)
 		case ImageServiceRemoveImageProcedure:
 			imageServiceRemoveImageHandler.ServeHTTP(w, r)
+		case ImageServiceSaveImagesProcedure:
+			imageServiceSaveImagesHandler.ServeHTTP(w, r)
+		case ImageServicePushImageProcedure:
+			imageServicePushImageHandler.ServeHTTP(w, r)
+		case ImageServiceGetImageHistoryProcedure:
+			imageServiceGetImageHistoryHandler.ServeHTTP(w, r)
+		case ImageServicePruneImagesProcedure:
+			imageServicePruneImagesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -293,4 +399,20 @@ func (UnimplementedImageServiceHandler) InspectImage(context.Context, *connect.R
 
 func (UnimplementedImageServiceHandler) RemoveImage(context.Context, *connect.Request[v1.RemoveImageRequest]) (*connect.Response[v1.RemoveImageResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.RemoveImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) SaveImages(context.Context, *connect.Request[v1.SaveImagesRequest], *connect.ServerStream[v1.SaveImagesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.SaveImages is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.PushImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.GetImageHistory is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.PruneImages is not implemented"))
 }

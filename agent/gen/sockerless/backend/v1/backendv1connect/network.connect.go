@@ -35,6 +35,21 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
+	// NetworkServiceCreateNetworkProcedure is the fully-qualified name of the NetworkService's
+	// CreateNetwork RPC.
+	NetworkServiceCreateNetworkProcedure = "/sockerless.backend.v1.NetworkService/CreateNetwork"
+	// NetworkServiceRemoveNetworkProcedure is the fully-qualified name of the NetworkService's
+	// RemoveNetwork RPC.
+	NetworkServiceRemoveNetworkProcedure = "/sockerless.backend.v1.NetworkService/RemoveNetwork"
+	// NetworkServiceConnectNetworkProcedure is the fully-qualified name of the NetworkService's
+	// ConnectNetwork RPC.
+	NetworkServiceConnectNetworkProcedure = "/sockerless.backend.v1.NetworkService/ConnectNetwork"
+	// NetworkServiceDisconnectNetworkProcedure is the fully-qualified name of the NetworkService's
+	// DisconnectNetwork RPC.
+	NetworkServiceDisconnectNetworkProcedure = "/sockerless.backend.v1.NetworkService/DisconnectNetwork"
+	// NetworkServicePruneNetworksProcedure is the fully-qualified name of the NetworkService's
+	// PruneNetworks RPC.
+	NetworkServicePruneNetworksProcedure = "/sockerless.backend.v1.NetworkService/PruneNetworks"
 	// NetworkServiceListNetworksProcedure is the fully-qualified name of the NetworkService's
 	// ListNetworks RPC.
 	NetworkServiceListNetworksProcedure = "/sockerless.backend.v1.NetworkService/ListNetworks"
@@ -45,6 +60,14 @@ const (
 
 // NetworkServiceClient is a client for the sockerless.backend.v1.NetworkService service.
 type NetworkServiceClient interface {
+	// conflict: the name; invalid: subnets that overlap or make no sense.
+	CreateNetwork(context.Context, *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error)
+	// forbidden: predefined, or with active endpoints.
+	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
+	// Of a running container at once; of another at its next start.
+	ConnectNetwork(context.Context, *connect.Request[v1.ConnectNetworkRequest]) (*connect.Response[v1.ConnectNetworkResponse], error)
+	DisconnectNetwork(context.Context, *connect.Request[v1.DisconnectNetworkRequest]) (*connect.Response[v1.DisconnectNetworkResponse], error)
+	PruneNetworks(context.Context, *connect.Request[v1.PruneNetworksRequest]) (*connect.Response[v1.PruneNetworksResponse], error)
 	ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error)
 	InspectNetwork(context.Context, *connect.Request[v1.InspectNetworkRequest]) (*connect.Response[v1.InspectNetworkResponse], error)
 }
@@ -60,6 +83,36 @@ func NewNetworkServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 	baseURL = strings.TrimRight(baseURL, "/")
 	networkServiceMethods := v1.File_sockerless_backend_v1_network_proto.Services().ByName("NetworkService").Methods()
 	return &networkServiceClient{
+		createNetwork: connect.NewClient[v1.CreateNetworkRequest, v1.CreateNetworkResponse](
+			httpClient,
+			baseURL+NetworkServiceCreateNetworkProcedure,
+			connect.WithSchema(networkServiceMethods.ByName("CreateNetwork")),
+			connect.WithClientOptions(opts...),
+		),
+		removeNetwork: connect.NewClient[v1.RemoveNetworkRequest, v1.RemoveNetworkResponse](
+			httpClient,
+			baseURL+NetworkServiceRemoveNetworkProcedure,
+			connect.WithSchema(networkServiceMethods.ByName("RemoveNetwork")),
+			connect.WithClientOptions(opts...),
+		),
+		connectNetwork: connect.NewClient[v1.ConnectNetworkRequest, v1.ConnectNetworkResponse](
+			httpClient,
+			baseURL+NetworkServiceConnectNetworkProcedure,
+			connect.WithSchema(networkServiceMethods.ByName("ConnectNetwork")),
+			connect.WithClientOptions(opts...),
+		),
+		disconnectNetwork: connect.NewClient[v1.DisconnectNetworkRequest, v1.DisconnectNetworkResponse](
+			httpClient,
+			baseURL+NetworkServiceDisconnectNetworkProcedure,
+			connect.WithSchema(networkServiceMethods.ByName("DisconnectNetwork")),
+			connect.WithClientOptions(opts...),
+		),
+		pruneNetworks: connect.NewClient[v1.PruneNetworksRequest, v1.PruneNetworksResponse](
+			httpClient,
+			baseURL+NetworkServicePruneNetworksProcedure,
+			connect.WithSchema(networkServiceMethods.ByName("PruneNetworks")),
+			connect.WithClientOptions(opts...),
+		),
 		listNetworks: connect.NewClient[v1.ListNetworksRequest, v1.ListNetworksResponse](
 			httpClient,
 			baseURL+NetworkServiceListNetworksProcedure,
@@ -79,8 +132,38 @@ func NewNetworkServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // networkServiceClient implements NetworkServiceClient.
 type networkServiceClient struct {
-	listNetworks   *connect.Client[v1.ListNetworksRequest, v1.ListNetworksResponse]
-	inspectNetwork *connect.Client[v1.InspectNetworkRequest, v1.InspectNetworkResponse]
+	createNetwork     *connect.Client[v1.CreateNetworkRequest, v1.CreateNetworkResponse]
+	removeNetwork     *connect.Client[v1.RemoveNetworkRequest, v1.RemoveNetworkResponse]
+	connectNetwork    *connect.Client[v1.ConnectNetworkRequest, v1.ConnectNetworkResponse]
+	disconnectNetwork *connect.Client[v1.DisconnectNetworkRequest, v1.DisconnectNetworkResponse]
+	pruneNetworks     *connect.Client[v1.PruneNetworksRequest, v1.PruneNetworksResponse]
+	listNetworks      *connect.Client[v1.ListNetworksRequest, v1.ListNetworksResponse]
+	inspectNetwork    *connect.Client[v1.InspectNetworkRequest, v1.InspectNetworkResponse]
+}
+
+// CreateNetwork calls sockerless.backend.v1.NetworkService.CreateNetwork.
+func (c *networkServiceClient) CreateNetwork(ctx context.Context, req *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error) {
+	return c.createNetwork.CallUnary(ctx, req)
+}
+
+// RemoveNetwork calls sockerless.backend.v1.NetworkService.RemoveNetwork.
+func (c *networkServiceClient) RemoveNetwork(ctx context.Context, req *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error) {
+	return c.removeNetwork.CallUnary(ctx, req)
+}
+
+// ConnectNetwork calls sockerless.backend.v1.NetworkService.ConnectNetwork.
+func (c *networkServiceClient) ConnectNetwork(ctx context.Context, req *connect.Request[v1.ConnectNetworkRequest]) (*connect.Response[v1.ConnectNetworkResponse], error) {
+	return c.connectNetwork.CallUnary(ctx, req)
+}
+
+// DisconnectNetwork calls sockerless.backend.v1.NetworkService.DisconnectNetwork.
+func (c *networkServiceClient) DisconnectNetwork(ctx context.Context, req *connect.Request[v1.DisconnectNetworkRequest]) (*connect.Response[v1.DisconnectNetworkResponse], error) {
+	return c.disconnectNetwork.CallUnary(ctx, req)
+}
+
+// PruneNetworks calls sockerless.backend.v1.NetworkService.PruneNetworks.
+func (c *networkServiceClient) PruneNetworks(ctx context.Context, req *connect.Request[v1.PruneNetworksRequest]) (*connect.Response[v1.PruneNetworksResponse], error) {
+	return c.pruneNetworks.CallUnary(ctx, req)
 }
 
 // ListNetworks calls sockerless.backend.v1.NetworkService.ListNetworks.
@@ -95,6 +178,14 @@ func (c *networkServiceClient) InspectNetwork(ctx context.Context, req *connect.
 
 // NetworkServiceHandler is an implementation of the sockerless.backend.v1.NetworkService service.
 type NetworkServiceHandler interface {
+	// conflict: the name; invalid: subnets that overlap or make no sense.
+	CreateNetwork(context.Context, *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error)
+	// forbidden: predefined, or with active endpoints.
+	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
+	// Of a running container at once; of another at its next start.
+	ConnectNetwork(context.Context, *connect.Request[v1.ConnectNetworkRequest]) (*connect.Response[v1.ConnectNetworkResponse], error)
+	DisconnectNetwork(context.Context, *connect.Request[v1.DisconnectNetworkRequest]) (*connect.Response[v1.DisconnectNetworkResponse], error)
+	PruneNetworks(context.Context, *connect.Request[v1.PruneNetworksRequest]) (*connect.Response[v1.PruneNetworksResponse], error)
 	ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error)
 	InspectNetwork(context.Context, *connect.Request[v1.InspectNetworkRequest]) (*connect.Response[v1.InspectNetworkResponse], error)
 }
@@ -106,6 +197,36 @@ type NetworkServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewNetworkServiceHandler(svc NetworkServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	networkServiceMethods := v1.File_sockerless_backend_v1_network_proto.Services().ByName("NetworkService").Methods()
+	networkServiceCreateNetworkHandler := connect.NewUnaryHandler(
+		NetworkServiceCreateNetworkProcedure,
+		svc.CreateNetwork,
+		connect.WithSchema(networkServiceMethods.ByName("CreateNetwork")),
+		connect.WithHandlerOptions(opts...),
+	)
+	networkServiceRemoveNetworkHandler := connect.NewUnaryHandler(
+		NetworkServiceRemoveNetworkProcedure,
+		svc.RemoveNetwork,
+		connect.WithSchema(networkServiceMethods.ByName("RemoveNetwork")),
+		connect.WithHandlerOptions(opts...),
+	)
+	networkServiceConnectNetworkHandler := connect.NewUnaryHandler(
+		NetworkServiceConnectNetworkProcedure,
+		svc.ConnectNetwork,
+		connect.WithSchema(networkServiceMethods.ByName("ConnectNetwork")),
+		connect.WithHandlerOptions(opts...),
+	)
+	networkServiceDisconnectNetworkHandler := connect.NewUnaryHandler(
+		NetworkServiceDisconnectNetworkProcedure,
+		svc.DisconnectNetwork,
+		connect.WithSchema(networkServiceMethods.ByName("DisconnectNetwork")),
+		connect.WithHandlerOptions(opts...),
+	)
+	networkServicePruneNetworksHandler := connect.NewUnaryHandler(
+		NetworkServicePruneNetworksProcedure,
+		svc.PruneNetworks,
+		connect.WithSchema(networkServiceMethods.ByName("PruneNetworks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	networkServiceListNetworksHandler := connect.NewUnaryHandler(
 		NetworkServiceListNetworksProcedure,
 		svc.ListNetworks,
@@ -122,6 +243,16 @@ func NewNetworkServiceHandler(svc NetworkServiceHandler, opts ...connect.Handler
 	)
 	return "/sockerless.backend.v1.NetworkService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case NetworkServiceCreateNetworkProcedure:
+			networkServiceCreateNetworkHandler.ServeHTTP(w, r)
+		case NetworkServiceRemoveNetworkProcedure:
+			networkServiceRemoveNetworkHandler.ServeHTTP(w, r)
+		case NetworkServiceConnectNetworkProcedure:
+			networkServiceConnectNetworkHandler.ServeHTTP(w, r)
+		case NetworkServiceDisconnectNetworkProcedure:
+			networkServiceDisconnectNetworkHandler.ServeHTTP(w, r)
+		case NetworkServicePruneNetworksProcedure:
+			networkServicePruneNetworksHandler.ServeHTTP(w, r)
 		case NetworkServiceListNetworksProcedure:
 			networkServiceListNetworksHandler.ServeHTTP(w, r)
 		case NetworkServiceInspectNetworkProcedure:
@@ -134,6 +265,26 @@ func NewNetworkServiceHandler(svc NetworkServiceHandler, opts ...connect.Handler
 
 // UnimplementedNetworkServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedNetworkServiceHandler struct{}
+
+func (UnimplementedNetworkServiceHandler) CreateNetwork(context.Context, *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.CreateNetwork is not implemented"))
+}
+
+func (UnimplementedNetworkServiceHandler) RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.RemoveNetwork is not implemented"))
+}
+
+func (UnimplementedNetworkServiceHandler) ConnectNetwork(context.Context, *connect.Request[v1.ConnectNetworkRequest]) (*connect.Response[v1.ConnectNetworkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.ConnectNetwork is not implemented"))
+}
+
+func (UnimplementedNetworkServiceHandler) DisconnectNetwork(context.Context, *connect.Request[v1.DisconnectNetworkRequest]) (*connect.Response[v1.DisconnectNetworkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.DisconnectNetwork is not implemented"))
+}
+
+func (UnimplementedNetworkServiceHandler) PruneNetworks(context.Context, *connect.Request[v1.PruneNetworksRequest]) (*connect.Response[v1.PruneNetworksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.PruneNetworks is not implemented"))
+}
 
 func (UnimplementedNetworkServiceHandler) ListNetworks(context.Context, *connect.Request[v1.ListNetworksRequest]) (*connect.Response[v1.ListNetworksResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.NetworkService.ListNetworks is not implemented"))

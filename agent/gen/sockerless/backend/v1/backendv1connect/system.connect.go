@@ -43,6 +43,9 @@ const (
 	// SystemServiceAuthenticateProcedure is the fully-qualified name of the SystemService's
 	// Authenticate RPC.
 	SystemServiceAuthenticateProcedure = "/sockerless.backend.v1.SystemService/Authenticate"
+	// SystemServiceGetDiskUsageProcedure is the fully-qualified name of the SystemService's
+	// GetDiskUsage RPC.
+	SystemServiceGetDiskUsageProcedure = "/sockerless.backend.v1.SystemService/GetDiskUsage"
 )
 
 // SystemServiceClient is a client for the sockerless.backend.v1.SystemService service.
@@ -53,6 +56,8 @@ type SystemServiceClient interface {
 	GetInfo(context.Context, *connect.Request[v1.GetInfoRequest]) (*connect.Response[v1.GetInfoResponse], error)
 	// Checks credentials against their registry. unauthorized: refused.
 	Authenticate(context.Context, *connect.Request[v1.AuthenticateRequest]) (*connect.Response[v1.AuthenticateResponse], error)
+	// What takes space on this backend.
+	GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error)
 }
 
 // NewSystemServiceClient constructs a client for the sockerless.backend.v1.SystemService service.
@@ -86,6 +91,13 @@ func NewSystemServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(systemServiceMethods.ByName("Authenticate")),
 			connect.WithClientOptions(opts...),
 		),
+		getDiskUsage: connect.NewClient[v1.GetDiskUsageRequest, v1.GetDiskUsageResponse](
+			httpClient,
+			baseURL+SystemServiceGetDiskUsageProcedure,
+			connect.WithSchema(systemServiceMethods.ByName("GetDiskUsage")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -94,6 +106,7 @@ type systemServiceClient struct {
 	getCapabilities *connect.Client[v1.GetCapabilitiesRequest, v1.GetCapabilitiesResponse]
 	getInfo         *connect.Client[v1.GetInfoRequest, v1.GetInfoResponse]
 	authenticate    *connect.Client[v1.AuthenticateRequest, v1.AuthenticateResponse]
+	getDiskUsage    *connect.Client[v1.GetDiskUsageRequest, v1.GetDiskUsageResponse]
 }
 
 // GetCapabilities calls sockerless.backend.v1.SystemService.GetCapabilities.
@@ -111,6 +124,11 @@ func (c *systemServiceClient) Authenticate(ctx context.Context, req *connect.Req
 	return c.authenticate.CallUnary(ctx, req)
 }
 
+// GetDiskUsage calls sockerless.backend.v1.SystemService.GetDiskUsage.
+func (c *systemServiceClient) GetDiskUsage(ctx context.Context, req *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error) {
+	return c.getDiskUsage.CallUnary(ctx, req)
+}
+
 // SystemServiceHandler is an implementation of the sockerless.backend.v1.SystemService service.
 type SystemServiceHandler interface {
 	// What this backend can do. Served as a GET by Connect; its JSON (proto field
@@ -119,6 +137,8 @@ type SystemServiceHandler interface {
 	GetInfo(context.Context, *connect.Request[v1.GetInfoRequest]) (*connect.Response[v1.GetInfoResponse], error)
 	// Checks credentials against their registry. unauthorized: refused.
 	Authenticate(context.Context, *connect.Request[v1.AuthenticateRequest]) (*connect.Response[v1.AuthenticateResponse], error)
+	// What takes space on this backend.
+	GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error)
 }
 
 // NewSystemServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -148,6 +168,13 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(systemServiceMethods.ByName("Authenticate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	systemServiceGetDiskUsageHandler := connect.NewUnaryHandler(
+		SystemServiceGetDiskUsageProcedure,
+		svc.GetDiskUsage,
+		connect.WithSchema(systemServiceMethods.ByName("GetDiskUsage")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.SystemService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SystemServiceGetCapabilitiesProcedure:
@@ -156,6 +183,8 @@ func NewSystemServiceHandler(svc SystemServiceHandler, opts ...connect.HandlerOp
 			systemServiceGetInfoHandler.ServeHTTP(w, r)
 		case SystemServiceAuthenticateProcedure:
 			systemServiceAuthenticateHandler.ServeHTTP(w, r)
+		case SystemServiceGetDiskUsageProcedure:
+			systemServiceGetDiskUsageHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -175,4 +204,8 @@ func (UnimplementedSystemServiceHandler) GetInfo(context.Context, *connect.Reque
 
 func (UnimplementedSystemServiceHandler) Authenticate(context.Context, *connect.Request[v1.AuthenticateRequest]) (*connect.Response[v1.AuthenticateResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.Authenticate is not implemented"))
+}
+
+func (UnimplementedSystemServiceHandler) GetDiskUsage(context.Context, *connect.Request[v1.GetDiskUsageRequest]) (*connect.Response[v1.GetDiskUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.SystemService.GetDiskUsage is not implemented"))
 }

@@ -47,6 +47,9 @@ const (
 	// VolumeServiceRemoveVolumeProcedure is the fully-qualified name of the VolumeService's
 	// RemoveVolume RPC.
 	VolumeServiceRemoveVolumeProcedure = "/sockerless.backend.v1.VolumeService/RemoveVolume"
+	// VolumeServicePruneVolumesProcedure is the fully-qualified name of the VolumeService's
+	// PruneVolumes RPC.
+	VolumeServicePruneVolumesProcedure = "/sockerless.backend.v1.VolumeService/PruneVolumes"
 )
 
 // VolumeServiceClient is a client for the sockerless.backend.v1.VolumeService service.
@@ -57,6 +60,8 @@ type VolumeServiceClient interface {
 	InspectVolume(context.Context, *connect.Request[v1.InspectVolumeRequest]) (*connect.Response[v1.InspectVolumeResponse], error)
 	// conflict: in use.
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Removes anonymous volumes that nothing uses, or (filter all=true) all unused ones.
+	PruneVolumes(context.Context, *connect.Request[v1.PruneVolumesRequest]) (*connect.Response[v1.PruneVolumesResponse], error)
 }
 
 // NewVolumeServiceClient constructs a client for the sockerless.backend.v1.VolumeService service.
@@ -96,6 +101,12 @@ func NewVolumeServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(volumeServiceMethods.ByName("RemoveVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		pruneVolumes: connect.NewClient[v1.PruneVolumesRequest, v1.PruneVolumesResponse](
+			httpClient,
+			baseURL+VolumeServicePruneVolumesProcedure,
+			connect.WithSchema(volumeServiceMethods.ByName("PruneVolumes")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -105,6 +116,7 @@ type volumeServiceClient struct {
 	listVolumes   *connect.Client[v1.ListVolumesRequest, v1.ListVolumesResponse]
 	inspectVolume *connect.Client[v1.InspectVolumeRequest, v1.InspectVolumeResponse]
 	removeVolume  *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
+	pruneVolumes  *connect.Client[v1.PruneVolumesRequest, v1.PruneVolumesResponse]
 }
 
 // CreateVolume calls sockerless.backend.v1.VolumeService.CreateVolume.
@@ -127,6 +139,11 @@ func (c *volumeServiceClient) RemoveVolume(ctx context.Context, req *connect.Req
 	return c.removeVolume.CallUnary(ctx, req)
 }
 
+// PruneVolumes calls sockerless.backend.v1.VolumeService.PruneVolumes.
+func (c *volumeServiceClient) PruneVolumes(ctx context.Context, req *connect.Request[v1.PruneVolumesRequest]) (*connect.Response[v1.PruneVolumesResponse], error) {
+	return c.pruneVolumes.CallUnary(ctx, req)
+}
+
 // VolumeServiceHandler is an implementation of the sockerless.backend.v1.VolumeService service.
 type VolumeServiceHandler interface {
 	// Idempotent by name; conflict: it exists with another driver.
@@ -135,6 +152,8 @@ type VolumeServiceHandler interface {
 	InspectVolume(context.Context, *connect.Request[v1.InspectVolumeRequest]) (*connect.Response[v1.InspectVolumeResponse], error)
 	// conflict: in use.
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Removes anonymous volumes that nothing uses, or (filter all=true) all unused ones.
+	PruneVolumes(context.Context, *connect.Request[v1.PruneVolumesRequest]) (*connect.Response[v1.PruneVolumesResponse], error)
 }
 
 // NewVolumeServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -170,6 +189,12 @@ func NewVolumeServiceHandler(svc VolumeServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(volumeServiceMethods.ByName("RemoveVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	volumeServicePruneVolumesHandler := connect.NewUnaryHandler(
+		VolumeServicePruneVolumesProcedure,
+		svc.PruneVolumes,
+		connect.WithSchema(volumeServiceMethods.ByName("PruneVolumes")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.backend.v1.VolumeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case VolumeServiceCreateVolumeProcedure:
@@ -180,6 +205,8 @@ func NewVolumeServiceHandler(svc VolumeServiceHandler, opts ...connect.HandlerOp
 			volumeServiceInspectVolumeHandler.ServeHTTP(w, r)
 		case VolumeServiceRemoveVolumeProcedure:
 			volumeServiceRemoveVolumeHandler.ServeHTTP(w, r)
+		case VolumeServicePruneVolumesProcedure:
+			volumeServicePruneVolumesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -203,4 +230,8 @@ func (UnimplementedVolumeServiceHandler) InspectVolume(context.Context, *connect
 
 func (UnimplementedVolumeServiceHandler) RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.VolumeService.RemoveVolume is not implemented"))
+}
+
+func (UnimplementedVolumeServiceHandler) PruneVolumes(context.Context, *connect.Request[v1.PruneVolumesRequest]) (*connect.Response[v1.PruneVolumesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.VolumeService.PruneVolumes is not implemented"))
 }

@@ -84,6 +84,8 @@ const (
 	// HostServiceRemoveVolumeProcedure is the fully-qualified name of the HostService's RemoveVolume
 	// RPC.
 	HostServiceRemoveVolumeProcedure = "/sockerless.host.v1.HostService/RemoveVolume"
+	// HostServiceMeasureDiskProcedure is the fully-qualified name of the HostService's MeasureDisk RPC.
+	HostServiceMeasureDiskProcedure = "/sockerless.host.v1.HostService/MeasureDisk"
 )
 
 // HostServiceClient is a client for the sockerless.host.v1.HostService service.
@@ -121,6 +123,8 @@ type HostServiceClient interface {
 	// A directory that outlives containers. May be repeated.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Bytes of regular files, hard links once. What does not exist counts 0.
+	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
 }
 
 // NewHostServiceClient constructs a client for the sockerless.host.v1.HostService service. By
@@ -215,6 +219,13 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		measureDisk: connect.NewClient[v1.MeasureDiskRequest, v1.MeasureDiskResponse](
+			httpClient,
+			baseURL+HostServiceMeasureDiskProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("MeasureDisk")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -233,6 +244,7 @@ type hostServiceClient struct {
 	inspectMachine   *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
 	createVolume     *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
 	removeVolume     *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
+	measureDisk      *connect.Client[v1.MeasureDiskRequest, v1.MeasureDiskResponse]
 }
 
 // Hello calls sockerless.host.v1.HostService.Hello.
@@ -300,6 +312,11 @@ func (c *hostServiceClient) RemoveVolume(ctx context.Context, req *connect.Reque
 	return c.removeVolume.CallUnary(ctx, req)
 }
 
+// MeasureDisk calls sockerless.host.v1.HostService.MeasureDisk.
+func (c *hostServiceClient) MeasureDisk(ctx context.Context, req *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error) {
+	return c.measureDisk.CallUnary(ctx, req)
+}
+
 // HostServiceHandler is an implementation of the sockerless.host.v1.HostService service.
 type HostServiceHandler interface {
 	Hello(context.Context, *connect.Request[v1.HelloRequest]) (*connect.Response[v1.HelloResponse], error)
@@ -335,6 +352,8 @@ type HostServiceHandler interface {
 	// A directory that outlives containers. May be repeated.
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error)
+	// Bytes of regular files, hard links once. What does not exist counts 0.
+	MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error)
 }
 
 // NewHostServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -425,6 +444,13 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("RemoveVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceMeasureDiskHandler := connect.NewUnaryHandler(
+		HostServiceMeasureDiskProcedure,
+		svc.MeasureDisk,
+		connect.WithSchema(hostServiceMethods.ByName("MeasureDisk")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.host.v1.HostService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case HostServiceHelloProcedure:
@@ -453,6 +479,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCreateVolumeHandler.ServeHTTP(w, r)
 		case HostServiceRemoveVolumeProcedure:
 			hostServiceRemoveVolumeHandler.ServeHTTP(w, r)
+		case HostServiceMeasureDiskProcedure:
+			hostServiceMeasureDiskHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -512,4 +540,8 @@ func (UnimplementedHostServiceHandler) CreateVolume(context.Context, *connect.Re
 
 func (UnimplementedHostServiceHandler) RemoveVolume(context.Context, *connect.Request[v1.RemoveVolumeRequest]) (*connect.Response[v1.RemoveVolumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.RemoveVolume is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) MeasureDisk(context.Context, *connect.Request[v1.MeasureDiskRequest]) (*connect.Response[v1.MeasureDiskResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.MeasureDisk is not implemented"))
 }
