@@ -134,7 +134,7 @@ export class ProcessAgent {
     await rm(this.options.socket, { force: true });
   }
 
-  #service(): ServiceImpl<typeof AgentService> {
+  #service(): Partial<ServiceImpl<typeof AgentService>> {
     return {
       hello: () => ({ version: "0.0.0", mode: Mode.SHIM, containerId: this.options.containerId }),
       start: (request) => {
