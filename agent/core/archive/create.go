@@ -33,7 +33,7 @@ func (x *extractor) create(parent int, base, full string, header *tar.Header, me
 			return pathError("mknod", full, err)
 		}
 	default:
-		return invalid("unhandled tar header type %d", header.Typeflag)
+		return badStream("unhandled tar header type %d", header.Typeflag)
 	}
 	if err := x.chown(parent, base, full, header); err != nil {
 		return err

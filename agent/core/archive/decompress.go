@@ -38,7 +38,7 @@ func decompress(in *bufio.Reader) (plain io.Reader, release func(), err error) {
 		}
 		return decoder, decoder.Close, nil
 	case bytes.HasPrefix(magic, xzMagic):
-		return nil, nil, invalid("the tar stream is compressed with xz: send it plain, or with gzip, bzip2 or zstd")
+		return nil, nil, badStream("the tar stream is compressed with xz: send it plain, or with gzip, bzip2 or zstd")
 	}
 	return in, func() {}, nil
 }

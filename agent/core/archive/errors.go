@@ -15,6 +15,11 @@ var (
 	ErrReadOnly    = errors.New("read-only")         // the file system refuses writes
 	ErrPermission  = errors.New("permission denied") // the agent itself may not do this
 	ErrUnsupported = errors.New("not supported by this kernel")
+
+	// ErrStream is the part of ErrInvalid that is the tar stream's own fault: it
+	// is broken, or an entry leads out of its directory. Docker answers these as
+	// its own failure (500), the rest of ErrInvalid as the request's (400).
+	ErrStream = fmt.Errorf("tar stream: %w", ErrInvalid)
 )
 
 // failure carries a kind beside a message that is shown to users as it is.
@@ -35,6 +40,10 @@ func (f *failure) Unwrap() []error {
 
 func invalid(format string, args ...any) error {
 	return &failure{kind: ErrInvalid, message: fmt.Sprintf(format, args...)}
+}
+
+func badStream(format string, args ...any) error {
+	return &failure{kind: ErrStream, message: fmt.Sprintf(format, args...)}
 }
 
 // pathError says what failed on which path of the container.

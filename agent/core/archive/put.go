@@ -103,7 +103,7 @@ func (s *sourceReader) blame(err error) error {
 	if errors.Is(err, ErrInvalid) {
 		return err
 	}
-	return &failure{ErrInvalid, err.Error(), err}
+	return &failure{ErrStream, err.Error(), err}
 }
 
 // extractor unpacks one stream.
@@ -154,12 +154,12 @@ func (x *extractor) run() error {
 // extract unpacks one entry.
 func (x *extractor) extract(header *tar.Header) error {
 	if strings.IndexByte(header.Name, 0) >= 0 || strings.IndexByte(header.Linkname, 0) >= 0 {
-		return invalid("tar entry %q holds a NUL byte", header.Name)
+		return badStream("tar entry %q holds a NUL byte", header.Name)
 	}
 	entry := path.Clean(header.Name)
 	full := path.Join(x.dest, entry)
 	if !within(x.dest, full) {
-		return invalid("%q is outside of %q", entry, x.dest)
+		return badStream("%q is outside of %q", entry, x.dest)
 	}
 	if err := x.checkLink(header, full); err != nil {
 		return err
@@ -190,11 +190,11 @@ func (x *extractor) checkLink(header *tar.Header, full string) error {
 	switch header.Typeflag {
 	case tar.TypeLink:
 		if target := path.Join(x.dest, header.Linkname); !within(x.dest, target) {
-			return invalid("invalid hardlink %q -> %q", target, header.Linkname)
+			return badStream("invalid hardlink %q -> %q", target, header.Linkname)
 		}
 	case tar.TypeSymlink:
 		if target := path.Join(path.Dir(full), header.Linkname); !within(x.dest, target) {
-			return invalid("invalid symlink %q -> %q", full, header.Linkname)
+			return badStream("invalid symlink %q -> %q", full, header.Linkname)
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func TestTheDestinationMustBeADirectory(t *testing.T) {
 	r, dir, _ := newRoot(t)
 	plant(t, dir, [2]string{"f", ""}, [2]string{"l", "->/f"})
 	for _, path := range []string{"/f", "/l"} {
-		if err := put(t, r, path, pack(t), PutOptions{}); !errors.Is(err, ErrInvalid) || err.Error() != "extraction point is not a directory" {
+		if err := put(t, r, path, pack(t), PutOptions{}); !errors.Is(err, ErrInvalid) || errors.Is(err, ErrStream) || err.Error() != "extraction point is not a directory" {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestEntriesThatLeadOutAreRefused(t *testing.T) {
 	} {
 		r, dir, outside := newRoot(t)
 		plant(t, dir, [2]string{"d/", ""}, [2]string{"secret", "x"})
-		if err := put(t, r, "/d", pack(t, m), PutOptions{}); !errors.Is(err, ErrInvalid) || err.Error() != want {
+		if err := put(t, r, "/d", pack(t, m), PutOptions{}); !errors.Is(err, ErrStream) || err.Error() != want {
 			t.Errorf("%v, not %s", err, want)
 		}
 		if left, _ := os.ReadDir(filepath.Join(dir, "d")); len(left) > 0 {
@@ -186,7 +186,7 @@ func TestABrokenStreamIsTheRequestsFault(t *testing.T) {
 		"xz":                 {0xfd, '7', 'z', 'X', 'Z', 0, 0, 0},
 		"unknown type":       pack(t, link('Z', "x", "")),
 	} {
-		if err := put(t, r, "/", stream, PutOptions{}); !errors.Is(err, ErrInvalid) {
+		if err := put(t, r, "/", stream, PutOptions{}); !errors.Is(err, ErrStream) || !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
