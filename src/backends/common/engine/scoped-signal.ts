@@ -1,3 +1,6 @@
+/** An abort without a reason makes one with a stack, each time. Nobody sees this one. */
+const taskIsOver = new Error("the task is over");
+
 /**
  * Runs a task with a signal that aborts with the parent, and at the task's end. Clients of RPCs leave their listeners on
  * the signals they are given: on a signal that lives as long as the process they would pile up.
@@ -10,6 +13,6 @@ export async function withScopedSignal<T>(
   try {
     return await task(AbortSignal.any([parent, over.signal]));
   } finally {
-    over.abort();
+    over.abort(taskIsOver);
   }
 }

@@ -4,10 +4,16 @@ import type { Clock } from "../../../../common/clock.ts";
 /** How long a stream is silent at most. */
 export const heartbeatMs = 10_000;
 
+/** The reason with which the timer of a stream that has ended is stopped; nobody sees it. */
+const ended = new Error("the stream has ended");
+
 /**
  * The messages of a source, with a heartbeat wherever it is silent for ten seconds.
  *
- * @param signal ends the source; its reason is thrown unless the source has ended
+ * It waits on one promise at a time, made anew for each message: promises that live as long as a stream would keep a
+ * reaction for every message that was raced against them.
+ *
+ * @param signal ends the stream with its reason; the source has to end by it too
  */
 export async function* withHeartbeats<T>(
   source: AsyncIterable<T>,
@@ -16,44 +22,66 @@ export async function* withHeartbeats<T>(
   signal: AbortSignal,
 ): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();
-  const stopped = Promise.withResolvers<never>();
-  const abort = (): void => stopped.reject(signal.reason);
-  stopped.promise.catch(() => undefined);
+  const over = new AbortController();
+  let wake = Promise.withResolvers<void>();
+  let arrived: { readonly step: IteratorResult<T> } | { readonly error: unknown } | undefined;
+  let isBeatDue: boolean = false;
+  let lastSentMs = clock.nowMs();
+  const advance = (): void => {
+    arrived = undefined;
+    iterator.next().then(
+      (step) => {
+        arrived = { step };
+        wake.resolve();
+      },
+      (error: unknown) => {
+        arrived = { error };
+        wake.resolve();
+      },
+    );
+  };
+  const awaitBeat = (): void => {
+    isBeatDue = false;
+    const left = lastSentMs + heartbeatMs - clock.nowMs();
+    clock.sleep(Math.max(left, 1), over.signal).then(
+      () => {
+        isBeatDue = true;
+        wake.resolve();
+      },
+      () => undefined,
+    );
+  };
+  const abort = (): void => wake.resolve();
   signal.addEventListener("abort", abort, { once: true });
-  let next = iterator.next();
+  advance();
+  awaitBeat();
   try {
-    if (signal.aborted) {
-      throw signal.reason;
-    }
     for (;;) {
-      const step = await beforeSilence(clock, Promise.race([next, stopped.promise]));
-      if (step === undefined) {
-        yield heartbeat();
-      } else if (step.done === true) {
-        return;
-      } else {
-        yield step.value;
-        next = iterator.next();
+      signal.throwIfAborted();
+      if (arrived !== undefined) {
+        if ("error" in arrived) {
+          throw arrived.error;
+        }
+        if (arrived.step.done === true) {
+          return;
+        }
+        lastSentMs = clock.nowMs();
+        yield arrived.step.value;
+        advance();
+      } else if (isBeatDue) {
+        if (clock.nowMs() - lastSentMs >= heartbeatMs) {
+          lastSentMs = clock.nowMs();
+          yield heartbeat();
+        }
+        awaitBeat();
       }
+      await wake.promise;
+      wake = Promise.withResolvers<void>();
     }
   } finally {
+    over.abort(ended);
     signal.removeEventListener("abort", abort);
-    next.catch(() => undefined);
-    // A source that is waiting ends by the same signal; it is not awaited here.
+    // A source that still waits ends by the signal; it is not awaited here.
     iterator.return?.().catch(() => undefined);
-  }
-}
-
-/** @returns undefined where nothing came in time */
-async function beforeSilence<T>(clock: Clock, next: Promise<T>): Promise<T | undefined> {
-  const timer = new AbortController();
-  const silence = clock.sleep(heartbeatMs, timer.signal).then(
-    () => undefined,
-    () => undefined,
-  );
-  try {
-    return await Promise.race([next, silence]);
-  } finally {
-    timer.abort();
   }
 }
