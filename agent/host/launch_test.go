@@ -311,3 +311,31 @@ func TestAContainerWithoutLayers(t *testing.T) {
 		t.Error("its files are left")
 	}
 }
+
+func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	damaged, whole := h.create(t, layer), h.create(t, layer)
+	dir := filepath.Join(h.stateDir, "containers", damaged)
+	for _, name := range []string{"shim.json", "exit.json"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("\x00\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if state := h.onDisk(t, damaged); state == nil || state.Generation != 0 {
+		t.Errorf("damaged: %v", state)
+	}
+	if h.onDisk(t, whole) == nil {
+		t.Error("the whole one is not listed")
+	}
+	os.WriteFile(filepath.Join(dir, "upper", "precious"), nil, 0o600)
+	os.WriteFile(filepath.Join(dir, "rootfs.json"), nil, 0o600)
+	create := &hostv1.CreateContainerRequest{ContainerId: damaged, LayerDiffIds: []string{layer}}
+	if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "upper", "precious")); err != nil {
+		t.Errorf("creating it again: %v", err)
+	}
+	h.mustLaunch(t, sleeper(t, damaged, layer, noNetwork())).start(t, 1)
+}

@@ -32,8 +32,14 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 	if exists, err := readJSON(rootRecordPath(paths), &rootRecord{}); err != nil || exists {
 		return err
 	}
+	_, err = os.Lstat(paths.Dir)
+	fresh := errors.Is(err, os.ErrNotExist)
 	if err := c.createFiles(ctx, paths, stack, request); err != nil {
-		return errors.Join(fmt.Errorf("create container: %w", err), c.trash.Discard(paths.Dir))
+		err = fmt.Errorf("create container: %w", err)
+		if fresh {
+			err = errors.Join(err, c.trash.Discard(paths.Dir))
+		}
+		return err
 	}
 	return nil
 }
@@ -49,7 +55,7 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 		return err
 	}
 	// Last: a container with this record is whole.
-	return writeJSON(rootRecordPath(paths), rootRecord{
+	return writeDurableJSON(rootRecordPath(paths), rootRecord{
 		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request),
 	})
 }

@@ -3,6 +3,7 @@ package containers
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -60,7 +61,8 @@ func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
 		container.LastState = &agentv1.ContainerState{}
 		// A newer shim may have written more than we know.
 		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(last.exit.State, container.LastState); err != nil {
-			return nil, fmt.Errorf("exit record: %w", err)
+			slog.Warn("a damaged exit record is not believed", "container", id, "error", err)
+			container.LastState = nil
 		}
 	}
 	return container, nil

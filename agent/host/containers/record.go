@@ -3,7 +3,7 @@ package containers
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -34,7 +34,8 @@ func rootRecordPath(paths shimspec.ContainerPaths) string {
 	return filepath.Join(paths.Dir, "rootfs.json")
 }
 
-// readJSON answers false where the file is missing.
+// readJSON answers false where the file is missing, or is not whole: a crash of
+// the machine can leave that of one that was not synced.
 func readJSON(path string, value any) (bool, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -44,22 +45,35 @@ func readJSON(path string, value any) (bool, error) {
 		return false, err
 	}
 	if err := json.Unmarshal(content, value); err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
+		slog.Warn("a damaged record is not believed", "path", path, "error", err)
+		return false, nil
 	}
 	return true, nil
 }
 
 // writeJSON replaces the file in one step.
-func writeJSON(path string, value any) error {
+func writeJSON(path string, value any) error { return replaceJSON(path, value, false) }
+
+// writeDurableJSON is writeJSON of what must survive a crash of the machine.
+func writeDurableJSON(path string, value any) error { return replaceJSON(path, value, true) }
+
+func replaceJSON(path string, value any, durable bool) (err error) {
 	content, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(temporary, path)
+	_, err = file.Write(content)
+	if err == nil && durable {
+		err = file.Sync()
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
 }
 
 // launched is what is known of a container's last launch.
