@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,19 @@ func startFlusher(dir string) *flusher {
 	f := &flusher{dir: dir, pending: make(chan string, 256), idle: make(chan struct{})}
 	go f.run()
 	return f
+}
+
+// farewell is how long close waits for the disk.
+const farewell = time.Second
+
+// close lets the sync at hand finish, for a moment: what is not synced now is
+// when the next process opens the layers.
+func (f *flusher) close() {
+	close(f.pending)
+	select {
+	case <-f.idle:
+	case <-time.After(farewell):
+	}
 }
 
 func (f *flusher) run() {

@@ -341,7 +341,8 @@ func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	}
 	plain := tarOf(t, entry{Name: "a"})
 	diff, _, err := unpack(t, store, plain, plain)
-	store.Close()
+	close(store.flusher.pending)
+	<-store.flusher.idle // as Close, however busy the disk
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,11 +81,9 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Close waits until what was unpacked is safe on disk. No call may follow.
-func (s *Store) Close() {
-	close(s.flusher.pending)
-	<-s.flusher.idle
-}
+// Close waits a moment until what was unpacked is safe on disk. No call may
+// follow.
+func (s *Store) Close() { s.flusher.close() }
 
 func (s *Store) review(dir string) error {
 	if strings.HasPrefix(filepath.Base(dir), unfinished) {

@@ -8,15 +8,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
 // Can is a directory whose content is being deleted, across restarts too.
 type Can struct {
-	dir  string
-	wake chan struct{}
-	done chan struct{}
+	dir     string
+	wake    chan struct{}
+	done    chan struct{}
+	closing atomic.Bool
 }
 
 // Open starts deleting what an earlier process left in dir.
@@ -51,11 +54,18 @@ func (c *Can) Discard(path string) error {
 	return nil
 }
 
-// Close waits until the tree that is being deleted is gone. What is left is
-// deleted by the next process.
+// farewell is how long Close waits.
+const farewell = time.Second
+
+// Close stops deleting. It waits a moment for the tree at hand; what is left is
+// deleted by the next process. No call may follow.
 func (c *Can) Close() {
+	c.closing.Store(true)
 	close(c.wake)
-	<-c.done
+	select {
+	case <-c.done:
+	case <-time.After(farewell):
+	}
 }
 
 func (c *Can) run() {
@@ -72,6 +82,9 @@ func (c *Can) empty() {
 		return
 	}
 	for _, entry := range entries {
+		if c.closing.Load() {
+			return
+		}
 		if err := confined.RemovePath(filepath.Join(c.dir, entry.Name())); err != nil {
 			slog.Error("cannot delete", "path", entry.Name(), "error", err)
 		}

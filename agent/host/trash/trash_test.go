@@ -1,0 +1,49 @@
+package trash
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestDiscardedTreesDisappear(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "trash", "left by another process", "x")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	can, err := Open(filepath.Join(dir, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		tree := filepath.Join(dir, "tree")
+		if err := os.MkdirAll(filepath.Join(tree, "a", "b"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := can.Discard(tree); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := os.Lstat(tree); err == nil {
+			t.Error("it is still there")
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		entries, err := os.ReadDir(filepath.Join(dir, "trash"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d entries are left", len(entries))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	can.Close()
+}
