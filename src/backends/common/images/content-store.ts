@@ -5,8 +5,9 @@
  * Writing goes to `<state>/blobs/ingest/`, then a rename makes the blob visible, so a blob under its name is whole. What
  * a crash leaves in `ingest` is deleted at the next start.
  *
- * Durability: a blob's data is synced before its rename, and {@link ContentStore.sync} makes the renames durable; the
- * image store calls it before it commits a record that names the blobs. A record never outlives its blobs.
+ * Durability: nothing is synced while it is taken in, since most of a failed load would be synced for nothing.
+ * {@link ContentStore.sync} makes blobs durable, data and names; it is called before a record that names them is
+ * committed. A record never outlives its blobs.
  *
  * Deleting is by references: a blob stays while a {@link BlobLease} holds it or an image names it. Leases are in
  * memory, they guard work under way.
@@ -16,7 +17,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 
-import { errnoOf, invalid, systemError } from "../../../common/errors.ts";
+import { errnoOf, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
 
 /** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
@@ -135,13 +136,15 @@ export class ContentStore {
     return await writer.finish(expected);
   }
 
-  /** Makes every finished blob's name durable. */
-  async sync(): Promise<void> {
-    const directory = await open(this.#blobs, "r");
+  /** Makes these blobs durable. Throws `system` where one is missing or the disk fails. */
+  async sync(digests: Iterable<string>): Promise<void> {
     try {
-      await directory.sync();
-    } finally {
-      await directory.close();
+      for (const digest of new Set(digests)) {
+        await syncPath(this.path(digest));
+      }
+      await syncPath(this.#blobs);
+    } catch (error) {
+      throw systemError(`cannot store content: ${messageOf(error)}`, error);
     }
   }
 
@@ -270,11 +273,6 @@ export class BlobWriter implements AsyncDisposable {
       throw invalid(`verification failed for digest ${expected.digest}: the content is ${digest}`);
     }
     this.#lease.hold(digest);
-    try {
-      await this.#file.datasync();
-    } catch (error) {
-      throw systemError(`cannot store ${digest}`, error);
-    }
     await this.#store.place(this.#temporary, digest);
     this.#placed = true;
     return { digest, size: this.#size };
@@ -286,4 +284,9 @@ export class BlobWriter implements AsyncDisposable {
       await rm(this.#temporary, { force: true });
     }
   }
+}
+
+async function syncPath(file: string): Promise<void> {
+  await using handle = await open(file, "r");
+  await handle.sync();
 }

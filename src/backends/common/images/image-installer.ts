@@ -76,7 +76,7 @@ export class ImageInstaller {
         await preparer.prepare(this.#recordFor(image), (digest) => content.path(digest), signal);
       }
       signal.throwIfAborted();
-      await content.sync();
+      await content.sync(images.flatMap((image) => blobsOf(this.#recordFor(image))));
       // Commits of one turn of the event loop are one batch.
       await Promise.all(images.map((image) => this.#commit(image)));
     } catch (error) {
@@ -112,6 +112,12 @@ export class ImageInstaller {
       ? { ...made, names: known.names, digests: known.digests }
       : known;
   }
+}
+
+/** Every blob that a record names and that is in the store. */
+function blobsOf(record: ImageRecord): string[] {
+  const layers = record.layerSizes.length > 0 ? record.layerDigests : [];
+  return [record.id, record.manifestDigest, ...layers];
 }
 
 function recordOf(image: ImageToInstall): ImageRecord {

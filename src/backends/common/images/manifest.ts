@@ -111,9 +111,12 @@ export function parseManifest(bytes: Uint8Array, claimedType: string): ManifestD
     : { kind: "index", mediaType: mediaTypes.ociIndex, index: check(indexSchema, json, "manifest list") };
 }
 
-/** Whether a layer or configuration of this media type belongs to an image; artifacts of other kinds are refused. */
+/** Refuses the media type of a layer or configuration that belongs to no image but to an artifact of another kind. */
 export function checkImageMediaType(mediaType: string): void {
   const lower = mediaType.toLowerCase();
+  if (lower === "application/vnd.docker.plugin.v1+json") {
+    throw invalid(`Encountered remote "${mediaType}"(plugin) when fetching`);
+  }
   if (lower.startsWith("application/vnd.docker.ai.")) {
     throw invalid(
       'AI models are not yet supported by the Engine, please use "docker model pull/run" instead',

@@ -104,9 +104,14 @@ describe("a change", () => {
     ["ENV A", "ENV must have two arguments"],
     ["ENV A=1 B", 'Syntax error - can\'t find = in "B". Must be of the form: name=value'],
     ["ENV =1", "ENV names can not be blank"],
-    ["ENV A=${", "syntax error: missing '}'"],
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the variable is the Dockerfile's
+    ["ENV A=${", "failed to process \"${\": syntax error: missing '}'"],
+    [
+      'ENV A="x',
+      'failed to process "\\"x": unexpected end of statement while looking for matching double-quote',
+    ],
     ["LABEL", "LABEL requires at least one argument"],
-    ["CMD [1]", "when using JSON array syntax, arrays must be comprised of strings only."],
+    ["CMD [1]", "when using JSON array syntax, arrays must be comprised of strings only"],
     ["EXPOSE", "EXPOSE requires at least one argument"],
     ["EXPOSE http", "invalid containerPort: http"],
     ["EXPOSE 70000", "invalid containerPort: 70000"],

@@ -35,7 +35,7 @@ function parseJsonArray(text: string): readonly string[] | undefined {
     return undefined;
   }
   if (!values.every((value) => typeof value === "string")) {
-    throw invalid("when using JSON array syntax, arrays must be comprised of strings only.");
+    throw invalid("when using JSON array syntax, arrays must be comprised of strings only");
   }
   return values;
 }

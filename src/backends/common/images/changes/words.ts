@@ -2,7 +2,7 @@
  * Words of a Dockerfile instruction: quotes, escapes and variables, as Docker's builder reads them. `$NAME`, `${NAME}`,
  * `${NAME:-default}`, `${NAME-default}`, `${NAME:+value}` and `${NAME+value}` are replaced; single quotes keep text as it is.
  */
-import { invalid } from "../../../../common/errors.ts";
+import { invalid, messageOf } from "../../../../common/errors.ts";
 
 /** Looks a variable up; undefined: not set. */
 export type Variables = (name: string) => string | undefined;
@@ -12,12 +12,20 @@ const maxDepth = 32;
 
 /** One word with quotes removed and variables replaced. */
 export function expandWord(text: string, variables: Variables): string {
-  return new WordReader(text, variables).read().text;
+  return read(text, variables).text;
 }
 
 /** Text split at unquoted blanks into words, expanded; a variable's value is split too. */
 export function expandWords(text: string, variables: Variables): string[] {
-  return new WordReader(text, variables).read().words;
+  return read(text, variables).words;
+}
+
+function read(text: string, variables: Variables): ReturnType<WordReader["read"]> {
+  try {
+    return new WordReader(text, variables).read();
+  } catch (error) {
+    throw invalid(`failed to process ${JSON.stringify(text)}: ${messageOf(error)}`, error);
+  }
 }
 
 class WordReader {
