@@ -1,0 +1,77 @@
+/** `docker pull`, `docker run --pull` and `docker login` at a real registry, with and without credentials. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { busyboxImage } from "../support/images.ts";
+import { registryUser, TestRegistry } from "../support/registry.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+let open: TestRegistry;
+let closed: TestRegistry;
+
+before(async () => {
+  [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
+  await open.push("team/box", "1", await busyboxImage({ Cmd: ["echo", "version one"] }));
+  await closed.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
+});
+after(async () => {
+  await open[Symbol.asyncDispose]();
+  await closed[Symbol.asyncDispose]();
+});
+
+describe("docker pull", () => {
+  test("fetches an image and tells its digest; a second time it is up to date", async () => {
+    const name = `${open.host}/team/box:1`;
+    const first = await ok("pull", name);
+    assert.match(first, /Pulling from team\/box\n/);
+    assert.match(first, /Digest: sha256:[0-9a-f]{64}\n/);
+    assert.match(first, new RegExp(`Status: Downloaded newer image for ${name}`));
+    assert.match(await ok("pull", name), new RegExp(`Status: Image is up to date for ${name}`));
+    assert.equal(await ok("run", "--rm", name), "version one");
+    const digest = /sha256:[0-9a-f]{64}/.exec(first)?.[0];
+    assert.equal(await ok("run", "--rm", `${open.host}/team/box@${digest}`), "version one");
+  });
+
+  test("follows a tag that moved", async () => {
+    const name = `${open.host}/moving:latest`;
+    for (const text of ["before", "after"]) {
+      await open.push("moving", "latest", await busyboxImage({ Cmd: ["echo", text] }));
+      assert.equal(await ok("run", "--rm", "--quiet", "--pull", "always", name), text);
+    }
+  });
+
+  test("of what is not there says so in the registry's words", async () => {
+    const tag = await docker("pull", `${open.host}/team/box:missing`);
+    assert.equal(tag.code, 1);
+    assert.match(tag.errorText, /manifest for .*team\/box:missing not found: manifest unknown/);
+    assert.equal((await docker("run", "--rm", `${open.host}/no/such`)).code, 125);
+  });
+});
+
+describe("a registry that wants credentials", () => {
+  test("refuses a stranger and a wrong password, and lets its user in", async () => {
+    const name = `${closed.host}/secret/box`;
+    assert.match(
+      (await docker("pull", name)).errorText,
+      /no basic auth credentials|authentication required|access denied/,
+    );
+    const login = (password: string) =>
+      setting.daemon.dockerWith(
+        { input: password },
+        "login",
+        "-u",
+        registryUser.username,
+        "--password-stdin",
+        closed.host,
+      );
+    const wrong = await login("guess");
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.errorText, /401 Unauthorized/);
+    const right = await login(registryUser.password);
+    assert.match(right.text, /Login Succeeded/);
+    assert.equal(await ok("run", "--rm", "--quiet", name), "secret");
+    await ok("logout", closed.host);
+  });
+});
