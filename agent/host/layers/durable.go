@@ -26,11 +26,12 @@ const durableName = "durable"
 type flusher struct {
 	dir     string
 	pending chan string // directories of layers
+	closing chan struct{}
 	idle    chan struct{}
 }
 
 func startFlusher(dir string) *flusher {
-	f := &flusher{dir: dir, pending: make(chan string, 256), idle: make(chan struct{})}
+	f := &flusher{dir: dir, pending: make(chan string, 256), closing: make(chan struct{}), idle: make(chan struct{})}
 	go f.run()
 	return f
 }
@@ -41,19 +42,35 @@ const farewell = time.Second
 // close lets the sync at hand finish, for a moment: what is not synced now is
 // when the next process opens the layers.
 func (f *flusher) close() {
-	close(f.pending)
+	close(f.closing)
 	select {
 	case <-f.idle:
 	case <-time.After(farewell):
 	}
 }
 
+// add has a layer synced, unless the flusher is closed.
+func (f *flusher) add(layer string) {
+	select {
+	case f.pending <- layer:
+	case <-f.closing:
+	}
+}
+
 func (f *flusher) run() {
 	defer close(f.idle)
-	for layer := range f.pending {
-		batch := []string{layer}
+	for {
+		var batch []string
+		select {
+		case layer := <-f.pending:
+			batch = append(batch, layer)
+		case <-f.closing:
+		}
 		for len(f.pending) > 0 {
 			batch = append(batch, <-f.pending)
+		}
+		if len(batch) == 0 {
+			return // closed, and nothing is left
 		}
 		if err := f.flush(batch); err != nil {
 			slog.Error("layers may not survive a crash of the machine", "layers", len(batch), "error", err)

@@ -341,7 +341,7 @@ func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	}
 	plain := tarOf(t, entry{Name: "a"})
 	diff, _, err := unpack(t, store, plain, plain)
-	close(store.flusher.pending)
+	close(store.flusher.closing)
 	<-store.flusher.idle // as Close, however busy the disk
 	if err != nil {
 		t.Fatal(err)

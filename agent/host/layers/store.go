@@ -81,8 +81,8 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Close waits a moment until what was unpacked is safe on disk. No call may
-// follow.
+// Close waits a moment until what was unpacked is safe on disk. It is
+// called once.
 func (s *Store) Close() { s.flusher.close() }
 
 func (s *Store) review(dir string) error {
@@ -94,7 +94,7 @@ func (s *Store) review(dir string) error {
 	}
 	unsynced, err := reviewDurability(dir, s.boot)
 	if unsynced {
-		s.flusher.pending <- dir
+		s.flusher.add(dir)
 	}
 	return err
 }
@@ -212,6 +212,6 @@ func (s *Store) publish(temporary, dir string, layer Layer) error {
 	if err := os.Rename(temporary, dir); err != nil {
 		return err
 	}
-	s.flusher.pending <- dir
+	s.flusher.add(dir)
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
@@ -19,7 +18,7 @@ type Can struct {
 	dir     string
 	wake    chan struct{}
 	done    chan struct{}
-	closing atomic.Bool
+	closing chan struct{}
 }
 
 // Open starts deleting what an earlier process left in dir.
@@ -27,7 +26,7 @@ func Open(dir string) (*Can, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	can := &Can{dir: dir, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	can := &Can{dir: dir, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{})}
 	can.wake <- struct{}{}
 	go can.run()
 	return can, nil
@@ -58,10 +57,9 @@ func (c *Can) Discard(path string) error {
 const farewell = time.Second
 
 // Close stops deleting. It waits a moment for the tree at hand; what is left is
-// deleted by the next process. No call may follow.
+// deleted by the next process. It is called once.
 func (c *Can) Close() {
-	c.closing.Store(true)
-	close(c.wake)
+	close(c.closing)
 	select {
 	case <-c.done:
 	case <-time.After(farewell):
@@ -70,8 +68,13 @@ func (c *Can) Close() {
 
 func (c *Can) run() {
 	defer close(c.done)
-	for range c.wake {
-		c.empty()
+	for {
+		select {
+		case <-c.wake:
+			c.empty()
+		case <-c.closing:
+			return
+		}
 	}
 }
 
@@ -82,8 +85,10 @@ func (c *Can) empty() {
 		return
 	}
 	for _, entry := range entries {
-		if c.closing.Load() {
+		select {
+		case <-c.closing:
 			return
+		default:
 		}
 		if err := confined.RemovePath(filepath.Join(c.dir, entry.Name())); err != nil {
 			slog.Error("cannot delete", "path", entry.Name(), "error", err)
