@@ -40,8 +40,8 @@ type Chunk struct {
 	Data   []byte
 }
 
-// CorruptError says that a log file is damaged. What follows in that file is
-// lost; Next may be called again and goes on with the next file.
+// CorruptError says that a log file is damaged. Next may be called again and
+// goes on with the next whole record.
 type CorruptError struct {
 	File   string
 	Offset int64
@@ -197,7 +197,7 @@ func (r *Reader) fill(ctx context.Context) error {
 	if _, _, err := parseRecord(r.buf.unread()); err != nil {
 		damage := &CorruptError{r.at.segment.path, r.at.offset, err}
 		r.buf.clear()
-		r.at.offset = upTo // the rest of this file cannot be told apart
+		r.at.offset = r.at.segment.resync(r.at.offset+1, upTo)
 		return damage
 	}
 	return nil

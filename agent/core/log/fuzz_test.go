@@ -1,0 +1,61 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+)
+
+// FuzzDamagedFile reads any bytes as a log file: a cloud container can write
+// what it likes into its own. Reading ends, and a writer goes on behind it.
+func FuzzDamagedFile(f *testing.F) {
+	seed, _, err := Open(f.TempDir(), Settings{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer seed.Close()
+	write(f, seed, entry{Stdout, 1, "one\ntwo"}, entry{Stderr, 2, "err\n"}, entry{Stdout, 3, "three\n"})
+	whole, err := os.ReadFile(seed.chain.last().path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole, uint64(1))
+	f.Add(whole[:len(whole)-3], uint64(2))
+	f.Add(append(whole[:30:30], whole...), uint64(100))
+	f.Fuzz(func(t *testing.T, content []byte, tail uint64) {
+		dir := t.TempDir()
+		if err := os.WriteFile(segmentPath(dir, 1), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		drain := func(r *Reader, err error) (text string) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			for {
+				chunk, err := r.Next(ctx)
+				var damaged *CorruptError
+				switch {
+				case errors.Is(err, io.EOF):
+					return text
+				case errors.As(err, &damaged):
+				case err != nil:
+					t.Fatal(err)
+				}
+				text += string(chunk.Data)
+			}
+		}
+		drain(Stored(dir, both))
+		drain(Stored(dir, ReadOptions{Stdout: true, Stderr: true, Timestamps: true, Tail: &tail}))
+		w := open(t, dir, Settings{})
+		write(t, w, entry{Stdout, 9, "after\n"})
+		if text := drain(w.Reader(both)); len(text) < 6 || text[len(text)-6:] != "after\n" {
+			t.Errorf("what was written afterwards is missing in %q", text)
+		}
+	})
+}

@@ -1,0 +1,52 @@
+package log
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// resyncBudget bounds the bytes that are checked as candidates behind one
+// damage: whoever writes into the file could make every byte look like a
+// record's begin.
+const resyncBudget = 64 << 20
+
+var magicBytes = binary.LittleEndian.AppendUint16(nil, recordMagic)
+
+// resync finds the first whole record at or behind from and before upTo; upTo
+// when there is none, or none is found within the budget.
+func (s *segment) resync(from, upTo int64) int64 {
+	b := newBuffer(largeBuffer)
+	defer b.release()
+	for budget := resyncBudget; from < upTo && budget > 0; {
+		if err := b.read(s, from, upTo); err != nil || len(b.unread()) < recordFraming {
+			return upTo
+		}
+		window := b.unread()
+		last := from+int64(len(window)) == upTo
+		at := 0
+		for budget > 0 {
+			next := bytes.Index(window[at:], magicBytes)
+			if next < 0 {
+				at = len(window) - 1 // the first half of the magic may stand there
+				break
+			}
+			at += next
+			h, err := parseHeader(window[at:])
+			if err == nil && at > 0 && int64(len(window)-at) < h.size() && !last {
+				break // see all of it first
+			}
+			if err == nil {
+				budget -= int(h.length)
+				if _, _, err := parseRecord(window[at:]); err == nil {
+					return from + int64(at)
+				}
+			}
+			at++
+		}
+		if last {
+			return upTo
+		}
+		from += int64(max(at, 1))
+	}
+	return upTo
+}
