@@ -1,0 +1,86 @@
+package host_test
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// TestManyContainersLeaveNothing runs containers from creation to removal in
+// four lanes, each with an output and an exit code of its own.
+func TestManyContainersLeaveNothing(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	const lanes, rounds = 4, 10
+	var wait sync.WaitGroup
+	for lane := range lanes {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for round := range rounds {
+				if err := h.runOnce(t, layer, lane, round); err != nil {
+					t.Errorf("lane %d, round %d: %v", lane, round, err)
+					return
+				}
+			}
+		}()
+	}
+	wait.Wait()
+	list, err := h.ListContainers(t.Context(), connect.NewRequest(&hostv1.ListContainersRequest{}))
+	if err != nil || len(list.Msg.Containers) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	h.wantNothingLeft(t, id64("0"))
+	for _, dir := range []string{"c", "netns", "runc", "stored"} {
+		if left, _ := filepath.Glob(filepath.Join(h.runDir, dir, "*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	if mounts := mountsBelow(t, filepath.Dir(h.stateDir)); len(mounts) > 0 {
+		t.Errorf("still mounted: %v", mounts)
+	}
+	if _, err := h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: "skltest0"})); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := exec.Command("nft", "list", "tables").Output()
+	if err != nil || strings.Contains(string(tables), h.tag()) {
+		t.Errorf("tables %s, %v", tables, err)
+	}
+}
+
+func (h *hostProcess) runOnce(t *testing.T, layer string, lane, round int) error {
+	ctx := t.Context()
+	id, code := randomID(), int32(lane*10+round)
+	if _, err := h.CreateContainer(ctx, connect.NewRequest(&hostv1.CreateContainerRequest{ContainerId: id, LayerDiffIds: []string{layer}})); err != nil {
+		return err
+	}
+	c, err := h.launch(t, &hostv1.LaunchContainerRequest{
+		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer},
+		OciSpec: ociSpec(t, "sh", "-c", fmt.Sprintf("echo lane %d round %d; exit %d", lane, round, code)),
+		Network: onBridge("skltest0", fmt.Sprintf("10.213.1.%d/24", lane+2), "10.213.1.1"),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := c.Start(ctx, connect.NewRequest(&agentv1.StartRequest{Generation: 1})); err != nil {
+		return err
+	}
+	if output, want := c.output(t), fmt.Sprintf("lane %d round %d\n", lane, round); output != want {
+		return fmt.Errorf("output %q, want %q", output, want)
+	}
+	eventually(t, "the exit is recorded", func() bool { return h.onDisk(t, id).LastState != nil })
+	if got := h.onDisk(t, id).LastState.GetExit().GetCode(); got != code {
+		return fmt.Errorf("exit code %d, want %d", got, code)
+	}
+	_, err = h.RemoveContainer(ctx, connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+	return err
+}
