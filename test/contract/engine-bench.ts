@@ -182,8 +182,16 @@ export class EngineBench {
     await running?.close();
   }
 
-  async startBackend(): Promise<void> {
-    this.#running = await startBackend(this.#directory, this.machine);
+  /** @param breaksAt from where on its state writes nothing */
+  async startBackend(breaksAt?: CrashPoint): Promise<void> {
+    this.#running = await startBackend(this.#directory, this.machine, breaksAt);
+  }
+
+  /** Ends the backend as a crash does; containers go on. */
+  async crashBackend(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    await running?.crash();
   }
 
   async close(): Promise<void> {
@@ -202,8 +210,9 @@ export class EngineBench {
 
 type Running = Awaited<ReturnType<typeof startBackend>>;
 
-async function startBackend(directory: string, machine: MemoryMachine) {
-  const state = await openState({ directory: path.join(directory, "state"), clock: systemClock });
+async function startBackend(directory: string, machine: MemoryMachine, breaksAt: CrashPoint | undefined) {
+  const durable = await openState({ directory: path.join(directory, "state"), clock: systemClock });
+  const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
   const engine = await createEngine({
     driver: machine.driver(),
     state,
@@ -245,9 +254,45 @@ async function startBackend(directory: string, machine: MemoryMachine) {
       await engine.close();
       sessions.abort();
       server.close();
-      await state.close();
+      await durable.close();
+    },
+    /** Ends without a word: what hangs at the broken state hangs for ever. */
+    crash: async () => {
+      engine.context.live.disconnect();
+      sessions.abort();
+      server.close();
+      await durable.close();
     },
   };
+}
+
+/** When a backend dies, as far as its state can tell. */
+export interface CrashPoint {
+  /** How many commits are still written. */
+  readonly commits: number;
+  /** Called with the first that is not. */
+  readonly reached: () => void;
+}
+
+/** A state whose commits never end, and change nothing, from some commit on. */
+function breakingState(durable: State, { commits, reached }: CrashPoint): State {
+  let left = commits;
+  return new Proxy(durable, {
+    get: (target, property) => {
+      if (property !== "commit") {
+        const value: unknown = Reflect.get(target, property, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      }
+      return (describe: Parameters<State["commit"]>[0]): Promise<void> => {
+        left -= 1;
+        if (left >= 0) {
+          return target.commit(describe);
+        }
+        reached();
+        return new Promise(() => {});
+      };
+    },
+  });
 }
 
 async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {

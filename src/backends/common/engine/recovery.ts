@@ -25,6 +25,7 @@ import { discard } from "./operations/create-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
 import { resumeStart } from "./operations/start-container.ts";
 import { exitOfWorkload, watchContainer } from "./operations/watch-container.ts";
+import { settleVolume } from "./volumes.ts";
 import {
   hasProcess,
   hostConfigOf,
@@ -86,6 +87,16 @@ export async function recoverContainers(context: EngineContext): Promise<void> {
   const inOrder = records.sort((a, b) => endOf(found, a) - endOf(found, b));
   for (const record of inOrder) {
     await recoverContainer(context, record, found.get(record.id));
+  }
+  for (const volume of context.state.volumes.values()) {
+    if (volume.phase !== Phase.UNSPECIFIED) {
+      await settleVolume(context, volume).catch((error: unknown) =>
+        context.logger.error(
+          { err: error, volume: volume.name },
+          `cannot finish what was begun with a volume: ${messageOf(error)}`,
+        ),
+      );
+    }
   }
 }
 

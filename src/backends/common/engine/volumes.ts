@@ -1,12 +1,17 @@
 /** The volume registry: made once by name, removed when nobody uses them. */
 import { create } from "@bufbuild/protobuf";
 
-import { conflict, invalid, messageOf, notFound } from "../../../common/errors.ts";
+import { conflict, invalid, notFound } from "../../../common/errors.ts";
 import { newId } from "../../../common/ids.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type Volume, VolumeSchema } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
-import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { State } from "../state/state.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type VolumeRecord,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Change, State } from "../state/state.ts";
 import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
@@ -19,18 +24,18 @@ const longestName = 255;
 /** Docker marks anonymous volumes with this label. */
 const anonymousLabel = "com.docker.volume.anonymous";
 
-/** A volume, and whether it was made just now. */
-export interface EnsuredVolume {
-  readonly record: VolumeRecord;
-  readonly created: boolean;
-}
-
 /**
- * The volume of that name, made where it does not exist; an anonymous one is always new.
+ * The volume of that name, made where it does not exist; an anonymous one is always new. That it is being made is
+ * journalled before the driver makes it, so that a crash leaves none that nobody knows.
  *
+ * @param claim what else belongs into the change that announces a new volume: whose it is
  * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver
  */
-export async function ensureVolume(context: EngineContext, wanted: WantedVolume): Promise<EnsuredVolume> {
+export async function ensureVolume(
+  context: EngineContext,
+  wanted: WantedVolume,
+  claim: (change: Change, name: string) => void = () => undefined,
+): Promise<VolumeRecord> {
   const anonymous = wanted.name === "";
   const name = anonymous ? newId() : wanted.name;
   if (!anonymous) {
@@ -39,14 +44,14 @@ export async function ensureVolume(context: EngineContext, wanted: WantedVolume)
   const driver = driverOf(context, name, wanted.driver);
   return await context.volumeLocks.run(name, async () => {
     const known = context.state.volumes.get(name);
-    if (known !== undefined) {
+    if (known !== undefined && isMade(known)) {
       if (wanted.driver !== "" && known.driver !== driver) {
         throw conflict(
           `create ${name}: found reference to volume '${name}' in driver '${known.driver}': ` +
             "volume name must be unique",
         );
       }
-      return { record: known, created: false };
+      return known;
     }
     const planned = create(VolumeRecordSchema, {
       name,
@@ -55,25 +60,25 @@ export async function ensureVolume(context: EngineContext, wanted: WantedVolume)
       labels: anonymous ? { ...wanted.labels, [anonymousLabel]: "" } : { ...wanted.labels },
       options: { ...wanted.options },
       anonymous,
+      phase: Phase.CREATING,
     });
-    const made = await context.driver.volumes.create(planned);
-    const record = {
-      ...planned,
-      driverReference: made.reference,
-      mountpoint: context.driver.policy.volumeMountpoint(name) ?? made.mountpoint,
-    };
     await context.state.commit((change) => {
-      change.volumes.put(record);
-      change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
+      change.volumes.put(planned);
+      claim(change, name);
     });
-    return { record, created: true };
+    try {
+      return await finishCreation(context, planned);
+    } catch (error) {
+      await context.state.commit((change) => change.volumes.delete(name));
+      throw error;
+    }
   });
 }
 
 /** The volume of that name. @throws not-found */
 export function findVolume(state: State, name: string): VolumeRecord {
   const record = state.volumes.get(name);
-  if (record === undefined) {
+  if (record === undefined || !isMade(record)) {
     throw notFound(`get ${name}: no such volume`);
   }
   return record;
@@ -89,6 +94,7 @@ export function listVolumes(
   return [...state.volumes.values()]
     .filter(
       (record) =>
+        isMade(record) &&
         filters.matchesExactly("driver", record.driver) &&
         filters.matches("name", record.name) &&
         filters.matchesPairs("label", record.labels) &&
@@ -101,56 +107,74 @@ export function listVolumes(
 export async function removeVolume(context: EngineContext, name: string, force: boolean): Promise<void> {
   await context.volumeLocks.run(name, async () => {
     const record = context.state.volumes.get(name);
-    if (record === undefined) {
+    if (record === undefined || !isMade(record)) {
       if (force) {
         return;
       }
       throw notFound(`get ${name}: no such volume`);
     }
     refuseUsed(context, name, force);
-    await context.driver.volumes.remove(record);
-    await context.state.commit((change) => {
-      change.volumes.delete(name);
-      change.event(destroyEvent(record));
+    await context.state.commit((change) => change.volumes.put({ ...record, phase: Phase.REMOVING }));
+    try {
+      await finishRemoval(context, record);
+    } catch (error) {
+      await context.state.commit((change) => change.volumes.put(record));
+      throw error;
+    }
+  });
+}
+
+/** Those of a container's anonymous volumes that no other container uses. */
+export function ownVolumes(state: State, record: ContainerRecord): readonly VolumeRecord[] {
+  return record.anonymousVolumes
+    .filter((name) => usersOf(state, name).every((id) => id === record.id))
+    .map((name) => state.volumes.get(name))
+    .filter((volume) => volume !== undefined);
+}
+
+/** Finishes, behind a crash or a removal that was journalled, what was begun with a volume. */
+export async function settleVolume(context: EngineContext, record: VolumeRecord): Promise<void> {
+  await context.volumeLocks.run(record.name, async () => {
+    if (record.phase === Phase.CREATING && !record.anonymous) {
+      await finishCreation(context, record);
+    } else {
+      await finishRemoval(context, record);
+    }
+  });
+}
+
+async function finishCreation(context: EngineContext, planned: VolumeRecord): Promise<VolumeRecord> {
+  const { name, driver } = planned;
+  const made = await context.driver.volumes.create(planned);
+  const record = {
+    ...planned,
+    phase: Phase.UNSPECIFIED,
+    driverReference: made.reference,
+    mountpoint: context.driver.policy.volumeMountpoint(name) ?? made.mountpoint,
+  };
+  await context.state.commit((change) => {
+    change.volumes.put(record);
+    change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
+  });
+  return record;
+}
+
+async function finishRemoval(context: EngineContext, record: VolumeRecord): Promise<void> {
+  await context.driver.volumes.remove(record);
+  await context.state.commit((change) => {
+    change.volumes.delete(record.name);
+    change.event({
+      type: "volume",
+      action: "destroy",
+      actorId: record.name,
+      attributes: { driver: record.driver },
     });
   });
 }
 
-/**
- * Removes those of a container's anonymous volumes that no other container uses; failures are logged.
- *
- * @returns the records whose volumes are gone, to be deleted in the caller's change
- */
-export async function removeAnonymousVolumes(
-  context: EngineContext,
-  containerId: string,
-  names: readonly string[],
-): Promise<readonly VolumeRecord[]> {
-  const gone: VolumeRecord[] = [];
-  for (const name of names) {
-    const record = context.state.volumes.get(name);
-    const others = usersOf(context.state, name).filter((id) => id !== containerId);
-    if (record === undefined || others.length > 0) {
-      continue;
-    }
-    try {
-      await context.driver.volumes.remove(record);
-      gone.push(record);
-    } catch (error) {
-      context.logger.error({ err: error, volume: name }, `cannot remove a volume: ${messageOf(error)}`);
-    }
-  }
-  return gone;
-}
-
-/** The event of a volume that is gone. */
-export function destroyEvent(record: VolumeRecord) {
-  return {
-    type: "volume",
-    action: "destroy",
-    actorId: record.name,
-    attributes: { driver: record.driver },
-  } as const;
+/** Whether clients see a volume: not while it is being made or removed. */
+function isMade(record: VolumeRecord): boolean {
+  return record.phase === Phase.UNSPECIFIED;
 }
 
 /** A volume as clients see it. */

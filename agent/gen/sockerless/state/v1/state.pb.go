@@ -591,6 +591,7 @@ type VolumeRecord struct {
 	Anonymous       bool                   `protobuf:"varint,6,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
 	Mountpoint      string                 `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
 	DriverReference string                 `protobuf:"bytes,8,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // access point, share
+	Phase           Phase                  `protobuf:"varint,9,opt,name=phase,proto3,enum=sockerless.state.v1.Phase" json:"phase,omitempty"`            // creating or removing, while that is under way
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -679,6 +680,13 @@ func (x *VolumeRecord) GetDriverReference() string {
 		return x.DriverReference
 	}
 	return ""
+}
+
+func (x *VolumeRecord) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNSPECIFIED
 }
 
 type NetworkRecord struct {
@@ -804,7 +812,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\bplatform\x18\n" +
 	" \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x1f\n" +
 	"\vlayer_sizes\x18\v \x03(\x03R\n" +
-	"layerSizes\"\xe1\x03\n" +
+	"layerSizes\"\x93\x04\n" +
 	"\fVolumeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x124\n" +
@@ -815,7 +823,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"mountpoint\x18\a \x01(\tR\n" +
 	"mountpoint\x12)\n" +
-	"\x10driver_reference\x18\b \x01(\tR\x0fdriverReference\x1a9\n" +
+	"\x10driver_reference\x18\b \x01(\tR\x0fdriverReference\x120\n" +
+	"\x05phase\x18\t \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -898,13 +907,14 @@ var file_sockerless_state_v1_state_proto_depIdxs = []int32{
 	11, // 16: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
 	9,  // 17: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
 	10, // 18: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
-	20, // 19: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
-	21, // 20: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	0,  // 19: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
+	20, // 20: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	21, // 21: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }

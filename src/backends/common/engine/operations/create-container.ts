@@ -32,7 +32,7 @@ import { nameFor } from "../names.ts";
 import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
 import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
-import { destroyEvent, ensureVolume, removeAnonymousVolumes } from "../volumes.ts";
+import { ensureVolume, ownVolumes, settleVolume } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
 
 /** What a creation answers. */
@@ -80,14 +80,10 @@ export async function createContainer(
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
   try {
     await context.driver.workloads.remove(record.id);
-    const gone = await removeAnonymousVolumes(context, record.id, record.anonymousVolumes);
-    await context.state.commit((change) => {
-      change.containers.delete(record.id);
-      for (const volume of gone) {
-        change.volumes.delete(volume.name);
-        change.event(destroyEvent(volume));
-      }
-    });
+    for (const volume of ownVolumes(context.state, record)) {
+      await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+    }
+    await context.state.commit((change) => change.containers.delete(record.id));
   } catch (error) {
     context.logger.error(
       { err: error, container: record.id },
@@ -169,21 +165,19 @@ async function withVolumes(
   for (const { point, volume } of mounts) {
     let mounted: MountPoint = point;
     if (volume !== undefined) {
-      const ensured = await ensureVolume(context, volume);
-      const { name, driver, mountpoint } = ensured.record;
-      mounted = { ...point, name, driver, source: mountpoint };
-      if (volume.name === "") {
-        next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, name] });
-      }
+      const made = await ensureVolume(context, volume, (change, name) => {
+        if (volume.name === "") {
+          next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, name] });
+          change.containers.put(next);
+        }
+      });
+      mounted = { ...point, name: made.name, driver: made.driver, source: made.mountpoint };
     }
     next = withFields(next, { mounts: [...next.mounts, mounted] });
-    if (volume !== undefined) {
-      // So that after a crash it is known which volumes are the container's own.
-      const journalled = next;
-      await context.state.commit((change) => change.containers.put(journalled));
-    }
   }
-  return next;
+  const whole = next;
+  await context.state.commit((change) => change.containers.put(whole));
+  return whole;
 }
 
 async function refuseMissingSources(context: EngineContext, mounts: readonly PlannedMount[]): Promise<void> {

@@ -1,6 +1,10 @@
 /** Removing a container: it is gone for clients at the answer; its remains are cleared away behind it. */
 import { conflict, invalid, isErrorKind, messageOf } from "../../../../common/errors.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type VolumeRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
@@ -8,7 +12,7 @@ import { containerOfId, findContainer } from "../lookup.ts";
 import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
-import { destroyEvent, removeAnonymousVolumes } from "../volumes.ts";
+import { ownVolumes, settleVolume } from "../volumes.ts";
 import { endRestarts, ignoreNotRunning, killContainer } from "./stop-container.ts";
 
 /** What is asked of a removal. */
@@ -108,11 +112,7 @@ async function recordRemoval(
   record: ContainerRecord,
   withVolumes: boolean,
 ): Promise<void> {
-  const own = withVolumes ? record.anonymousVolumes : [];
-  if (own.length > 0) {
-    await live.released; // A volume is removed once nothing has it mounted.
-  }
-  const volumes = await removeAnonymousVolumes(context, record.id, own);
+  const volumes = withVolumes ? ownVolumes(context.state, record) : [];
   const gone = removed(record);
   await context.state.commit((change) => {
     change.containers.put(gone);
@@ -122,15 +122,36 @@ async function recordRemoval(
       }
     }
     for (const volume of volumes) {
-      change.volumes.delete(volume.name);
-      change.event(destroyEvent(volume));
+      change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
     change.event(containerEvent(record, "destroy"));
   });
   live.disconnect();
   live.reservations.fail(conflict(`container ${record.id} was removed`));
+  await removeVolumes(context, live, volumes);
   live.waiters.tellRemoval({ exitCode: stateOf(record).exitCode, error: "" });
   clearRemains(context, gone);
+}
+
+/** What cannot be removed now is removed at the next start of the backend; it is out of sight already. */
+async function removeVolumes(
+  context: EngineContext,
+  live: LiveContainer,
+  volumes: readonly VolumeRecord[],
+): Promise<void> {
+  if (volumes.length > 0) {
+    await live.released; // A volume is removed once nothing has it mounted.
+  }
+  for (const volume of volumes) {
+    try {
+      await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+    } catch (error) {
+      context.logger.error(
+        { err: error, volume: volume.name },
+        `cannot remove a volume: ${messageOf(error)}`,
+      );
+    }
+  }
 }
 
 async function removeWorkload(context: EngineContext, containerId: string): Promise<void> {

@@ -43,7 +43,7 @@ export function registerServices(router: ConnectRouter, engine: Engine, options:
   router.service(VolumeService, {
     createVolume: async ({ name, driver: volumeDriver, driverOpts, labels }) => {
       const wanted = { name, driver: volumeDriver, options: driverOpts, labels };
-      return { volume: volumeOf((await ensureVolume(context, wanted)).record) };
+      return { volume: volumeOf(await ensureVolume(context, wanted)) };
     },
     listVolumes: ({ filters }) => ({ volumes: listVolumes(state, filters).map(volumeOf) }),
     inspectVolume: ({ name }) => ({ volume: volumeOf(findVolume(state, name)) }),

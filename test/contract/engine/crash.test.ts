@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { EngineBench, localAccess } from "../engine-bench.ts";
+
+/** A container's whole life, with everything that is journalled on the way. */
+async function wholeLife(bench: EngineBench): Promise<void> {
+  const id = await bench.createScript("exec sleep 60", {
+    name: "whole",
+    config: { image: "with-volume" },
+    hostConfig: { binds: ["kept:/kept", "/own"] },
+  });
+  await bench.containers.startContainer({ container: id });
+  const { id: execId } = await bench.execs.createExec({ container: id, config: { cmd: ["true"] } });
+  const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
+  await bench.session(endpoint, { openExec: { execId, process: { args: ["true"] } } });
+  await bench.execs.awaitExec({ execId });
+  await bench.containers.restartContainer({ container: id, timeoutSeconds: 5 });
+  await bench.containers.stopContainer({ container: id });
+  await bench.containers.removeContainer({ container: id, volumes: true });
+  await bench.runScript("exit 0", { name: "passing", hostConfig: { autoRemove: true } });
+  await bench.engine.context.background.settle();
+}
+
+/** What must hold of a backend at rest, whatever happened to the one before it. */
+async function assertSound(bench: EngineBench): Promise<void> {
+  const { containers } = await bench.containers.listContainers({ all: true });
+  for (const { id, state } of containers) {
+    const record = bench.state.containers.get(id);
+    assert.equal(record?.phase, Phase.UNSPECIFIED, `${id} is at rest`);
+    const workload = bench.machine.workloads.get(id);
+    assert.ok(workload !== undefined, `${id} has a workload`);
+    if (state?.status === ContainerStatus.RUNNING) {
+      assert.equal(workload.agent?.options.generation, record?.generation);
+    } else {
+      assert.equal(workload.agent, undefined, `${id} holds nothing`);
+    }
+  }
+  const known = new Set(containers.map(({ id }) => id));
+  assert.deepEqual(
+    [...bench.machine.workloads.keys()].filter((id) => !known.has(id)),
+    [],
+    "nothing is left of containers that are gone",
+  );
+  assert.deepEqual(new Set(bench.state.volumes.keys()), bench.machine.volumes, "volumes are known and there");
+  for (const exec of bench.state.execs.values()) {
+    assert.ok(known.has(exec.containerId), "execs belong to containers");
+  }
+}
+
+describe("a backend that dies at any commit", () => {
+  it("is sound again when it is started again, and works", async () => {
+    for (let commits = 0; ; commits++) {
+      const bench = await EngineBench.start();
+      try {
+        await bench.stopBackend();
+        const crashed = Promise.withResolvers<"crashed">();
+        await bench.startBackend({ commits, reached: () => crashed.resolve("crashed") });
+        const life = wholeLife(bench).then(() => "lived" as const);
+        life.catch(() => undefined);
+        const end = await Promise.race([life, crashed.promise]);
+        // What the driver was about to do before the crash, it does.
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        await bench.crashBackend();
+
+        await bench.startBackend();
+        await untilAtRest(bench);
+        await assertSound(bench);
+        for (const { id } of (await bench.containers.listContainers({ all: true })).containers) {
+          await bench.containers.removeContainer({ container: id, force: true, volumes: true });
+        }
+        await wholeLife(bench);
+        await assertSound(bench);
+        if (end === "lived") {
+          assert.ok(commits > 20, `the whole life is ${commits} commits`);
+          return;
+        }
+      } catch (error) {
+        throw new Error(`after ${commits} commits`, { cause: error });
+      } finally {
+        await bench.close();
+      }
+    }
+  });
+});
+
+/** Until nothing is half done: starts that were taken up run, remains are cleared away. */
+async function untilAtRest(bench: EngineBench): Promise<void> {
+  const isAtRest = (): boolean =>
+    [...bench.state.containers.values()].every((record) => record.phase === Phase.UNSPECIFIED);
+  while (!isAtRest()) {
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  for (const { id } of bench.state.containers.values()) {
+    await bench.engine.context.live.of(id).released;
+  }
+}
