@@ -63,6 +63,19 @@ function statusesOf(lines: readonly ProgressLine[], digest: string): string[] {
   return statuses.filter((status, index) => status !== statuses[index - 1]);
 }
 
+/** Lets the store's time pass whenever it sleeps, until the work has ended. */
+async function passingTime<T>(store: TestImageStore, work: Promise<T>): Promise<T> {
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+  };
+  work.then(end, end);
+  while (!ended) {
+    await store.clock.advance(store.clock.sleeping > 0 ? 1000 : 0);
+  }
+  return await work;
+}
+
 async function proxied(context: TestContext): Promise<RegistryProxy> {
   const proxy = await RegistryProxy.start(open.host);
   context.after(() => proxy[Symbol.asyncDispose]());
@@ -166,6 +179,18 @@ describe("a pull", () => {
         platform: { os: "linux", architecture: "riscv64", variant: "" } as PullRequest["platform"],
       }),
       { message: "no matching manifest for linux/riscv64 in the manifest list entries" },
+    );
+  });
+
+  it("warns where the only image has another platform than was asked for", async (context) => {
+    const store = await openImageStore(context);
+    await open.push("single", "1", { ...(await image("single")), architecture: "amd64" });
+    const platform = { os: "linux", architecture: "s390x", variant: "" } as PullRequest["platform"];
+    const { lines } = await pull(store, `${open.host}/single:1`, { platform });
+    assert.equal(
+      lines.at(-1)?.status,
+      `WARNING: image with reference ${open.host}/single:1 was found but its platform (linux/amd64) ` +
+        "does not match the specified platform (linux/s390x)",
     );
   });
 
@@ -302,15 +327,7 @@ describe("a connection that is cut", () => {
       forward(open.host, request, response, ranges.length < 3 ? 300_000 : Number.POSITIVE_INFINITY);
       return true;
     };
-    const pulling = pull(store, `${proxy.host}/cut:1`);
-    const settled = pulling.then(
-      () => true,
-      () => true,
-    );
-    while (!(await Promise.race([settled, new Promise((resolve) => setImmediate(resolve, false))]))) {
-      await store.clock.advance(store.clock.sleeping > 0 ? 1000 : 0);
-    }
-    const { lines, imageId: pulled } = await pulling;
+    const { lines, imageId: pulled } = await passingTime(store, pull(store, `${proxy.host}/cut:1`));
     assert.equal(pulled, imageId(wanted));
     assert.equal(ranges.length, 3);
     assert.equal(ranges[0], undefined);
@@ -318,6 +335,52 @@ describe("a connection that is cut", () => {
       assert.match(range ?? "", /^bytes=[1-9]\d*-$/);
     }
     assert.ok(lines.some(({ status }) => status === "Retrying in 1 second"));
+  });
+
+  it("counts as cut where it falls silent", async (context) => {
+    const store = await openImageStore(context, {
+      registry: { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 200 },
+    });
+    const proxy = await proxied(context);
+    const wanted = await image("silence", 100_000);
+    await open.push("silence", "1", wanted);
+    const layer = wanted.layers[0] as Buffer;
+    const ranges: (string | undefined)[] = [];
+    proxy.intercept = (request, response) => {
+      const isFirst =
+        request.url?.endsWith(blobOf(layer).digest) === true && ranges.push(request.headers.range) === 1;
+      if (isFirst) {
+        response.writeHead(200, { "content-length": layer.length });
+        response.write(layer.subarray(0, 1000));
+      }
+      return isFirst;
+    };
+    const { imageId: pulled } = await passingTime(store, pull(store, `${proxy.host}/silence:1`));
+    assert.equal(pulled, imageId(wanted));
+    assert.deepEqual(ranges, [undefined, "bytes=1000-"]);
+  });
+
+  it("is given up after the fifth time", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = await image("hopeless");
+    await open.push("hopeless", "1", wanted);
+    let attempts = 0;
+    proxy.intercept = (request, response) => {
+      const isLayer = request.url?.endsWith(blobOf(wanted.layers[0] as Buffer).digest) === true;
+      if (isLayer) {
+        attempts++;
+        response.destroy();
+      }
+      return isLayer;
+    };
+    await assert.rejects(passingTime(store, pull(store, `${proxy.host}/hopeless:1`)), {
+      kind: "system",
+      message: /^Get "http:\/\/.*": EOF$/,
+    });
+    assert.equal(attempts, 5);
+    assert.deepEqual(await store.blobs(), []);
+    assert.deepEqual(await store.ingests(), []);
   });
 });
 

@@ -3,14 +3,14 @@ import type { Clock } from "../../../common/clock.ts";
 import { forbidden, invalid, messageOf, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { downloadBlob, type DownloadContext, throttle } from "./blob-download.ts";
-import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import { downloadBlob, type DownloadContext } from "./blob-download.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
 import { isSha256Digest } from "./digest.ts";
 import { type ImageConfig, parseImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageIndex } from "./image-index.ts";
-import type { ImageInstaller, InstalledLayer } from "./image-installer.ts";
-import { measureLayer } from "./layer-content.ts";
+import type { ImageInstaller } from "./image-installer.ts";
+import { checkLayerCount, LayerFetch } from "./layer-fetch.ts";
 import type { Limiter } from "./limiter.ts";
 import {
   checkImageMediaType,
@@ -19,7 +19,7 @@ import {
   maxJsonBytes,
   parseManifest,
 } from "./manifest.ts";
-import { formatPlatform, hostPlatform } from "./platform.ts";
+import { formatPlatform, hostPlatform, platformDistance } from "./platform.ts";
 import { choosePlatform } from "./platform-choice.ts";
 import type { ReportProgress } from "./progress.ts";
 import {
@@ -111,8 +111,7 @@ class Pull {
   readonly #named: NamedReference;
   readonly #request: PullRequest;
   readonly #download: DownloadContext;
-  /** Short IDs of the layers that were not there. */
-  readonly #fetched = new Set<string>();
+  readonly #layers: LayerFetch;
 
   constructor(
     parts: PullParts,
@@ -127,6 +126,7 @@ class Pull {
     const { store, clock } = parts;
     const { report, signal } = request;
     this.#download = { registry, path: named.path, store, lease, clock, report, signal };
+    this.#layers = new LayerFetch(this.#download, parts.index, parts.downloads);
   }
 
   async run(): Promise<PulledImage> {
@@ -146,7 +146,20 @@ class Pull {
       id: "",
       status: `Status: ${isNew ? "Downloaded newer image" : "Image is up to date"} for ${name}`,
     });
+    this.#warnOfPlatform(imageId);
     return { imageId, digest: top.digest };
+  }
+
+  /** A registry may hold one image only, whatever its platform: it is pulled, and the user is told. */
+  #warnOfPlatform(imageId: string): void {
+    const { platform: wanted, report } = this.#request;
+    const offered = this.#parts.index.get(imageId)?.platform;
+    if (wanted !== undefined && offered !== undefined && platformDistance(wanted, offered) === undefined) {
+      const status =
+        `WARNING: image with reference ${familiarString(this.#named)} was found but its platform ` +
+        `(${formatPlatform(offered)}) does not match the specified platform (${formatPlatform(wanted)})`;
+      report({ id: "", status });
+    }
   }
 
   /** The image's own manifest: of an index the entry for the platform. */
@@ -174,14 +187,12 @@ class Pull {
     }
     await store.putBytes(lease, fetched.bytes, { digest: fetched.digest });
     const config = await this.#config(manifest.config);
-    if (config.diffIds.length !== manifest.layers.length) {
-      throw layersMismatch();
-    }
+    checkLayerCount(manifest.layers, config);
     const id = manifest.config.digest;
     const isKnown = (this.#parts.index.get(id)?.layerSizes.length ?? 0) === manifest.layers.length;
     const fetchLayers = this.#parts.needsLayers && !isKnown;
     const layers = fetchLayers
-      ? await this.#layers(manifest.layers, config)
+      ? await this.#layers.fetch(manifest.layers, config)
       : manifest.layers.map(({ digest, size }, index) => ({
           diffId: config.diffIds[index] ?? "",
           digest,
@@ -203,8 +214,8 @@ class Pull {
       ],
       signal,
     );
-    for (const layer of this.#fetched) {
-      report({ id: layer, status: "Pull complete" });
+    for (const layer of this.#layers.fetched) {
+      report({ id: shortId(layer), status: "Pull complete" });
     }
   }
 
@@ -224,84 +235,4 @@ class Pull {
     }
     return parseImageConfig(await store.read(descriptor.digest, maxJsonBytes));
   }
-
-  /** Fetches all layers, several at a time; a layer that occurs twice is fetched once. */
-  async #layers(descriptors: readonly Descriptor[], config: ImageConfig): Promise<InstalledLayer[]> {
-    const failed = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, failed.signal]);
-    const layers = new Map<string, Promise<InstalledLayer>>();
-    for (const descriptor of descriptors) {
-      if (!layers.has(descriptor.digest)) {
-        const layer = this.#layer(descriptor, signal);
-        // The first failure ends the others; all are waited for, so that none writes after the lease has ended.
-        layer.catch((error: unknown) => failed.abort(error));
-        layers.set(descriptor.digest, layer);
-      }
-    }
-    await Promise.allSettled(layers.values());
-    this.#request.signal.throwIfAborted();
-    failed.signal.throwIfAborted();
-    const fetched = await Promise.all(descriptors.map(({ digest }) => layers.get(digest)));
-    return fetched.map((layer, index) => {
-      if (layer === undefined || layer.diffId !== config.diffIds[index]) {
-        throw layersMismatch();
-      }
-      return layer;
-    });
-  }
-
-  async #layer(descriptor: Descriptor, signal: AbortSignal): Promise<InstalledLayer> {
-    const { store, lease, report } = this.#download;
-    const id = shortId(descriptor.digest);
-    lease.hold(descriptor.digest);
-    const existing = await store.find(descriptor.digest);
-    if (existing !== undefined) {
-      report({ id, status: "Already exists" });
-      return this.#knownLayer(descriptor.digest) ?? (await this.#measure(existing, () => {}, signal));
-    }
-    this.#fetched.add(id);
-    report({ id, status: "Pulling fs layer" });
-    if (this.#parts.downloads.isBusy) {
-      report({ id, status: "Waiting" });
-    }
-    let blob: StoredBlob;
-    {
-      using _turn = await this.#parts.downloads.acquire(signal);
-      blob = await downloadBlob(descriptor, { ...this.#download, signal });
-    }
-    return await this.#measure(blob, throttle(report), signal);
-  }
-
-  /** Unpacks the layer in memory to learn what it is: its diff ID and size. */
-  async #measure(blob: StoredBlob, report: ReportProgress, signal: AbortSignal): Promise<InstalledLayer> {
-    const { store } = this.#download;
-    const id = shortId(blob.digest);
-    async function* counted(): AsyncGenerator<Uint8Array> {
-      let current = 0;
-      for await (const chunk of store.stream(blob.digest, signal)) {
-        current += chunk.length;
-        report({ id, status: "Extracting", current, total: blob.size });
-        yield chunk;
-      }
-    }
-    const { diffId, size } = await measureLayer(blob, counted());
-    return { diffId, digest: blob.digest, size };
-  }
-
-  /** What another image's record says of a layer. */
-  #knownLayer(digest: string): InstalledLayer | undefined {
-    for (const record of this.#parts.index.records()) {
-      const at = record.layerDigests.indexOf(digest);
-      const diffId = record.diffIds[at];
-      const size = record.layerSizes[at];
-      if (diffId !== undefined && size !== undefined) {
-        return { diffId, digest, size: Number(size) };
-      }
-    }
-    return undefined;
-  }
-}
-
-function layersMismatch(): Error {
-  return invalid("layers from manifest don't match image configuration");
 }
