@@ -113,10 +113,12 @@ func existingVPC(region string, config tftypes.Value) (map[string]tftypes.Value,
 	if err != nil {
 		return nil, fmt.Errorf("aws_vpc is only found by its ID: %w", err)
 	}
+	yes := tftypes.NewValue(tftypes.Bool, true)
 	return map[string]tftypes.Value{
-		"arn":        text("arn:aws:ec2:" + region + ":" + awsAccount + ":vpc/" + id),
-		"cidr_block": text("10.20.0.0/16"),
-		"owner_id":   text(awsAccount),
+		"arn":                text("arn:aws:ec2:" + region + ":" + awsAccount + ":vpc/" + id),
+		"cidr_block":         text("10.20.0.0/16"),
+		"owner_id":           text(awsAccount),
+		"enable_dns_support": yes, "enable_dns_hostnames": yes,
 	}, nil
 }
 

@@ -1,0 +1,7 @@
+config {
+  call_module_type = "local"
+}
+plugin "terraform" {
+  enabled = true
+  preset  = "all"
+}
