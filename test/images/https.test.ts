@@ -1,0 +1,80 @@
+/** TLS to registries: whose certificates are believed. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer as createPlainServer } from "node:http";
+import { createServer, type Server } from "node:https";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, it, type TestContext } from "node:test";
+
+import { HttpClient } from "../../src/backends/common/images/registry/http-client.ts";
+
+let directory: string;
+let server: Server;
+let url: URL;
+
+before(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), "sockerless-https-"));
+  const [key, cert] = [path.join(directory, "key.pem"), path.join(directory, "cert.pem")];
+  execFileSync(
+    "openssl",
+    [
+      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"],
+      ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+      ["-keyout", key, "-out", cert],
+    ].flat(),
+    { stdio: "ignore" },
+  );
+  server = createServer({ key: await readFile(key), cert: await readFile(cert) }, (_request, response) => {
+    response.end("over TLS");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+});
+
+after(async () => {
+  const closed = once(server, "close");
+  server.close();
+  server.closeAllConnections();
+  await closed;
+  await rm(directory, { recursive: true });
+});
+
+function client(context: TestContext, insecure: boolean): HttpClient {
+  const made = new HttpClient({ insecure, proxied: false, userAgent: "test", silenceMs: 5_000 });
+  context.after(() => made.close());
+  return made;
+}
+
+const { signal } = new AbortController();
+
+describe("a registry's certificate", () => {
+  it("that no authority signed is refused", async (context) => {
+    await assert.rejects(client(context, false).send({ method: "GET", url, signal }), {
+      message: `Get "${url.href}": tls: failed to verify certificate: x509: certificate signed by unknown authority`,
+    });
+  });
+
+  it("is not looked at where the registry is insecure", async (context) => {
+    const response = await client(context, true).send({ method: "GET", url, signal });
+    assert.equal((await response.bytes(100)).toString(), "over TLS");
+  });
+});
+
+describe("a server without TLS", () => {
+  it("is told apart from one that is away", async (context) => {
+    const plain = createPlainServer((_request, response) => response.end());
+    plain.listen(0, "127.0.0.1");
+    await once(plain, "listening");
+    context.after(() => plain.close());
+    const { port } = plain.address() as AddressInfo;
+    const wrong = new URL(`https://127.0.0.1:${port}/v2/`);
+    await assert.rejects(client(context, false).send({ method: "GET", url: wrong, signal }), {
+      message: `Get "${wrong.href}": http: server gave HTTP response to HTTPS client`,
+    });
+  });
+});
