@@ -36,22 +36,26 @@ func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
 	alone := k.ca.issue(k.id, nil)
 	alone.Certificate = alone.Certificate[:1]
 	other, _ := url.Parse("sockerless://container/" + strings.Repeat("0", 64))
-	for name, certificate := range map[string]tls.Certificate{
-		"another CA":               stranger.issue(k.id, nil),
-		"a forged chain":           forged,
-		"without its CA":           alone,
-		"another container":        k.ca.issue(strings.Repeat("0", 64), nil),
-		"no name":                  k.ca.issue(k.id, func(c *x509.Certificate) { c.URIs = nil }),
-		"two names":                k.ca.issue(k.id, func(c *x509.Certificate) { c.URIs = append(c.URIs, other) }),
-		"expired":                  k.ca.issue(k.id, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }),
-		"not yet valid":            k.ca.issue(k.id, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
-		"a server's":               k.ca.issue(k.id, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
-		"for no stated use":        k.ca.issue(k.id, func(c *x509.Certificate) { c.ExtKeyUsage = nil }),
-		"a CA's":                   k.ca.issue(k.id, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }),
-		"the CA itself, as client": {Certificate: [][]byte{k.ca.cert.Raw, k.ca.cert.Raw}, PrivateKey: k.ca.key},
+	// In this order: only the first refusals of a minute are logged one by one.
+	for _, c := range []struct {
+		name        string
+		certificate tls.Certificate
+	}{
+		{"another CA", stranger.issue(k.id, nil)},
+		{"a forged chain", forged},
+		{"without its CA", alone},
+		{"another container", k.ca.issue(strings.Repeat("0", 64), nil)},
+		{"no name", k.ca.issue(k.id, func(c *x509.Certificate) { c.URIs = nil })},
+		{"two names", k.ca.issue(k.id, func(c *x509.Certificate) { c.URIs = append(c.URIs, other) })},
+		{"expired", k.ca.issue(k.id, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })},
+		{"not yet valid", k.ca.issue(k.id, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })},
+		{"a server's", k.ca.issue(k.id, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })},
+		{"for no stated use", k.ca.issue(k.id, func(c *x509.Certificate) { c.ExtKeyUsage = nil })},
+		{"a CA's", k.ca.issue(k.id, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })},
+		{"the CA itself, as client", tls.Certificate{Certificate: [][]byte{k.ca.cert.Raw, k.ca.cert.Raw}, PrivateKey: k.ca.key}},
 	} {
-		if response, err := hello(nil, certificate); err == nil {
-			t.Errorf("%s: admitted (%v)", name, response)
+		if response, err := hello(nil, c.certificate); err == nil {
+			t.Errorf("%s: admitted (%v)", c.name, response)
 		}
 	}
 	if _, err := hello(nil); err == nil {
