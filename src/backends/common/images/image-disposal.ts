@@ -24,6 +24,8 @@ export interface DisposalParts {
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
   readonly retention: LayerRetention;
+  /** IDs of the images that the driver has prepared; those that go are struck out. */
+  readonly prepared: Set<string>;
   readonly logger: Logger;
 }
 
@@ -60,8 +62,9 @@ export class ImageDisposal {
 
   /** Takes an image out of the index at once, and clears away what it leaves. */
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
-    const { index, configs, content, retention, logger } = this.#parts;
+    const { index, configs, content, retention, prepared, logger } = this.#parts;
     configs.delete(record.id);
+    prepared.delete(record.id);
     await index.commit({ remove: [record.id], events });
     const referenced = index.referencedBlobs();
     const blobs = [record.id, record.manifestDigest, ...record.layerDigests];

@@ -49,6 +49,8 @@ export interface InstallerParts {
   readonly configs: ImageConfigs;
   readonly preparer: ImagePreparer;
   readonly retention: LayerRetention;
+  /** IDs of the images that the driver has prepared since this process began. */
+  readonly prepared: Set<string>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -67,19 +69,22 @@ export class ImageInstaller {
    * @throws what the driver throws; the signal's reason
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
-    const { content, preparer, retention } = this.#parts;
+    const { content, retention } = this.#parts;
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     try {
       using _held = await retention.hold(diffIds);
       for (const image of images) {
         signal.throwIfAborted();
-        await preparer.prepare(this.#recordFor(image), (digest) => content.path(digest), signal);
+        await this.#prepare(this.#recordFor(image), signal);
       }
       signal.throwIfAborted();
       await content.sync(images.flatMap((image) => blobsOf(this.#recordFor(image))));
       // Commits of one turn of the event loop are one batch.
       await Promise.all(images.map((image) => this.#commit(image)));
     } catch (error) {
+      for (const { id } of images) {
+        this.#parts.prepared.delete(id);
+      }
       await retention.forgetUnused(diffIds).catch((reason: unknown) => {
         this.#parts.logger.warn(
           { err: reason },
@@ -88,6 +93,20 @@ export class ImageInstaller {
       });
       throw error;
     }
+  }
+
+  /** Has the driver prepare an image of the index, unless it has done so already. */
+  async makeRunnable(record: ImageRecord, signal: AbortSignal): Promise<void> {
+    if (!this.#parts.prepared.has(record.id)) {
+      using _held = await this.#parts.retention.hold(record.diffIds);
+      await this.#prepare(record, signal);
+    }
+  }
+
+  async #prepare(record: ImageRecord, signal: AbortSignal): Promise<void> {
+    const { preparer, content, prepared } = this.#parts;
+    await preparer.prepare(record, (digest) => content.path(digest), signal);
+    prepared.add(record.id);
   }
 
   #commit(image: ImageToInstall): Promise<void> {

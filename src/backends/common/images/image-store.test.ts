@@ -125,6 +125,26 @@ describe("an image is found", () => {
   });
 });
 
+describe("an image is made runnable", () => {
+  it("once in a process, and again in the next", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const { record } = await images.resolve(id);
+    store.preparer.failure = new Error("it was prepared again");
+    await images.makeRunnable(record, signal);
+    const again = await store.reopen();
+    assert.deepEqual([...again.preparer.layers], []);
+    await again.images.makeRunnable(record, signal);
+    assert.deepEqual([...again.preparer.layers], record.diffIds);
+  });
+
+  it("again after it was removed and came back", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    await images.remove("a:1", false);
+    await load(store, await image("x"), "a:1");
+    assert.deepEqual([...store.preparer.layers], store.state.images.get(id)?.diffIds);
+  });
+});
+
 describe("a tag", () => {
   it("adds a name", async (context) => {
     const { store, images, id } = await storeOf(context, "a:1");

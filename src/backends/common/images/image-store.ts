@@ -93,6 +93,7 @@ export class ImageStore implements ImageSource {
       index: this.#index,
       configs: this.#configs,
       retention: this.#retention,
+      prepared: new Set<string>(),
       logger: this.#logger,
     };
     this.#installer = new ImageInstaller({ ...parts, preparer: options.preparer, clock: options.clock });
@@ -145,9 +146,8 @@ export class ImageStore implements ImageSource {
     }
   }
 
-  async makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void> {
-    using _held = await this.#retention.hold(image.diffIds);
-    await this.#options.preparer.prepare(image, (digest) => this.#content.path(digest), signal);
+  makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void> {
+    return this.#installer.makeRunnable(image, signal);
   }
 
   /** What `docker image inspect` tells. Throws as {@link resolve}. */
