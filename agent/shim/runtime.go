@@ -158,7 +158,11 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 	if err != nil {
 		return nil, err
 	}
-	s := &spawned{child: r.reaper.Adopt(pid), stdio: wires.Ours}
+	child, err := r.reaper.Adopt(pid)
+	if err != nil {
+		return nil, err
+	}
+	s := &spawned{child: child, stdio: wires.Ours}
 	if tty {
 		if s.stdio.Terminal, err = console.receive(); err != nil {
 			return nil, err

@@ -121,19 +121,24 @@ func (r *Reaper) ExpectAdoption() (done func()) {
 }
 
 // Adopt takes charge of a child that another process started. It is called
-// between ExpectAdoption and its end.
-func (r *Reaper) Adopt(pid int) *Child {
+// between ExpectAdoption and its end. An error means that the process is no
+// child of this one: its status will never come.
+func (r *Reaper) Adopt(pid int) (*Child, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if child, known := r.children[pid]; known {
-		return child
+		return child, nil
 	}
-	child := newChild(pid)
 	if ended, gone := r.orphans[pid]; gone {
 		delete(r.orphans, pid)
+		child := newChild(pid)
 		child.finish(ended)
-		return child
+		return child, nil
 	}
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
+	}
+	child := newChild(pid)
 	r.children[pid] = child
-	return child
+	return child, nil
 }

@@ -85,19 +85,23 @@ func (p *pump) moveRemainder(buffer []byte) (ended bool) {
 	deadline := time.Now().Add(backgroundGrace)
 	left := buffered(p.file)
 	for background := 0; background < backgroundLimit; {
-		if left > 0 {
-			deadline = time.Now().Add(backgroundGrace)
-		}
 		if p.file.SetReadDeadline(deadline) != nil {
 			return true
 		}
 		n, err := p.file.Read(buffer)
 		if n > 0 {
 			p.deliver(p.stream, buffer[:n], p.exited.Load)
+			if left > 0 {
+				deadline = time.Now().Add(backgroundGrace)
+			}
 			left -= n
 			background += max(0, min(n, -left))
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// Before its time it is processExited's, which may come this late.
+			if time.Now().Before(deadline) {
+				continue
+			}
 			return false
 		}
 		if err != nil {
