@@ -118,8 +118,10 @@ export class ProcessAgent {
     return this.#stopped;
   }
 
-  /** The agent dies; its processes go with it. */
+  /** The agent dies without a word; its processes go with it. */
   async crash(): Promise<void> {
+    this.#server.close();
+    this.cut();
     await this.stop();
   }
 

@@ -129,3 +129,24 @@ describe("a backend that is started again", () => {
     assert.deepEqual([...bench.machine.workloads.keys()], [id]);
   });
 });
+
+describe("a container whose agent dies", () => {
+  it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      const agent = bench.machine.agentOf(id);
+      const workload = bench.machine.workloads.get(id);
+      assert.ok(workload !== undefined);
+      workload.agent = undefined;
+      await agent.crash();
+      await bench.containers.stopContainer({ container: id }).catch((error: unknown) => {
+        assert.ok(isErrorKind(error, "not-modified"));
+      });
+      assert.equal(await bench.wait(id), 255);
+      await bench.containers.startContainer({ container: id });
+    } finally {
+      await bench.close();
+    }
+  });
+});

@@ -22,9 +22,10 @@ import { choosePool } from "./network/address-pools.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
 import { discard } from "./operations/create-container.ts";
+import { exitOfWorkload } from "./operations/lost-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
 import { resumeStart } from "./operations/start-container.ts";
-import { exitOfWorkload, watchContainer } from "./operations/watch-container.ts";
+import { watchContainer } from "./operations/watch-container.ts";
 import { settleVolume } from "./volumes.ts";
 import {
   hasProcess,

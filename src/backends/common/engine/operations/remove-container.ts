@@ -13,7 +13,7 @@ import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
 import { ownVolumes, settleVolume } from "../volumes.ts";
-import { endRestarts, ignoreNotRunning, killContainer } from "./stop-container.ts";
+import { endRestarts, ignoreNotRunning, killContainer } from "./signal-container.ts";
 
 /** What is asked of a removal. */
 export interface RemoveOptions {

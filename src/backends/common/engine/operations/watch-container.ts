@@ -2,16 +2,12 @@
  * Watching a container: its agent tells what happens, and when the agent cannot be reached any more, the driver's
  * records tell how it ended.
  */
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-
-import { messageOf } from "../../../../common/errors.ts";
 import type {
   ContainerState as AgentState,
   ExitStatus,
   HealthResult,
   WatchResponse,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { FoundWorkload } from "../../driver.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { execEnded, execStarted } from "../exec/exec-ends.ts";
@@ -20,15 +16,14 @@ import { healthAfter, healthName } from "../machine/health.ts";
 import type { Exit } from "../machine/transitions.ts";
 import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../records.ts";
 import { containerExited } from "./container-exit.ts";
+import { buryLost } from "./lost-container.ts";
 
 /** How long a receiver waits for a heartbeat before it takes the stream as cut. */
 const silenceMs = 30_000;
 /** Pauses between attempts to reach an agent again. */
-const retryDelaysMs = [0, 50, 200, 1_000, 3_000] as const;
+const retryDelaysMs = [0, 50, 200] as const;
 /** Between attempts when it may well be alive. */
 const longestDelayMs = 5_000;
-/** The exit code of a container whose agent is gone and left no record. */
-const lostExitCode = 255;
 
 /** Watches one run, until it has exited and been recorded or the link ends. */
 export function watchContainer(context: EngineContext, live: LiveContainer, link: AgentLink): void {
@@ -190,57 +185,6 @@ async function handleOutOfMemory(
 
 function isRun(record: Parameters<typeof hasProcess>[0], link: AgentLink): boolean {
   return record.generation === link.generation && hasProcess(record);
-}
-
-/**
- * The agent cannot be reached: the driver's durable record tells the end, or nobody does.
- *
- * @returns whether there is nothing more to watch; false where the driver cannot be asked, or sees the agent alive
- */
-async function buryLost(context: EngineContext, live: LiveContainer, generation: bigint): Promise<boolean> {
-  let found: FoundWorkload | undefined;
-  try {
-    const workloads = await context.driver.workloads.list();
-    found = workloads.find(
-      (workload) => workload.containerId === live.id && workload.generation === generation,
-    );
-  } catch (error) {
-    context.logger.error(
-      { err: error, container: live.id },
-      `cannot ask for the end of a container: ${messageOf(error)}`,
-    );
-    return false;
-  }
-  if (found?.agent !== undefined) {
-    context.logger.warn({ container: live.id }, "the agent of a container lives but cannot be reached");
-    return false;
-  }
-  context.logger.warn({ container: live.id }, "the agent of a container is gone");
-  await containerExited(
-    context,
-    live,
-    generation,
-    exitOfWorkload(context, found),
-    found?.execExits ?? new Map(),
-  );
-  return true;
-}
-
-/** The end of a run as the driver's record has it; of one without a record the exit code is 255. */
-export function exitOfWorkload(context: EngineContext, found: FoundWorkload | undefined): Exit {
-  return found?.exit === undefined
-    ? {
-        code: lostExitCode,
-        oomKilled: false,
-        finishedAt: timestampOfNs(context.clock.nowNs()),
-        error: "the container's agent was lost",
-      }
-    : {
-        code: found.exit.code,
-        oomKilled: found.exit.oomKilled,
-        finishedAt: timestampFromMs(found.exit.finishedAt.getTime()),
-        error: "",
-      };
 }
 
 function exitOf(context: EngineContext, status: ExitStatus): Exit {

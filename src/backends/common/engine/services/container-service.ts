@@ -22,7 +22,8 @@ import { type CreatedContainer, createContainer } from "../operations/create-con
 import { openArchive, openLogs, resizeContainer } from "../operations/open-streams.ts";
 import { removeContainer } from "../operations/remove-container.ts";
 import { startContainer } from "../operations/start-container.ts";
-import { restartContainer, signalContainer, stopContainer } from "../operations/stop-container.ts";
+import { signalContainer } from "../operations/signal-container.ts";
+import { restartContainer, stopContainer } from "../operations/stop-container.ts";
 import { waitForContainer } from "../operations/wait-container.ts";
 import { isVisible, millisecondsOf } from "../records.ts";
 import { withHeartbeats } from "./heartbeats.ts";

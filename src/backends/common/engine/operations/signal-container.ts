@@ -1,0 +1,167 @@
+/** Signals to a container's main process. */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { fromUnknown, isErrorKind, SockerlessError, systemError } from "../../../../common/errors.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import type { LiveContainer } from "../live.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
+import { processRefusal } from "../machine/refusals.ts";
+import { hasProcess, stateOf, withFields, withState } from "../records.ts";
+import { parseSignal, sigkill } from "../signals.ts";
+
+/** How long the end of a killed process is awaited. */
+const killTimeoutMs = 10_000;
+/** How long an agent may take to answer. */
+const callTimeoutMs = 10_000;
+
+/**
+ * Sends a signal; KILL is answered once the container has exited.
+ *
+ * @param signal name or number; empty: KILL
+ * @throws not-found; conflict: it does not run; invalid: the signal
+ */
+export async function signalContainer(
+  context: EngineContext,
+  reference: string,
+  signal: string,
+): Promise<void> {
+  await withErrorPrefix(`cannot kill container: ${reference}`, async () => {
+    const number = signal === "" ? sigkill : parseSignal(signal);
+    const record = findContainer(context.state, reference);
+    if (number === sigkill) {
+      await killContainer(context, record);
+    } else {
+      await sendSignal(context, context.live.of(record.id), number);
+    }
+  });
+}
+
+/** Kills a container and waits until its end is recorded. @throws conflict: it does not run */
+export async function killContainer(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const live = context.live.of(record.id);
+  if (stateOf(record).status === ContainerStatus.RESTARTING) {
+    await settleRestarting(context, live);
+    return;
+  }
+  const exit = listenForExit(context, live);
+  try {
+    await sendSignal(context, live, sigkill).catch(ignoreAway);
+    if (!(await exit.within(killTimeoutMs))) {
+      throw systemError("tried to kill container, but did not receive an exit event");
+    }
+  } finally {
+    exit.cancel();
+  }
+}
+
+/** Sends a signal to the main process. @throws conflict: it does not run */
+export async function sendSignal(context: EngineContext, live: LiveContainer, signal: number): Promise<void> {
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, live.id);
+    const refusal = processRefusal(record);
+    const { link } = live;
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    if (link !== undefined) {
+      try {
+        await link.agent.client.signal({ signal }, { timeoutMs: callTimeoutMs });
+        if (stateOf(record).status === ContainerStatus.PAUSED) {
+          await link.agent.client.resume({}, { timeoutMs: callTimeoutMs });
+        }
+      } catch (error) {
+        // The process is on its way out: its exit is about to be told.
+        if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
+          throw error;
+        }
+      }
+    }
+    await context.state.commit((change) => {
+      change.containers.put(withFields(record, { stoppedByUser: true }));
+      change.event(containerEvent(record, "kill", { signal: String(signal) }));
+    });
+  });
+}
+
+/** A container that waits for its policy's restart is stopped by not restarting it. */
+export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<void> {
+  endRestarts(live);
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, live.id);
+    if (stateOf(record).status === ContainerStatus.RESTARTING) {
+      const settled = withState(withFields(record, { stoppedByUser: true }), {
+        status: ContainerStatus.EXITED,
+      });
+      await context.state.commit((change) => change.containers.put(settled));
+    }
+  });
+}
+
+/** No restart by policy comes any more. */
+export function endRestarts(live: LiveContainer): void {
+  live.pendingRestart?.abort();
+  live.pendingRestart = undefined;
+}
+
+/** The next exit of a container, listened for from now on. */
+export function listenForExit(context: EngineContext, live: LiveContainer) {
+  const controller = new AbortController();
+  const signal = AbortSignal.any([controller.signal, context.shutdown]);
+  const exited = live.waiters.nextExit(signal).then(
+    () => true,
+    () => false,
+  );
+  const record = context.state.containers.get(live.id);
+  const isOver = record === undefined || !hasProcess(record);
+  return {
+    /** @param ms undefined: for ever. @returns whether it exited in time */
+    within: async (ms: number | undefined): Promise<boolean> => {
+      if (isOver) {
+        return true;
+      }
+      const timer =
+        ms === undefined
+          ? []
+          : [
+              context.clock.sleep(ms, signal).then(
+                () => false,
+                () => exited,
+              ),
+            ];
+      const inTime = await Promise.race([exited, ...timer]);
+      if (!inTime && context.shutdown.aborted) {
+        throw context.shutdown.reason;
+      }
+      return inTime;
+    },
+    /** Stops listening. */
+    cancel: (): void => controller.abort(),
+  };
+}
+
+/** For a rejection: the container ended by itself in the meantime, which is what was wanted. */
+export function ignoreNotRunning(error: unknown): void {
+  if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
+    throw error;
+  }
+}
+
+/** For a rejection: the agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
+export function ignoreAway(error: unknown): void {
+  if (!isErrorKind(error, "unavailable")) {
+    throw error;
+  }
+}
+
+/** Puts before an error's message what was to be done; a 304 stays as it is. */
+export async function withErrorPrefix<T>(what: string, task: () => Promise<T>): Promise<T> {
+  try {
+    return await task();
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    throw kind === "not-modified" ? error : new SockerlessError(kind, `${what}: ${message}`, error);
+  }
+}
