@@ -49,6 +49,9 @@ func (c *Container) Exec(ctx context.Context, open *agentv1.OpenExec) *Session {
 		streams = Streams{}
 	}
 	process, stdio, err := c.options.Runtime.Exec(context.WithoutCancel(ctx), open.Process, streams)
+	if err != nil && c.withdrawExec(open.ExecId) {
+		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING, "the container is not running", 0)
+	}
 	if err != nil {
 		failure := &StartError{ExitCode: 126, Message: err.Error()}
 		errors.As(err, &failure)
@@ -104,6 +107,28 @@ func (c *Container) admitExec(id string, e *exec) *Session {
 	}
 	c.execs[id] = e
 	return nil
+}
+
+// withdrawExec forgets an exec that could not start because the container has
+// ended meanwhile; false when that is not the reason.
+func (c *Container) withdrawExec(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run.running() && !isDone(c.run.process.Done()) {
+		return false
+	}
+	delete(c.execs, id)
+	c.notify()
+	return true
+}
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // endExec records an exec's end and tells the watchers, before its session.

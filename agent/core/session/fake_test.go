@@ -60,6 +60,8 @@ type fakeRuntime struct {
 	launched chan *fakeProcess
 	execs    chan *fakeProcess
 	refusal  error
+
+	beforeExec func() error
 }
 
 func newRuntime(t testing.TB) *fakeRuntime {
@@ -91,6 +93,11 @@ func (r *fakeRuntime) Launch(context.Context, *agentv1.StartRequest) (session.Pr
 }
 
 func (r *fakeRuntime) Exec(context.Context, *agentv1.ProcessSpec, session.Streams) (session.Process, session.Stdio, error) {
+	if r.beforeExec != nil {
+		if err := r.beforeExec(); err != nil {
+			return nil, session.Stdio{}, err
+		}
+	}
 	p, ours := r.make()
 	r.execs <- p
 	return p, ours, nil

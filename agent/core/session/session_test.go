@@ -232,3 +232,20 @@ func TestOnlySoManyExecRecordsAreKept(t *testing.T) {
 		t.Fatalf("%d records", kept)
 	}
 }
+
+func TestAnExecThatMeetsTheContainersEndIsNotRunning(t *testing.T) {
+	c, runtime, main := running(t, session.Options{})
+	runtime.beforeExec = func() error {
+		main.exit(0)
+		return errors.New("no such process")
+	}
+	s := c.Exec(contextFor(t), &agentv1.OpenExec{ExecId: "e", Process: &agentv1.ProcessSpec{Args: []string{"x"}}})
+	defer s.Close()
+	if all := collect(t, s); all.last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING {
+		t.Fatal(all.last)
+	}
+	must(t, c.WaitEnded(contextFor(t)))
+	if state := c.State(); len(state.EndedExecs)+len(state.RunningExecs) != 0 {
+		t.Fatal(state)
+	}
+}
