@@ -70,12 +70,20 @@ func (s *server) ConfigureProvider(_ context.Context, request *tfprotov5.Configu
 	return response, nil
 }
 
-func (s *server) ValidateResourceTypeConfig(context.Context, *tfprotov5.ValidateResourceTypeConfigRequest) (*tfprotov5.ValidateResourceTypeConfigResponse, error) {
-	return new(tfprotov5.ValidateResourceTypeConfigResponse), nil
+func (s *server) ValidateResourceTypeConfig(_ context.Context, request *tfprotov5.ValidateResourceTypeConfigRequest) (*tfprotov5.ValidateResourceTypeConfigResponse, error) {
+	config, err := request.Config.Unmarshal(s.schemas.ResourceSchemas[request.TypeName].ValueType())
+	if err == nil {
+		err = validate(s.provider.Resources[request.TypeName], config)
+	}
+	return &tfprotov5.ValidateResourceTypeConfigResponse{Diagnostics: diagnose(request.TypeName, err)}, nil
 }
 
-func (s *server) ValidateDataSourceConfig(context.Context, *tfprotov5.ValidateDataSourceConfigRequest) (*tfprotov5.ValidateDataSourceConfigResponse, error) {
-	return new(tfprotov5.ValidateDataSourceConfigResponse), nil
+func (s *server) ValidateDataSourceConfig(_ context.Context, request *tfprotov5.ValidateDataSourceConfigRequest) (*tfprotov5.ValidateDataSourceConfigResponse, error) {
+	config, err := request.Config.Unmarshal(s.schemas.DataSourceSchemas[request.TypeName].ValueType())
+	if err == nil {
+		err = validate(s.provider.DataSources[request.TypeName], config)
+	}
+	return &tfprotov5.ValidateDataSourceConfigResponse{Diagnostics: diagnose(request.TypeName, err)}, nil
 }
 
 func (s *server) UpgradeResourceState(_ context.Context, request *tfprotov5.UpgradeResourceStateRequest) (*tfprotov5.UpgradeResourceStateResponse, error) {
@@ -172,7 +180,7 @@ func diagnose(subject string, err error) []*tfprotov5.Diagnostic {
 	}
 	return []*tfprotov5.Diagnostic{{
 		Severity: tfprotov5.DiagnosticSeverityError,
-		Summary:  "The stand-in provider cannot answer for " + subject,
+		Summary:  "The stand-in provider refuses " + subject,
 		Detail:   err.Error(),
 	}}
 }
