@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -221,6 +222,9 @@ func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 			if connect.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("got %v, want %v: %s", err, c.code, c.message)
 			}
+			if strings.Count(err.Error(), c.code.String()) != 1 { // before the message, not in it
+				t.Errorf("the message has the code's name in it: %v", err)
+			}
 			h.wantNothingLeft(t, id)
 			if state := h.onDisk(t, id); state.Generation != 0 {
 				t.Errorf("on disk: %v", state)
@@ -338,4 +342,49 @@ func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
 		t.Errorf("creating it again: %v", err)
 	}
 	h.mustLaunch(t, sleeper(t, damaged, layer, noNetwork())).start(t, 1)
+}
+
+func TestReleaseOfAPausedContainer(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
+	c.start(t, 1)
+	if _, err := c.Pause(t.Context(), connect.NewRequest(&agentv1.PauseRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	wantQuickRelease(t, h, id)
+}
+
+// Without a PID namespace of its own the kernel does not kill a container's
+// other processes with its first one.
+func TestReleaseKillsEveryProcess(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	request := sleeper(t, id, layer, noNetwork())
+	script := "for i in 1 2 3; do sleep 1000.0" + id[:8] + " & done; echo ready; wait"
+	spec := strings.Replace(string(ociSpec(t, "sh", "-c", script)), `{"type":"pid"},`, "", 1)
+	if strings.Contains(spec, `"type":"pid"`) {
+		t.Fatal("the specification still has a PID namespace")
+	}
+	request.OciSpec = []byte(spec)
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	eventually(t, "all processes run", func() bool { return len(processesNaming(t, "1000.0"+id[:8])) >= 3 })
+	wantQuickRelease(t, h, id)
+	if left := processesNaming(t, "1000.0"+id[:8]); len(left) > 0 {
+		t.Errorf("still running: %v", left)
+	}
+}
+
+// wantQuickRelease: no step had to run into its time limit.
+func wantQuickRelease(t *testing.T, h *hostProcess, id string) {
+	t.Helper()
+	begin := time.Now()
+	h.release(t, id)
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the release took %v", took)
+	}
+	h.wantNothingLeft(t, id)
 }
