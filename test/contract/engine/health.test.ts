@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+
+import { HealthResultSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { HealthStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a container with a health check", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const healthOf = async (container: string) =>
+    (await bench.containers.inspectContainer({ container })).container?.state?.health;
+
+  /** Lets the agent tell a result, and waits until the engine has taken it in. */
+  const tell = async (container: string, exitCode: number): Promise<void> => {
+    const before = (await healthOf(container))?.log.length ?? 0;
+    bench.machine.agentOf(container).tell({
+      case: "health",
+      value: create(HealthResultSchema, {
+        start: timestampNow(),
+        end: timestampNow(),
+        exitCode,
+        output: new TextEncoder().encode(`exit ${exitCode}`),
+      }),
+    });
+    while (((await healthOf(container))?.log.length ?? 0) === before) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+
+  it("is starting, then what its results make of it, with an event at each change", async () => {
+    const id = await bench.runScript("exec sleep 60", {
+      config: { healthcheck: { test: ["CMD-SHELL", "check"], retries: 2 } },
+    });
+    const [start] = bench.machine.agentOf(id).starts;
+    assert.deepEqual(start?.healthCheck?.args, ["/bin/sh", "-c", "check"]);
+    assert.equal((await healthOf(id))?.status, HealthStatus.STARTING);
+    await tell(id, 0);
+    assert.equal((await healthOf(id))?.status, HealthStatus.HEALTHY);
+    await tell(id, 1);
+    assert.equal((await healthOf(id))?.failingStreak, 1);
+    await tell(id, 1);
+    const health = await healthOf(id);
+    assert.equal(health?.status, HealthStatus.UNHEALTHY);
+    assert.equal(health?.log.at(-1)?.output, "exit 1");
+    assert.deepEqual(await bench.eventNames({ event: ["health_status"] }), [
+      "container health_status: healthy",
+      "container health_status: unhealthy",
+    ]);
+    const { containers } = await bench.containers.listContainers({
+      filters: { health: { values: ["unhealthy"] } },
+    });
+    assert.deepEqual(
+      containers.map((container) => container.id),
+      [id],
+    );
+  });
+
+  it("has none when the user switches the image's off", async () => {
+    const id = await bench.runScript("exec sleep 60", {
+      config: { image: "with-check", healthcheck: { test: ["NONE"] } },
+    });
+    assert.equal(await healthOf(id), undefined);
+    assert.equal(bench.machine.agentOf(id).starts[0]?.healthCheck, undefined);
+  });
+});
