@@ -19,9 +19,10 @@ import (
 // keeps the agent from leaving: starts and watches.
 type container struct {
 	server.Core
-	settings *settings
-	log      *log.Writer
-	hello    *agentv1.HelloResponse
+	server.Resources // the platform meters and limits
+	settings         *settings
+	log              *log.Writer
+	hello            *agentv1.HelloResponse
 
 	mu         sync.Mutex
 	starting   int // Start calls under way
@@ -37,9 +38,10 @@ var _ server.Container = (*container)(nil)
 
 func newContainer(settings *settings, sessions *session.Container, log *log.Writer, limitations []string) *container {
 	return &container{
-		Core:     server.Core{Sessions: sessions},
-		settings: settings,
-		log:      log,
+		Core:      server.Core{Sessions: sessions},
+		Resources: server.Unimplemented{Mode: "the agent of a cloud container"},
+		settings:  settings,
+		log:       log,
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
 			Mode:        agentv1.Mode_MODE_INIT,

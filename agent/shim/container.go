@@ -13,6 +13,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/usage"
 	"github.com/sockerless/sockerless/agent/core/version"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -26,6 +27,7 @@ type localContainer struct {
 	exec    *processTemplate
 	main    *spawned // after create
 	oom     *oomCounter
+	cgroup  usage.Cgroup // after create
 	// started is called once the main process runs.
 	started func()
 }
@@ -40,6 +42,8 @@ func (c *localContainer) create() error {
 	}
 	c.main = main
 	c.oom = findOOMCounter(main.child.PID())
+	// A process that has been killed meanwhile has none, and needs none.
+	c.cgroup, _ = usage.CgroupOf(main.child.PID())
 	if size := c.spec.ConsoleSize; size != nil && main.stdio.Terminal != nil {
 		if err := session.SetTerminalSize(main.stdio.Terminal, size.Height, size.Width); err != nil {
 			return fmt.Errorf("size the terminal: %w", err)

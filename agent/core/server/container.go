@@ -40,6 +40,7 @@ type Container interface {
 	// Files opens the container's root directory (O_PATH will do); the server
 	// closes it.
 	Files(context.Context) (*os.File, error)
+	Resources
 }
 
 // Session is one exec or attachment (see session.Session).

@@ -2,9 +2,9 @@ package session
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +17,10 @@ import (
 const (
 	healthResultsKept = 5
 	healthOutputLimit = 4096
-	// healthTimedOut is the exit code of a probe that did not end in time.
-	healthTimedOut = -1
+	// healthUnknown is the exit code of a probe that could not be started, or did
+	// not end in time.
+	healthUnknown = -1
+	healthCutMark = "..." // ends an output of which more was written
 )
 
 // watchHealth probes on the schedule until the returned function is called.
@@ -76,9 +78,7 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	result := &agentv1.HealthResult{Start: timestamppb.Now()}
 	process, stdio, err := c.options.Runtime.Exec(ctx, &agentv1.ProcessSpec{Args: check.Args}, Streams{Stdout: true, Stderr: true})
 	if err != nil {
-		failure := &StartError{ExitCode: 126, Message: err.Error()}
-		errors.As(err, &failure)
-		result.ExitCode, result.Output = int32(failure.ExitCode), []byte(failure.Message)
+		result.ExitCode, result.Output = healthUnknown, limited(err.Error())
 		result.End = timestamppb.Now()
 		return result
 	}
@@ -106,8 +106,12 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	case <-expired:
 		_ = process.Signal(unix.SIGKILL) // fails only if it has just ended
 		<-process.Done()
-		result.ExitCode = healthTimedOut
-		result.Output = []byte("Health check exceeded timeout (" + time.Duration(check.TimeoutNs).String() + ")")
+		result.ExitCode = healthUnknown
+		message := "Health check exceeded timeout (" + time.Duration(check.TimeoutNs).String() + ")"
+		if written := output.bytes(); len(written) > 0 {
+			message += ": " + string(written)
+		}
+		result.Output = limited(message)
 	case <-ctx.Done():
 		_ = process.Signal(unix.SIGKILL)
 		<-process.Done()
@@ -123,22 +127,35 @@ func (c *Container) recordHealth(result *agentv1.HealthResult) {
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Health{Health: result}})
 }
 
+// limited is a text of ours as a probe's output.
+func limited(text string) []byte {
+	output := &beginning{limit: healthOutputLimit}
+	_, _ = output.Write([]byte(text)) // never fails
+	return output.bytes()
+}
+
 // beginning keeps the first bytes of what is written to it.
 type beginning struct {
 	mu    sync.Mutex
 	kept  []byte
+	cut   bool
 	limit int
 }
 
 func (b *beginning) Write(data []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept = append(b.kept, data[:min(len(data), b.limit-len(b.kept))]...)
+	keep := min(len(data), b.limit-len(b.kept))
+	b.kept = append(b.kept, data[:keep]...)
+	b.cut = b.cut || keep < len(data)
 	return len(data), nil
 }
 
 func (b *beginning) bytes() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.kept
+	if b.cut {
+		return append(b.kept[:b.limit-len(healthCutMark):b.limit-len(healthCutMark)], healthCutMark...)
+	}
+	return slices.Clone(b.kept)
 }
