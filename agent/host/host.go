@@ -66,7 +66,7 @@ func (o Options) layout() (layout shimspec.Layout, tag string, err error) {
 	if o.StateDir == "" {
 		return layout, "", errors.New("--state-dir is missing")
 	}
-	if err := os.MkdirAll(o.StateDir, 0o701); err != nil {
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return layout, "", err
 	}
 	if layout.StateDir, err = realPath(o.StateDir); err != nil {

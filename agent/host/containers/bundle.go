@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -42,8 +43,14 @@ type object map[string]json.RawMessage
 func completeConfig(config []byte, facts machineFacts) ([]byte, error) {
 	var top object
 	err := json.Unmarshal(config, &top)
-	if hooks := string(top["hooks"]); err == nil && hooks != "" && hooks != "null" && hooks != "{}" {
-		err = errors.New("hooks are refused")
+	if err == nil && top == nil {
+		err = errors.New("it is null")
+	}
+	for member, value := range top {
+		// runc does not mind the case of a member's name.
+		if hooks := string(value); strings.EqualFold(member, "hooks") && hooks != "null" && hooks != "{}" {
+			err = errors.New("hooks are refused")
+		}
 	}
 	for _, complete := range []func(object) error{facts.completeRoot, facts.completeProcess, facts.completeLinux, facts.addMounts} {
 		if err == nil {

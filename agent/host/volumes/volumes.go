@@ -23,7 +23,7 @@ type Store struct {
 // Open makes the store's directory. Removed volumes go to the trash, which lies
 // on the same file system.
 func Open(dir string, can *trash.Can) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o701); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
 	return &Store{dir, can}, nil
@@ -48,7 +48,7 @@ func (s *Store) Create(name string) (string, error) {
 		return "", err
 	}
 	data := filepath.Join(path, "_data")
-	if err := os.MkdirAll(path, 0o701); err != nil {
+	if err := os.MkdirAll(path, 0o700); err != nil {
 		return "", fmt.Errorf("create volume: %w", err)
 	}
 	if err := os.Mkdir(data, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
