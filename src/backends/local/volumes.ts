@@ -1,3 +1,4 @@
+import { notImplemented } from "../../common/errors.ts";
 import type { VolumeStore } from "../common/driver.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
 
@@ -5,6 +6,10 @@ import { fromHostError, type HostClient } from "./host-client.ts";
 export function localVolumes(host: HostClient["client"]): VolumeStore {
   return {
     async create(record) {
+      const options = Object.keys(record.options);
+      if (options.length > 0) {
+        throw notImplemented(`the local backend does not support volume options (${options.join(", ")})`);
+      }
       try {
         const { path } = await host.createVolume({ name: record.name });
         return { reference: path, mountpoint: path };
