@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +23,17 @@ type oomCounter struct {
 	file string // empty: the container has no memory cgroup
 	v1   bool
 
-	mu   sync.Mutex
-	last uint64
+	mu     sync.Mutex
+	last   uint64
+	report func() // called at every growth, nil: by nobody
 }
+
+const (
+	// killDelay bounds the wait for the kill after its announcement; a container
+	// may also get over its want without one.
+	killDelay = time.Second
+	killPoll  = 10 * time.Millisecond
+)
 
 // findOOMCounter finds the counter of a process's cgroup.
 func findOOMCounter(pid int) *oomCounter {
@@ -56,13 +65,25 @@ func findOOMCounter(pid int) *oomCounter {
 	return counter
 }
 
-// kills is the count so far. Once the cgroup is gone it stays what it was.
+// kills is the count so far; what has not been reported yet is. Once the cgroup
+// is gone it stays what it was.
 func (c *oomCounter) kills() uint64 {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	before := c.last
+	c.read()
+	now, report := c.last, c.report
+	c.mu.Unlock()
+	if now > before && report != nil {
+		report()
+	}
+	return now
+}
+
+// read brings the count up to date. c.mu is held.
+func (c *oomCounter) read() {
 	content, err := os.ReadFile(c.file)
 	if err != nil {
-		return c.last
+		return
 	}
 	for line := range bytes.Lines(content) {
 		value, found := bytes.CutPrefix(line, []byte("oom_kill "))
@@ -73,7 +94,6 @@ func (c *oomCounter) kills() uint64 {
 			c.last = count
 		}
 	}
-	return c.last
 }
 
 // watch calls report whenever the count has grown, until the cgroup is gone.
@@ -81,6 +101,9 @@ func (c *oomCounter) watch(report func()) error {
 	if c.file == "" {
 		return nil
 	}
+	c.mu.Lock()
+	c.report = report
+	c.mu.Unlock()
 	open := openEvents
 	if c.v1 {
 		open = openEventsV1
@@ -91,22 +114,31 @@ func (c *oomCounter) watch(report func()) error {
 	}
 	go func() {
 		defer events.Close()
-		seen, buffer := c.kills(), make([]byte, 4096)
-		for {
+		for buffer := make([]byte, 4096); ; {
 			if _, err := events.Read(buffer); err != nil {
 				return
 			}
-			kills := c.kills()
-			if kills > seen {
-				report()
-			}
-			seen = kills
-			if _, err := os.Stat(c.file); err != nil {
+			if !c.awaitKill() {
 				return
 			}
 		}
 	}()
 	return nil
+}
+
+// awaitKill reports the kill that an event announces: cgroup v1 sends the event
+// before it kills. It answers false once the cgroup is gone.
+func (c *oomCounter) awaitKill() bool {
+	c.mu.Lock()
+	before := c.last
+	c.mu.Unlock()
+	for deadline := time.Now().Add(killDelay); c.kills() == before && time.Now().Before(deadline); {
+		if _, err := os.Stat(c.file); err != nil {
+			return false
+		}
+		time.Sleep(killPoll)
+	}
+	return true
 }
 
 // openEventsV1 gives a file that can be read whenever the kernel has reported
