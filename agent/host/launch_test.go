@@ -363,7 +363,8 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	layer := h.unpackImage(t)
 	id := h.create(t, layer)
 	request := sleeper(t, id, layer, noNetwork())
-	script := "for i in 1 2 3; do sleep 1000.0" + id[:8] + " & done; echo ready; wait"
+	mark := fmt.Sprint(100_000_000 + time.Now().UnixNano()%100_000_000) // seconds, as no other process sleeps
+	script := "for i in 1 2 3; do sleep " + mark + " & done; wait"
 	spec := strings.Replace(string(ociSpec(t, "sh", "-c", script)), `{"type":"pid"},`, "", 1)
 	if strings.Contains(spec, `"type":"pid"`) {
 		t.Fatal("the specification still has a PID namespace")
@@ -371,9 +372,9 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	request.OciSpec = []byte(spec)
 	c := h.mustLaunch(t, request)
 	c.start(t, 1)
-	eventually(t, "all processes run", func() bool { return len(processesNaming(t, "1000.0"+id[:8])) >= 3 })
+	eventually(t, "all processes run", func() bool { return len(processesNaming(t, mark)) >= 3 })
 	wantQuickRelease(t, h, id)
-	if left := processesNaming(t, "1000.0"+id[:8]); len(left) > 0 {
+	if left := processesNaming(t, mark); len(left) > 0 {
 		t.Errorf("still running: %v", left)
 	}
 }
