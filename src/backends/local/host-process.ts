@@ -79,7 +79,8 @@ export class HostProcess {
     if (runtime !== undefined) {
       args.push("--runtime", runtime);
     }
-    const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"] });
+    // In a session of its own: Ctrl-C at a terminal is for us, who still need the host process to end in good order.
+    const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"], detached: true });
     this.#child = child;
     child.stdin.on("error", () => {}); // it died: the exit says so
     child.stderr.setEncoding("utf8");

@@ -1,0 +1,128 @@
+/** The thinnest Docker client: what is measured is the daemon. Connections are kept, as SDKs keep them. */
+import { Agent, type IncomingMessage, request } from "node:http";
+import { connect, type Socket } from "node:net";
+
+export class ApiClient {
+  readonly #socketPath: string;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  /** Sends a request and reads the whole answer. Throws for a status of 400 and more. */
+  async call(method: string, path: string, body?: unknown): Promise<Buffer> {
+    const response = await this.stream(method, path, body === undefined ? undefined : JSON.stringify(body));
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) {
+      chunks.push(chunk as Buffer);
+    }
+    return Buffer.concat(chunks);
+  }
+
+  async json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return JSON.parse((await this.call(method, path, body)).toString()) as T;
+  }
+
+  /** Sends a request and answers when the response's header is there. */
+  stream(method: string, path: string, body?: string | Uint8Array): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const outgoing = request(
+        {
+          socketPath: this.#socketPath,
+          method,
+          path: `/v1.41${path}`,
+          agent: this.#agent,
+          headers: {
+            ...(typeof body === "string" && { "Content-Type": "application/json" }),
+            ...(body instanceof Uint8Array && { "Content-Type": "application/x-tar" }),
+            "Content-Length": body === undefined ? 0 : Buffer.byteLength(body),
+          },
+        },
+        (response) => {
+          if ((response.statusCode ?? 0) >= 400) {
+            let text = "";
+            response.setEncoding("utf8").on("data", (chunk: string) => {
+              text += chunk;
+            });
+            response.once("end", () =>
+              reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`)),
+            );
+            return;
+          }
+          resolve(response);
+        },
+      );
+      outgoing.once("error", reject);
+      outgoing.end(body);
+    });
+  }
+
+  /** Reads an answer to its end without keeping it; answers the number of bytes. */
+  async drain(method: string, path: string): Promise<number> {
+    const response = await this.stream(method, path);
+    let bytes = 0;
+    response.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    await new Promise((resolve, reject) => response.once("end", resolve).once("error", reject));
+    return bytes;
+  }
+
+  /** Takes a connection over (`Upgrade: tcp`); answers once the daemon has accepted. */
+  hijack(path: string, body: unknown = {}): Promise<Hijacked> {
+    const text = JSON.stringify(body);
+    const socket = connect({ path: this.#socketPath, allowHalfOpen: true });
+    socket.setNoDelay(true);
+    socket.write(
+      `POST /v1.41${path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n` +
+        `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+    );
+    return new Promise((resolve, reject) => {
+      let head = Buffer.alloc(0);
+      const read = (chunk: Buffer): void => {
+        head = Buffer.concat([head, chunk]);
+        const end = head.indexOf("\r\n\r\n");
+        if (end < 0) {
+          return;
+        }
+        socket.off("data", read);
+        socket.pause();
+        if (!head.toString("latin1", 9, 12).startsWith("101")) {
+          socket.destroy();
+          reject(new Error(`${path}: ${head.toString()}`));
+          return;
+        }
+        resolve({ socket, first: head.subarray(end + 4) });
+      };
+      socket.on("data", read);
+      socket.once("error", reject);
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+}
+
+/** A taken-over connection, paused, and what came with the acceptance. */
+export interface Hijacked {
+  readonly socket: Socket;
+  readonly first: Buffer;
+}
+
+/** Counts what comes until the daemon ends the connection. */
+export function countToEnd({ socket, first }: Hijacked): Promise<number> {
+  let bytes = first.length;
+  socket.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+  });
+  return new Promise((resolve, reject) => {
+    socket.once("end", () => {
+      socket.end();
+      resolve(bytes);
+    });
+    socket.once("error", reject);
+    socket.resume();
+  });
+}

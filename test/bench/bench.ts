@@ -1,0 +1,144 @@
+/**
+ * `npm run bench`: sockerless beside a real dockerd, in one run, alternated, as ratios. `--rounds N` (5), `--only TEXT`,
+ * `--network none|bridge` (both).
+ */
+import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { Daemon } from "../support/daemon.ts";
+import { Dockerd } from "../support/dockerd.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { ApiClient } from "./api-client.ts";
+import { createContainer, LOG_BYTES, logScript, type Measure, measures, type Target } from "./measures.ts";
+import { memoryOf } from "./memory.ts";
+
+/** Outside every pool that sockerless would take. */
+const DOCKERD_BRIDGE = "10.213.0.1/16";
+const LISTED = 200;
+const MEMORY_CONTAINERS = 10;
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    only: { type: "string", default: "" },
+    network: { type: "string" },
+  },
+});
+const rounds = Number(options.rounds);
+
+const dockerd = await Dockerd.start(DOCKERD_BRIDGE);
+const ours = await Daemon.start();
+try {
+  const archive = await busyboxArchiveFile();
+  await Promise.all([dockerd.ok("load", "-i", archive), ours.ok("load", "-i", archive)]);
+  console.log(
+    `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, dockerd ${await serverVersion()}`,
+  );
+  await reportMemory();
+  for (const network of ["none", "bridge"] as const) {
+    if (options.network === undefined || options.network === network) {
+      await compare(network);
+    }
+  }
+} finally {
+  await ours.stop();
+  await dockerd.stop();
+}
+
+async function serverVersion(): Promise<string> {
+  return await dockerd.ok("version", "--format", "{{.Server.Version}}");
+}
+
+async function compare(network: Target["network"]): Promise<void> {
+  const targets = [await prepare(ours.socket, network), await prepare(dockerd.socket, network)] as const;
+  console.log(`\nnetwork ${network}, median of ${rounds} (least … most), alternated\n`);
+  console.log("| measure | sockerless | dockerd | ratio | bar | |\n|---|---|---|---|---|---|");
+  for (const measure of measures.filter(({ name }) => name.includes(options.only))) {
+    const figures: [number[], number[]] = [[], []];
+    for (const target of targets) {
+      await once(measure, target); // warm-up
+    }
+    for (let round = 0; round < rounds; round++) {
+      // Whoever comes first would always meet the colder machine.
+      for (const side of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
+        figures[side].push(await once(measure, targets[side]));
+      }
+    }
+    console.log(row(measure, figures[0], figures[1]));
+  }
+  for (const { api } of targets) {
+    const all = await api.json<{ Id: string }[]>("GET", "/containers/json?all=1");
+    await inBatches(all, ({ Id }) => api.call("DELETE", `/containers/${Id}?force=1`));
+    api.close();
+  }
+}
+
+async function prepare(socket: string, network: Target["network"]): Promise<Target> {
+  const api = new ApiClient(socket);
+  const made = await inBatches(Array.from({ length: LISTED - 2 }), () =>
+    createContainer({ api, network }, { Cmd: ["true"] }),
+  );
+  const container = await createContainer({ api, network }, { Cmd: ["sleep", "3600"] });
+  await api.call("POST", `/containers/${container}/start`);
+  const logged = await createContainer({ api, network }, { Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
+  await api.call("POST", `/containers/${logged}/start`);
+  await api.call("POST", `/containers/${logged}/wait`);
+  if (made.length !== LISTED - 2) {
+    throw new Error("containers are missing");
+  }
+  return { api, network, container, logged };
+}
+
+async function inBatches<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let at = 0; at < items.length; at += 8) {
+    results.push(...(await Promise.all(items.slice(at, at + 8).map(work))));
+  }
+  return results;
+}
+
+/** One figure: the mean of the measure's repetitions. */
+async function once(measure: Measure, target: Target): Promise<number> {
+  let sum = 0;
+  for (let n = 0; n < measure.repeat; n++) {
+    sum += await measure.run(target);
+  }
+  return sum / measure.repeat;
+}
+
+function row({ name, unit, bar }: Measure, mine: readonly number[], theirs: readonly number[]): string {
+  const ratio = median(mine) / median(theirs);
+  const wanted = bar === undefined ? "" : "most" in bar ? `≤ ${bar.most}` : `≥ ${bar.least}`;
+  const met = bar === undefined || ("most" in bar ? ratio <= bar.most : ratio >= bar.least);
+  return `| ${name} | ${spread(mine)} ${unit} | ${spread(theirs)} ${unit} | ${ratio.toFixed(2)} | ${wanted} | ${met ? "" : "missed"} |`;
+}
+
+function spread(figures: readonly number[]): string {
+  return `${round(median(figures))} (${round(Math.min(...figures))} … ${round(Math.max(...figures))})`;
+}
+
+function round(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+function median(figures: readonly number[]): number {
+  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] ?? Number.NaN;
+}
+
+/** Memory of all daemon processes, idle and with running containers. */
+async function reportMemory(): Promise<void> {
+  const sides = [
+    { name: "sockerless", directory: ours.directory, start: (...args: string[]) => ours.ok(...args) },
+    { name: "dockerd", directory: dockerd.directory, start: (...args: string[]) => dockerd.ok(...args) },
+  ];
+  console.log("\nmemory (Pss of all processes)\n\n| daemon | idle | per running container |\n|---|---|---|");
+  for (const { name, directory, start } of sides) {
+    const idle = memoryOf(directory);
+    const ids: string[] = [];
+    for (let n = 0; n < MEMORY_CONTAINERS; n++) {
+      ids.push(await start("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
+    }
+    const each = (memoryOf(directory) - idle) / MEMORY_CONTAINERS;
+    console.log(`| ${name} | ${idle.toFixed(0)} MB | ${each.toFixed(1)} MB |`);
+    await start("rm", "-f", ...ids);
+  }
+}

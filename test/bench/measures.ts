@@ -1,0 +1,271 @@
+/** What is measured, each as one run of it on one daemon. */
+import { once } from "node:events";
+import { tarOf } from "../support/tar.ts";
+import { type ApiClient, countToEnd } from "./api-client.ts";
+
+/** How a figure is to be read. */
+export type Unit = "ms" | "MB/s" | "per s" | "MB";
+
+export interface Measure {
+  readonly name: string;
+  readonly unit: Unit;
+  /** The bar: our median against dockerd's. `most` for times and memory, `least` for rates. */
+  readonly bar?: { readonly most: number } | { readonly least: number };
+  /** Runs that make one figure; the figure is their mean. */
+  readonly repeat: number;
+  run(target: Target): Promise<number>;
+}
+
+/** A daemon under measurement, and the network its containers are on. */
+export interface Target {
+  readonly api: ApiClient;
+  readonly network: "none" | "bridge";
+  /** A running container, for execs and files. */
+  readonly container: string;
+  /** An exited container that wrote {@link LOG_BYTES} of log. */
+  readonly logged: string;
+}
+
+export const MIB = 1024 * 1024;
+const STREAM_BYTES = 256 * MIB;
+export const LOG_BYTES = 64 * MIB;
+const ARCHIVE_BYTES = 64 * MIB;
+
+/** The script of a container that writes a log of lines of 100 bytes. */
+export const logScript = (bytes: number) => `yes ${"x".repeat(99)} | head -c ${bytes}`;
+
+/** Creates a container of busybox. */
+export async function createContainer(
+  { api, network }: Pick<Target, "api" | "network">,
+  config: Record<string, unknown>,
+): Promise<string> {
+  const { Id } = await api.json<{ Id: string }>("POST", "/containers/create", {
+    Image: "busybox",
+    HostConfig: { NetworkMode: network },
+    ...config,
+  });
+  return Id;
+}
+
+async function milliseconds(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+async function rate(bytes: number, work: () => Promise<unknown>): Promise<number> {
+  return bytes / MIB / ((await milliseconds(work)) / 1000);
+}
+
+async function createExec(target: Target, config: Record<string, unknown>): Promise<string> {
+  const { Id } = await target.api.json<{ Id: string }>(
+    "POST",
+    `/containers/${target.container}/exec`,
+    config,
+  );
+  return Id;
+}
+
+async function exec(target: Target, cmd: string[]): Promise<number> {
+  const id = await createExec(target, { Cmd: cmd, AttachStdout: true, AttachStderr: true });
+  const bytes = await countToEnd(await target.api.hijack(`/exec/${id}/start`));
+  const { ExitCode } = await target.api.json<{ ExitCode: number }>("GET", `/exec/${id}/json`);
+  if (ExitCode !== 0) {
+    throw new Error(`the exec ended with ${ExitCode}`);
+  }
+  return bytes;
+}
+
+async function run(target: Target): Promise<void> {
+  const id = await createContainer(target, { Cmd: ["true"] });
+  await target.api.call("POST", `/containers/${id}/start`);
+  await target.api.call("POST", `/containers/${id}/wait`);
+  await target.api.call("DELETE", `/containers/${id}`);
+}
+
+async function attachedRun(target: Target): Promise<void> {
+  const id = await createContainer(target, {
+    Cmd: ["echo", "hello"],
+    AttachStdout: true,
+    AttachStderr: true,
+  });
+  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdout=1&stderr=1`);
+  await target.api.call("POST", `/containers/${id}/start`);
+  const bytes = await countToEnd(stream);
+  if (bytes !== "hello\n".length + 8) {
+    throw new Error(`${bytes} bytes came back`);
+  }
+  await target.api.call("POST", `/containers/${id}/wait`);
+  await target.api.call("DELETE", `/containers/${id}`);
+}
+
+/** Round trips of single keys through a terminal with `cat`, 90th percentile. */
+async function echo(target: Target): Promise<number> {
+  const id = await createExec(target, { Cmd: ["cat"], AttachStdin: true, AttachStdout: true, Tty: true });
+  const { socket } = await target.api.hijack(`/exec/${id}/start`, { Tty: true });
+  socket.resume();
+  const trips: number[] = [];
+  for (let n = 0; n < 300; n++) {
+    const start = performance.now();
+    socket.write("k");
+    await once(socket, "data");
+    trips.push(performance.now() - start);
+  }
+  socket.write("\n\x04");
+  socket.end();
+  await once(socket, "close");
+  return trips.sort((a, b) => a - b)[Math.floor(trips.length * 0.9)] ?? Number.NaN;
+}
+
+async function execStdin(target: Target): Promise<void> {
+  const id = await createExec(target, {
+    Cmd: ["dd", "of=/dev/null", "bs=1M"],
+    AttachStdin: true,
+    AttachStdout: true,
+  });
+  const stream = await target.api.hijack(`/exec/${id}/start`);
+  const block = Buffer.alloc(MIB, "i");
+  const ended = countToEnd(stream);
+  for (let sent = 0; sent < STREAM_BYTES; sent += block.length) {
+    if (!stream.socket.write(block)) {
+      await once(stream.socket, "drain");
+    }
+  }
+  stream.socket.end();
+  await ended;
+}
+
+let archive: Buffer | undefined;
+async function archiveToPut(): Promise<Buffer> {
+  archive ??= await tarOf([{ name: "blob", content: Buffer.alloc(ARCHIVE_BYTES, "archive") }]);
+  return archive;
+}
+
+export const measures: readonly Measure[] = [
+  {
+    name: "run",
+    unit: "ms",
+    bar: { most: 0.35 },
+    repeat: 10,
+    run: (target) => milliseconds(() => run(target)),
+  },
+  {
+    name: "attached run",
+    unit: "ms",
+    bar: { most: 0.4 },
+    repeat: 10,
+    run: (target) => milliseconds(() => attachedRun(target)),
+  },
+  {
+    name: "exec",
+    unit: "ms",
+    bar: { most: 0.5 },
+    repeat: 10,
+    run: (target) => milliseconds(() => exec(target, ["true"])),
+  },
+  {
+    name: "32 parallel execs",
+    unit: "per s",
+    bar: { least: 4 },
+    repeat: 3,
+    run: async (target) => {
+      const all = () => Promise.all(Array.from({ length: 32 }, () => exec(target, ["true"])));
+      return 32 / ((await milliseconds(all)) / 1000);
+    },
+  },
+  {
+    name: "exec stdout",
+    unit: "MB/s",
+    bar: { least: 3 },
+    repeat: 1,
+    run: (target) =>
+      rate(STREAM_BYTES, () => exec(target, ["dd", "if=/dev/zero", "bs=1M", `count=${STREAM_BYTES / MIB}`])),
+  },
+  {
+    name: "exec stdin",
+    unit: "MB/s",
+    bar: { least: 2 },
+    repeat: 1,
+    run: (target) => rate(STREAM_BYTES, () => execStdin(target)),
+  },
+  {
+    name: "archive put",
+    unit: "MB/s",
+    bar: { least: 1 },
+    repeat: 1,
+    run: async (target) => {
+      const body = await archiveToPut();
+      return await rate(ARCHIVE_BYTES, async () => {
+        const response = await target.api.stream(
+          "PUT",
+          `/containers/${target.container}/archive?path=/tmp`,
+          body,
+        );
+        response.resume();
+        await once(response, "end");
+      });
+    },
+  },
+  {
+    name: "archive get",
+    unit: "MB/s",
+    bar: { least: 1 },
+    repeat: 1,
+    run: (target) =>
+      rate(ARCHIVE_BYTES, () =>
+        target.api.drain("GET", `/containers/${target.container}/archive?path=/tmp/blob`),
+      ),
+  },
+  {
+    name: "logs read",
+    unit: "MB/s",
+    bar: { least: 8 },
+    repeat: 1,
+    run: (target) =>
+      rate(LOG_BYTES, () => target.api.drain("GET", `/containers/${target.logged}/logs?stdout=1`)),
+  },
+  {
+    name: "log write",
+    unit: "ms",
+    bar: { most: 1.2 },
+    repeat: 1,
+    run: async (target) => {
+      const id = await createContainer(target, { Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
+      const time = await milliseconds(async () => {
+        await target.api.call("POST", `/containers/${id}/start`);
+        await target.api.call("POST", `/containers/${id}/wait`);
+      });
+      await target.api.call("DELETE", `/containers/${id}`);
+      return time;
+    },
+  },
+  { name: "keystroke echo (p90)", unit: "ms", repeat: 1, run: echo },
+  {
+    name: "create",
+    unit: "ms",
+    bar: { most: 1 },
+    repeat: 10,
+    run: async (target) => {
+      let id = "";
+      const time = await milliseconds(async () => {
+        id = await createContainer(target, { Cmd: ["true"] });
+      });
+      await target.api.call("DELETE", `/containers/${id}`);
+      return time;
+    },
+  },
+  {
+    name: "list of 200",
+    unit: "ms",
+    bar: { most: 1.5 },
+    repeat: 10,
+    run: (target) => milliseconds(() => target.api.call("GET", "/containers/json?all=1")),
+  },
+  {
+    name: "inspect",
+    unit: "ms",
+    bar: { most: 2 },
+    repeat: 50,
+    run: (target) => milliseconds(() => target.api.call("GET", `/containers/${target.container}/json`)),
+  },
+];
