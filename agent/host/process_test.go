@@ -60,6 +60,8 @@ type hostProcess struct {
 	runDir   string
 	command  *exec.Cmd
 	stdin    io.Closer
+
+	connections []*http.Client
 }
 
 func requireRoot(t testing.TB) {
@@ -105,8 +107,9 @@ func (h *hostProcess) start(t testing.TB) {
 	if err := h.command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h.HostServiceClient = hostv1connect.NewHostServiceClient(unixClient(filepath.Join(h.runDir, "host.sock")), "http://host", connect.WithGRPC())
-	h.stored = agentv1connect.NewAgentServiceClient(unixClient(filepath.Join(h.runDir, "stored.sock")), "http://host", connect.WithGRPC())
+	h.connections = []*http.Client{unixClient(filepath.Join(h.runDir, "host.sock")), unixClient(filepath.Join(h.runDir, "stored.sock"))}
+	h.HostServiceClient = hostv1connect.NewHostServiceClient(h.connections[0], "http://host", connect.WithGRPC())
+	h.stored = agentv1connect.NewAgentServiceClient(h.connections[1], "http://host", connect.WithGRPC())
 	eventually(t, "the host process answers", func() bool {
 		_, err := h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{}))
 		return err == nil
@@ -117,6 +120,9 @@ func (h *hostProcess) stop(t testing.TB) {
 	t.Helper()
 	if h.command == nil {
 		return
+	}
+	for _, client := range h.connections { // as of a backend that died
+		client.CloseIdleConnections()
 	}
 	h.stdin.Close()
 	if err := h.command.Wait(); err != nil {
