@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/version"
@@ -51,6 +52,14 @@ func (s *stored) Files(ctx context.Context) (*os.File, error) {
 		return nil, err
 	}
 	return s.containers.Files(ctx, s.id)
+}
+
+// Layers are those of the container's file system.
+func (s *stored) Layers(context.Context) (archive.Layers, error) {
+	if err := s.named(); err != nil {
+		return archive.Layers{}, err
+	}
+	return s.containers.Layers(s.id)
 }
 
 func (s *stored) named() error {

@@ -74,7 +74,9 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 		if err := out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Stat{Stat: pathStat(tree.Stat)}}); err != nil {
 			return err
 		}
-		chunks := &chunkWriter{send: out.Send, buffer: make([]byte, 0, archiveChunk)}
+		chunks := newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
+			return out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}})
+		})
 		if err := tree.WriteTar(ctx, chunks); err != nil {
 			return err
 		}
@@ -87,9 +89,13 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 
 // chunkWriter cuts what is written to it into messages.
 type chunkWriter struct {
-	send   func(*agentv1.ArchiveGetResponse) error
+	send   func(*agentv1.ArchiveChunk) error
 	buffer []byte
 	offset uint64
+}
+
+func newChunkWriter(send func(*agentv1.ArchiveChunk) error) *chunkWriter {
+	return &chunkWriter{send: send, buffer: make([]byte, 0, archiveChunk)}
 }
 
 func (w *chunkWriter) Write(data []byte) (int, error) {
@@ -111,8 +117,7 @@ func (w *chunkWriter) flush() error {
 	if len(w.buffer) == 0 {
 		return nil
 	}
-	chunk := &agentv1.ArchiveChunk{Offset: w.offset, Data: w.buffer}
-	err := w.send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}})
+	err := w.send(&agentv1.ArchiveChunk{Offset: w.offset, Data: w.buffer})
 	w.offset += uint64(len(w.buffer))
 	memory.Moved(len(w.buffer))
 	w.buffer = w.buffer[:0]

@@ -193,6 +193,7 @@ func (l *launch) mountRoot() error {
 	if err != nil {
 		return err
 	}
+	l.spec.Upper, l.spec.Lower = l.paths.Upper(), stack.Lower
 	return l.Containers.mountRoot(l.paths, stack.Lower)
 }
 

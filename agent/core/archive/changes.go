@@ -1,0 +1,263 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// ChangeKind is what happened to a path since the image.
+type ChangeKind int
+
+// The values are those of the contract.
+const (
+	Modified ChangeKind = iota + 1
+	Added
+	Deleted
+)
+
+// Change is a path that differs from the image.
+type Change struct {
+	Path string // absolute
+	Kind ChangeKind
+}
+
+// Changes tells what differs from the image, as Docker sees it: a file whose
+// size, mode, owner, capabilities or modification time do, a directory whose
+// mode or owner does or in which something differs. Directories come before
+// what is in them, the names of one directory in order (see namesAtOnce).
+func (l Layers) Changes(ctx context.Context, visit func(Change) error) error {
+	return l.walkChanges(ctx, false, func(change Change, _ int, _ *unix.Stat_t) error { return visit(change) })
+}
+
+// changed is called with each change and the file as it now is, opened with
+// O_PATH where it is no directory.
+type changed func(change Change, fd int, st *unix.Stat_t) error
+
+// walkChanges finds what differs. Where touched is set, a file that the
+// container has written counts even where nothing tells it from the image's.
+func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) error {
+	upper, err := openLevel([]string{l.Upper})
+	if err != nil {
+		return errors.Join(err, l.stillThere())
+	}
+	defer upper.close()
+	lower, err := openLevel(l.Lower)
+	if err != nil {
+		return err
+	}
+	defer lower.close()
+	w := &changeWalk{ctx: ctx, visit: visit, touched: touched}
+	if err := w.directory(upper[0], lower, "/", 0); err != nil {
+		return err
+	}
+	return l.stillThere()
+}
+
+type changeWalk struct {
+	ctx     context.Context
+	visit   changed
+	touched bool
+	// unchanged are the directories on the way here that do not differ
+	// themselves; they count once something in them does.
+	unchanged []ancestor
+}
+
+type ancestor struct {
+	path string
+	stat unix.Stat_t
+}
+
+func (w *changeWalk) tell(kind ChangeKind, name string, fd int, st *unix.Stat_t) error {
+	for _, above := range w.unchanged {
+		if err := w.visit(Change{above.path, Modified}, -1, &above.stat); err != nil {
+			return err
+		}
+	}
+	w.unchanged = w.unchanged[:0]
+	return w.visit(Change{name, kind}, fd, st)
+}
+
+func (w *changeWalk) directory(upper int, lower level, name string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
+	}
+	hidden, err := hiddenNames(upper, lower)
+	if err != nil {
+		return err
+	}
+	directory, err := openNames(upper)
+	if err != nil {
+		return pathError("read directory", name, err)
+	}
+	defer directory.Close()
+	for first := true; ; first = false {
+		names, err := someNames(directory)
+		if err != nil {
+			return pathError("read directory", name, err)
+		}
+		if len(names) == 0 && (!first || len(hidden) == 0) {
+			return nil
+		}
+		if first {
+			names = append(names, hidden...)
+			slices.Sort(names)
+		}
+		for _, child := range names {
+			if err := w.child(upper, lower, child, path.Join(name, child), depth); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hiddenNames are those that an opaque directory no longer has.
+func hiddenNames(upper int, lower level) ([]string, error) {
+	if !isOpaque(upper) {
+		return nil, nil
+	}
+	var hidden []string
+	err := lower.eachName(func(_ int, name string, _ *unix.Stat_t) error {
+		var st unix.Stat_t
+		if errors.Is(unix.Fstatat(upper, name, &st, unix.AT_SYMLINK_NOFOLLOW), unix.ENOENT) {
+			hidden = append(hidden, name)
+		}
+		return nil
+	})
+	return hidden, err
+}
+
+func (w *changeWalk) child(upper int, lower level, base, name string, depth int) error {
+	if err := w.ctx.Err(); err != nil {
+		return context.Cause(w.ctx)
+	}
+	var before unix.Stat_t
+	layer, err := lower.find(base, &before)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Openat(upper, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		if layer >= 0 && isOpaque(upper) {
+			return w.tell(Deleted, name, -1, nil)
+		}
+		return nil // it vanished
+	}
+	if err != nil {
+		return pathError("open", name, err)
+	}
+	defer unix.Close(fd)
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return pathError("lstat", name, err)
+	}
+	if isWhiteout(&now) {
+		if layer < 0 {
+			return nil
+		}
+		return w.tell(Deleted, name, -1, nil)
+	}
+	kind := w.compare(name, layer, lower, base, fd, &before, &now)
+	if now.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if kind == 0 {
+			return nil
+		}
+		return w.tell(kind, name, fd, &now)
+	}
+	return w.childDirectory(upper, lower, base, name, kind, &now, depth)
+}
+
+func (w *changeWalk) childDirectory(upper int, lower level, base, name string, kind ChangeKind, now *unix.Stat_t, depth int) error {
+	above := len(w.unchanged)
+	if kind == 0 {
+		w.unchanged = append(w.unchanged, ancestor{name, *now})
+		// Gone from the list once it has been told of.
+		defer func() { w.unchanged = w.unchanged[:min(above, len(w.unchanged))] }()
+	} else if err := w.tell(kind, name, -1, now); err != nil {
+		return err
+	}
+	inside, err := level{upper}.descend(base)
+	if err != nil || len(inside) == 0 {
+		return err
+	}
+	defer inside.close()
+	beneath, err := lower.descend(base)
+	if err != nil {
+		return err
+	}
+	defer beneath.close()
+	return w.directory(inside[0], beneath, name, depth+1)
+}
+
+// compare answers how a file differs from the image's, 0: not at all.
+func (w *changeWalk) compare(name string, layer int, lower level, base string, fd int, before, now *unix.Stat_t) ChangeKind {
+	if layer < 0 {
+		return addedUnlessOurs(name, now)
+	}
+	isDirectory := now.Mode&unix.S_IFMT == unix.S_IFDIR
+	switch {
+	case before.Mode != now.Mode, before.Uid != now.Uid, before.Gid != now.Gid, before.Rdev != now.Rdev:
+		return Modified
+	case isDirectory:
+		return 0
+	case w.touched, before.Size != now.Size, !sameTime(before.Mtim, now.Mtim):
+		return Modified
+	case now.Mode&unix.S_IFMT == unix.S_IFREG && !bytes.Equal(capabilityOf(fd), lower.capabilityOf(layer, base)):
+		return Modified
+	}
+	return 0
+}
+
+// sameTime: a file that came through an archive has lost the part of its time
+// that is no whole second.
+func sameTime(a, b unix.Timespec) bool {
+	return a.Sec == b.Sec && (a.Nsec == b.Nsec || a.Nsec == 0 || b.Nsec == 0)
+}
+
+func (l level) capabilityOf(layer int, base string) []byte {
+	fd, err := unix.Openat(l[layer], base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	return capabilityOf(fd)
+}
+
+// capabilityOf reads the capabilities of a file opened with O_PATH.
+func capabilityOf(fd int) []byte {
+	var value [64]byte
+	n, err := unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), "security.capability", value[:])
+	if err != nil {
+		return nil
+	}
+	return value[:n]
+}
+
+// What a container is given whether its image has it or not, and which is no
+// change of the container's therefore.
+var (
+	givenDirectories = []string{"/dev", "/dev/pts", "/dev/shm", "/etc", "/proc", "/sys"}
+	givenFiles       = []string{"/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+)
+
+func addedUnlessOurs(name string, now *unix.Stat_t) ChangeKind {
+	switch now.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		if slices.Contains(givenDirectories, name) {
+			return 0
+		}
+	case unix.S_IFREG:
+		if slices.Contains(givenFiles, name) {
+			if now.Size == 0 {
+				return 0
+			}
+			return Modified
+		}
+	}
+	return Added
+}

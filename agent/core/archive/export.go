@@ -1,0 +1,95 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// whiteoutPrefix marks, in an OCI layer, a name that the layers beneath have and
+// this one has not.
+const whiteoutPrefix = ".wh."
+
+// WriteTar writes the whole file system. Names begin without "/", the root has
+// no entry of its own; for the rest see Tree.WriteTar.
+func (l Layers) WriteTar(ctx context.Context, w io.Writer) error {
+	root, err := openLevel(append([]string{l.Upper}, l.Lower...))
+	if err != nil {
+		return errors.Join(err, l.stillThere())
+	}
+	defer root.close()
+	return l.writeTar(ctx, w, func(a *appender) error { return a.addLevel(root, "", 0) })
+}
+
+// WriteLayer writes what differs from the image as an OCI layer: with the
+// directories that lead there, and whiteouts.
+func (l Layers) WriteLayer(ctx context.Context, w io.Writer) error {
+	return l.writeTar(ctx, w, func(a *appender) error {
+		return l.walkChanges(ctx, true, func(change Change, fd int, st *unix.Stat_t) error {
+			entry := strings.TrimPrefix(change.Path, "/")
+			switch {
+			case change.Kind == Deleted:
+				return a.addWhiteout(entry)
+			case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+				return a.writeHeader(newHeader(st, entry))
+			case strings.HasPrefix(path.Base(entry), whiteoutPrefix):
+				return nil // no layer can have a file of such a name
+			}
+			return a.add(fd, "", entry, 0)
+		})
+	})
+}
+
+func (l Layers) writeTar(ctx context.Context, w io.Writer, entries func(*appender) error) error {
+	out := bufio.NewWriterSize(w, copyBuffer)
+	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}}
+	if err := entries(a); err != nil {
+		return err
+	}
+	if err := l.stillThere(); err != nil {
+		return err
+	}
+	if err := a.out.Close(); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+func (a *appender) addWhiteout(entry string) error {
+	directory, base := path.Split(entry)
+	return a.writeHeader(&tar.Header{
+		Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: directory + whiteoutPrefix + base, Mode: 0o600,
+	})
+}
+
+// addLevel writes what a directory of an overlay shows.
+func (a *appender) addLevel(l level, entry string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)
+	}
+	return l.eachName(func(layer int, name string, st *unix.Stat_t) error {
+		child := path.Join(entry, name)
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return a.add(l[layer], name, child, depth)
+		}
+		if a.ctx.Err() != nil {
+			return context.Cause(a.ctx)
+		}
+		below, err := l.descend(name)
+		if err != nil || len(below) == 0 {
+			return err
+		}
+		defer below.close()
+		if err := a.writeHeader(newHeader(st, child)); err != nil {
+			return err
+		}
+		return a.addLevel(below, child, depth+1)
+	})
+}

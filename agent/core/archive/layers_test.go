@@ -1,0 +1,171 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newLayers makes an empty writable layer over two layers of an image.
+func newLayers(t testing.TB) Layers {
+	t.Helper()
+	dir := t.TempDir()
+	l := Layers{Upper: filepath.Join(dir, "upper"), Lower: []string{filepath.Join(dir, "top"), filepath.Join(dir, "bottom")}}
+	for _, name := range append([]string{l.Upper}, l.Lower...) {
+		must(t, os.Mkdir(name, 0o755))
+	}
+	return l
+}
+
+func whiteout(t testing.TB, dir, name string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+	if err := unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR, 0); err != nil {
+		t.Skip("needs CAP_MKNOD: ", err)
+	}
+}
+
+func hide(t testing.TB, dir, name string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
+	if err := unix.Setxattr(filepath.Join(dir, name), opaque, []byte("y"), 0); err != nil {
+		t.Skip("needs trusted extended attributes: ", err)
+	}
+}
+
+func changesOf(t testing.TB, l Layers) []string {
+	t.Helper()
+	var told []string
+	must(t, l.Changes(t.Context(), func(change Change) error {
+		told = append(told, string("?CAD"[change.Kind])+" "+change.Path)
+		return nil
+	}))
+	return told
+}
+
+func wantChanges(t testing.TB, l Layers, want ...string) {
+	t.Helper()
+	if told := changesOf(t, l); !slices.Equal(told, want) {
+		t.Errorf("changes are %q, want %q", told, want)
+	}
+}
+
+func TestChangesNameWhatDiffersAndTheDirectoriesAbove(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Lower[1], [2]string{"etc/passwd", "root"}, [2]string{"var/log/old", "x"}, [2]string{"usr/bin/tool", "x"})
+	plant(t, l.Lower[0], [2]string{"opt/app/a", "a"}, [2]string{"opt/app/b", "b"})
+	plant(t, l.Upper, [2]string{"etc/passwd", "changed"}, [2]string{"new/deep/file", "x"}, [2]string{"usr/bin/", ""})
+	whiteout(t, l.Upper, "var/log/old")
+	whiteout(t, l.Upper, "opt/app")
+	wantChanges(t, l, "C /etc", "C /etc/passwd", "A /new", "A /new/deep", "A /new/deep/file", "C /opt", "D /opt/app", "C /var", "C /var/log", "D /var/log/old")
+}
+
+func TestAnOpaqueDirectoryHasLostWhatItDoesNotHave(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Lower[1], [2]string{"d/one", "1"}, [2]string{"d/two", "2"}, [2]string{"d/sub/x", "x"})
+	plant(t, l.Lower[0], [2]string{"d/three", "3"})
+	whiteout(t, l.Lower[0], "d/two") // gone in the image already
+	hide(t, l.Upper, "d")
+	plant(t, l.Upper, [2]string{"d/one", "changed"}, [2]string{"d/four", "4"})
+	wantChanges(t, l, "C /d", "A /d/four", "C /d/one", "D /d/sub", "D /d/three")
+}
+
+func TestAFileThatWasOnlyCopiedUpIsUnchanged(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Lower[0], [2]string{"same", "1"}, [2]string{"touched", "1"}, [2]string{"mode", "1"})
+	plant(t, l.Upper, [2]string{"same", "1"}, [2]string{"touched", "1"}, [2]string{"mode", "1"})
+	then := time.Unix(1700000000, 123456789)
+	for _, name := range []string{"same", "mode"} {
+		must(t, os.Chtimes(filepath.Join(l.Lower[0], name), then, then))
+		must(t, os.Chtimes(filepath.Join(l.Upper, name), then, then))
+	}
+	// What came through an archive has whole seconds only.
+	must(t, os.Chtimes(filepath.Join(l.Upper, "same"), then, then.Truncate(time.Second)))
+	must(t, os.Chtimes(filepath.Join(l.Lower[0], "touched"), then, then))
+	must(t, os.Chmod(filepath.Join(l.Upper, "mode"), 0o600))
+	wantChanges(t, l, "C /mode", "C /touched")
+}
+
+func TestWhatAContainerIsGivenIsNoChange(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Upper, [2]string{"etc/hosts", ""}, [2]string{"etc/resolv.conf", ""}, [2]string{"dev/", ""}, [2]string{"proc/", ""}, [2]string{"sys/", ""})
+	wantChanges(t, l)
+	plant(t, l.Upper, [2]string{"etc/mine", "x"})
+	wantChanges(t, l, "C /etc", "A /etc/mine")
+}
+
+// entriesOf reads a tar: names to contents, "->x" for links to x, "" for the rest.
+func entriesOf(t testing.TB, stream *bytes.Buffer) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	reader := tar.NewReader(stream)
+	for {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		must(t, err)
+		body, err := io.ReadAll(reader)
+		must(t, err)
+		if header.Linkname != "" {
+			body = []byte("->" + header.Linkname)
+		}
+		if _, twice := found[header.Name]; twice {
+			t.Errorf("%s is there twice", header.Name)
+		}
+		found[header.Name] = string(body)
+	}
+}
+
+func TestAnExportIsWhatTheOverlayShows(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Lower[1], [2]string{"bin/sh", "shell"}, [2]string{"etc/a", "1"}, [2]string{"gone/x", "x"}, [2]string{"d/old", "x"}, [2]string{"file/now", "x"})
+	must(t, os.Link(filepath.Join(l.Lower[1], "bin/sh"), filepath.Join(l.Lower[1], "bin/ash")))
+	plant(t, l.Lower[0], [2]string{"etc/a", "2"}, [2]string{"etc/b", "->/bin/sh"})
+	plant(t, l.Upper, [2]string{"etc/c", "3"}, [2]string{"file", "f"})
+	whiteout(t, l.Upper, "gone")
+	hide(t, l.Upper, "d")
+	var stream bytes.Buffer
+	must(t, l.WriteTar(t.Context(), &stream))
+	want := map[string]string{
+		"bin/": "", "bin/ash": "shell", "bin/sh": "->bin/ash", "etc/": "", "etc/a": "2", "etc/b": "->/bin/sh", "etc/c": "3", "d/": "", "file": "f",
+	}
+	if found := entriesOf(t, &stream); !maps.Equal(found, want) {
+		t.Errorf("the tar holds %q, want %q", found, want)
+	}
+}
+
+func TestALayerHoldsWhiteoutsAndEveryWrittenFile(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Lower[0], [2]string{"etc/a", "1"}, [2]string{"etc/gone", "1"}, [2]string{"d/old", "x"}, [2]string{"untouched/x", "x"})
+	plant(t, l.Upper, [2]string{"etc/a", "2"}, [2]string{"etc/hosts", ""}, [2]string{"untouched/", ""})
+	for _, root := range []string{l.Upper, l.Lower[0]} { // nothing tells it from the image's
+		must(t, os.Chtimes(filepath.Join(root, "etc/a"), time.Unix(1, 0), time.Unix(1, 0)))
+	}
+	whiteout(t, l.Upper, "etc/gone")
+	hide(t, l.Upper, "d")
+	var stream bytes.Buffer
+	must(t, l.WriteLayer(t.Context(), &stream))
+	want := map[string]string{"d/": "", "d/.wh.old": "", "etc/": "", "etc/.wh.gone": "", "etc/a": "2"}
+	if found := entriesOf(t, &stream); !maps.Equal(found, want) {
+		t.Errorf("the layer holds %q, want %q", found, want)
+	}
+}
+
+func TestARemovedContainerIsNotExportedInPart(t *testing.T) {
+	l := newLayers(t)
+	plant(t, l.Upper, [2]string{"a", "1"})
+	err := l.Changes(t.Context(), func(Change) error { return os.RemoveAll(l.Upper) })
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("the error is %v", err)
+	}
+}

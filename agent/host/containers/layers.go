@@ -1,0 +1,21 @@
+package containers
+
+import "github.com/sockerless/sockerless/agent/core/archive"
+
+// Layers are those of the file system of a container that does not run. Errors
+// as Files.
+func (c *Containers) Layers(id string) (archive.Layers, error) {
+	paths, err := c.paths(id)
+	if err != nil {
+		return archive.Layers{}, err
+	}
+	if err := c.requireStored(id, paths); err != nil {
+		return archive.Layers{}, err
+	}
+	var record rootRecord
+	if _, err := readJSON(rootRecordPath(paths), &record); err != nil {
+		return archive.Layers{}, err
+	}
+	stack, err := c.layers.Stack(record.Layers)
+	return archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}, err
+}
