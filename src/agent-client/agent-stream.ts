@@ -63,13 +63,16 @@ export interface StreamKind {
   readonly inputTag: number | undefined;
   readonly heartbeat: Uint8Array | undefined;
   readonly expectsHeartbeats: boolean;
-  /** What the response's header means, where it means that the stream is open. */
-  readonly openedByHeader?: Opened;
+  /** Set where no message says that the stream is open: then the first message of any kind does, or some silence. */
+  readonly openedByDefault?: Opened;
   /** The message that says that no more input comes; whether the request ends with it. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
   /** @throws where the bytes are no message of this kind */
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
+
+/** A refusal comes at once; after so much silence a stream whose opening no message tells counts as open. */
+const refusalMs = 100;
 
 /** A stream in progress. After its end every method does nothing. */
 export class AgentStream {
@@ -79,6 +82,8 @@ export class AgentStream {
   #received = 0;
   #inputEnded: boolean = false;
   #over: boolean = false;
+  #openedByDefault: boolean = false;
+  #openTimer: NodeJS.Timeout | undefined;
 
   /**
    * Opens a stream. Failures of the agent are told to the listener.
@@ -95,13 +100,9 @@ export class AgentStream {
   ): Promise<AgentStream> {
     const stream = new AgentStream(kind, listener);
     stream.#stream = await BulkStream.open(connection, { ...kind, containerId }, first, {
-      accepted: () => {
-        if (kind.openedByHeader !== undefined) {
-          listener.opened(kind.openedByHeader);
-        }
-      },
       data: (channel, source, start, end) => {
         if (!stream.#over) {
+          stream.#openByDefault();
           stream.#received += end - start;
           listener.data(channel, source, start, end);
         }
@@ -109,6 +110,9 @@ export class AgentStream {
       message: (bytes) => stream.#understand(bytes),
       closed: (error) => stream.#closed(error),
     });
+    if (kind.openedByDefault !== undefined) {
+      stream.#openTimer = setTimeout(() => stream.#openByDefault(), refusalMs);
+    }
     return stream;
   }
 
@@ -161,9 +165,23 @@ export class AgentStream {
   /** Gives up; the listener hears no more. The process goes on. */
   cancel(): void {
     if (!this.#over) {
-      this.#over = true;
+      this.#finish();
       this.#stream?.cancel();
     }
+  }
+
+  #openByDefault(): void {
+    const { openedByDefault } = this.#kind;
+    if (openedByDefault !== undefined && !this.#openedByDefault && !this.#over) {
+      this.#openedByDefault = true;
+      clearTimeout(this.#openTimer);
+      this.#listener.opened(openedByDefault);
+    }
+  }
+
+  #finish(): void {
+    this.#over = true;
+    clearTimeout(this.#openTimer);
   }
 
   #understand(bytes: Uint8Array): void {
@@ -171,6 +189,7 @@ export class AgentStream {
       return;
     }
     const signal = this.#kind.decode(bytes);
+    this.#openByDefault();
     switch (signal.type) {
       case "heartbeat":
         break;
@@ -181,7 +200,7 @@ export class AgentStream {
         this.#end(signal.outcome);
         break;
       case "failed":
-        this.#over = true;
+        this.#finish();
         this.#stream?.release();
         this.#listener.failed(signal.failure);
         break;
@@ -189,7 +208,7 @@ export class AgentStream {
   }
 
   #end(outcome: Outcome): void {
-    this.#over = true;
+    this.#finish();
     this.#stream?.release();
     const expected = this.#kind.inputTag === undefined ? this.#received : this.#stream?.inputLength;
     if (outcome.kind === "complete" && outcome.totalBytes !== expected) {
@@ -207,7 +226,7 @@ export class AgentStream {
     if (this.#over) {
       return;
     }
-    this.#over = true;
+    this.#finish();
     const { kind, message } = fromUnknown(
       error ?? new Error("the agent's stream ended before its last message"),
     );

@@ -15,8 +15,6 @@ const cutAfterMs = 30_000;
 
 /** Who listens to a {@link BulkStream}. */
 export interface BulkReceiver extends FrameReceiver {
-  /** The agent took the call: its header is here. */
-  accepted(): void;
   /**
    * The call is over; the last thing that is told. Without an error the server closed it with status OK, which alone
    * does not mean success: the messages say that.
@@ -91,8 +89,6 @@ export class BulkStream {
       this.#error ??= errorOfResponse(headers);
       if (headers["grpc-status"] === "0") {
         this.#status = "ok";
-      } else if (this.#error === undefined) {
-        this.#receiver.accepted();
       }
     });
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));

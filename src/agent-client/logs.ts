@@ -13,7 +13,7 @@ export const logsStream: StreamKind = {
   inputTag: undefined,
   heartbeat: undefined,
   expectsHeartbeats: true,
-  openedByHeader: { kind: "logs" },
+  openedByDefault: { kind: "logs" },
   decode: (bytes) => {
     const { message } = fromBinary(LogsResponseSchema, bytes);
     switch (message.case) {

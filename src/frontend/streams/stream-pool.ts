@@ -1,6 +1,6 @@
 /** The pool of stream workers. */
 import { availableParallelism } from "node:os";
-import { MessageChannel } from "node:worker_threads";
+import { MessageChannel, type Worker } from "node:worker_threads";
 
 import { Piscina } from "piscina";
 
@@ -39,6 +39,11 @@ export class StreamPool {
   /** How many streams are open. */
   get size(): number {
     return this.#links.size;
+  }
+
+  /** The workers' threads. One that ends is replaced. */
+  get threads(): readonly Worker[] {
+    return this.#pool.threads;
   }
 
   /** Opens a stream. Failures are told by the link. */

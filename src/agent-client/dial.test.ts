@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createHash, X509Certificate } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createSecureServer, type ServerHttp2Session } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test, type TestContext } from "node:test";
+import type { TLSSocket } from "node:tls";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { until } from "../../test/support/until.ts";
+import type { ClientCredentials, DialTarget } from "./address.ts";
+import { dial } from "./dial.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "agent-dial-"));
+after(() => rmSync(directory, { recursive: true }));
+
+interface Identity {
+  readonly key: string;
+  readonly certificate: string;
+  /** SHA-256 of the public key. */
+  readonly pin: Uint8Array;
+}
+
+/** A key and a certificate that it signed itself, as an agent makes them. */
+function selfSigned(name: string): Identity {
+  const key = join(directory, `${name}.key`);
+  const certificate = join(directory, `${name}.crt`);
+  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const files = ["-keyout", key, "-out", certificate];
+  execFileSync("openssl", ["req", "-x509", ...kind, ...files, "-days", "1", "-subj", `/CN=${name}`], {
+    stdio: "ignore",
+  });
+  const pem = readFileSync(certificate, "utf8");
+  const spki = new X509Certificate(pem).publicKey.export({ type: "spki", format: "der" });
+  return {
+    key: readFileSync(key, "utf8"),
+    certificate: pem,
+    pin: createHash("sha256").update(spki).digest(),
+  };
+}
+
+const agent = selfSigned("agent");
+const client = selfSigned("client");
+const credentials: ClientCredentials = { key: client.key, certificateChain: client.certificate };
+
+async function serve(
+  t: TestContext,
+  maxVersion: "TLSv1.2" | "TLSv1.3" = "TLSv1.3",
+): Promise<{ readonly port: number; readonly sessions: ServerHttp2Session[] }> {
+  const server = createSecureServer({
+    key: agent.key,
+    cert: agent.certificate,
+    ca: client.certificate,
+    requestCert: true,
+    rejectUnauthorized: true,
+    minVersion: "TLSv1.2",
+    maxVersion,
+  });
+  const sessions: ServerHttp2Session[] = [];
+  server.on("session", (session) => sessions.push(session));
+  server.on("sessionError", () => {});
+  server.on("tlsClientError", () => {});
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    for (const session of sessions) {
+      session.destroy();
+    }
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, sessions };
+}
+
+const targetOf = (port: number, pin: Uint8Array, shown = credentials): DialTarget => ({
+  address: { kind: "tcp", host: "127.0.0.1", port, pin },
+  credentials: shown,
+});
+
+test("an agent is known by its key, and sees the client's certificate", async (t) => {
+  const { port, sessions } = await serve(t);
+  const session = await dial(targetOf(port, agent.pin));
+  // In TLS 1.3 the client is done first.
+  const socket = (await until(() => sessions[0])).socket as TLSSocket;
+  assert.equal(socket.getPeerCertificate().subject.CN, "client");
+  assert.equal(socket.getProtocol(), "TLSv1.3");
+  session.close();
+  await once(session, "close");
+});
+
+test("another key than the pinned one is refused before a request is sent", async (t) => {
+  const { port, sessions } = await serve(t);
+  let streams = 0;
+  const counted = (session: ServerHttp2Session): void => {
+    session.on("stream", () => streams++);
+  };
+  sessions.forEach(counted);
+  await assert.rejects(
+    dial(targetOf(port, client.pin)),
+    (error) =>
+      error instanceof ConnectError && error.code === Code.Internal && /another key/.test(error.message),
+  );
+  assert.equal(streams, 0);
+});
+
+test("a pin of the wrong length matches nothing", async (t) => {
+  const { port } = await serve(t);
+  await assert.rejects(dial(targetOf(port, agent.pin.subarray(0, 8))), /another key/);
+});
+
+test("an agent that speaks no TLS 1.3 is refused", async (t) => {
+  const { port } = await serve(t, "TLSv1.2");
+  await assert.rejects(
+    dial(targetOf(port, agent.pin)),
+    (error) => error instanceof ConnectError && error.code === Code.Unavailable,
+  );
+});
+
+test("without a certificate there is no dialling", async () => {
+  await assert.rejects(
+    dial({ address: { kind: "tcp", host: "127.0.0.1", port: 1, pin: agent.pin } }),
+    /demands a client certificate/,
+  );
+});

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { connect } from "node:net";
+import { test, type TestContext } from "node:test";
+
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+
+import type { AgentService, ArchivePutOpen } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
+import { serveAgent } from "../../../test/support/scripted-agent.ts";
+import { until } from "../../../test/support/until.ts";
+
+const stat = {
+  name: "motd",
+  size: 12n,
+  mode: 0o644,
+  mtime: { seconds: 1_700_000_000n, nanos: 120_000_000 },
+  linkTarget: "",
+};
+const header = "x-docker-container-path-stat";
+
+async function serveArchive(
+  t: TestContext,
+  service: Partial<ServiceImpl<typeof AgentService>>,
+): Promise<ApiUnderTest> {
+  const agent = await serveAgent(t, service);
+  return await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      openArchive: ({ write }) => ({ endpoint: agent.endpoint, user: write ? "app" : "" }),
+    }),
+  );
+}
+
+test("metadata comes in the header as moby writes it", async (t) => {
+  const api = await serveArchive(t, { archiveStat: () => ({ stat }) });
+  const response = await api.call("HEAD", "/containers/web/archive?path=/etc/motd");
+  assert.equal(response.status, 200);
+  assert.equal(
+    Buffer.from(String(response.headers[header]), "base64").toString(),
+    '{"name":"motd","size":12,"mode":420,"mtime":"2023-11-14T22:13:20.12Z","linkTarget":""}',
+  );
+});
+
+test("a path is answered with its metadata and every byte of its archive", async (t) => {
+  const content = Buffer.alloc(3_000_000, "tar");
+  const api = await serveArchive(t, {
+    async *archiveGet() {
+      yield { message: { case: "stat", value: stat } };
+      for (let offset = 0; offset < content.length; offset += 65_536) {
+        const data = content.subarray(offset, offset + 65_536);
+        yield { message: { case: "chunk", value: { offset: BigInt(offset), data } } };
+      }
+      yield { message: { case: "end", value: { totalBytes: BigInt(content.length) } } };
+    },
+  });
+  const response = await api.call("GET", "/containers/web/archive?path=/etc/motd");
+  assert.equal(response.headers["content-type"], "application/x-tar");
+  assert.match(Buffer.from(String(response.headers[header]), "base64").toString(), /"name":"motd"/);
+  assert.ok(response.text === content.toString());
+});
+
+test("what does not exist is told in Docker's words, with the container as the client named it", async (t) => {
+  const missing = (): never => {
+    throw new ConnectError("no such path", Code.NotFound);
+  };
+  const api = await serveArchive(t, {
+    archiveStat: missing,
+    // biome-ignore lint/correctness/useYield: it refuses instead
+    archiveGet: async function* () {
+      missing();
+    },
+    archivePut: missing,
+  });
+  const message = "Could not find the file /nope in container web";
+  assert.equal((await api.call("HEAD", "/containers/web/archive?path=/nope")).status, 404);
+  for (const method of ["GET", "PUT"]) {
+    const response = await api.call(method, "/containers/web/archive?path=/nope", {
+      ...(method === "PUT" ? { body: "tar" } : {}),
+    });
+    assert.deepEqual([response.status, response.text], [404, `${JSON.stringify({ message })}\n`]);
+  }
+});
+
+test("an archive is unpacked as asked, and answered once the agent has it all", async (t) => {
+  let open: ArchivePutOpen | undefined;
+  const chunks: Buffer[] = [];
+  const api = await serveArchive(t, {
+    archivePut: async (requests) => {
+      let total = 0n;
+      for await (const { message } of requests) {
+        if (message.case === "open") {
+          open = message.value;
+        } else if (message.case === "chunk") {
+          chunks.push(Buffer.from(message.value.data));
+        } else if (message.case === "end") {
+          total = message.value.totalBytes;
+        }
+      }
+      return { totalBytes: total };
+    },
+  });
+  const body = Buffer.alloc(2_000_000, "a tar");
+  const response = await api.call(
+    "PUT",
+    "/containers/web/archive?path=/srv&noOverwriteDirNonDir=true&copyUIDGID=1",
+    { body, headers: { "Content-Type": "application/x-tar" } },
+  );
+  assert.deepEqual([response.status, response.text], [200, ""]);
+  assert.ok(Buffer.concat(chunks).equals(body));
+  assert.deepEqual(
+    [open?.path, open?.noOverwriteDirNonDir, open?.copyUidGid, open?.user],
+    ["/srv", true, true, "app"],
+  );
+});
+
+test("what the agent refuses keeps its words and its kind", async (t) => {
+  const api = await serveArchive(t, {
+    archivePut: () => {
+      throw new ConnectError("extraction point is not a directory", Code.InvalidArgument);
+    },
+  });
+  const response = await api.call("PUT", "/containers/web/archive?path=/etc/motd", {
+    body: Buffer.alloc(5_000_000),
+  });
+  assert.deepEqual(
+    [response.status, response.json()],
+    [400, { message: "extraction point is not a directory" }],
+  );
+});
+
+test("an upload that is cut never reaches the agent as a whole one", async (t) => {
+  const outcome = Promise.withResolvers<string>();
+  let begun = false;
+  const api = await serveArchive(t, {
+    archivePut: async (requests) => {
+      try {
+        for await (const { message } of requests) {
+          begun ||= message.case === "chunk";
+          if (message.case === "end") {
+            outcome.resolve("whole");
+          }
+        }
+        outcome.resolve("not whole");
+      } catch {
+        outcome.resolve("not whole");
+      }
+      return {};
+    },
+  });
+  const client = connect(api.socket);
+  t.after(() => client.destroy());
+  client.write(
+    "PUT /containers/web/archive?path=/srv HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nonly this",
+  );
+  await until(() => begun || undefined);
+  client.destroy();
+  assert.equal(await outcome.promise, "not whole");
+});
+
+test("an archive without a path is refused", async (t) => {
+  const api = await serveArchive(t, {});
+  const response = await api.call("GET", "/containers/web/archive");
+  assert.deepEqual(
+    [response.status, response.json()],
+    [400, { message: "bad parameter: pathcannot be empty" }],
+  );
+});

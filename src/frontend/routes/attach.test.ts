@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { test, type TestContext } from "node:test";
+
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { WebSocket } from "ws";
+
+import { conflict, toConnectError } from "../../common/errors.ts";
+import type { AgentService, OpenAttach } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import {
+  type AttachContainerRequest,
+  ContainerService,
+  ContainerStatus,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
+import { channelText, hijackRequest, RawClient } from "../../../test/support/raw-client.ts";
+import {
+  cat,
+  exited,
+  type ScriptedAgent,
+  serveAgent,
+  SessionOutput,
+  started,
+} from "../../../test/support/scripted-agent.ts";
+import { until } from "../../../test/support/until.ts";
+
+const id = "c".repeat(64);
+const query = "stream=1&stdin=1&stdout=1&stderr=1";
+
+interface AttachUnderTest {
+  readonly api: ApiUnderTest;
+  readonly agent: ScriptedAgent;
+  readonly requests: AttachContainerRequest[];
+  /** Whether the reservation was given up before it had its endpoint. */
+  cancelled: boolean;
+  connect(): RawClient;
+}
+
+interface Container {
+  readonly tty?: boolean;
+  /** Resolves at the container's start: true for running, false for removed. */
+  readonly start?: Promise<boolean>;
+  readonly status?: ContainerStatus;
+}
+
+async function serveAttach(
+  t: TestContext,
+  session: ServiceImpl<typeof AgentService>["session"],
+  { tty = false, start = Promise.resolve(true), status = ContainerStatus.RUNNING }: Container = {},
+): Promise<AttachUnderTest> {
+  const agent = await serveAgent(t, { session });
+  const requests: AttachContainerRequest[] = [];
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      async *attachContainer(request, context) {
+        requests.push(request);
+        yield { message: { case: "accepted" as const, value: { id, tty, openStdin: true } } };
+        const left = new Promise<"left">((resolve) => {
+          context.signal.addEventListener("abort", () => resolve("left"));
+        });
+        const outcome = await Promise.race([start, left]);
+        if (outcome === "left") {
+          under.cancelled = true;
+        } else if (outcome) {
+          const value = { endpoint: agent.endpoint, attachId: "a1" };
+          yield { message: { case: "endpoint" as const, value } };
+        }
+      },
+      inspectContainer: () => ({ container: { id, state: { status } } }),
+    }),
+  );
+  const under: AttachUnderTest = {
+    api,
+    agent,
+    requests,
+    cancelled: false,
+    connect: () => {
+      const client = new RawClient(api.socket);
+      t.after(() => client.close());
+      return client;
+    },
+  };
+  return under;
+}
+
+test("an attachment before the start is answered at once and gets the first byte", async (t) => {
+  const starting = Promise.withResolvers<boolean>();
+  const { connect, requests } = await serveAttach(t, cat, { start: starting.promise });
+  const client = connect().send(`${hijackRequest(`/v1.51/containers/web/attach?${query}`)}early`);
+  assert.match(await client.answered(), /^HTTP\/1.1 101 UPGRADED\r\nContent-Type: .*multiplexed-stream/);
+  starting.resolve(true);
+  await client.says("early");
+  client.socket.end();
+  await client.end();
+  assert.equal(channelText(client.body, 1), "early");
+  assert.equal(requests[0]?.container, "web");
+});
+
+test("a client that leaves a pending attachment cancels its reservation", async (t) => {
+  const under = await serveAttach(t, cat, { start: new Promise(() => {}) });
+  // What it has not read turns its close into a reset, which a server sees on a unix socket too.
+  const client = connect(under.api.socket).pause();
+  t.after(() => client.destroy());
+  client.write(hijackRequest(`/containers/web/attach?${query}`));
+  await until(() => under.requests[0]);
+  client.destroy();
+  await until(() => under.cancelled || undefined);
+});
+
+test("a pending attachment whose container is removed ends", async (t) => {
+  const { connect } = await serveAttach(t, cat, { start: Promise.resolve(false) });
+  const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.end();
+  assert.match(client.header, / 101 /);
+  assert.equal(client.body.length, 0);
+});
+
+test("an agent that left between the answers is the end of the stream when the container is over", async (t) => {
+  const { connect } = await serveAttach(
+    t,
+    // biome-ignore lint/correctness/useYield: it refuses instead
+    async function* () {
+      throw new ConnectError("leaving", Code.Unavailable);
+    },
+    { status: ContainerStatus.EXITED },
+  );
+  const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.end();
+  assert.equal(client.body.length, 0);
+});
+
+test("an agent that left while the container runs is asked for again", async (t) => {
+  let calls = 0;
+  const { connect, requests } = await serveAttach(t, async function* (messages) {
+    if (++calls === 1) {
+      throw new ConnectError("leaving", Code.Unavailable);
+    }
+    yield* cat(messages);
+  });
+  const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.answered();
+  client.socket.end("again");
+  await client.end();
+  assert.equal(channelText(client.body, 1), "again");
+  assert.equal(requests.length, 2);
+});
+
+test("what is asked for reaches the agent, and a terminal is not framed", async (t) => {
+  const opened: OpenAttach[] = [];
+  const { connect } = await serveAttach(
+    t,
+    async function* (messages) {
+      for await (const { message } of messages) {
+        if (message.case === "openAttach") {
+          opened.push(message.value);
+          break;
+        }
+      }
+      yield started(true);
+      yield new SessionOutput().of("stdout", "$ ");
+      yield exited(0);
+    },
+    { tty: true },
+  );
+  const client = connect().send(hijackRequest("/containers/web/attach?stream=1&stdout=1&logs=1"));
+  await client.end();
+  assert.equal(client.body.toString(), "$ ");
+  assert.match(client.header, /raw-stream/);
+  const [open] = opened;
+  assert.deepEqual(
+    [open?.attachId, open?.stdin, open?.stdout, open?.stderr, open?.replayLog, open?.stream],
+    ["a1", false, true, false, true, true],
+  );
+});
+
+test("what cannot be attached to is an HTTP error, and so are keys that are none", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      // biome-ignore lint/correctness/useYield: it refuses instead
+      async *attachContainer() {
+        throw toConnectError(conflict("container c is paused, unpause the container before attach"));
+      },
+    }),
+  );
+  const paused = await api.call("POST", `/containers/c/attach?${query}`);
+  assert.deepEqual(
+    [paused.status, paused.json()],
+    [409, { message: "container c is paused, unpause the container before attach" }],
+  );
+  const keys = await api.call("POST", `/containers/c/attach?${query}&detachKeys=ctrl-!`);
+  assert.deepEqual([keys.status, keys.json()], [400, { message: "Invalid detach keys (ctrl-!) provided" }]);
+});
+
+test("a WebSocket carries the bytes both ways", async (t) => {
+  const { api } = await serveAttach(t, async function* (messages) {
+    const output = new SessionOutput();
+    for await (const { message } of messages) {
+      if (message.case === "openAttach") {
+        yield started();
+      } else if (message.case === "stdin") {
+        yield output.of("stderr", message.value.data);
+        yield exited(0);
+        return;
+      }
+    }
+  });
+  const client = new WebSocket(`ws+unix:${api.socket}:/v1.51/containers/web/attach/ws?${query}`);
+  t.after(() => client.terminate());
+  await once(client, "open");
+  client.send("over the web");
+  const [[data, binary], [code]] = await Promise.all([once(client, "message"), once(client, "close")]);
+  assert.deepEqual([String(data), binary, code], ["over the web", true, 1000]);
+});

@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import { request } from "node:http";
+import { once } from "node:events";
+import { test, type TestContext } from "node:test";
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+
+import {
+  type AgentService,
+  type LogsRequest,
+  type LogsResponseSchema,
+  Stream,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
+import { framesOf } from "../../../test/support/raw-client.ts";
+import { type ScriptedAgent, serveAgent } from "../../../test/support/scripted-agent.ts";
+
+type Logs = ServiceImpl<typeof AgentService>["logs"];
+type Answer = MessageInitShape<typeof LogsResponseSchema>;
+
+const chunk = (stream: Stream, offset: number, text: string): Answer => ({
+  message: { case: "chunk", value: { stream, offset: BigInt(offset), data: Buffer.from(text) } },
+});
+const end = (totalBytes: number): Answer => ({
+  message: { case: "end", value: { totalBytes: BigInt(totalBytes) } },
+});
+
+async function serveLogs(
+  t: TestContext,
+  logs: Logs,
+  answer: { readonly tty?: boolean; readonly details?: Record<string, string> } = {},
+): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
+  const agent = await serveAgent(t, { logs });
+  let opened = 0;
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      openLogs: () => {
+        opened++;
+        return { endpoint: agent.endpoint, ...answer };
+      },
+    }),
+  );
+  return { api, agent, opened: () => opened };
+}
+
+test("both streams come in frames, in their order", async (t) => {
+  const { api } = await serveLogs(t, async function* () {
+    yield chunk(Stream.STDOUT, 0, "a\n");
+    yield chunk(Stream.STDERR, 2, "b\n");
+    yield chunk(Stream.STDOUT, 4, "c\n");
+    yield end(6);
+  });
+  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1&stderr=1");
+  assert.equal(response.headers["content-type"], "application/vnd.docker.multiplexed-stream");
+  assert.deepEqual(
+    framesOf(Buffer.from(response.text)).map(({ channel, data }) => [channel, data.toString()]),
+    [
+      [1, "a\n"],
+      [2, "b\n"],
+      [1, "c\n"],
+    ],
+  );
+  const older = await api.call("GET", "/v1.41/containers/c/logs?stdout=1");
+  assert.equal(older.headers["content-type"], "application/vnd.docker.raw-stream");
+});
+
+test("a terminal's log is not framed", async (t) => {
+  const { api } = await serveLogs(
+    t,
+    async function* () {
+      yield chunk(Stream.STDOUT, 0, "$ \r\n");
+      yield end(4);
+    },
+    { tty: true },
+  );
+  const response = await api.call("GET", "/v1.51/containers/c/logs?stdout=1");
+  assert.deepEqual(
+    [response.headers["content-type"], response.text],
+    ["application/vnd.docker.raw-stream", "$ \r\n"],
+  );
+});
+
+test("the query reaches the agent", async (t) => {
+  const requests: LogsRequest[] = [];
+  const { api } = await serveLogs(
+    t,
+    async function* (request) {
+      requests.push(request);
+      yield end(0);
+    },
+    { details: { b: "2 3", a: "1" } },
+  );
+  const query =
+    "stdout=1&timestamps=true&details=1&tail=7&since=1700000000.5&until=2023-11-14T22:13:21.25%2B00:00";
+  await api.call("GET", `/containers/c/logs?${query}`);
+  await api.call("GET", "/containers/c/logs?stderr=1&tail=all&since=0&until=0");
+  const [first, second] = requests;
+  assert.deepEqual(
+    [first?.stdout, first?.stderr, first?.timestamps, first?.tail, first?.linePrefix],
+    [true, false, true, 7n, "a=1,b=2+3 "],
+  );
+  assert.deepEqual(
+    [first?.sinceUnixNs, first?.untilUnixNs],
+    [1_700_000_000_500_000_000n, 1_700_000_001_250_000_000n],
+  );
+  assert.deepEqual(
+    [second?.sinceUnixNs, second?.untilUnixNs, second?.tail],
+    [undefined, undefined, undefined],
+  );
+});
+
+test("a request without a stream, or with a time that is none, is refused", async (t) => {
+  const { api } = await serveLogs(t, async function* () {
+    yield end(0);
+  });
+  const none = await api.call("GET", "/containers/c/logs");
+  assert.deepEqual(
+    [none.status, none.json()],
+    [400, { message: "Bad parameters: you must choose at least one stream" }],
+  );
+  const time = await api.call("GET", "/containers/c/logs?stdout=1&since=yesterday");
+  assert.equal(time.status, 400);
+});
+
+test("an agent that is leaving is asked for again", async (t) => {
+  let calls = 0;
+  const { api, opened } = await serveLogs(t, async function* () {
+    if (++calls < 3) {
+      throw new ConnectError("leaving", Code.Unavailable);
+    }
+    yield chunk(Stream.STDOUT, 0, "there");
+    yield end(5);
+  });
+  const response = await api.call("GET", "/containers/c/logs?stdout=1");
+  assert.deepEqual([response.status, response.text.slice(8), opened()], [200, "there", 3]);
+});
+
+test("a log that is cut, or of which bytes are missing, never ends as if it were whole", async (t) => {
+  const { api } = await serveLogs(t, async function* (request) {
+    yield chunk(Stream.STDOUT, 0, "half");
+    if (request.tail === 1n) {
+      yield end(5);
+    }
+  });
+  for (const query of ["stdout=1", "stdout=1&tail=1"]) {
+    await assert.rejects(api.call("GET", `/containers/c/logs?${query}`), { code: "ECONNRESET" });
+  }
+});
+
+test("a followed log that is silent is answered at once", async (t) => {
+  const { api } = await serveLogs(t, async function* (_, context) {
+    yield { message: { case: "heartbeat", value: {} } };
+    await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+  });
+  const outgoing = request({
+    socketPath: api.socket,
+    path: "/containers/c/logs?stdout=1&follow=1",
+  }).end();
+  t.after(() => outgoing.destroy());
+  const [response] = await once(outgoing, "response");
+  assert.equal(response.statusCode, 200);
+});
