@@ -1,0 +1,144 @@
+package ports
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+func bind(t *testing.T, ports ...shimspec.PublishedPort) (*Set, error) {
+	t.Helper()
+	set, err := Bind(ports, DialInNamespace(""), slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Cleanup(set.Close)
+	}
+	return set, err
+}
+
+// taken holds a port of 127.0.0.1.
+func taken(t *testing.T) uint32 {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return uint32(listener.Addr().(*net.TCPAddr).Port)
+}
+
+func TestRefusalsAreInDockersWords(t *testing.T) {
+	port := taken(t)
+	number := strconv.Itoa(int(port))
+	cases := map[string]struct {
+		port    shimspec.PublishedPort
+		message string
+		is      error
+	}{
+		"taken": {
+			shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, ContainerPort: 80},
+			"Bind for 127.0.0.1:" + number + " failed: port is already allocated", ErrAllocated,
+		},
+		"a range that is taken": {
+			shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, HostPortEnd: port, ContainerPort: 80},
+			"Bind for 127.0.0.1:" + number + " failed: port is already allocated", ErrAllocated,
+		},
+		"an address of others": {
+			shimspec.PublishedPort{Protocol: "udp", HostIP: "192.0.2.1", HostPort: 8080, ContainerPort: 53, ContainerIP: "172.17.0.2"},
+			"failed to bind host port for 192.0.2.1:8080:172.17.0.2:53/udp: cannot assign requested address", nil,
+		},
+		"no address": {
+			shimspec.PublishedPort{Protocol: "tcp", HostIP: "localhost", HostPort: 8080, ContainerPort: 80},
+			`invalid host address "localhost": ParseAddr("localhost"): unable to parse IP`, nil,
+		},
+		"a protocol that is not there": {
+			shimspec.PublishedPort{Protocol: "sctp", HostIP: "127.0.0.1", ContainerPort: 80},
+			"failed to bind host port for 127.0.0.1:0::80/sctp: publishing a sctp port is not supported", nil,
+		},
+		"out of range": {
+			shimspec.PublishedPort{Protocol: "tcp", HostPort: 65536, ContainerPort: 80},
+			"published port 65536-65536:80 is out of range", nil,
+		},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := bind(t, test.port)
+			if err == nil || err.Error() != test.message || test.is != nil && !errors.Is(err, test.is) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestARefusalLeavesNothingBound(t *testing.T) {
+	free, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.Bound()[0].HostPort
+	free.Close()
+	first := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, ContainerPort: 80}
+	second := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: taken(t), ContainerPort: 81}
+	if _, err := bind(t, first, second); !errors.Is(err, ErrAllocated) {
+		t.Fatal(err)
+	}
+	if _, err := bind(t, first); err != nil {
+		t.Fatalf("the first port stayed bound: %v", err)
+	}
+}
+
+func TestTheSamePortServesBothProtocolsAndFamilies(t *testing.T) {
+	set, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", ContainerPort: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := set.Bound()
+	if len(bound) != 2 || bound[0].HostIP != "0.0.0.0" || bound[1].HostIP != "::" || bound[0].HostPort != bound[1].HostPort {
+		t.Fatalf("bound %v", bound)
+	}
+	if _, err := bind(t, shimspec.PublishedPort{Protocol: "udp", HostPort: bound[0].HostPort, ContainerPort: 80}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCloseEndsConnections(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	set, err := Bind([]shimspec.PublishedPort{{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: uint32(server.Addr().(*net.TCPAddr).Port)}},
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.Serve()
+	client, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	inside, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	set.Close()
+	for _, conn := range []net.Conn{client, inside} {
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("a connection stays open")
+		}
+	}
+}
