@@ -86,10 +86,14 @@ describe("a backend that dies at any commit", () => {
   });
 });
 
-/** Until nothing is half done: starts that were taken up run, remains are cleared away. */
+/** Until nothing is half done: starts that were taken up run, what removes itself has, remains are cleared away. */
 async function untilAtRest(bench: EngineBench): Promise<void> {
   const isAtRest = (): boolean =>
-    [...bench.state.containers.values()].every((record) => record.phase === Phase.UNSPECIFIED);
+    [...bench.state.containers.values()].every(
+      ({ phase, hostConfig, state }) =>
+        phase === Phase.UNSPECIFIED &&
+        (hostConfig?.autoRemove !== true || state?.status === ContainerStatus.CREATED),
+    );
   while (!isAtRest()) {
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
