@@ -79,6 +79,11 @@ func (s *service) RemoveLayer(ctx context.Context, r *connect.Request[hostv1.Rem
 	return answer(&hostv1.RemoveLayerResponse{}, s.layers.Remove(ctx, r.Msg.DiffId))
 }
 
+func (s *service) ListLayers(context.Context, *connect.Request[hostv1.ListLayersRequest]) (*connect.Response[hostv1.ListLayersResponse], error) {
+	found, err := s.layers.List()
+	return answer(&hostv1.ListLayersResponse{DiffIds: found}, err)
+}
+
 func (s *service) EnsureNetwork(_ context.Context, r *connect.Request[hostv1.EnsureNetworkRequest]) (*connect.Response[hostv1.EnsureNetworkResponse], error) {
 	return answer(&hostv1.EnsureNetworkResponse{}, s.network.Ensure(network.Bridge{
 		Name: r.Msg.Bridge, Gateway: r.Msg.Gateway, Internal: r.Msg.Internal, Isolate: r.Msg.Isolate,

@@ -135,6 +135,24 @@ func readLayer(dir string) (layer Layer, err error) {
 	return layer, json.Unmarshal(content, &layer)
 }
 
+// List answers the diff IDs of all layers. One that cannot be read is left out.
+func (s *Store) List() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	var found []string
+	for _, entry := range entries {
+		if name := entry.Name(); name == emptyName || strings.HasPrefix(name, unfinished) {
+			continue
+		}
+		if layer, err := readLayer(filepath.Join(s.dir, entry.Name())); err == nil && layer.Version == version {
+			found = append(found, layer.DiffID)
+		}
+	}
+	return found, nil
+}
+
 // Stack is what an overlay of some layers stands on.
 type Stack struct {
 	Lower []string // directories, top first; never empty

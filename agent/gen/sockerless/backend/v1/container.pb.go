@@ -3432,6 +3432,7 @@ type OpenChangesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	Access        *AgentAccess           `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	Export        bool                   `protobuf:"varint,3,opt,name=export,proto3" json:"export,omitempty"` // for AgentService.Export: journals the event
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3478,6 +3479,13 @@ func (x *OpenChangesRequest) GetAccess() *AgentAccess {
 		return x.Access
 	}
 	return nil
+}
+
+func (x *OpenChangesRequest) GetExport() bool {
+	if x != nil {
+		return x.Export
+	}
+	return false
 }
 
 type OpenChangesResponse struct {
@@ -4031,10 +4039,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x11OpenStatsResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"n\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x86\x01\n" +
 	"\x12OpenChangesRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
-	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"W\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\x12\x16\n" +
+	"\x06export\x18\x03 \x01(\bR\x06export\"W\n" +
 	"\x13OpenChangesResponse\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\"\xf6\x01\n" +
 	"\x16CommitContainerRequest\x12\x1c\n" +

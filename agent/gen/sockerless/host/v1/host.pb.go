@@ -1793,6 +1793,86 @@ func (*RemoveLayerResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
+type ListLayersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLayersRequest) Reset() {
+	*x = ListLayersRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLayersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLayersRequest) ProtoMessage() {}
+
+func (x *ListLayersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLayersRequest.ProtoReflect.Descriptor instead.
+func (*ListLayersRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+}
+
+type ListLayersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DiffIds       []string               `protobuf:"bytes,1,rep,name=diff_ids,json=diffIds,proto3" json:"diff_ids,omitempty"` // "sha256:…", in no order that means anything
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLayersResponse) Reset() {
+	*x = ListLayersResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLayersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLayersResponse) ProtoMessage() {}
+
+func (x *ListLayersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLayersResponse.ProtoReflect.Descriptor instead.
+func (*ListLayersResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListLayersResponse) GetDiffIds() []string {
+	if x != nil {
+		return x.DiffIds
+	}
+	return nil
+}
+
 type EnsureNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NetworkId     string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
@@ -1806,7 +1886,7 @@ type EnsureNetworkRequest struct {
 
 func (x *EnsureNetworkRequest) Reset() {
 	*x = EnsureNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1898,7 @@ func (x *EnsureNetworkRequest) String() string {
 func (*EnsureNetworkRequest) ProtoMessage() {}
 
 func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[28]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1911,7 @@ func (x *EnsureNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkRequest.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EnsureNetworkRequest) GetNetworkId() string {
@@ -1877,7 +1957,7 @@ type EnsureNetworkResponse struct {
 
 func (x *EnsureNetworkResponse) Reset() {
 	*x = EnsureNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1969,7 @@ func (x *EnsureNetworkResponse) String() string {
 func (*EnsureNetworkResponse) ProtoMessage() {}
 
 func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[29]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1982,7 @@ func (x *EnsureNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnsureNetworkResponse.ProtoReflect.Descriptor instead.
 func (*EnsureNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 type RemoveNetworkRequest struct {
@@ -1915,7 +1995,7 @@ type RemoveNetworkRequest struct {
 
 func (x *RemoveNetworkRequest) Reset() {
 	*x = RemoveNetworkRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2007,7 @@ func (x *RemoveNetworkRequest) String() string {
 func (*RemoveNetworkRequest) ProtoMessage() {}
 
 func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[30]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2020,7 @@ func (x *RemoveNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveNetworkRequest) GetNetworkId() string {
@@ -1965,7 +2045,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2057,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[31]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2070,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 type InspectMachineRequest struct {
@@ -2001,7 +2081,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2093,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[32]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2106,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 type InspectMachineResponse struct {
@@ -2040,7 +2120,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2132,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[33]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2145,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -2098,7 +2178,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2190,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2203,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2142,7 +2222,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2234,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2247,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -2186,7 +2266,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2278,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2291,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -2229,7 +2309,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2321,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2334,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type MeasureDiskRequest struct {
@@ -2267,7 +2347,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2359,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2372,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -2319,7 +2399,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2411,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2424,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -2500,7 +2580,10 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\"-\n" +
 	"\x12RemoveLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\"\x15\n" +
-	"\x13RemoveLayerResponse\"\x9d\x01\n" +
+	"\x13RemoveLayerResponse\"\x13\n" +
+	"\x11ListLayersRequest\"/\n" +
+	"\x12ListLayersResponse\x12\x19\n" +
+	"\bdiff_ids\x18\x01 \x03(\tR\adiffIds\"\x9d\x01\n" +
 	"\x14EnsureNetworkRequest\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x16\n" +
@@ -2540,7 +2623,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\xa6\v\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\x88\f\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -2549,7 +2632,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0fRemoveContainer\x12*.sockerless.host.v1.RemoveContainerRequest\x1a+.sockerless.host.v1.RemoveContainerResponse\x12l\n" +
 	"\x0eListContainers\x12).sockerless.host.v1.ListContainersRequest\x1a*.sockerless.host.v1.ListContainersResponse\"\x03\x90\x02\x01\x12^\n" +
 	"\vUnpackLayer\x12&.sockerless.host.v1.UnpackLayerRequest\x1a'.sockerless.host.v1.UnpackLayerResponse\x12^\n" +
-	"\vRemoveLayer\x12&.sockerless.host.v1.RemoveLayerRequest\x1a'.sockerless.host.v1.RemoveLayerResponse\x12d\n" +
+	"\vRemoveLayer\x12&.sockerless.host.v1.RemoveLayerRequest\x1a'.sockerless.host.v1.RemoveLayerResponse\x12`\n" +
+	"\n" +
+	"ListLayers\x12%.sockerless.host.v1.ListLayersRequest\x1a&.sockerless.host.v1.ListLayersResponse\"\x03\x90\x02\x01\x12d\n" +
 	"\rEnsureNetwork\x12(.sockerless.host.v1.EnsureNetworkRequest\x1a).sockerless.host.v1.EnsureNetworkResponse\x12d\n" +
 	"\rRemoveNetwork\x12(.sockerless.host.v1.RemoveNetworkRequest\x1a).sockerless.host.v1.RemoveNetworkResponse\x12l\n" +
 	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
@@ -2570,7 +2655,7 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 	return file_sockerless_host_v1_host_proto_rawDescData
 }
 
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*HelloRequest)(nil),             // 0: sockerless.host.v1.HelloRequest
 	(*HelloResponse)(nil),            // 1: sockerless.host.v1.HelloResponse
@@ -2600,23 +2685,25 @@ var file_sockerless_host_v1_host_proto_goTypes = []any{
 	(*UnpackLayerResponse)(nil),      // 25: sockerless.host.v1.UnpackLayerResponse
 	(*RemoveLayerRequest)(nil),       // 26: sockerless.host.v1.RemoveLayerRequest
 	(*RemoveLayerResponse)(nil),      // 27: sockerless.host.v1.RemoveLayerResponse
-	(*EnsureNetworkRequest)(nil),     // 28: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),    // 29: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),     // 30: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),    // 31: sockerless.host.v1.RemoveNetworkResponse
-	(*InspectMachineRequest)(nil),    // 32: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),   // 33: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),      // 34: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),     // 35: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),      // 36: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),     // 37: sockerless.host.v1.RemoveVolumeResponse
-	(*MeasureDiskRequest)(nil),       // 38: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),      // 39: sockerless.host.v1.MeasureDiskResponse
-	nil,                              // 40: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                              // 41: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),           // 42: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),        // 43: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
+	(*ListLayersRequest)(nil),        // 28: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),       // 29: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),     // 30: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),    // 31: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),     // 32: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),    // 33: sockerless.host.v1.RemoveNetworkResponse
+	(*InspectMachineRequest)(nil),    // 34: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),   // 35: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),      // 36: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),     // 37: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),      // 38: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),     // 39: sockerless.host.v1.RemoveVolumeResponse
+	(*MeasureDiskRequest)(nil),       // 40: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),      // 41: sockerless.host.v1.MeasureDiskResponse
+	nil,                              // 42: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                              // 43: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),           // 44: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),        // 45: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),    // 46: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
@@ -2624,7 +2711,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	9,  // 2: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	12, // 3: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	14, // 4: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	42, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	44, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -2632,11 +2719,11 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	11, // 10: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
 	13, // 11: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	23, // 12: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	43, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	45, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	13, // 14: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	44, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	40, // 16: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	41, // 17: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	46, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	42, // 16: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	43, // 17: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
 	0,  // 18: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
 	2,  // 19: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
 	6,  // 20: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
@@ -2645,28 +2732,30 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	21, // 23: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
 	24, // 24: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
 	26, // 25: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	28, // 26: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	30, // 27: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	32, // 28: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	34, // 29: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	36, // 30: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	38, // 31: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	1,  // 32: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	5,  // 33: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	16, // 34: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	18, // 35: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	20, // 36: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	22, // 37: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	25, // 38: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	27, // 39: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	29, // 40: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	31, // 41: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	33, // 42: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	35, // 43: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	37, // 44: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	39, // 45: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	32, // [32:46] is the sub-list for method output_type
-	18, // [18:32] is the sub-list for method input_type
+	28, // 26: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	30, // 27: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	32, // 28: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	34, // 29: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	36, // 30: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	38, // 31: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	40, // 32: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	1,  // 33: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	5,  // 34: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	16, // 35: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	18, // 36: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	20, // 37: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	22, // 38: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	25, // 39: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	27, // 40: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	29, // 41: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	31, // 42: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	33, // 43: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	35, // 44: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	37, // 45: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	39, // 46: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	41, // 47: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	33, // [33:48] is the sub-list for method output_type
+	18, // [18:33] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -2689,7 +2778,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

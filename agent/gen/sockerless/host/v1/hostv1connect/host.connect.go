@@ -69,6 +69,8 @@ const (
 	HostServiceUnpackLayerProcedure = "/sockerless.host.v1.HostService/UnpackLayer"
 	// HostServiceRemoveLayerProcedure is the fully-qualified name of the HostService's RemoveLayer RPC.
 	HostServiceRemoveLayerProcedure = "/sockerless.host.v1.HostService/RemoveLayer"
+	// HostServiceListLayersProcedure is the fully-qualified name of the HostService's ListLayers RPC.
+	HostServiceListLayersProcedure = "/sockerless.host.v1.HostService/ListLayers"
 	// HostServiceEnsureNetworkProcedure is the fully-qualified name of the HostService's EnsureNetwork
 	// RPC.
 	HostServiceEnsureNetworkProcedure = "/sockerless.host.v1.HostService/EnsureNetwork"
@@ -114,6 +116,8 @@ type HostServiceClient interface {
 	// DATA_LOSS when it differs. Nothing is visible until the layer is whole.
 	UnpackLayer(context.Context, *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error)
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
+	// Every layer that is unpacked here.
+	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
@@ -188,6 +192,13 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("RemoveLayer")),
 			connect.WithClientOptions(opts...),
 		),
+		listLayers: connect.NewClient[v1.ListLayersRequest, v1.ListLayersResponse](
+			httpClient,
+			baseURL+HostServiceListLayersProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ListLayers")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		ensureNetwork: connect.NewClient[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse](
 			httpClient,
 			baseURL+HostServiceEnsureNetworkProcedure,
@@ -239,6 +250,7 @@ type hostServiceClient struct {
 	listContainers   *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	unpackLayer      *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
 	removeLayer      *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
+	listLayers       *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
 	ensureNetwork    *connect.Client[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse]
 	removeNetwork    *connect.Client[v1.RemoveNetworkRequest, v1.RemoveNetworkResponse]
 	inspectMachine   *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
@@ -285,6 +297,11 @@ func (c *hostServiceClient) UnpackLayer(ctx context.Context, req *connect.Reques
 // RemoveLayer calls sockerless.host.v1.HostService.RemoveLayer.
 func (c *hostServiceClient) RemoveLayer(ctx context.Context, req *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error) {
 	return c.removeLayer.CallUnary(ctx, req)
+}
+
+// ListLayers calls sockerless.host.v1.HostService.ListLayers.
+func (c *hostServiceClient) ListLayers(ctx context.Context, req *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error) {
+	return c.listLayers.CallUnary(ctx, req)
 }
 
 // EnsureNetwork calls sockerless.host.v1.HostService.EnsureNetwork.
@@ -343,6 +360,8 @@ type HostServiceHandler interface {
 	// DATA_LOSS when it differs. Nothing is visible until the layer is whole.
 	UnpackLayer(context.Context, *connect.Request[v1.UnpackLayerRequest]) (*connect.Response[v1.UnpackLayerResponse], error)
 	RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error)
+	// Every layer that is unpacked here.
+	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
@@ -413,6 +432,13 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("RemoveLayer")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceListLayersHandler := connect.NewUnaryHandler(
+		HostServiceListLayersProcedure,
+		svc.ListLayers,
+		connect.WithSchema(hostServiceMethods.ByName("ListLayers")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceEnsureNetworkHandler := connect.NewUnaryHandler(
 		HostServiceEnsureNetworkProcedure,
 		svc.EnsureNetwork,
@@ -469,6 +495,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceUnpackLayerHandler.ServeHTTP(w, r)
 		case HostServiceRemoveLayerProcedure:
 			hostServiceRemoveLayerHandler.ServeHTTP(w, r)
+		case HostServiceListLayersProcedure:
+			hostServiceListLayersHandler.ServeHTTP(w, r)
 		case HostServiceEnsureNetworkProcedure:
 			hostServiceEnsureNetworkHandler.ServeHTTP(w, r)
 		case HostServiceRemoveNetworkProcedure:
@@ -520,6 +548,10 @@ func (UnimplementedHostServiceHandler) UnpackLayer(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) RemoveLayer(context.Context, *connect.Request[v1.RemoveLayerRequest]) (*connect.Response[v1.RemoveLayerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.RemoveLayer is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.ListLayers is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error) {
