@@ -79,7 +79,7 @@ func New(main MainProcess, options Options) *Container {
 	c := &Container{
 		options: options,
 		execs:   make(map[string]*exec),
-		hub:     hub{watchers: make(map[*Watcher]struct{})},
+		hub:     hub{sequence: 1, watchers: make(map[*Watcher]struct{})},
 		changed: make(chan struct{}),
 	}
 	c.run = c.newRun(main)

@@ -107,9 +107,13 @@ func TestTheStateIsKeptBeforeAnybodyIsTold(t *testing.T) {
 	w := c.Watch()
 	defer w.Close()
 	main.exit(3)
-	for {
+	for last := uint64(0); ; {
 		event, err := w.Next(contextFor(t))
 		must(t, err)
+		if event.Sequence <= last {
+			t.Fatalf("sequence %d after %d", event.Sequence, last)
+		}
+		last = event.Sequence
 		if event.GetExited() != nil {
 			break
 		}

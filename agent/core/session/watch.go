@@ -18,7 +18,7 @@ var errWatchBehind = errors.New("the watcher fell behind: watch again")
 // hub hands events to watchers. Container.mu orders its calls, so that a
 // snapshot and the events after it fit.
 type hub struct {
-	sequence uint64
+	sequence uint64 // of the last event; the state in which the agent begins is 1
 	watchers map[*Watcher]struct{}
 	released bool
 }
@@ -47,7 +47,7 @@ func (h *hub) publish(event *agentv1.WatchResponse) {
 func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher {
 	w := &Watcher{hub: h, ready: make(chan struct{}, 1)}
 	w.closed = sync.OnceFunc(func() { remove(w) })
-	w.push(&agentv1.WatchResponse{Sequence: max(h.sequence, 1), Event: &agentv1.WatchResponse_State{State: state}})
+	w.push(&agentv1.WatchResponse{Sequence: h.sequence, Event: &agentv1.WatchResponse_State{State: state}})
 	h.watchers[w] = struct{}{}
 	return w
 }
