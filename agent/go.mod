@@ -3,19 +3,22 @@ module github.com/sockerless/sockerless/agent
 go 1.24.0
 
 require (
-	connectrpc.com/connect v1.19.2 // indirect
-	connectrpc.com/grpchealth v1.4.0 // indirect
+	connectrpc.com/connect v1.19.2
+	connectrpc.com/grpchealth v1.4.0
+	github.com/google/nftables v0.3.0
+	github.com/klauspost/compress v1.18.7
+	github.com/vishvananda/netlink v1.3.1
+	golang.org/x/sys v0.41.0
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
 	github.com/google/go-cmp v0.7.0 // indirect
-	github.com/google/nftables v0.3.0 // indirect
-	github.com/klauspost/compress v1.18.7 // indirect
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
 	github.com/mdlayher/socket v0.5.0 // indirect
-	github.com/vishvananda/netlink v1.3.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/net v0.33.0 // indirect
 	golang.org/x/sync v0.6.0 // indirect
-	golang.org/x/sys v0.41.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 tool (
