@@ -124,6 +124,8 @@ func TestASparseFileKeepsItsHoles(t *testing.T) {
 	}
 }
 
+// FuzzUnpack: run with -fuzzminimizetime 1x, since the coverage of file systems
+// varies and minimising what seems new takes all the time else.
 func FuzzUnpack(f *testing.F) {
 	f.Add(tarOf(f, entry{Name: "a/b", Linkname: "x"}, entry{Name: "c", Typeflag: tar.TypeSymlink, Linkname: "/"}, entry{Name: "c/d"}))
 	f.Add(tarOf(f, entry{Name: "a/.wh.b"}, entry{Name: "a/b/c"}, entry{Name: "h", Typeflag: tar.TypeLink, Linkname: "a/b/c"}))
