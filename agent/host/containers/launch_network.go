@@ -1,0 +1,57 @@
+package containers
+
+import (
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/network"
+)
+
+// makeNetwork runs beside prepareFiles, which needs only the namespace's path.
+func (l *launch) makeNetwork() error {
+	kind := l.request.GetNetwork()
+	if kind.GetHost() || kind.GetContainerId() != "" {
+		return nil
+	}
+	created := network.Namespace{
+		ContainerID: l.request.ContainerId, Generation: l.request.Generation,
+		Path: l.layout.NetworkNamespace(l.request.ContainerId),
+	}
+	for _, i := range kind.GetBridged().GetInterfaces() {
+		created.Interfaces = append(created.Interfaces, network.Interface{
+			Bridge: i.Bridge, Address: i.Address, Gateway: i.Gateway, MAC: i.Mac,
+		})
+	}
+	return l.network.Create(created)
+}
+
+// networkNamespace is the path of the namespace that the container gets.
+func (l *launch) networkNamespace() (string, error) {
+	switch kind := l.request.GetNetwork().GetKind().(type) {
+	case *hostv1.NetworkNamespace_Host:
+		return "", nil
+	case *hostv1.NetworkNamespace_None, *hostv1.NetworkNamespace_Bridged:
+		return l.layout.NetworkNamespace(l.request.ContainerId), nil
+	case *hostv1.NetworkNamespace_ContainerId:
+		return l.sharedNamespace(kind.ContainerId)
+	}
+	return "", connect.NewError(connect.CodeInvalidArgument, errors.New("no kind of network is given"))
+}
+
+func (l *launch) sharedNamespace(id string) (string, error) {
+	paths, err := l.Containers.paths(id)
+	if err != nil {
+		return "", err
+	}
+	owner, err := readLaunched(paths)
+	if err != nil {
+		return "", err
+	}
+	if !owner.alive || owner.exited() {
+		return "", connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("cannot join network namespace of a non running container: %s", id))
+	}
+	return owner.spec.NetworkNamespace, nil
+}
