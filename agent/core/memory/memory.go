@@ -45,5 +45,6 @@ func giveBackWhenQuiet(before int64) {
 	}
 	moved.Store(0)
 	armed.Store(false)
+	runtime.GC() // pooled buffers survive one collection
 	debug.FreeOSMemory()
 }
