@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 
@@ -28,8 +29,7 @@ func (i *Instance) Ensure(bridge Bridge) error {
 	if err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	// The kernel forwards nothing else; Docker sets it, too.
-	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
+	if err := enableForwarding(); err != nil {
 		return err
 	}
 	link, err := i.ensureLink(bridge.Name, gateway)
@@ -48,6 +48,22 @@ func (i *Instance) Ensure(bridge Bridge) error {
 		return fmt.Errorf("set %s up: %w", bridge.Name, err)
 	}
 	return nil
+}
+
+// enableForwarding: without it the kernel passes nothing on. It is one switch for
+// the whole machine, so its owner is told when we are who turns it.
+func enableForwarding() error {
+	const name = "net/ipv4/ip_forward"
+	before, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return err
+	}
+	if string(before) == "1\n" {
+		return nil
+	}
+	slog.Warn("this machine forwards IPv4 packets from now on, for its containers; " +
+		"a firewall should keep it from forwarding between its networks")
+	return setSysctl(name, "1")
 }
 
 func parseGateway(bridge Bridge) (*net.IPNet, error) {

@@ -76,6 +76,40 @@ func TestIsolatedBridgesAreApartAndOthersAreNot(t *testing.T) {
 	}
 }
 
+func TestAContainerOnTwoBridgesReachesBothAndLeavesByTheFirst(t *testing.T) {
+	l := newLab(t)
+	outside := l.outside()
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Isolate: true})
+	l.bridge(Bridge{Name: "skl1", Gateway: "10.213.2.1/24", Internal: true})
+	both := Namespace{
+		ContainerID: "cccccccccccc", Generation: 7, Path: filepath.Join(l.netnsDir, "cccccccccccc"),
+		Interfaces: []Interface{
+			{Bridge: "skl0", Address: "10.213.1.4/24", Gateway: "10.213.1.1", MAC: "02:42:0a:d5:01:04"},
+			{Bridge: "skl1", Address: "10.213.2.4/24"},
+		},
+	}
+	l.must(l.Create(both))
+	defer func() { l.must(l.Delete("cccccccccccc", 7, both.Path)) }()
+	first, second := l.container("aaaaaaaaaaaa", "skl0", "10.213.1.2"), l.container("bbbbbbbbbbbb", "skl1", "10.213.2.2")
+	for listener, want := range map[string]string{
+		l.listen(first, "10.213.1.2"): "10.213.1.4", l.listen(second, "10.213.2.2"): "10.213.2.4", l.listen(outside, outsideAddress): machineAddress,
+	} {
+		if seen := l.dial(both.Path, listener); seen != want {
+			t.Errorf("%s sees %q, want %q", listener, seen, want)
+		}
+	}
+	if seen := l.dial(first, l.listen(second, "10.213.2.2")); seen != "" {
+		t.Errorf("the bridges are connected: %q", seen)
+	}
+	l.in(both.Path, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err == nil && link.Attrs().HardwareAddr.String() != "02:42:0a:d5:01:04" {
+			t.Errorf("MAC %s", link.Attrs().HardwareAddr)
+		}
+		return err
+	})
+}
+
 // A dockerd beside us sets the policy of ip filter FORWARD to drop.
 func TestAForeignDropPolicyLetsOursPass(t *testing.T) {
 	l := newLab(t)
