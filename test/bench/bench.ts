@@ -127,18 +127,18 @@ function median(figures: readonly number[]): number {
 /** Memory of all daemon processes, idle and with running containers. */
 async function reportMemory(): Promise<void> {
   const sides = [
-    { name: "sockerless", directory: ours.directory, start: (...args: string[]) => ours.ok(...args) },
-    { name: "dockerd", directory: dockerd.directory, start: (...args: string[]) => dockerd.ok(...args) },
+    { name: "sockerless", daemon: ours },
+    { name: "dockerd", daemon: dockerd },
   ];
   console.log("\nmemory (Pss of all processes)\n\n| daemon | idle | per running container |\n|---|---|---|");
-  for (const { name, directory, start } of sides) {
-    const idle = memoryOf(directory);
+  for (const { name, daemon } of sides) {
+    const idle = memoryOf(daemon);
     const ids: string[] = [];
     for (let n = 0; n < MEMORY_CONTAINERS; n++) {
-      ids.push(await start("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
+      ids.push(await daemon.ok("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
     }
-    const each = (memoryOf(directory) - idle) / MEMORY_CONTAINERS;
+    const each = (memoryOf(daemon) - idle) / MEMORY_CONTAINERS;
     console.log(`| ${name} | ${idle.toFixed(0)} MB | ${each.toFixed(1)} MB |`);
-    await start("rm", "-f", ...ids);
+    await daemon.ok("rm", "-f", ...ids);
   }
 }

@@ -6,18 +6,32 @@ interface Process {
   readonly commandLine: string;
 }
 
+/** A daemon: its first process, and the directory that all of its files are in. */
+export interface MeasuredDaemon {
+  readonly pid: number;
+  readonly directory: string;
+}
+
+/** Shims are no descendants of the daemon, and name a file or a socket of its directory on their command lines. */
+const shim = /sockerless-agent shim|containerd-shim/;
+/** What is no part of a container. Processes that give themselves a title hide their command lines: hence the tree. */
+const ofDaemon = /node|sockerless|containerd|dockerd/;
+
 /**
- * Proportional set size, in MB, of every process whose command line holds the text, and of their descendants that are
- * not in a container: shared pages are counted once.
+ * Proportional set size, in MB, of the daemon's processes, their descendants, and the shims, without the containers'
+ * own: shared pages are counted once.
  */
-export function memoryOf(commandPart: string): number {
+export function memoryOf(daemon: MeasuredDaemon): number {
   const processes = readdirSync("/proc").flatMap(processOf);
-  const counted = new Set(
-    processes.filter((each) => each.commandLine.includes(commandPart)).map((each) => each.pid),
-  );
+  const counted = new Set([String(daemon.pid)]);
+  for (const { pid, commandLine } of processes) {
+    if (shim.test(commandLine) && commandLine.includes(daemon.directory)) {
+      counted.add(pid);
+    }
+  }
   for (let grown = true; grown; ) {
     const more = processes.filter(
-      (each) => counted.has(each.parent) && !counted.has(each.pid) && isDaemon(each),
+      (each) => counted.has(each.parent) && !counted.has(each.pid) && ofDaemon.test(each.commandLine),
     );
     for (const { pid } of more) {
       counted.add(pid);
@@ -25,11 +39,6 @@ export function memoryOf(commandPart: string): number {
     grown = more.length > 0;
   }
   return [...counted].reduce((sum, pid) => sum + proportionalKilobytes(pid), 0) / 1024;
-}
-
-/** The processes of containers are children of shims, and no part of the daemon. */
-function isDaemon({ commandLine }: Process): boolean {
-  return /node|sockerless|containerd|dockerd/.test(commandLine);
 }
 
 function processOf(pid: string): Process[] {

@@ -52,6 +52,15 @@ export class Daemon {
     return `unix://${this.socket}`;
   }
 
+  /** Of the supervisor, whose descendants are all of its processes but the shims. */
+  get pid(): number {
+    const pid = this.#process?.pid;
+    if (pid === undefined) {
+      throw new Error("the daemon does not run");
+    }
+    return pid;
+  }
+
   /** Everything that its processes have printed. */
   get output(): string {
     return this.#output;

@@ -51,6 +51,15 @@ export class Dockerd {
     return join(this.directory, "docker.sock");
   }
 
+  /** Of dockerd, whose descendants are all of its processes but the containers' shims. */
+  get pid(): number {
+    const { pid } = this.#process;
+    if (pid === undefined) {
+      throw new Error("dockerd does not run");
+    }
+    return pid;
+  }
+
   docker(...args: string[]): Promise<CommandResult> {
     return this.dockerWith({}, ...args);
   }
