@@ -1,0 +1,54 @@
+package machine
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+func TestInspectFindsControllers(t *testing.T) {
+	features, err := Inspect()
+	if err != nil || (features.CgroupVersion != "1" && features.CgroupVersion != "2") || len(features.CgroupControllers) == 0 {
+		t.Errorf("%+v, %v", features, err)
+	}
+}
+
+func TestRemoveCgroupsKillsWhatIsInThem(t *testing.T) {
+	features, err := Inspect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := cgroupRoot
+	if features.CgroupVersion == "1" {
+		root = filepath.Join(cgroupRoot, "pids")
+	}
+	name := "sockerless-test-" + strconv.Itoa(os.Getpid())
+	nested := filepath.Join(root, name, "nested")
+	if err := os.MkdirAll(nested, 0o755); err != nil {
+		t.Skipf("cgroups cannot be made here: %v", err)
+	}
+	sleeper := exec.Command("sleep", "1000")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sleeper.Wait() }()
+	if err := os.WriteFile(filepath.Join(nested, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := RemoveCgroups(t.Context(), "/"+name); err != nil {
+			t.Error(err)
+		}
+	}
+	<-ended
+	if status := sleeper.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+		t.Errorf("it ended by %v", status)
+	}
+	if _, err := os.Lstat(filepath.Join(root, name)); err == nil {
+		t.Error("the cgroup is left")
+	}
+}

@@ -1,0 +1,69 @@
+package ociruntime
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestVersionsAsRuntimesPrintThem(t *testing.T) {
+	for _, c := range []struct{ name, output, version, commit string }{
+		{"runc", "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\ngo: go1.19.8\n", "1.1.5+ds1", "1.1.5+ds1-1+deb12u1"},
+		{"crun", "crun version 1.8.1\ncommit: f8a096be\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD +SELINUX\n", "1.8.1", "f8a096be"},
+		{"runc", "rubbish\n", "", ""},
+	} {
+		p := Probed{Name: c.name}
+		p.parseVersion(c.output)
+		if p.Version != c.version || p.Commit != c.commit {
+			t.Errorf("%q: version %q, commit %q", c.output, p.Version, p.Commit)
+		}
+	}
+}
+
+func requireRuntime(t *testing.T) string {
+	t.Helper()
+	path, err := lookUp("runc")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and runc")
+	}
+	return path
+}
+
+func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
+	r := Runtime{Path: requireRuntime(t), Root: t.TempDir()}
+	if err := r.Kill(t.Context(), "unknown"); err != nil {
+		t.Error(err)
+	}
+	if err := r.Delete(t.Context(), "unknown"); err != nil {
+		t.Error(err)
+	}
+	// What a runtime leaves that is killed early: a directory without a state.
+	if err := os.Mkdir(filepath.Join(r.Root, "half"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
+		t.Errorf("%v, known: %t", err, r.Knows("half"))
+	}
+}
+
+func TestProbeRunsAContainer(t *testing.T) {
+	requireRuntime(t)
+	program, err := os.Executable() // this test, as static as the agent
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := t.TempDir()
+	root := filepath.Join(scratch, "runc")
+	found, err := Probe(t.Context(), root, scratch, program, "-test.run=^$")
+	if err != nil || found.Version == "" || found.Root != root {
+		t.Errorf("%+v, %v", found, err)
+	}
+	_, err = Probe(t.Context(), root, scratch, program, "-test.unknown")
+	if err == nil || !strings.Contains(err.Error(), "cannot run a container here") || !strings.Contains(err.Error(), "install runc or crun") {
+		t.Errorf("a container that fails: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(scratch, "*", "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
