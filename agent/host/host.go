@@ -29,6 +29,7 @@ type Options struct {
 	StateDir  string
 	RunDir    string // empty: /run/sockerless/<tag>
 	AgentPath string // executable that shims are started from
+	Runtime   string // OCI runtime, a name or a path; empty: the first that works
 }
 
 // Main is `sockerless-agent host`. It answers the process's exit code.
@@ -38,6 +39,7 @@ func Main(arguments []string) int {
 	flags.StringVar(&options.StateDir, "state-dir", "", "directory of what must survive a reboot")
 	flags.StringVar(&options.RunDir, "run-dir", "", "directory of sockets (default /run/sockerless/<8 hex of the state directory's digest>)")
 	flags.StringVar(&options.AgentPath, "agent-path", "/proc/self/exe", "executable that shims are started from")
+	flags.StringVar(&options.Runtime, "runtime", "", "OCI runtime, by name or path (default: the first of runc and crun that works)")
 	if err := flags.Parse(arguments); err != nil {
 		return 2
 	}

@@ -105,7 +105,8 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag 
 		return nil, err
 	}
 	i.runtime = startProbe(ctx, func(ctx context.Context) (ociruntime.Probed, error) {
-		return ociruntime.Probe(ctx, layout.RuntimeRoot(), layout.RunDir, options.AgentPath, "version")
+		wanted := ociruntime.Wanted{Name: options.Runtime, Root: layout.RuntimeRoot(), Scratch: layout.RunDir}
+		return wanted.Probe(ctx, options.AgentPath, "version")
 	})
 	if i.volumes, err = volumes.Open(filepath.Join(layout.StateDir, "volumes"), i.trash); err == nil {
 		i.containers, err = containers.New(containers.Options{

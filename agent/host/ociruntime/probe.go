@@ -23,30 +23,44 @@ type Probed struct {
 // candidates in order of preference.
 var candidates = []string{"runc", "crun"}
 
+// Wanted says which runtime is looked for.
+type Wanted struct {
+	Name    string // or a path; empty: the first candidate that works
+	Root    string // --root
+	Scratch string // directory for the probe's files, which go again
+}
+
 // Probe finds a runtime that works here: it runs executable (a static binary)
 // with arguments in a container, since some runtimes refuse some cgroup layouts.
-// scratch is a directory for the probe's files, which go again. The error tells
-// of each candidate what is wrong with it.
-func Probe(ctx context.Context, root, scratch, executable string, arguments ...string) (Probed, error) {
+// The error tells of each candidate what is wrong with it.
+func (w Wanted) Probe(ctx context.Context, executable string, arguments ...string) (Probed, error) {
+	names := candidates
+	if w.Name != "" {
+		names = []string{w.Name}
+	}
 	var failures []error
-	for _, name := range candidates {
+	for _, name := range names {
 		path, err := lookUp(name)
 		if err != nil {
 			failures = append(failures, err)
 			continue
 		}
-		found := Probed{Runtime: Runtime{Path: path, Root: root}, Name: name}
+		found := Probed{Runtime: Runtime{Path: path, Root: w.Root}, Name: filepath.Base(name)}
 		if err := found.readVersion(ctx); err != nil {
 			failures = append(failures, err)
 			continue
 		}
-		if err := found.try(ctx, scratch, executable, arguments); err != nil {
+		if err := found.try(ctx, w.Scratch, executable, arguments); err != nil {
 			failures = append(failures, err)
 			continue
 		}
 		return found, nil
 	}
-	return Probed{}, fmt.Errorf("no OCI runtime works on this machine (install runc or crun): %w", errors.Join(failures...))
+	advice := "install runc or crun"
+	if w.Name != "" {
+		advice = "another may be configured"
+	}
+	return Probed{}, fmt.Errorf("no OCI runtime works on this machine (%s): %w", advice, errors.Join(failures...))
 }
 
 // lookUp searches PATH and, since a service's PATH may be short, the system's
@@ -55,6 +69,9 @@ func lookUp(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return filepath.Abs(path)
+	}
+	if strings.Contains(name, "/") {
+		return "", fmt.Errorf("%s cannot be executed: %w", name, err)
 	}
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/sbin"} {
 		if path, lookErr := exec.LookPath(filepath.Join(dir, name)); lookErr == nil {
@@ -81,8 +98,9 @@ func (p *Probed) readVersion(ctx context.Context) error {
 // parseVersion reads "runc version 1.1.5+ds1" and the line "commit: …".
 func (p *Probed) parseVersion(output string) {
 	for line := range strings.SplitSeq(output, "\n") {
-		if version, ok := strings.CutPrefix(line, p.Name+" version "); ok {
-			p.Version = strings.TrimSpace(version)
+		// The runtime's own name, whatever its file is called.
+		if name, version, ok := strings.Cut(line, " version "); ok && p.Version == "" {
+			p.Name, p.Version = name, strings.TrimSpace(version)
 		}
 		if commit, ok := strings.CutPrefix(line, "commit: "); ok {
 			p.Commit = strings.TrimSpace(commit)

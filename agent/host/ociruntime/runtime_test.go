@@ -55,13 +55,22 @@ func TestProbeRunsAContainer(t *testing.T) {
 	}
 	scratch := t.TempDir()
 	root := filepath.Join(scratch, "runc")
-	found, err := Probe(t.Context(), root, scratch, program, "-test.run=^$")
+	wanted := Wanted{Root: root, Scratch: scratch}
+	found, err := wanted.Probe(t.Context(), program, "-test.run=^$")
 	if err != nil || found.Version == "" || found.Root != root {
 		t.Errorf("%+v, %v", found, err)
 	}
-	_, err = Probe(t.Context(), root, scratch, program, "-test.unknown")
+	_, err = wanted.Probe(t.Context(), program, "-test.unknown")
 	if err == nil || !strings.Contains(err.Error(), "cannot run a container here") || !strings.Contains(err.Error(), "install runc or crun") {
 		t.Errorf("a container that fails: %v", err)
+	}
+	wanted.Name = "/no/such/runtime"
+	if _, err = wanted.Probe(t.Context(), program, "-test.run=^$"); err == nil || !strings.Contains(err.Error(), "/no/such/runtime") {
+		t.Errorf("a runtime that is missing: %v", err)
+	}
+	wanted.Name, _ = lookUp("runc")
+	if found, err = wanted.Probe(t.Context(), program, "-test.run=^$"); err != nil || found.Name != "runc" {
+		t.Errorf("by path: %+v, %v", found, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(scratch, "*", "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
