@@ -26,6 +26,7 @@ export const filterKeys = {
     "is-task",
     "volume",
   ],
+  containersToPrune: ["label", "label!", "until"],
   images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
   volumes: ["dangling", "driver", "label", "name"],

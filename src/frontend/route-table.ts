@@ -2,12 +2,14 @@
 import type { Route } from "./router.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { attachRoutes } from "./routes/attach.ts";
+import { containerVerbRoutes } from "./routes/container-verbs.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { logsRoutes } from "./routes/logs.ts";
 import { networkRoutes } from "./routes/networks.ts";
+import { statsRoutes } from "./routes/stats.ts";
 import { swarmRoutes, systemRoutes } from "./routes/system.ts";
 import { volumeRoutes } from "./routes/volumes.ts";
 
@@ -15,6 +17,8 @@ import { volumeRoutes } from "./routes/volumes.ts";
 export const routes: readonly Route[] = [
   ...systemRoutes,
   ...containerRoutes,
+  ...containerVerbRoutes,
+  ...statsRoutes,
   ...execRoutes,
   ...attachRoutes,
   ...logsRoutes,

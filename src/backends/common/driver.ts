@@ -14,6 +14,7 @@
  * - A signal that aborts ends the wait, not necessarily the work.
  */
 
+import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type {
   ContainerRecord,
@@ -33,6 +34,8 @@ export interface Driver {
   readonly networks: NetworkFabric;
   readonly volumes: VolumeStore;
   readonly machine: Machine;
+  /** Absent: this backend cannot measure what is on its disks. */
+  readonly disk?: DiskMeter;
   /** Drains and lets go of connections and helper processes; containers go on. */
   close(): Promise<void>;
 }
@@ -168,6 +171,14 @@ export interface Workloads {
   /** Everything of ours that exists, running or not. */
   list(): Promise<readonly FoundWorkload[]>;
 
+  /**
+   * Limits as the agent of a running container takes them (`AgentService.Update`). Absent: the limits of a running
+   * container cannot be changed here.
+   *
+   * @param limits those to change; what is zero or unset stays
+   */
+  encodeLimits?(limits: Resources): Uint8Array;
+
   /** Where the log and the files of a container that does not run are served. */
   stored(containerId: string): AgentAddress;
 }
@@ -196,6 +207,18 @@ export interface VolumeStore {
   /** Answers the driver's reference and the mountpoint on this machine, if there is one. */
   create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
   remove(record: VolumeRecord): Promise<void>;
+}
+
+/** What is on the disks of this backend. */
+export interface DiskMeter {
+  /** Bytes of containers' writable layers, by ID, and of volumes, by name. What does not exist has none. */
+  measure(what: {
+    readonly containers: readonly string[];
+    readonly volumes: readonly string[];
+  }): Promise<{
+    readonly containers: ReadonlyMap<string, bigint>;
+    readonly volumes: ReadonlyMap<string, bigint>;
+  }>;
 }
 
 /** What `docker info` tells of the machine or the cloud. */

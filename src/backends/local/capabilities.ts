@@ -9,7 +9,7 @@ export const localCapabilities: Capabilities = create(CapabilitiesSchema, {
   logsFollow: true,
   volumes: true,
   networks: false,
-  healthChecks: false,
+  healthChecks: true,
   imagePull: true,
   imageLoad: true,
   maxTimeoutSeconds: 0,

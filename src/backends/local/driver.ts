@@ -1,6 +1,7 @@
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../common/driver.ts";
 import { localCapabilities } from "./capabilities.ts";
+import { localDisk } from "./disk.ts";
 import type { HostProcess } from "./host-process.ts";
 import { localImages } from "./images.ts";
 import { localMachine } from "./machine.ts";
@@ -35,6 +36,7 @@ export function localDriver(
     networks: localNetworks(host.client),
     volumes: localVolumes(host.client),
     machine: localMachine(hello),
+    disk: localDisk(host.client),
     close: () => host.close(),
   };
 }

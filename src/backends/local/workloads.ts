@@ -14,6 +14,7 @@ import { fromHostError, type HostClient } from "./host-client.ts";
 import { logSettings } from "./log-settings.ts";
 import { type MachineNames, nameFiles } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
+import { encodeOciLimits } from "./oci/limits.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { publishedPorts } from "./ports.ts";
@@ -69,6 +70,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
       const { containers } = await orHostError(host.listContainers({}));
       return containers.map(foundWorkload);
     },
+    encodeLimits: encodeOciLimits,
     stored: () => ({ kind: "unix", path: options.storedSocket }),
   };
 }

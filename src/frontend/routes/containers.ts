@@ -18,12 +18,9 @@ import type { Route } from "../router.ts";
 export const containerRoutes: readonly Route[] = [
   { method: "GET", path: "/containers/json", answeredBy: ["local"], handler: getContainersJson },
   { method: "POST", path: "/containers/create", answeredBy: ["local"], handler: postContainersCreate },
-  notBuilt("POST", "/containers/prune", "docker container prune"),
   { method: "GET", path: "/containers/{name}/json", answeredBy: ["local"], handler: getContainersByName },
   notBuilt("GET", "/containers/{name}/export", "docker export"),
   notBuilt("GET", "/containers/{name}/changes", "docker diff"),
-  notBuilt("GET", "/containers/{name}/top", "docker top"),
-  notBuilt("GET", "/containers/{name}/stats", "docker stats"),
   { method: "POST", path: "/containers/{name}/start", answeredBy: ["local"], handler: postContainersStart },
   { method: "POST", path: "/containers/{name}/stop", answeredBy: ["local"], handler: postContainersStop },
   { method: "POST", path: "/containers/{name}/kill", answeredBy: ["local"], handler: postContainersKill },
@@ -35,10 +32,6 @@ export const containerRoutes: readonly Route[] = [
   },
   { method: "POST", path: "/containers/{name}/wait", answeredBy: ["local"], handler: postContainersWait },
   { method: "POST", path: "/containers/{name}/resize", answeredBy: ["local"], handler: postContainersResize },
-  notBuilt("POST", "/containers/{name}/pause", "docker pause"),
-  notBuilt("POST", "/containers/{name}/unpause", "docker unpause"),
-  notBuilt("POST", "/containers/{name}/rename", "docker rename"),
-  notBuilt("POST", "/containers/{name}/update", "docker update"),
   notBuilt("POST", "/commit", "docker commit"),
   { method: "DELETE", path: "/containers/{name}", answeredBy: ["local"], handler: deleteContainers },
 ];

@@ -30,6 +30,8 @@ export class LiveContainer {
   removing: boolean = false;
   /** A user restarts it: its exit is no reason to remove it. */
   restarting: boolean = false;
+  /** A user has ended this run: no policy starts the container again. */
+  endedByUser: boolean = false;
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
   /** Ends the wait of a restart by policy. */

@@ -19,12 +19,13 @@ import type { EngineContext } from "./context.ts";
 import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
 import { choosePool } from "./network/address-pools.ts";
+import { restartsAtBoot } from "./machine/restart-policy.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
 import { discard } from "./operations/create-container.ts";
 import { exitOfWorkload } from "./operations/lost-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
-import { resumeStart } from "./operations/start-container.ts";
+import { resumeStart, startContainer } from "./operations/start-container.ts";
 import { watchContainer } from "./operations/watch-container.ts";
 import { settleVolume } from "./volumes.ts";
 import {
@@ -151,9 +152,26 @@ function recoverStopped(
   }
   if (isActive(record)) {
     scheduleRestart(context, live);
+  } else if (isStartedAtBoot(record)) {
+    void context.background.run(`start container ${record.id} by its policy`, () =>
+      startContainer(context, record.id),
+    );
   } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
     context.followUps.autoRemove(record.id);
   }
+}
+
+/** Docker's rule, for containers that ran before. */
+function isStartedAtBoot(record: ContainerRecord): boolean {
+  const { startedAt, exitCode } = stateOf(record);
+  return (
+    startedAt !== undefined &&
+    restartsAtBoot(hostConfigOf(record).restartPolicy, {
+      code: exitCode,
+      signalledByUser: record.stoppedByUser,
+      restartCount: record.restartCount,
+    })
+  );
 }
 
 function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, FoundWorkload>): void {

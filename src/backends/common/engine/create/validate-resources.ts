@@ -9,10 +9,11 @@ const nsPerCpu = 1_000_000_000n;
  * Refuses resource settings that cannot be.
  *
  * @param ncpu processors of the machine or the cloud's largest
+ * @param isUpdate the settings change some of a container's: what is not said stays
  * @throws invalid
  */
-export function validateResources(resources: Resources, ncpu: number): void {
-  for (const [wrong, text] of [...memoryFaults(resources), ...cpuFaults(resources, ncpu)]) {
+export function validateResources(resources: Resources, ncpu: number, isUpdate: boolean = false): void {
+  for (const [wrong, text] of [...memoryFaults(resources, isUpdate), ...cpuFaults(resources, ncpu)]) {
     if (wrong) {
       throw invalid(text);
     }
@@ -21,7 +22,7 @@ export function validateResources(resources: Resources, ncpu: number): void {
 
 type Fault = readonly [wrong: boolean, text: string];
 
-function memoryFaults(resources: Resources): readonly Fault[] {
+function memoryFaults(resources: Resources, isUpdate: boolean): readonly Fault[] {
   const { memory, memorySwap, memoryReservation, memorySwappiness: swappiness = 0n } = resources;
   return [
     [memory !== 0n && memory < smallestMemory, "Minimum memory limit allowed is 6MB"],
@@ -30,7 +31,7 @@ function memoryFaults(resources: Resources): readonly Fault[] {
       "Minimum memoryswap limit should be larger than memory limit, see usage",
     ],
     [
-      memory === 0n && memorySwap > 0n,
+      memory === 0n && memorySwap > 0n && !isUpdate,
       "You should always set the Memory limit when using Memoryswap limit, see usage",
     ],
     [

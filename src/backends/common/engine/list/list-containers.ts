@@ -1,9 +1,6 @@
 /** `docker ps`: which containers a listing shows, newest first. */
 import { invalid } from "../../../../common/errors.ts";
-import type {
-  ContainerSummary,
-  ListContainersRequest,
-} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../filters.ts";
@@ -19,7 +16,6 @@ import {
   statusName,
   statusOfName,
 } from "../records.ts";
-import { summaryOf } from "./summary.ts";
 
 const acceptedFilters = [
   "ancestor",
@@ -42,10 +38,10 @@ const acceptedFilters = [
 const healthNames = ["none", "starting", "healthy", "unhealthy"];
 
 /** Lists containers. @throws invalid: a filter; not-found: a container that `before` or `since` names */
-export function listContainers(context: EngineContext, request: ListContainersRequest): ContainerSummary[] {
+export function listContainers(context: EngineContext, request: ListContainersRequest): ContainerRecord[] {
   const query = new ListQuery(context, request);
   const containers = [...context.state.containers.values()].filter(isVisible).sort(newestFirst);
-  return query.choose(containers).map((record) => summaryOf(context, record));
+  return query.choose(containers);
 }
 
 /** Newer containers come first; of two made in the same instant, the one that the state has later. */

@@ -72,6 +72,11 @@ export function healthAfter(
   });
 }
 
+/** The health of a container whose check is not run now: as in Docker it counts as unhealthy, whatever it was. */
+export function unwatchedHealth(health: Health | undefined): Health | undefined {
+  return health === undefined ? undefined : { ...health, status: HealthStatus.UNHEALTHY };
+}
+
 /** A health status as clients see it. */
 export function healthName(status: HealthStatus | undefined): string {
   switch (status) {

@@ -1,5 +1,5 @@
 /** Which operations a container's state forbids, in Docker's words. Pure. */
-import { conflict, notModified } from "../../../../common/errors.ts";
+import { conflict, notModified, systemError } from "../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { hasProcess, isActive, stateOf, statusName } from "../records.ts";
@@ -35,10 +35,42 @@ export function execRefusal(record: ContainerRecord, reference: string): Error |
   if (status === ContainerStatus.PAUSED) {
     return conflict(`Container ${reference} is paused, unpause the container before exec`);
   }
-  if (status === ContainerStatus.RESTARTING) {
-    return conflict(`Container ${record.id} is restarting, wait until the container is running`);
+  return restartingRefusal(record) ?? processRefusal(record);
+}
+
+/** @returns why the container cannot be frozen */
+export function pauseRefusal(record: ContainerRecord): Error | undefined {
+  const { status } = stateOf(record);
+  if (status === ContainerStatus.PAUSED) {
+    return conflict(`Container ${record.id} is already paused`);
   }
-  return processRefusal(record);
+  return restartingRefusal(record) ?? processRefusal(record);
+}
+
+/** @returns why the container cannot be thawed; Docker answers a container that is not paused with a fault of its own */
+export function unpauseRefusal(record: ContainerRecord): Error | undefined {
+  return stateOf(record).status === ContainerStatus.PAUSED
+    ? undefined
+    : systemError(`Container ${record.id} is not paused`);
+}
+
+/** @returns why the container's processes cannot be listed */
+export function topRefusal(record: ContainerRecord): Error | undefined {
+  return restartingRefusal(record) ?? processRefusal(record);
+}
+
+/** @returns why the container's settings cannot be changed */
+export function updateRefusal(record: ContainerRecord, removing: boolean): Error | undefined {
+  const { status } = stateOf(record);
+  return removing || status === ContainerStatus.REMOVING || status === ContainerStatus.DEAD
+    ? conflict('container is marked for removal and cannot be "update"')
+    : undefined;
+}
+
+function restartingRefusal(record: ContainerRecord): Error | undefined {
+  return stateOf(record).status === ContainerStatus.RESTARTING
+    ? conflict(`Container ${record.id} is restarting, wait until the container is running`)
+    : undefined;
 }
 
 /** @returns why nobody can attach to the container */

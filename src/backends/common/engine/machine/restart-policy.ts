@@ -9,7 +9,10 @@ const settledMs = 10_000;
 /** What a restart policy needs to know of an exit. */
 export interface PolicyExit {
   readonly code: number;
+  /** A user has ended it: stopped, killed, restarted or removed it. */
   readonly stoppedByUser: boolean;
+  /** A user has sent it a signal, whether that was to end it or not. */
+  readonly signalledByUser?: boolean;
   /** How often the policy has restarted the container since a user started it. */
   readonly restartCount: number;
 }
@@ -21,8 +24,9 @@ export function restarts(policy: RestartPolicy | undefined, exit: PolicyExit): b
   }
   switch (policy.name) {
     case "always":
-    case "unless-stopped":
       return true;
+    case "unless-stopped":
+      return exit.signalledByUser !== true;
     case "on-failure":
       return (
         exit.code !== 0 && (policy.maximumRetryCount === 0 || exit.restartCount < policy.maximumRetryCount)
@@ -30,6 +34,17 @@ export function restarts(policy: RestartPolicy | undefined, exit: PolicyExit): b
     default:
       return false;
   }
+}
+
+/**
+ * Whether a container that does not run is started when the backend is. As in Docker, one that a user has stopped is, by
+ * the policy `always`: nobody remembers then that it was to stay stopped.
+ */
+export function restartsAtBoot(
+  policy: RestartPolicy | undefined,
+  exit: Omit<PolicyExit, "stoppedByUser">,
+): boolean {
+  return restarts(policy, { ...exit, stoppedByUser: false });
 }
 
 /** How long the next restart waits: doubled from crash to crash, up to a minute. */

@@ -13,7 +13,7 @@ import type { Launched } from "../../driver.ts";
 import { disconnectedEndpoints } from "../network/endpoints.ts";
 import { portMappings } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, withFields, withState } from "../records.ts";
-import { hasHealthcheck } from "./health.ts";
+import { hasHealthcheck, unwatchedHealth } from "./health.ts";
 
 /** The end of a main process. */
 export interface Exit {
@@ -62,10 +62,23 @@ export function running(
       oomKilled: false,
       health:
         checksHealth && hasHealthcheck(config.healthcheck)
-          ? create(HealthSchema, { status: HealthStatus.STARTING })
+          ? create(HealthSchema, { status: HealthStatus.STARTING, log: stateOf(record).health?.log ?? [] })
           : undefined,
     },
   );
+}
+
+/** Every process of the container is frozen. */
+export function paused(record: ContainerRecord): ContainerRecord {
+  return withState(record, {
+    status: ContainerStatus.PAUSED,
+    health: unwatchedHealth(stateOf(record).health),
+  });
+}
+
+/** The processes go on. The next good result of its check makes the container healthy again. */
+export function resumed(record: ContainerRecord): ContainerRecord {
+  return withState(record, { status: ContainerStatus.RUNNING });
 }
 
 /** The start failed: the container is what it was, with the reason and an exit code. */
@@ -88,6 +101,7 @@ export function exited(record: ContainerRecord, exit: Exit, restarting: boolean)
     error: exit.error,
     finishedAt: exit.finishedAt,
     oomKilled: stateOf(record).oomKilled || exit.oomKilled,
+    health: unwatchedHealth(stateOf(record).health),
   });
   return restarting ? withFields(next, { restartCount: record.restartCount + 1 }) : next;
 }

@@ -38,7 +38,8 @@ export async function containerExited(
     const ranMs = Math.max(0, millisecondsOf(exit.finishedAt) - millisecondsOf(stateOf(record).startedAt));
     const restarting = restarts(hostConfigOf(record).restartPolicy, {
       code: exit.code,
-      stoppedByUser: record.stoppedByUser || live.restarting || live.removing,
+      stoppedByUser: live.endedByUser || live.restarting || live.removing,
+      signalledByUser: record.stoppedByUser,
       restartCount: record.restartCount,
     });
     const next = exited(record, exit, restarting);

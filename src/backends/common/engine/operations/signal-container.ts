@@ -9,7 +9,8 @@ import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { processRefusal } from "../machine/refusals.ts";
-import { hasProcess, stateOf, withFields, withState } from "../records.ts";
+import { resumed } from "../machine/transitions.ts";
+import { configOf, hasProcess, stateOf, withFields, withState } from "../records.ts";
 import { parseSignal, sigkill } from "../signals.ts";
 
 /** How long the end of a killed process is awaited. */
@@ -34,7 +35,7 @@ export async function signalContainer(
     if (number === sigkill) {
       await killContainer(context, record);
     } else {
-      await sendSignal(context, context.live.of(record.id), number);
+      await sendSignal(context, context.live.of(record.id), number, isStopSignal(record, number));
     }
   });
 }
@@ -42,13 +43,12 @@ export async function signalContainer(
 /** Kills a container and waits until its end is recorded. @throws conflict: it does not run */
 export async function killContainer(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
-  if (stateOf(record).status === ContainerStatus.RESTARTING) {
-    await settleRestarting(context, live);
+  if (await settleRestarting(context, live)) {
     return;
   }
   const exit = listenForExit(context, live);
   try {
-    await sendSignal(context, live, sigkill).catch(ignoreAway);
+    await sendSignal(context, live, sigkill, true).catch(ignoreAway);
     if (!(await exit.within(killTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");
     }
@@ -57,8 +57,25 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   }
 }
 
-/** Sends a signal to the main process. @throws conflict: it does not run */
-export async function sendSignal(context: EngineContext, live: LiveContainer, signal: number): Promise<void> {
+/** Whether a user who sends it means the container to end: KILL, its stop signal, any signal where it names none. */
+function isStopSignal(record: ContainerRecord, signal: number): boolean {
+  const { stopSignal } = configOf(record);
+  return signal === sigkill || stopSignal === "" || parseSignal(stopSignal) === signal;
+}
+
+/**
+ * Sends a signal to the main process.
+ *
+ * @param ending the container is meant to end by it: no policy starts it again, and one that is paused is thawed, since a
+ *   frozen process gets no signal
+ * @throws conflict: it does not run
+ */
+export async function sendSignal(
+  context: EngineContext,
+  live: LiveContainer,
+  signal: number,
+  ending: boolean,
+): Promise<void> {
   await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
     const refusal = processRefusal(record);
@@ -66,10 +83,12 @@ export async function sendSignal(context: EngineContext, live: LiveContainer, si
     if (refusal !== undefined) {
       throw refusal;
     }
+    const thaws = ending && stateOf(record).status === ContainerStatus.PAUSED;
+    live.endedByUser ||= ending;
     if (link !== undefined) {
       try {
         await link.agent.client.signal({ signal }, { timeoutMs: callTimeoutMs });
-        if (stateOf(record).status === ContainerStatus.PAUSED) {
+        if (thaws) {
           await link.agent.client.resume({}, { timeoutMs: callTimeoutMs });
         }
       } catch (error) {
@@ -80,23 +99,37 @@ export async function sendSignal(context: EngineContext, live: LiveContainer, si
       }
     }
     await context.state.commit((change) => {
-      change.containers.put(withFields(record, { stoppedByUser: true }));
+      const signalled = withFields(record, { stoppedByUser: true });
+      change.containers.put(thaws ? resumed(signalled) : signalled);
       change.event(containerEvent(record, "kill", { signal: String(signal) }));
+      if (thaws) {
+        change.event(containerEvent(record, "unpause"));
+      }
     });
   });
 }
 
-/** A container that waits for its policy's restart is stopped by not restarting it. */
-export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<void> {
+/**
+ * A container that waits for its policy's restart is stopped by not restarting it.
+ *
+ * @returns whether it was waiting; false where it runs, or runs again
+ */
+export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<boolean> {
+  const known = context.state.containers.get(live.id);
+  if (known === undefined || stateOf(known).status !== ContainerStatus.RESTARTING) {
+    return false;
+  }
   endRestarts(live);
-  await live.lock.run(async () => {
+  return await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
-    if (stateOf(record).status === ContainerStatus.RESTARTING) {
+    const isWaiting = stateOf(record).status === ContainerStatus.RESTARTING;
+    if (isWaiting) {
       const settled = withState(withFields(record, { stoppedByUser: true }), {
         status: ContainerStatus.EXITED,
       });
       await context.state.commit((change) => change.containers.put(settled));
     }
+    return isWaiting;
   });
 }
 

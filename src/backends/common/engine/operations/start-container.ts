@@ -8,6 +8,7 @@ import {
   type StartRequest,
   StartRequestSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../driver.ts";
 import type { EngineContext } from "../context.ts";
@@ -19,7 +20,7 @@ import { startRefusal } from "../machine/refusals.ts";
 import { startFailureError, unknownFailureCode } from "../machine/start-failure.ts";
 import { running, startFailed, starting } from "../machine/transitions.ts";
 import { connectedEndpoints, withSharedHostname } from "../network/endpoints.ts";
-import { configOf, hostConfigOf, timestampOfNs, withFields } from "../records.ts";
+import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
@@ -45,7 +46,7 @@ class FailedStart extends Error {
 /**
  * Starts a container and answers once its process runs.
  *
- * @param by `policy`: a restart policy starts it, which is allowed in the state `restarting` only
+ * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
  */
 export async function startContainer(
@@ -60,6 +61,10 @@ export async function startContainer(
     if (refusal !== undefined) {
       throw refusal;
     }
+    if (by === "policy" && stateOf(record).status !== ContainerStatus.RESTARTING) {
+      return; // Somebody has stopped, started or removed it while its restart was due.
+    }
+    live.endedByUser = false;
     if (by === "user") {
       live.restartDelayMs = 0;
     }

@@ -1,12 +1,11 @@
 /** Stopping and restarting. */
 import { isErrorKind } from "../../../../common/errors.ts";
-import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
 import { stopRefusal } from "../machine/refusals.ts";
-import { configOf, stateOf } from "../records.ts";
+import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
 import {
   listenForExit,
@@ -83,12 +82,10 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
   const signal = signalOf(options.signal || config.stopSignal);
   const timeout = options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds;
   const live = context.live.of(record.id);
-  if (stateOf(record).status === ContainerStatus.RESTARTING) {
-    await settleRestarting(context, live);
-  } else {
+  if (!(await settleRestarting(context, live))) {
     const exit = listenForExit(context, live);
     try {
-      await sendSignal(context, live, signal).catch(ignoreAway).catch(ignoreNotRunning);
+      await sendSignal(context, live, signal, true).catch(ignoreAway).catch(ignoreNotRunning);
       if (!(await exit.within(timeout < 0 ? undefined : timeout * 1000))) {
         context.logger.info(
           { container: record.id, signal, timeout },

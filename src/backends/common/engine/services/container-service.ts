@@ -15,10 +15,12 @@ import { endpointFor } from "../agent-endpoint.ts";
 import { ClientTokens, tokenLifetimeMs } from "../client-tokens.ts";
 import type { EngineContext } from "../context.ts";
 import { listContainers } from "../list/list-containers.ts";
-import { detailOf } from "../list/summary.ts";
+import { detailOf, summaryOf } from "../list/summary.ts";
 import { findContainer } from "../lookup.ts";
 import { attachContainer } from "../operations/attach-container.ts";
+import { commitContainer } from "../operations/commit-container.ts";
 import { type CreatedContainer, createContainer } from "../operations/create-container.ts";
+import { openChanges } from "../operations/open-changes.ts";
 import { openArchive, openLogs, resizeContainer } from "../operations/open-streams.ts";
 import { removeContainer } from "../operations/remove-container.ts";
 import { startContainer } from "../operations/start-container.ts";
@@ -26,7 +28,11 @@ import { signalContainer } from "../operations/signal-container.ts";
 import { restartContainer, stopContainer } from "../operations/stop-container.ts";
 import { waitForContainer } from "../operations/wait-container.ts";
 import { isVisible, millisecondsOf } from "../records.ts";
+import { type ContainerSize, sizesOf } from "../sizes.ts";
+import { containerVerbs } from "./container-verbs.ts";
 import { withHeartbeats } from "./heartbeats.ts";
+
+const noSizes: ReadonlyMap<string, ContainerSize> = new Map();
 
 /** The service of an engine. */
 export function containerService(context: EngineContext): Partial<ServiceImpl<typeof ContainerService>> {
@@ -63,16 +69,30 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       return {};
     },
     waitContainer: (request, call) => waitContainer(context, request, call),
-    listContainers: (request) => ({ containers: listContainers(context, request) }),
-    inspectContainer: ({ container }) => ({
-      container: detailOf(context, findContainer(context.state, container)),
-    }),
+    listContainers: async (request) => {
+      const records = listContainers(context, request);
+      const sizes = request.size ? await sizesOf(context, records) : noSizes;
+      return { containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })) };
+    },
+    inspectContainer: async ({ container, size }) => {
+      const record = findContainer(context.state, container);
+      const sizes = size ? await sizesOf(context, [record]) : noSizes;
+      return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
+    },
     attachContainer: (request, call) => attach(context, request, call),
     resizeContainer: async ({ container, height, width }) => {
       await resizeContainer(context, container, height, width);
       return {};
     },
+    ...containerVerbs(context),
     openLogs: ({ container, access }) => openLogs(context, container, access),
+    openChanges: async ({ container, access, export: isExport }) => ({
+      endpoint: await openChanges(context, container, access, isExport),
+    }),
+    commitContainer: async (request, call) => {
+      const signal = AbortSignal.any([call.signal, context.shutdown]);
+      return { imageId: await commitContainer(context, request, signal) };
+    },
     openArchive: ({ container, access, write }) => openArchive(context, container, access, write),
   };
 }

@@ -1,0 +1,27 @@
+/** Resource use: where it is read. */
+import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { findContainer } from "../lookup.ts";
+import { hasProcess } from "../records.ts";
+
+/** Where a container's resource use is read. */
+export interface OpenedStats {
+  /** Absent: it does not run and uses nothing. */
+  readonly endpoint?: AgentEndpoint;
+  readonly id: string;
+  /** With the slash. */
+  readonly name: string;
+}
+
+/** Opens a container's resource use. @throws not-found */
+export function openStats(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+): OpenedStats {
+  const record = findContainer(context.state, reference);
+  const opened = { id: record.id, name: `/${record.name}` };
+  const address = hasProcess(record) ? agentAddressOf(context, record.id) : undefined;
+  return address === undefined ? opened : { ...opened, endpoint: endpointFor(record.id, address, access) };
+}

@@ -1,0 +1,43 @@
+/** Freezing a container's processes, and letting them go on. */
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
+import { pauseRefusal, unpauseRefusal } from "../machine/refusals.ts";
+import { paused, resumed } from "../machine/transitions.ts";
+import { askAgent } from "./running-agent.ts";
+
+/** Freezes every process of a container. @throws not-found; conflict: it does not run, or is paused */
+export async function pauseContainer(context: EngineContext, reference: string): Promise<void> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, id, reference);
+    const refusal = pauseRefusal(record);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
+    await context.state.commit((change) => {
+      change.containers.put(paused(record));
+      change.event(containerEvent(record, "pause"));
+    });
+  });
+}
+
+/** Lets the processes of a paused container go on. @throws not-found; system: it is not paused */
+export async function unpauseContainer(context: EngineContext, reference: string): Promise<void> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  await live.lock.run(async () => {
+    const record = containerOfId(context.state, id, reference);
+    const refusal = unpauseRefusal(record);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    await askAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
+    await context.state.commit((change) => {
+      change.containers.put(resumed(record));
+      change.event(containerEvent(record, "unpause"));
+    });
+  });
+}

@@ -1,0 +1,52 @@
+/** The part of ContainerService that looks at containers and changes them while they are there. */
+import type { ServiceImpl } from "@connectrpc/connect";
+
+import { conflict } from "../../../../common/errors.ts";
+import type { ContainerService } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { openStats } from "../operations/open-stats.ts";
+import { pauseContainer, unpauseContainer } from "../operations/pause-container.ts";
+import { pruneContainers } from "../operations/prune-containers.ts";
+import { renameContainer } from "../operations/rename-container.ts";
+import { topContainer } from "../operations/top-container.ts";
+import { updateContainer } from "../operations/update-container.ts";
+
+/** The verbs of an engine. */
+export function containerVerbs(context: EngineContext) {
+  let isPruning = false;
+  return {
+    pauseContainer: async ({ container }) => {
+      await pauseContainer(context, container);
+      return {};
+    },
+    unpauseContainer: async ({ container }) => {
+      await unpauseContainer(context, container);
+      return {};
+    },
+    renameContainer: async ({ container, name }) => {
+      await renameContainer(context, container, name);
+      return {};
+    },
+    updateContainer: async ({ container, resources, restartPolicy }) => {
+      await updateContainer(context, container, resources, restartPolicy);
+      return { warnings: [] };
+    },
+    topContainer: async ({ container, psArgs }) => {
+      const { titles, processes } = await topContainer(context, container, psArgs);
+      return { titles, processes: processes.map(({ columns }) => ({ values: columns })) };
+    },
+    openStats: ({ container, access }) => openStats(context, container, access),
+    pruneContainers: async ({ filters }, call) => {
+      if (isPruning) {
+        throw conflict("a prune operation is already running");
+      }
+      isPruning = true;
+      try {
+        const { removed, spaceReclaimed } = await pruneContainers(context, filters, call.signal);
+        return { removed: [...removed], spaceReclaimed };
+      } finally {
+        isPruning = false;
+      }
+    },
+  } satisfies Partial<ServiceImpl<typeof ContainerService>>;
+}

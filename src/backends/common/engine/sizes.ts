@@ -1,0 +1,41 @@
+/** How much disk containers take. */
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "./context.ts";
+
+/** One container's. */
+export interface ContainerSize {
+  /** Bytes that it has written. */
+  readonly sizeRw: bigint;
+  /** Bytes of its root: what it has written and its image. */
+  readonly sizeRootFs: bigint;
+}
+
+/** Bytes that containers have written, by ID; none where this backend cannot tell. */
+export async function writableSizes(
+  context: EngineContext,
+  records: readonly ContainerRecord[],
+): Promise<ReadonlyMap<string, bigint>> {
+  const { disk } = context.driver;
+  if (disk === undefined || records.length === 0) {
+    return new Map();
+  }
+  const { containers } = await disk.measure({ containers: records.map(({ id }) => id), volumes: [] });
+  return containers;
+}
+
+/** The sizes of containers, by ID; none where this backend cannot tell. */
+export async function sizesOf(
+  context: EngineContext,
+  records: readonly ContainerRecord[],
+): Promise<ReadonlyMap<string, ContainerSize>> {
+  const sizes = new Map<string, ContainerSize>();
+  const written = await writableSizes(context, records);
+  for (const { id, imageId } of records) {
+    const sizeRw = written.get(id);
+    if (sizeRw !== undefined) {
+      const image = context.state.images.get(imageId)?.size ?? 0n;
+      sizes.set(id, { sizeRw, sizeRootFs: sizeRw + image });
+    }
+  }
+  return sizes;
+}

@@ -1,0 +1,22 @@
+import type { DiskMeter } from "../common/driver.ts";
+import { fromHostError, type HostClient } from "./host-client.ts";
+
+/** Measures by the host process. */
+export function localDisk(host: HostClient["client"]): DiskMeter {
+  return {
+    async measure({ containers: containerIds, volumes: volumeNames }) {
+      try {
+        const { containers, volumes } = await host.measureDisk({
+          containerIds: [...containerIds],
+          volumeNames: [...volumeNames],
+        });
+        return {
+          containers: new Map(Object.entries(containers)),
+          volumes: new Map(Object.entries(volumes)),
+        };
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
+  };
+}

@@ -1,0 +1,25 @@
+import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { machineDevices } from "./devices.ts";
+import { containerResources } from "./resources.ts";
+
+/**
+ * New limits of a running container as `runc update --resources` reads them: only those that are given. Unlike at a
+ * start, swap does not follow from memory, and no limit of processes has to be said.
+ */
+export function encodeOciLimits(limits: Resources): Uint8Array {
+  const {
+    devices: _untouched,
+    memory,
+    pids: _repeated,
+    ...others
+  } = containerResources(limits, [], machineDevices);
+  const { swap: _derived, ...withoutSwap } = memory ?? {};
+  const changed = {
+    ...others,
+    memory: limits.memorySwap === 0n ? withoutSwap : memory,
+    ...(limits.pidsLimit !== undefined && {
+      pids: { limit: limits.pidsLimit > 0n ? Number(limits.pidsLimit) : -1 },
+    }),
+  };
+  return new TextEncoder().encode(JSON.stringify(changed));
+}

@@ -1,0 +1,42 @@
+/** `POST /containers/{name}/update`: from the body to the backend's request. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type Resources,
+  type RestartPolicy,
+  RestartPolicySchema,
+} from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ApiVersion } from "../api-version.ts";
+import { JsonFields } from "./json-fields.ts";
+import { resourcesFromJson } from "./resources.ts";
+
+/** What an update asks for. */
+export interface UpdateSettings {
+  readonly resources: Resources;
+  readonly restartPolicy: RestartPolicy;
+}
+
+/**
+ * Reads the body; what the client's API version did not know is ignored, as dockerd does.
+ *
+ * @param body parsed JSON
+ * @throws SockerlessError of kind `invalid`
+ */
+export function updateRequestFromJson(body: unknown, version: ApiVersion): UpdateSettings {
+  const fields = new JsonFields(body ?? {}, "UpdateConfig");
+  const resources = resourcesFromJson(fields);
+  if (version.before("1.40")) {
+    delete resources.pidsLimit;
+  }
+  if (version.atLeast("1.42")) {
+    resources.kernelMemory = 0n;
+  }
+  const policy = fields.object("RestartPolicy");
+  return {
+    resources,
+    restartPolicy: create(RestartPolicySchema, {
+      name: policy?.string("Name") ?? "",
+      maximumRetryCount: policy?.int32("MaximumRetryCount") ?? 0,
+    }),
+  };
+}

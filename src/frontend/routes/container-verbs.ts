@@ -1,0 +1,72 @@
+/** `/containers`: pausing, renaming, updating and pruning them, and what runs in them. */
+import { updateRequestFromJson } from "../convert/update-request.ts";
+import { listOrNull } from "../convert/json-values.ts";
+import { filterKeys, readFilters } from "../filters.ts";
+import { readJsonBody } from "../json-body.ts";
+import { text } from "../query.ts";
+import { replyEmpty, replyJson } from "../reply.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+
+/** The routes of the verbs. */
+export const containerVerbRoutes: readonly Route[] = [
+  { method: "POST", path: "/containers/prune", answeredBy: ["local"], handler: postContainersPrune },
+  { method: "GET", path: "/containers/{name}/top", answeredBy: ["local"], handler: getContainersTop },
+  { method: "POST", path: "/containers/{name}/pause", answeredBy: ["local"], handler: postContainersPause },
+  {
+    method: "POST",
+    path: "/containers/{name}/unpause",
+    answeredBy: ["local"],
+    handler: postContainersUnpause,
+  },
+  { method: "POST", path: "/containers/{name}/rename", answeredBy: ["local"], handler: postContainerRename },
+  { method: "POST", path: "/containers/{name}/update", answeredBy: ["local"], handler: postContainerUpdate },
+];
+
+async function postContainersPause(context: ReplyContext): Promise<void> {
+  await context.services.backend.containers.pauseContainer({ container: nameOf(context) });
+  replyEmpty(context.response, 204);
+}
+
+async function postContainersUnpause(context: ReplyContext): Promise<void> {
+  await context.services.backend.containers.unpauseContainer({ container: nameOf(context) });
+  replyEmpty(context.response, 204);
+}
+
+async function postContainerRename(context: ReplyContext): Promise<void> {
+  const { query, services, response } = context;
+  const name = text(query, "name");
+  await services.backend.containers.renameContainer({ container: nameOf(context), name });
+  replyEmpty(response, 204);
+}
+
+async function postContainerUpdate(context: ReplyContext): Promise<void> {
+  const { request, version, services, response } = context;
+  const settings = updateRequestFromJson(await readJsonBody(request), version);
+  const { warnings } = await services.backend.containers.updateContainer({
+    container: nameOf(context),
+    ...settings,
+  });
+  replyJson(response, 200, { Warnings: listOrNull(warnings) });
+}
+
+async function getContainersTop(context: ReplyContext): Promise<void> {
+  const { query, signal, services, response } = context;
+  const { titles, processes } = await services.backend.containers.topContainer(
+    { container: nameOf(context), psArgs: text(query, "ps_args") },
+    { signal },
+  );
+  replyJson(response, 200, { Processes: processes.map(({ values }) => values), Titles: titles });
+}
+
+async function postContainersPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
+  const { removed, spaceReclaimed } = await services.backend.containers.pruneContainers(
+    { filters: readFilters(query, filterKeys.containersToPrune) },
+    { signal },
+  );
+  replyJson(response, 200, { ContainersDeleted: listOrNull(removed), SpaceReclaimed: spaceReclaimed });
+}
+
+function nameOf({ parameters }: ReplyContext): string {
+  return parameters["name"] ?? "";
+}

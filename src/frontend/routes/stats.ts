@@ -1,0 +1,110 @@
+/** `/containers/{name}/stats`: what a container uses of the machine. */
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+
+import { createAgentClient } from "../../agent-client/client.ts";
+import { fromUnknown, invalid } from "../../common/errors.ts";
+import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { statsToJson } from "../convert/stats.ts";
+import { flag, flagOr } from "../query.ts";
+import { replyJson, stringifyJson } from "../reply.ts";
+import type { ReplyContext } from "../request-context.ts";
+import type { Route } from "../router.ts";
+
+/** How often a container that does not run is told to use nothing. */
+const emptyEveryMs = 1_000;
+
+/** The route of resource use. */
+export const statsRoutes: readonly Route[] = [
+  { method: "GET", path: "/containers/{name}/stats", answeredBy: ["local"], handler: getContainersStats },
+];
+
+async function getContainersStats(context: ReplyContext): Promise<void> {
+  const { query, version, response } = context;
+  const stream = flagOr(query, "stream", true);
+  const oneShot = version.atLeast("1.41") && flag(query, "one-shot");
+  const place = await openStats(context);
+  if (stream && oneShot) {
+    throw invalid("cannot have stream=true and one-shot=true");
+  }
+  if (stream) {
+    await streamStats(context, place);
+    return;
+  }
+  let reading: StatsResponse | undefined;
+  for await (const each of readingsAt(context, place, { oneShot })) {
+    reading = each;
+  }
+  replyJson(response, 200, statsToJson(place.id, place.name, reading));
+}
+
+/** One object a second, for as long as the container exists: of one that does not run, all zeros. */
+async function streamStats(context: ReplyContext, first: OpenStatsResponse): Promise<void> {
+  const { signal, response } = context;
+  response.writeHead(200);
+  response.flushHeaders();
+  for (let place: OpenStatsResponse | undefined = first; place !== undefined; ) {
+    for await (const reading of readingsAt(context, place, { stream: true })) {
+      await writeLine(context, place, reading);
+    }
+    // It does not run, or has just ended; it may be started at any time.
+    await writeLine(context, place, undefined);
+    await delay(emptyEveryMs, undefined, { signal });
+    place = await openStatsAgain(context);
+  }
+  response.end();
+}
+
+async function writeLine(
+  { signal, response }: ReplyContext,
+  { id, name }: OpenStatsResponse,
+  reading: StatsResponse | undefined,
+): Promise<void> {
+  if (!response.write(`${stringifyJson(statsToJson(id, name, reading))}\n`)) {
+    await once(response, "drain", { signal });
+  }
+}
+
+/** The readings of a container's agent; none, or no more, of a container that does not run. */
+async function* readingsAt(
+  { services, signal }: ReplyContext,
+  { endpoint }: OpenStatsResponse,
+  request: { readonly stream?: boolean; readonly oneShot?: boolean },
+): AsyncGenerator<StatsResponse> {
+  if (endpoint === undefined) {
+    return;
+  }
+  const { address, ...options } = services.agents.targetOf(endpoint);
+  const agent = createAgentClient(address, options);
+  try {
+    yield* agent.client.stats(request, { signal });
+  } catch (error) {
+    const { kind } = fromUnknown(error);
+    // It ended between the two questions.
+    if (signal.aborted || (kind !== "conflict" && kind !== "unavailable")) {
+      throw error;
+    }
+  } finally {
+    agent.close();
+  }
+}
+
+function openStats({ parameters, services, signal }: ReplyContext): Promise<OpenStatsResponse> {
+  return services.backend.containers.openStats(
+    { container: parameters["name"] ?? "", access: services.agents.access },
+    { signal },
+  );
+}
+
+/** @returns undefined once the container is gone */
+async function openStatsAgain(context: ReplyContext): Promise<OpenStatsResponse | undefined> {
+  try {
+    return await openStats(context);
+  } catch (error) {
+    if (fromUnknown(error).kind === "not-found") {
+      return undefined;
+    }
+    throw error;
+  }
+}
