@@ -1,6 +1,6 @@
 /**
- * Streams of the agent as their users see them: opened, data both ways, and exactly one end. What the four kinds
- * (session, logs, archive get, archive put) do differently stands in a {@link StreamKind} each.
+ * Streams of the agent as their users see them: opened, data both ways, and exactly one end. What the kinds
+ * (session, logs, archive get and put, export) do differently stands in a {@link StreamKind} each.
  */
 import type { ConnectError } from "@connectrpc/connect";
 
@@ -13,6 +13,7 @@ import type { AgentConnection } from "./connection.ts";
 export type Opened =
   | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
   | { readonly kind: "logs" }
+  | { readonly kind: "export" }
   | { readonly kind: "archive"; readonly stat: ArchivedPath };
 
 /** A `PathStat`, as plain data. */
@@ -71,6 +72,16 @@ export interface StreamKind {
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
 
+/** What a stream is opened with. */
+export interface StreamRequest {
+  /** Full ID; needed where the address serves several containers. */
+  readonly containerId: string | undefined;
+  /** The encoded first request message. */
+  readonly first: Uint8Array;
+  /** Whether input will be sent. */
+  readonly carriesInput: boolean;
+}
+
 /** A refusal comes at once; after so much silence a stream whose opening no message tells counts as open. */
 const refusalMs = 100;
 
@@ -88,18 +99,17 @@ export class AgentStream {
   /**
    * Opens a stream. Failures of the agent are told to the listener.
    *
-   * @param first the encoded first request message
    * @throws ConnectError `Unavailable` when the agent cannot be reached
    */
   static async open(
     connection: AgentConnection,
-    containerId: string | undefined,
     kind: StreamKind,
-    first: Uint8Array,
+    request: StreamRequest,
     listener: StreamListener,
   ): Promise<AgentStream> {
+    const { containerId, first, carriesInput } = request;
     const stream = new AgentStream(kind, listener);
-    stream.#stream = await BulkStream.open(connection, { ...kind, containerId }, first, {
+    stream.#stream = await BulkStream.open(connection, { ...kind, containerId, carriesInput }, first, {
       data: (channel, source, start, end) => {
         if (!stream.#over) {
           stream.#openByDefault();

@@ -51,6 +51,14 @@ export const archiveOutput: BulkShape = {
   dataTag: 0x12,
 };
 
+/** `ExportResponse.chunk`. */
+export const exportOutput: BulkShape = {
+  channelOfTag: new Map([[0x0a, stdoutChannel]]),
+  streamTag: undefined,
+  offsetTag: 0x08,
+  dataTag: 0x12,
+};
+
 /** The outer tag of `SessionRequest.stdin`. */
 export const stdinTag = 0x1a;
 /** The outer tag of `ArchivePutRequest.chunk`. */

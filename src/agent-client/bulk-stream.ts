@@ -27,6 +27,8 @@ export interface BulkCall {
   /** The full path, `/sockerless.agent.v1.AgentService/Session`. */
   readonly path: string;
   readonly containerId: string | undefined;
+  /** Whether bulk data will be sent. */
+  readonly carriesInput: boolean;
   /** Of the messages that come. */
   readonly shape: BulkShape;
   /** The outer tag of the bulk messages that go; undefined for a call with one request. */
@@ -63,13 +65,15 @@ export class BulkStream {
     first: Uint8Array,
     receiver: BulkReceiver,
   ): Promise<BulkStream> {
-    const stream = await connection.request("POST", call.path, {
+    const headers = {
       "content-type": "application/grpc+proto",
       te: "trailers",
       "user-agent": "sockerless",
       "grpc-accept-encoding": "identity",
       ...(call.containerId === undefined ? {} : { [containerIdHeader]: call.containerId }),
-    });
+    };
+    const { carriesInput } = call;
+    const stream = await connection.request("POST", call.path, headers, { carriesInput });
     const opened = new BulkStream(stream, call, receiver);
     opened.send(first);
     if (call.inputTag === undefined) {

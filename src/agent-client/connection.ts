@@ -14,6 +14,17 @@ const idleCloseMs = 60_000;
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
 
+/** What there is to say about a stream. */
+export interface StreamOptions {
+  /** Nothing follows the header. */
+  readonly endStream?: boolean | undefined;
+  /**
+   * It may send more than its reader takes. A Go server gives a connection's window back only as its handlers read, so
+   * the inputs of a few processes that do not read would stop every stream beside them: no two share a session.
+   */
+  readonly carriesInput?: boolean;
+}
+
 /**
  * Streams to one agent, over one session while that has room for them and more sessions beyond. A session that got a
  * GOAWAY finishes its streams while new ones go to its successor. Idle sessions do not keep the process alive.
@@ -45,7 +56,7 @@ export class AgentConnection {
     method: string,
     path: string,
     headers: OutgoingHttpHeaders,
-    options: { readonly endStream?: boolean | undefined } = {},
+    options: StreamOptions = {},
   ): Promise<ClientHttp2Stream> {
     for (;;) {
       if (this.#closed) {
@@ -54,7 +65,7 @@ export class AgentConnection {
           Code.Unavailable,
         );
       }
-      const session = [...this.#sessions].find((live) => live.hasRoom);
+      const session = [...this.#sessions].find((live) => live.hasRoomFor(options));
       if (session === undefined) {
         this.#dialling ??= this.#dial();
         await this.#dialling;
@@ -64,7 +75,7 @@ export class AgentConnection {
         return session.open({ ...headers, ":method": method, ":path": path }, options);
       } catch (error) {
         // The session ended without a word so far: take another. Anything else is the caller's fault.
-        if (session.hasRoom) {
+        if (session.hasRoomFor(options)) {
           throw error;
         }
       }
@@ -107,6 +118,7 @@ class LiveSession {
   readonly #session: ClientHttp2Session;
   readonly #pings: boolean;
   #streams = 0;
+  #carriesInput: boolean = false;
   #leaving: boolean = false;
   #idleTimer: NodeJS.Timeout | undefined;
   #pingTimer: NodeJS.Timeout | undefined;
@@ -115,8 +127,6 @@ class LiveSession {
   constructor(session: ClientHttp2Session, pings: boolean) {
     this.#session = session;
     this.#pings = pings;
-    // Streams report the failure to those who wait for them; without this listener it would end the process.
-    session.on("error", () => {});
     session.on("goaway", () => {
       this.#leaving = true;
     });
@@ -125,8 +135,11 @@ class LiveSession {
   }
 
   /** Whether it takes another stream now. */
-  get hasRoom(): boolean {
+  hasRoomFor({ carriesInput = false }: StreamOptions): boolean {
     if (this.#leaving || this.#session.closed || this.#session.destroyed) {
+      return false;
+    }
+    if (carriesInput && this.#carriesInput) {
       return false;
     }
     // Beyond the peer's limit Node would queue the stream silently until another one ends.
@@ -136,13 +149,15 @@ class LiveSession {
 
   open(
     headers: OutgoingHttpHeaders,
-    options: { readonly endStream?: boolean | undefined },
+    { endStream = false, carriesInput = false }: StreamOptions,
   ): ClientHttp2Stream {
-    const stream = this.#session.request(headers, options);
+    const stream = this.#session.request(headers, { endStream });
+    this.#carriesInput ||= carriesInput;
     if (this.#streams++ === 0) {
       this.#becomeBusy();
     }
     stream.once("close", () => {
+      this.#carriesInput &&= !carriesInput;
       if (--this.#streams === 0) {
         this.#becomeIdle();
       }

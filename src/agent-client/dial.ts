@@ -32,25 +32,34 @@ export async function dial(target: DialTarget): Promise<ClientHttp2Session> {
     maxSessionMemory,
     settings: { maxFrameSize, initialWindowSize: streamWindow, enablePush: false },
   });
+  // Those who wait for a stream, or for the session below, are told; without this listener it would end the process.
+  session.on("error", () => {});
   await settled(session, target);
   session.setLocalWindowSize(connectionWindow);
   return session;
 }
 
-/** Until the session can take requests. */
+/** Until the peer has said how many streams it takes: before that a client believes that there is no limit. */
 function settled(session: ClientHttp2Session, target: DialTarget): Promise<void> {
   return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => session.destroy(silence()), connectTimeoutMs);
     const fail = (error?: Error): void => {
+      clearTimeout(timer);
       reject(unreachable(target, error ?? new Error("the connection was closed")));
     };
     session.once("error", fail);
     session.once("close", fail);
-    session.once("connect", () => {
+    session.once("remoteSettings", () => {
+      clearTimeout(timer);
       session.off("error", fail);
       session.off("close", fail);
       resolve();
     });
   });
+}
+
+function silence(): Error {
+  return new Error(`no answer within ${connectTimeoutMs / 1000} s`);
 }
 
 function connectSocket(target: DialTarget): Promise<Socket> {
@@ -91,7 +100,7 @@ function connectSocket(target: DialTarget): Promise<Socket> {
 function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      socket.destroy(new Error(`no answer within ${connectTimeoutMs / 1000} s`));
+      socket.destroy(silence());
     }, connectTimeoutMs);
     const fail = (error?: Error): void => {
       clearTimeout(timer);

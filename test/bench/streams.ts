@@ -32,7 +32,12 @@ async function measure(
   peer.send(task);
   const { value: socket } = (await sockets.listener.next()) as { value: Socket };
   prepareForStreaming(socket);
-  const operation = { kind: "session", open: encodeOpenExec({}), detachKeys: new Uint8Array() } as const;
+  const operation = {
+    kind: "session",
+    open: encodeOpenExec({}),
+    carriesInput: true,
+    detachKeys: new Uint8Array(),
+  } as const;
   const link = pool.open({ address: { kind: "unix", path: sockets.agent } }, operation, framing);
   await link.opened;
   const cpu = process.cpuUsage();

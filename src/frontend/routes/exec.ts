@@ -134,7 +134,7 @@ async function openExec(
     return await openStreamAt(
       context,
       endpoint,
-      { kind: "session", open, detachKeys },
+      { kind: "session", open, carriesInput: config.attachStdin, detachKeys },
       start.tty ? "raw" : "multiplexed",
     );
   } catch (error) {

@@ -57,7 +57,7 @@ export async function openAttachment(
     });
     const detachKeys = tty && stdin ? request.detachKeys : new Uint8Array();
     try {
-      const operation = { kind: "session", open, detachKeys } as const;
+      const operation = { kind: "session", open, carriesInput: stdin, detachKeys } as const;
       return (await openStreamAt(context, place.endpoint, operation, framing)).link;
     } catch (error) {
       const left = isErrorKind(error, "unavailable") || isErrorKind(error, "conflict");

@@ -19,7 +19,12 @@ import { joinClient } from "./client-socket.ts";
 import { StreamPool } from "./stream-pool.ts";
 import { outputBufferSize, outputCredits } from "./thread-messages.ts";
 
-const exec = { kind: "session", open: encodeOpenExec({}), detachKeys: new Uint8Array() } as const;
+const exec = {
+  kind: "session",
+  open: encodeOpenExec({}),
+  carriesInput: true,
+  detachKeys: new Uint8Array(),
+} as const;
 
 function poolOf(t: TestContext, threads = 1): StreamPool {
   const pool = new StreamPool(threads);

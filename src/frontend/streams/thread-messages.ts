@@ -35,12 +35,15 @@ export type StreamOperation =
   | {
       readonly kind: "session";
       readonly open: Uint8Array;
+      /** Whether the client's bytes go to the process. */
+      readonly carriesInput: boolean;
       /** Keys in the input that end the session; empty: none. */
       readonly detachKeys: Uint8Array;
     }
   | { readonly kind: "logs"; readonly request: Uint8Array }
   | { readonly kind: "archive-get"; readonly request: Uint8Array }
-  | { readonly kind: "archive-put"; readonly open: Uint8Array };
+  | { readonly kind: "archive-put"; readonly open: Uint8Array }
+  | { readonly kind: "export"; readonly request: Uint8Array };
 
 /** What starts a stream in a worker. */
 export interface StreamTask {

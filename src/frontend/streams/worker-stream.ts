@@ -1,7 +1,13 @@
 /** One stream inside a worker: between the agent's HTTP/2 stream and the port to the main thread. */
-import { AgentStream, type StreamKind, type StreamListener } from "../../agent-client/agent-stream.ts";
+import {
+  AgentStream,
+  type StreamKind,
+  type StreamListener,
+  type StreamRequest,
+} from "../../agent-client/agent-stream.ts";
 import { archiveGetStream, archivePutStream } from "../../agent-client/archive.ts";
 import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { exportStream } from "../../agent-client/export.ts";
 import { logsStream } from "../../agent-client/logs.ts";
 import { sessionStream } from "../../agent-client/session.ts";
 import { toErrorData } from "../../common/errors.ts";
@@ -14,6 +20,7 @@ const kinds: Readonly<Record<StreamOperation["kind"], StreamKind>> = {
   logs: logsStream,
   "archive-get": archiveGetStream,
   "archive-put": archivePutStream,
+  export: exportStream,
 };
 
 /** What the streams of a worker share. */
@@ -72,15 +79,14 @@ class WorkerStream {
       ended: (outcome) => this.#finish({ type: "ended", outcome }),
       failed: (failure) => this.#finish({ type: "failed", failure }),
     };
-    const first = "open" in operation ? operation.open : operation.request;
+    const request: StreamRequest = {
+      containerId: target.containerId,
+      first: "open" in operation ? operation.open : operation.request,
+      carriesInput:
+        operation.kind === "archive-put" || (operation.kind === "session" && operation.carriesInput),
+    };
     const connection = this.#resources.connections.connectionTo(target);
-    const agent = await AgentStream.open(
-      connection,
-      target.containerId,
-      kinds[operation.kind],
-      first,
-      listener,
-    );
+    const agent = await AgentStream.open(connection, kinds[operation.kind], request, listener);
     this.#agent = agent;
     if (this.#over) {
       agent.cancel();

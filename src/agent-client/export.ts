@@ -1,0 +1,65 @@
+/** `AgentService.Export`: a container's file system, or what it changed, as a tar stream. */
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { systemError } from "../common/errors.ts";
+import {
+  ExportRequestSchema,
+  type ExportResponse,
+  ExportResponseSchema,
+} from "../gen/sockerless/agent/v1/agent_pb.ts";
+import type { StreamKind } from "./agent-stream.ts";
+import { exportOutput } from "./bulk-messages.ts";
+
+/** An export: no input, output is a tar stream. */
+export const exportStream: StreamKind = {
+  path: "/sockerless.agent.v1.AgentService/Export",
+  shape: exportOutput,
+  inputTag: undefined,
+  heartbeat: undefined,
+  expectsHeartbeats: true,
+  openedByDefault: { kind: "export" },
+  decode: (bytes) => {
+    const { message } = fromBinary(ExportResponseSchema, bytes);
+    switch (message.case) {
+      case "end":
+        return {
+          type: "ended",
+          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
+        };
+      case "chunk":
+        throw new ConnectError("the agent sent an export in a form that was not agreed on", Code.DataLoss);
+      default:
+        return { type: "heartbeat" };
+    }
+  },
+};
+
+/** The request of an export. */
+export function encodeExportRequest(request: MessageInitShape<typeof ExportRequestSchema>): Uint8Array {
+  return toBinary(ExportRequestSchema, create(ExportRequestSchema, request));
+}
+
+/**
+ * The bytes of an export by typed messages.
+ *
+ * @throws system: bytes are missing, or the end is
+ */
+export async function* exportedBytes(messages: AsyncIterable<ExportResponse>): AsyncGenerator<Uint8Array> {
+  let received = 0n;
+  for await (const { message } of messages) {
+    if (message.case === "chunk") {
+      if (message.value.offset !== received) {
+        throw systemError("bytes of the export are missing");
+      }
+      received += BigInt(message.value.data.length);
+      yield message.value.data;
+    } else if (message.case === "end") {
+      if (message.value.totalBytes !== received) {
+        throw systemError(`bytes of the export are missing: ${received} of ${message.value.totalBytes} came`);
+      }
+      return;
+    }
+  }
+  throw systemError("the agent's stream ended before its last message");
+}
