@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 		err = build.Run()
 	}
 	if err != nil {
+		os.RemoveAll(dir)
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
