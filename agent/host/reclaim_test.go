@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,5 +163,27 @@ func TestHelloAndInspectMachine(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(filepath.Join(h.runDir, "runc")); err != nil || len(entries) != 0 {
 		t.Errorf("the probe left %v, %v", entries, err)
+	}
+}
+
+func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, &hostv1.EnsureNetworkRequest{NetworkId: "n", Bridge: "skltest0", Gateway: "10.213.1.1/24"})
+	for moment := 2 * time.Millisecond; moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
+		id := h.create(t, layer)
+		request := sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))
+		ctx, cancel := context.WithTimeout(t.Context(), moment)
+		_, err := h.LaunchContainer(ctx, connect.NewRequest(request))
+		cancel()
+		if err != nil {
+			eventually(t, "nothing is left, or the shim had taken over", func() bool {
+				return h.onDisk(t, id).ShimAlive || len(h.leftovers(t, id)) == 0
+			})
+		}
+		// Whatever came of it, the next attempt finds its way.
+		h.mustLaunch(t, request).start(t, 1)
+		h.release(t, id)
+		h.wantNothingLeft(t, id)
 	}
 }
