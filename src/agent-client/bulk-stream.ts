@@ -179,8 +179,8 @@ export class BulkStream {
 
   #receive(chunk: Buffer): void {
     this.#lastReceived = performance.now();
-    if (this.#closed) {
-      return;
+    if (this.#closed || this.#error !== undefined) {
+      return; // What follows a refusal is not for us to read.
     }
     try {
       this.#reader.push(chunk);

@@ -17,10 +17,11 @@ const codeOfHttpStatus: Readonly<Record<number, Code>> = {
   504: Code.Unavailable,
 };
 
-/** The codes of RST_STREAM that say more than that the stream broke. */
+/**
+ * The codes of RST_STREAM that say more than that the stream broke. CANCEL does not: Node also shows it for streams whose
+ * connection was lost.
+ */
 const codeOfReset: Readonly<Record<number, Code>> = {
-  [constants.NGHTTP2_REFUSED_STREAM]: Code.Unavailable,
-  [constants.NGHTTP2_CANCEL]: Code.Canceled,
   [constants.NGHTTP2_ENHANCE_YOUR_CALM]: Code.ResourceExhausted,
   [constants.NGHTTP2_INADEQUATE_SECURITY]: Code.PermissionDenied,
 };

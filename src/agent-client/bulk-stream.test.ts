@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { constants, createServer, type ServerHttp2Stream } from "node:http2";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+
+import { LogsResponseSchema, SessionResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { AgentStream, type Outcome, type StreamFailure, type StreamKind } from "./agent-stream.ts";
+import { AgentConnection } from "./connection.ts";
+import { logsStream } from "./logs.ts";
+import { encodeOpenExec, sessionStream } from "./session.ts";
+
+const grpc = { ":status": 200, "content-type": "application/grpc+proto" } as const;
+
+function framed(message: Uint8Array): Buffer {
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+const response = (value: MessageInitShape<typeof SessionResponseSchema>["message"]): Buffer =>
+  framed(
+    toBinary(
+      SessionResponseSchema,
+      create(SessionResponseSchema, value === undefined ? {} : { message: value }),
+    ),
+  );
+const started = response({ case: "started", value: { pid: 1n } });
+const exit = response({ case: "exit", value: { code: 3 } });
+
+interface Ended {
+  readonly outcome?: Outcome;
+  readonly failure?: StreamFailure;
+  readonly output: string;
+  readonly opened: number;
+}
+
+/** Opens a stream at a server that behaves as a test says, and waits for its one end. */
+async function endOf(
+  t: TestContext,
+  behave: (stream: ServerHttp2Stream) => void,
+  kind: StreamKind = sessionStream,
+): Promise<Ended> {
+  const directory = await mkdtemp(join(tmpdir(), "bulk-stream-"));
+  const path = join(directory, "agent.sock");
+  const server = createServer();
+  server.on("stream", (stream: ServerHttp2Stream) => {
+    stream.on("error", () => {});
+    stream.resume();
+    behave(stream);
+  });
+  server.listen(path);
+  await once(server, "listening");
+  const connection = new AgentConnection({ address: { kind: "unix", path } });
+  t.after(async () => {
+    connection.close();
+    server.close();
+    await rm(directory, { recursive: true });
+  });
+  const ended = Promise.withResolvers<Ended>();
+  let output = "";
+  let opened = 0;
+  await AgentStream.open(
+    connection,
+    kind,
+    { containerId: undefined, first: encodeOpenExec({}), carriesInput: false },
+    {
+      opened: () => opened++,
+      data: (_, source, start, end) => {
+        output += Buffer.from(source.subarray(start, end)).toString();
+      },
+      ended: (outcome) => ended.resolve({ outcome, output, opened }),
+      failed: (failure) => ended.resolve({ failure, output, opened }),
+    },
+  );
+  return await ended.promise;
+}
+
+/** Ends the response with this gRPC status. */
+function finish(stream: ServerHttp2Stream, trailers: Record<string, string>, ...frames: Buffer[]): void {
+  stream.respond(grpc, { waitForTrailers: true });
+  stream.on("wantTrailers", () => stream.sendTrailers(trailers));
+  stream.end(Buffer.concat(frames));
+}
+
+test("an exit is the end, and the code is the process's", async (t) => {
+  const end = await endOf(t, (stream) => finish(stream, { "grpc-status": "0" }, started, exit));
+  assert.deepEqual(end, { outcome: { kind: "exit", exitCode: 3 }, output: "", opened: 1 });
+});
+
+test("status OK without an exit is a failure", async (t) => {
+  const data = response({ case: "stdout", value: { data: Buffer.from("half") } });
+  const { failure, output } = await endOf(t, (stream) =>
+    finish(stream, { "grpc-status": "0" }, started, data),
+  );
+  assert.equal(output, "half");
+  assert.match(failure?.message ?? "", /ended before its last message/);
+});
+
+test("a stream that just stops is a failure, at a message's border and within one", async (t) => {
+  for (const bytes of [started, Buffer.concat([started, exit.subarray(0, 6)])]) {
+    const { failure } = await endOf(t, (stream) => {
+      stream.respond(grpc);
+      stream.end(bytes);
+    });
+    assert.deepEqual(
+      [failure?.kind, failure?.message],
+      ["unavailable", "the connection to the agent was cut"],
+    );
+  }
+});
+
+test("a reset is a failure", async (t) => {
+  const { failure } = await endOf(t, (stream) => {
+    stream.respond(grpc);
+    stream.write(started);
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  });
+  assert.equal(failure?.kind, "unavailable");
+});
+
+test("a lost connection is a failure", async (t) => {
+  const { failure } = await endOf(t, (stream) => {
+    stream.respond(grpc);
+    stream.write(started, () => stream.session?.destroy());
+  });
+  assert.equal(failure?.kind, "unavailable");
+});
+
+test("a refusal keeps its kind and its text, in trailers or in the header alone", async (t) => {
+  const status = {
+    "grpc-status": "9",
+    "grpc-message": "the container is not %22running%22",
+    "sockerless-error-kind": "not-modified",
+  };
+  const refusals: ((stream: ServerHttp2Stream) => void)[] = [
+    (stream) => finish(stream, status),
+    (stream) => stream.respond({ ...grpc, ...status }, { endStream: true }),
+  ];
+  for (const refuse of refusals) {
+    const { failure, opened } = await endOf(t, refuse);
+    assert.deepEqual(
+      [failure, opened],
+      [{ kind: "not-modified", message: 'the container is not "running"', exitCode: 0 }, 0],
+    );
+  }
+});
+
+test("what is not gRPC is a failure", async (t) => {
+  const busy = await endOf(t, (stream) => stream.respond({ ":status": 503 }, { endStream: true }));
+  assert.equal(busy.failure?.kind, "unavailable");
+  const page = await endOf(t, (stream) => {
+    stream.respond({ ":status": 200, "content-type": "text/html" });
+    stream.end("<html>");
+  });
+  assert.equal(page.failure?.message, "the agent's answer is not gRPC");
+});
+
+test("bytes that are no message end the stream with a failure", async (t) => {
+  const { failure } = await endOf(t, (stream) => {
+    stream.respond(grpc);
+    stream.write(Buffer.concat([Buffer.from([0, 0, 0, 0, 4]), Buffer.from("junk")]));
+  });
+  assert.equal(failure?.kind, "system");
+});
+
+test("a log whose end counts more bytes than came is a failure", async (t) => {
+  const end = framed(
+    toBinary(
+      LogsResponseSchema,
+      create(LogsResponseSchema, { message: { case: "end", value: { totalBytes: 5n } } }),
+    ),
+  );
+  const { failure } = await endOf(t, (stream) => finish(stream, { "grpc-status": "0" }, end), logsStream);
+  assert.match(failure?.message ?? "", /bytes of the stream are missing/);
+});
