@@ -118,9 +118,14 @@ const options: readonly Option[] = [
   },
   {
     isApplied: true,
-    title: "without ECR and without Cloud Map registration by containers",
-    variables: { create_ecr_repository: false, task_cloud_map_registration: false },
+    title: "without ECR, without Cloud Map registration by containers, without AWS's managed policy",
+    variables: {
+      create_ecr_repository: false,
+      task_cloud_map_registration: false,
+      attach_execution_managed_policy: false,
+    },
     check: (plan) => {
+      assert.equal(count(plan, "aws_iam_role_policy_attachment"), 0);
       assert.equal(count(plan, "aws_ecr_repository") + count(plan, "aws_ecr_lifecycle_policy"), 0);
     },
   },

@@ -27,6 +27,7 @@ const general: Readonly<Record<string, VariableSamples>> = {
   environment: { wrong: ["", "  "], right: "production" },
   tags: { wrong: [manyTags], right: { team: "ci" } },
 };
+const awsName = { wrong: [...names, "sg-a", "internal-a"], right: "ci-runners-2" };
 const iamBoundary = { wrong: ["boundary"], right: "arn:aws:iam::123456789012:policy/boundary" };
 const key = { wrong: ["alias/key"], right: "arn:aws:kms:us-east-1:123456789012:key/1" };
 const logRetention = { wrong: [0, -1, 2, 31, 1.5], right: 365 };
@@ -38,6 +39,7 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
     required: {},
     values: {
       ...general,
+      name: awsName,
       vpc_cidr: { wrong: [...networks, "10.0.0.0/8", "10.0.0.0/29"], right: "172.30.0.0/20" },
       availability_zone_count: { wrong: [0, -1, 1.5], right: 3 },
       availability_zones: { wrong: [["us-east-1a", "us-east-1a"], [""]] },
@@ -83,6 +85,7 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
     },
     values: {
       ...general,
+      name: awsName,
       cluster_arn: { wrong: ["", "sockerless"] },
       sockerless_config: { wrong: ["", "aca: {}", "ecs: {"] },
       backend_policy_json: { wrong: ["", "{}"] },

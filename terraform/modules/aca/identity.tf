@@ -1,7 +1,7 @@
 # The identity of containers: it pulls their images, and has no other right.
 resource "azurerm_user_assigned_identity" "this" {
   location            = var.location
-  name                = var.name
+  name                = "${var.name}-containers"
   resource_group_name = local.resource_group_name
   tags                = local.tags
 }

@@ -99,7 +99,7 @@ resource "azurerm_private_dns_zone_virtual_network_link" "this" {
 resource "azurerm_log_analytics_workspace" "this" {
   daily_quota_gb      = var.log_daily_quota_gb
   location            = var.location
-  name                = var.name
+  name                = "${var.name}-logs"
   resource_group_name = local.resource_group_name
   retention_in_days   = var.log_retention_days
   sku                 = "PerGB2018"

@@ -41,6 +41,7 @@ resource "aws_ecs_service" "this" {
   deployment_minimum_healthy_percent = 0
   desired_count                      = 1
   enable_ecs_managed_tags            = true
+  health_check_grace_period_seconds  = var.enable_load_balancer ? 60 : null
   launch_type                        = "FARGATE"
   name                               = "${var.name}-service"
   propagate_tags                     = "SERVICE"

@@ -6,8 +6,8 @@ variable "name" {
   default     = "sockerless"
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
-    error_message = "The name must have 2 to 24 lowercase letters, digits and hyphens, and begin with a letter and end with a letter or digit."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !can(regex("^(sg|internal)-", var.name))
+    error_message = "The name must have 2 to 24 lowercase letters, digits and hyphens, begin with a letter (AWS keeps sg- and internal- for itself) and end with a letter or digit."
   }
 }
 

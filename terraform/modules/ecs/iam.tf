@@ -35,7 +35,10 @@ resource "aws_iam_role" "execution" {
   tags                 = merge(local.tags, { Name = "${local.role_prefix}-execution" })
 }
 
+# Wider than the policy below: images may come from any repository of the account.
 resource "aws_iam_role_policy_attachment" "execution" {
+  count = var.attach_execution_managed_policy ? 1 : 0
+
   policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
   role       = aws_iam_role.execution.name
 }

@@ -6,8 +6,8 @@ variable "name" {
   default     = "sockerless"
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
-    error_message = "The name must have 2 to 24 lowercase letters, digits and hyphens, and begin with a letter and end with a letter or digit."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !can(regex("^(sg|internal)-", var.name))
+    error_message = "The name must have 2 to 24 lowercase letters, digits and hyphens, begin with a letter (AWS keeps sg- and internal- for itself) and end with a letter or digit."
   }
 }
 
@@ -339,6 +339,12 @@ variable "cloud_map_namespace_name" {
 
 variable "task_cloud_map_registration" {
   description = "Whether the containers' own role may register instances in Cloud Map. The backend does that with its own role, so false is safer where no container registers itself."
+  type        = bool
+  default     = true
+}
+
+variable "attach_execution_managed_policy" {
+  description = "Whether the execution role also has AWS's AmazonECSTaskExecutionRolePolicy, which lets it pull from every ECR repository and write every log group of the account. Without it, those of this module only."
   type        = bool
   default     = true
 }

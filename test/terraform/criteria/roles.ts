@@ -31,7 +31,9 @@ export const roleCriteria: readonly Criterion[] = [
     number: 15,
     statement: "an execution role with AWS's policy, and the right to pull from ECR and write the log group",
     check: (module) => {
+      assertDefault(module, "attach_execution_managed_policy", true);
       assertAttributes(module.resource("aws_iam_role_policy_attachment", "execution"), {
+        count: "var.attach_execution_managed_policy ? 1 : 0",
         policy_arn: "arn:${local.partition}:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy",
         role: "aws_iam_role.execution.name",
       });
