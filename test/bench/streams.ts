@@ -10,19 +10,34 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MessageChannel } from "node:worker_threads";
 
 import { encodeOpenExec } from "../../src/agent-client/session.ts";
 import { joinClient, prepareForStreaming } from "../../src/frontend/streams/client-socket.ts";
+import { ConnectionPool } from "../../src/agent-client/connection-pool.ts";
+import { BufferSupply } from "../../src/frontend/streams/output-buffers.ts";
+import { StreamLink } from "../../src/frontend/streams/stream-link.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
 import type { Framing } from "../../src/frontend/streams/thread-messages.ts";
+import { runStream } from "../../src/frontend/streams/worker-stream.ts";
 import type { PeerReport, PeerTask } from "./stream-peer.ts";
 
 const mebibyte = 1024 * 1024;
 const keystrokes = 2000;
 
+/** Opens streams as the pool does, but in this thread: what a worker costs and what it is worth. */
+const withoutWorker: Pick<StreamPool, "open"> = {
+  open: (target, operation, framing) => {
+    const { port1, port2 } = new MessageChannel();
+    void runStream({ target, operation, framing, port: port2 }, resources);
+    return new StreamLink(port1, new Promise(() => {}));
+  },
+};
+const resources = { connections: new ConnectionPool(), supply: new BufferSupply(32) };
+
 /** One client's connection, joined to one session of the agent. */
 async function measure(
-  pool: StreamPool,
+  pool: Pick<StreamPool, "open">,
   peer: ChildProcess,
   sockets: { readonly agent: string; readonly listener: AsyncIterator<Socket> },
   task: PeerTask,
@@ -88,24 +103,32 @@ try {
   (await firstConnection).value.destroy();
   const bytes = megabytes * mebibyte;
   const rows: Record<string, Record<string, number>> = {};
-  for (const [name, task, framing] of [
-    ["stdout, frames", { kind: "output", bytes }, "multiplexed"],
-    ["stdout, terminal", { kind: "output", bytes }, "raw"],
-    ["stdin", { kind: "input", bytes }, "raw"],
+  const keys: string[] = [];
+  for (const [where, streams] of [
+    ["worker", pool],
+    ["no worker", withoutWorker],
   ] as const) {
-    const { seconds, cpuSeconds } = await measure(pool, peer, { agent, listener }, task, framing);
-    rows[name] = {
-      "MB/s": Math.round(bytes / 1e6 / seconds),
-      "CPU s per GiB": Number(((cpuSeconds * 1024) / megabytes).toFixed(2)),
-    };
+    for (const [name, task, framing] of [
+      ["stdout, frames", { kind: "output", bytes }, "multiplexed"],
+      ["stdout, terminal", { kind: "output", bytes }, "raw"],
+      ["stdin", { kind: "input", bytes }, "raw"],
+    ] as const) {
+      const { seconds, cpuSeconds } = await measure(streams, peer, { agent, listener }, task, framing);
+      rows[`${name}, ${where}`] = {
+        "MB/s": Math.round(bytes / 1e6 / seconds),
+        "CPU s per GiB": Number(((cpuSeconds * 1024) / megabytes).toFixed(2)),
+      };
+    }
+    const echo: PeerTask = { kind: "echo", keystrokes };
+    const { report } = await measure(streams, peer, { agent, listener }, echo, "raw");
+    keys.push(`${report.medianMs.toFixed(2)} ms (${where})`);
   }
-  const echo: PeerTask = { kind: "echo", keystrokes };
-  const { report } = await measure(pool, peer, { agent, listener }, echo, "raw");
   console.table(rows);
-  console.log(`one keystroke there and back: ${report.medianMs.toFixed(2)} ms (median of ${keystrokes})`);
+  console.log(`one keystroke there and back, median of ${keystrokes}: ${keys.join(", ")}`);
 } finally {
   peer.kill();
   await pool.close();
+  resources.connections.close();
   await listener.return(undefined);
   await rm(directory, { recursive: true });
 }
