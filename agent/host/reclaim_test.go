@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +51,7 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	id := h.create(t, layer)
 	h.mustLaunch(t, sleeper(t, id, layer, onBridge("skltest0", "10.213.1.2/24", "10.213.1.1"))).start(t, 1)
 	h.kill(t)
-	killShim(t, id)
+	h.killShim(t, id)
 	h.start(t)
 	h.wantNothingLeft(t, id)
 	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.LastState != nil {
@@ -66,13 +67,13 @@ func TestAShimThatWasKilledIsReleasedByCall(t *testing.T) {
 	layer := h.unpackImage(t)
 	id := h.create(t, layer)
 	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
-	killShim(t, id)
+	h.killShim(t, id)
 	eventually(t, "the host process notices", func() bool { return !h.onDisk(t, id).ShimAlive })
 	h.release(t, id)
 	h.wantNothingLeft(t, id)
 }
 
-func killShim(t *testing.T, id string) {
+func (h *hostProcess) killShim(t *testing.T, id string) {
 	t.Helper()
 	output, err := exec.Command("pgrep", "-f", "shim --spec .*"+id).Output()
 	pids := strings.Fields(string(output))
@@ -82,6 +83,13 @@ func killShim(t *testing.T, id string) {
 	if err := exec.Command("kill", "-KILL", pids[0]).Run(); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the shim is dead", func() bool {
+		conn, err := net.Dial("unix", filepath.Join(h.runDir, "c", id[:16], "agent.sock"))
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
 }
 
 // TestALaunchThatIsCutShortIsReclaimed kills the host process at many moments of
