@@ -3,6 +3,7 @@ import type { Route } from "./router.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { attachRoutes } from "./routes/attach.ts";
 import { containerVerbRoutes } from "./routes/container-verbs.ts";
+import { changesRoutes } from "./routes/changes.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
@@ -23,6 +24,7 @@ export const routes: readonly Route[] = [
   ...attachRoutes,
   ...logsRoutes,
   ...archiveRoutes,
+  ...changesRoutes,
   ...imageRoutes,
   ...networkRoutes,
   ...volumeRoutes,

@@ -330,6 +330,8 @@ function testImages(state: State): ImageSource {
     },
     idOf: (reference) => (known.has(reference) ? id : undefined),
     makeRunnable: async () => {},
+    commit: async () => id,
+    forgetUnusedLayers: async () => {},
   };
 }
 

@@ -91,7 +91,7 @@ export class MemoryMachine {
         list: async () => [...this.workloads].map(([containerId, workload]) => found(containerId, workload)),
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
       },
-      images: { prepare: async () => {}, forget: async () => {}, needsLayers: true },
+      images: { prepare: async () => {}, forget: async () => {}, known: async () => [], needsLayers: true },
       networks: {
         ensure: async ({ network }) => {
           this.networks.add(network?.name ?? "");

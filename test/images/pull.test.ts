@@ -196,7 +196,12 @@ describe("a pull", () => {
 
   it("fetches no layers where the driver needs none", async (context) => {
     const store = await openImageStore(context, {
-      preparer: { needsLayers: false, prepare: async () => {}, forget: async () => {} },
+      preparer: {
+        needsLayers: false,
+        prepare: async () => {},
+        forget: async () => {},
+        known: async () => [],
+      },
     });
     const proxy = await proxied(context);
     const wanted = await image("light");

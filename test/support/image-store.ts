@@ -35,6 +35,10 @@ export class RecordingPreparer implements ImagePreparer {
     }
   }
 
+  async known(): Promise<readonly string[]> {
+    return [...this.layers];
+  }
+
   async forget(diffIds: readonly string[]): Promise<void> {
     for (const diffId of diffIds) {
       this.layers.delete(diffId);

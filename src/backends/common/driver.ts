@@ -189,6 +189,8 @@ export interface ImagePreparer {
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<void>;
   /** Layers that no image names any more, by diff ID. */
   forget(diffIds: readonly string[]): Promise<void>;
+  /** The layers that are there, by diff ID; those that nothing names are forgotten when a backend starts. */
+  known(): Promise<readonly string[]>;
   /** Whether pull must fetch layers, or manifest and configuration suffice. */
   readonly needsLayers: boolean;
 }
@@ -212,10 +214,7 @@ export interface VolumeStore {
 /** What is on the disks of this backend. */
 export interface DiskMeter {
   /** Bytes of containers' writable layers, by ID, and of volumes, by name. What does not exist has none. */
-  measure(what: {
-    readonly containers: readonly string[];
-    readonly volumes: readonly string[];
-  }): Promise<{
+  measure(what: { readonly containers: readonly string[]; readonly volumes: readonly string[] }): Promise<{
     readonly containers: ReadonlyMap<string, bigint>;
     readonly volumes: ReadonlyMap<string, bigint>;
   }>;

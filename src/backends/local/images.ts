@@ -11,13 +11,29 @@ export function localImages(host: HostClient["client"]): ImagePreparer {
     needsLayers: true,
     async prepare(image, blobPath, signal) {
       const waiting = layersOf(image);
+      const failed = new AbortController();
+      const ended = AbortSignal.any([signal, failed.signal]);
       const unpackAll = async (): Promise<void> => {
         for (let layer = waiting.pop(); layer !== undefined; layer = waiting.pop()) {
-          await host.unpackLayer({ diffId: layer.diffId, blobPath: blobPath(layer.digest) }, { signal });
+          await host.unpackLayer(
+            { diffId: layer.diffId, blobPath: blobPath(layer.digest) },
+            { signal: ended },
+          );
         }
       };
+      const unpacking = Array.from({ length: PARALLEL_UNPACKS }, unpackAll);
       try {
-        await Promise.all(Array.from({ length: PARALLEL_UNPACKS }, unpackAll));
+        await Promise.all(unpacking);
+      } catch (error) {
+        failed.abort();
+        // Nothing goes on behind the answer: the caller takes the layers away again.
+        await Promise.allSettled(unpacking);
+        throw fromHostError(error);
+      }
+    },
+    async known() {
+      try {
+        return (await host.listLayers({})).diffIds;
       } catch (error) {
         throw fromHostError(error);
       }

@@ -4,13 +4,22 @@ import { create } from "@bufbuild/protobuf";
 import { ContainerConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type {
   ImageDetail,
+  ImageHistoryEntry,
   ImageSummary,
   Progress,
   RemovedImage,
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ApiVersion } from "../api-version.ts";
 import { imageConfigToJson } from "./container-config.ts";
-import { mapOrNull, rfc3339Nano, unixSeconds, unlessEmpty, unlessZero, zeroTime } from "./json-values.ts";
+import {
+  listOrNull,
+  mapOrNull,
+  rfc3339Nano,
+  unixSeconds,
+  unlessEmpty,
+  unlessZero,
+  zeroTime,
+} from "./json-values.ts";
 
 const layerId = /^[0-9a-f]{12}$/;
 
@@ -58,7 +67,19 @@ export function imageDetailToJson(detail: ImageDetail, version: ApiVersion): Rec
   };
 }
 
-/** One line of a pull's or load's progress. */
+/** One element of `GET /images/{name}/history`. */
+export function historyEntryToJson(entry: ImageHistoryEntry): Record<string, unknown> {
+  return {
+    Comment: entry.comment,
+    Created: entry.created?.seconds ?? 0,
+    CreatedBy: entry.createdBy,
+    Id: entry.id,
+    Size: entry.size,
+    Tags: listOrNull(entry.tags),
+  };
+}
+
+/** One line of a pull's, load's or push's progress. */
 export function progressToJson(progress: Progress): Record<string, unknown> {
   const { id, status, current, total } = progress;
   const counted = current > 0n || total > 0n;

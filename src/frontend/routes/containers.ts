@@ -8,7 +8,7 @@ import { createRequestFromJson } from "../convert/create-request.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
-import { notBuilt, refuse } from "../not-built.ts";
+import { refuse } from "../not-built.ts";
 import { flag, integer, terminalSize, text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -19,8 +19,6 @@ export const containerRoutes: readonly Route[] = [
   { method: "GET", path: "/containers/json", answeredBy: ["local"], handler: getContainersJson },
   { method: "POST", path: "/containers/create", answeredBy: ["local"], handler: postContainersCreate },
   { method: "GET", path: "/containers/{name}/json", answeredBy: ["local"], handler: getContainersByName },
-  notBuilt("GET", "/containers/{name}/export", "docker export"),
-  notBuilt("GET", "/containers/{name}/changes", "docker diff"),
   { method: "POST", path: "/containers/{name}/start", answeredBy: ["local"], handler: postContainersStart },
   { method: "POST", path: "/containers/{name}/stop", answeredBy: ["local"], handler: postContainersStop },
   { method: "POST", path: "/containers/{name}/kill", answeredBy: ["local"], handler: postContainersKill },
@@ -32,7 +30,6 @@ export const containerRoutes: readonly Route[] = [
   },
   { method: "POST", path: "/containers/{name}/wait", answeredBy: ["local"], handler: postContainersWait },
   { method: "POST", path: "/containers/{name}/resize", answeredBy: ["local"], handler: postContainersResize },
-  notBuilt("POST", "/commit", "docker commit"),
   { method: "DELETE", path: "/containers/{name}", answeredBy: ["local"], handler: deleteContainers },
 ];
 

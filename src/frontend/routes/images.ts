@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { forbidden, invalid, systemError } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import {
+  historyEntryToJson,
   imageDetailToJson,
   imageSummaryToJson,
   progressToJson,
@@ -25,7 +26,7 @@ export const imageRoutes: readonly Route[] = [
   notBuilt("GET", "/images/search", "docker search"),
   notBuilt("GET", "/images/get", "docker save"),
   notBuilt("GET", "/images/{name}/get", "docker save"),
-  notBuilt("GET", "/images/{name}/history", "docker history"),
+  { method: "GET", path: "/images/{name}/history", answeredBy: ["local"], handler: getImagesHistory },
   { method: "GET", path: "/images/{name}/json", answeredBy: ["local"], handler: getImagesByName },
   { method: "POST", path: "/images/load", answeredBy: ["local"], handler: postImagesLoad },
   {
@@ -79,6 +80,16 @@ async function getImagesByName(context: ReplyContext): Promise<void> {
     throw systemError("the backend answered an inspect without an image");
   }
   replyJson(response, 200, imageDetailToJson(image, version));
+}
+
+async function getImagesHistory(context: ReplyContext): Promise<void> {
+  const { query, version, signal, services, response } = context;
+  const platform = version.atLeast("1.48") ? platformFromJson(text(query, "platform")) : undefined;
+  const { entries } = await services.backend.images.getImageHistory(
+    { image: nameOf(context), ...(platform === undefined ? {} : { platform }) },
+    { signal },
+  );
+  replyJson(response, 200, entries.map(historyEntryToJson));
 }
 
 async function postImagesCreate(context: ReplyContext): Promise<void> {
@@ -244,7 +255,7 @@ function namesOneImage(reference: string): boolean {
 }
 
 /** The name for a new image; empty where none was given. */
-function namedReference(repository: string, tag: string): string {
+export function namedReference(repository: string, tag: string): string {
   if (repository === "") {
     return "";
   }

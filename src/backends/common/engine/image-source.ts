@@ -26,6 +26,33 @@ export interface ImageSource {
 
   /** Has the driver make the image runnable, where that has not been done yet. May be repeated. */
   makeRunnable(image: ImageRecord, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Makes an image of what a container changed, on top of the container's image, and answers its ID.
+   *
+   * @throws not-found: the container's image is gone; invalid: the name, or what the layer turns out to be
+   */
+  commit(request: ImageCommit): Promise<string>;
+
+  /** A container that stood on these layers (diff IDs) is gone: what nothing needs any more is cleared away. */
+  forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;
+}
+
+/** An image to be made of a container. */
+export interface ImageCommit {
+  /** ID of the image that the container stands on. */
+  readonly parentId: string;
+  /** What the container changed: the tar of an OCI layer. Fails where the signal aborts. */
+  readonly layer: AsyncIterable<Uint8Array>;
+  /** The new image's defaults. */
+  readonly config: ContainerConfig;
+  /** For the image's history. */
+  readonly createdBy: string;
+  readonly author: string;
+  readonly comment: string;
+  /** New name; empty: none. */
+  readonly reference: string;
+  readonly signal: AbortSignal;
 }
 
 /** The containers made, or being made, from an image, running or not; those whose removal was answered do not count. */

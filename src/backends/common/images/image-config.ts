@@ -16,6 +16,17 @@ import {
 import { isSha256Digest } from "./digest.ts";
 import { check, parseJson } from "./manifest.ts";
 
+/** One step in the making of an image. */
+export interface HistoryEntry {
+  /** As it is written; empty: not told. */
+  readonly created: string;
+  readonly createdBy: string;
+  readonly author: string;
+  readonly comment: string;
+  /** The step made no layer. */
+  readonly emptyLayer: boolean;
+}
+
 /** What an image says about itself. */
 export interface ImageConfig {
   /** Unset: the image does not say. */
@@ -30,6 +41,8 @@ export interface ImageConfig {
   readonly config: ContainerConfig;
   /** Digests of the uncompressed layers, bottom first. */
   readonly diffIds: readonly string[];
+  /** First step first; of an image that does not tell, empty. */
+  readonly history: readonly HistoryEntry[];
 }
 
 const text = z
@@ -95,7 +108,7 @@ const imageSchema = z.object({
     diff_ids: z.array(z.string().refine(isSha256Digest, "not a SHA-256 digest")).nullish(),
   }),
   history: z
-    .array(z.object({ comment: text, empty_layer: flag }))
+    .array(z.object({ created: text, created_by: text, author: text, comment: text, empty_layer: flag }))
     .nullish()
     .transform((value) => value ?? []),
 });
@@ -128,6 +141,13 @@ export function parseImageConfig(bytes: Uint8Array): ImageConfig {
     osVersion: image["os.version"],
     config: toContainerConfig(image.config ?? runConfigSchema.parse({})),
     diffIds,
+    history: image.history.map((entry) => ({
+      created: entry.created,
+      createdBy: entry.created_by,
+      author: entry.author,
+      comment: entry.comment,
+      emptyLayer: entry.empty_layer,
+    })),
   };
 }
 
@@ -185,9 +205,13 @@ function optionalList<Key extends string>(key: Key, values: readonly string[] | 
 export interface NewImageConfig {
   readonly created: Timestamp;
   readonly comment: string;
+  readonly author?: string;
   readonly platform: Platform;
+  readonly osVersion?: string;
   readonly config: ContainerConfig;
   readonly diffIds: readonly string[];
+  /** Left out: one step for each layer. */
+  readonly history?: readonly HistoryEntry[];
 }
 
 /** The JSON of a new image's configuration; equal input gives equal bytes, so the ID is stable. */
@@ -197,15 +221,27 @@ export function renderImageConfig(image: NewImageConfig): Uint8Array {
   const { architecture, os, variant } = image.platform;
   const document = {
     architecture,
+    ...(image.author ? { author: image.author } : {}),
     ...comment,
     config: renderContainerConfig(image.config),
     created,
-    history: image.diffIds.map(() => ({ created, ...comment })),
+    history: image.history?.map(renderStep) ?? image.diffIds.map(() => ({ created, ...comment })),
     os,
+    ...(image.osVersion ? { "os.version": image.osVersion } : {}),
     rootfs: { type: "layers", diff_ids: image.diffIds },
     ...(variant === "" ? {} : { variant }),
   };
   return new TextEncoder().encode(JSON.stringify(document));
+}
+
+function renderStep(step: HistoryEntry): Record<string, unknown> {
+  return {
+    created: step.created || undefined,
+    created_by: step.createdBy || undefined,
+    author: step.author || undefined,
+    comment: step.comment || undefined,
+    empty_layer: step.emptyLayer || undefined,
+  };
 }
 
 /** The `config` object of an image, with what is empty left out. */

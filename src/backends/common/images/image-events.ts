@@ -3,7 +3,16 @@ import type { NewEvent } from "../state/journal.ts";
 import type { ImageConfig } from "./image-config.ts";
 
 /** What happens to images. */
-export type ImageAction = "pull" | "load" | "import" | "tag" | "untag" | "delete";
+export type ImageAction =
+  | "create"
+  | "pull"
+  | "push"
+  | "load"
+  | "save"
+  | "import"
+  | "tag"
+  | "untag"
+  | "delete";
 
 /**
  * An event of an image.

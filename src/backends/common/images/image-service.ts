@@ -73,6 +73,8 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
 
     inspectImage: ({ image, platform }) => ({ image: images.inspect(image, platform) }),
 
+    getImageHistory: ({ image, platform }) => ({ entries: images.history(image, platform) }),
+
     async removeImage({ image, force }) {
       const removed = await images.remove(image, force);
       return {

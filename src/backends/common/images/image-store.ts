@@ -12,19 +12,22 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type {
   ImageDetail,
+  ImageHistoryEntry,
   ImageSummary,
   ListImagesRequest,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
-import type { ImageSource, ResolvedImage } from "../engine/image-source.ts";
+import type { ImageCommit, ImageSource, ResolvedImage } from "../engine/image-source.ts";
 import type { State } from "../state/state.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
+import { commitImage } from "./image-commit.ts";
 import { imageEvent } from "./image-events.ts";
+import { historyOf } from "./image-history.ts";
 import { importImage, type ImportRequest } from "./image-import.ts";
 import { ImageDisposal, layersWithoutUse, type RemovedEntry } from "./image-disposal.ts";
 import { ImageIndex } from "./image-index.ts";
@@ -119,6 +122,7 @@ export class ImageStore implements ImageSource {
       store.#logger.info({ blobs: collected }, "deleted content that no image needs");
     }
     await store.#configs.load(content, store.#index.records(), store.#logger);
+    await store.#sweepLayers();
     return store;
   }
 
@@ -218,6 +222,23 @@ export class ImageStore implements ImageSource {
     );
   }
 
+  /** Makes an image of what a container changed; see {@link commitImage}. */
+  commit(request: ImageCommit): Promise<string> {
+    return this.#leased(request.signal, (lease, signal) => {
+      const record = this.#index.find(request.parentId);
+      const parent = { record, config: this.#configs.get(record.id) };
+      const parts = { store: this.#content, installer: this.#installer, clock: this.#options.clock };
+      const layer = abortable(request.layer, signal);
+      return commitImage(parts, lease, parent, { ...request, layer, signal });
+    });
+  }
+
+  /** The steps in which an image was made, newest first. Throws as {@link resolve}. */
+  history(reference: string, platform?: Platform): ImageHistoryEntry[] {
+    const record = this.#find(reference, platform);
+    return historyOf(record, this.#configs.get(record.id));
+  }
+
   /** Pulls an image; pulls of one reference at the same time share their work. See {@link pullImage}. */
   async pull(request: PullRequest): Promise<PulledImage> {
     const named = pulledReference(request.reference);
@@ -265,6 +286,15 @@ export class ImageStore implements ImageSource {
   /** Has the driver forget those of a removed container's layers that nothing stands on any more. */
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {
     await this.#retention.forgetUnused(diffIds);
+  }
+
+  /** What a crash left between a record's end and its layers' is cleared away; failing is no reason not to start. */
+  async #sweepLayers(): Promise<void> {
+    try {
+      await this.#retention.forgetUnused(await this.#options.preparer.known());
+    } catch (error) {
+      this.#logger.warn({ err: error }, "layers that no image needs are left behind");
+    }
   }
 
   #find(reference: string, platform: Platform | undefined): ImageRecord {

@@ -77,6 +77,7 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
     await removeWorkload(context, record.id);
     await context.state.commit((change) => change.containers.delete(record.id));
     context.live.forget(record.id);
+    await context.images.forgetUnusedLayers(record.layerDiffIds);
   });
 }
 

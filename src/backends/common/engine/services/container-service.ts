@@ -18,7 +18,9 @@ import { listContainers } from "../list/list-containers.ts";
 import { detailOf, summaryOf } from "../list/summary.ts";
 import { findContainer } from "../lookup.ts";
 import { attachContainer } from "../operations/attach-container.ts";
+import { commitContainer } from "../operations/commit-container.ts";
 import { type CreatedContainer, createContainer } from "../operations/create-container.ts";
+import { openChanges } from "../operations/open-changes.ts";
 import { openArchive, openLogs, resizeContainer } from "../operations/open-streams.ts";
 import { removeContainer } from "../operations/remove-container.ts";
 import { startContainer } from "../operations/start-container.ts";
@@ -84,6 +86,13 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     },
     ...containerVerbs(context),
     openLogs: ({ container, access }) => openLogs(context, container, access),
+    openChanges: async ({ container, access, export: isExport }) => ({
+      endpoint: await openChanges(context, container, access, isExport),
+    }),
+    commitContainer: async (request, call) => {
+      const signal = AbortSignal.any([call.signal, context.shutdown]);
+      return { imageId: await commitContainer(context, request, signal) };
+    },
     openArchive: ({ container, access, write }) => openArchive(context, container, access, write),
   };
 }

@@ -1,0 +1,98 @@
+/** `docker commit`: what a container changed becomes an image. */
+import { exportedBytes } from "../../../../agent-client/export.ts";
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import { conflict } from "../../../../common/errors.ts";
+import {
+  type CommitContainerRequest,
+  ContainerStatus,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { applyChanges } from "../../images/changes/apply-changes.ts";
+import { agentAddressOf } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { mergeConfig } from "../create/merge-config.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+import { configOf, hasProcess, stateOf } from "../records.ts";
+
+/** How long a freezer may take. */
+const freezeTimeoutMs = 10_000;
+
+/**
+ * Makes an image and answers its ID.
+ *
+ * @throws not-found: no such container, or its image is gone; conflict: it goes; invalid: changes or name
+ */
+export async function commitContainer(
+  context: EngineContext,
+  request: CommitContainerRequest,
+  signal: AbortSignal,
+): Promise<string> {
+  const record = findContainer(context.state, request.container);
+  refuseGoing(context, record);
+  const own = configOf(record);
+  const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
+  const { reference, comment, author } = request;
+  const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
+  const agent = createAgentClient(address, { containerId: record.id });
+  let imageId: string;
+  try {
+    await using _frozen = await frozen(context, record, request.pause);
+    imageId = await context.images.commit({
+      parentId: record.imageId,
+      layer: exportedBytes(agent.client.export({ layer: true }, { signal })),
+      config,
+      createdBy: own.cmd?.values.join(" ") ?? "",
+      author,
+      comment,
+      reference,
+      signal,
+    });
+  } finally {
+    agent.close();
+  }
+  await context.state.commit((change) =>
+    change.event(containerEvent(record, "commit", { comment, imageID: imageId, imageRef: reference })),
+  );
+  return imageId;
+}
+
+function refuseGoing(context: EngineContext, record: ContainerRecord): void {
+  if (stateOf(record).status === ContainerStatus.DEAD) {
+    throw conflict(`You cannot commit container ${record.id} which is Dead`);
+  }
+  if (context.live.peek(record.id)?.removing === true) {
+    throw conflict(`You cannot commit container ${record.id} which is being removed`);
+  }
+}
+
+/** Freezes a running container's processes until disposed of, so that no file changes half-way. */
+async function frozen(
+  context: EngineContext,
+  record: ContainerRecord,
+  wanted: boolean,
+): Promise<AsyncDisposable> {
+  const link = context.live.peek(record.id)?.link;
+  const isFrozen = stateOf(record).status === ContainerStatus.PAUSED;
+  if (!wanted || isFrozen || !hasProcess(record) || link === undefined) {
+    return { [Symbol.asyncDispose]: async () => {} };
+  }
+  try {
+    await link.agent.client.pause({}, { timeoutMs: freezeTimeoutMs });
+  } catch (error) {
+    // As in Docker, what cannot be frozen (it may just have ended) is committed as it is.
+    context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
+  }
+  return {
+    [Symbol.asyncDispose]: async () => {
+      try {
+        await link.agent.client.resume({}, { timeoutMs: freezeTimeoutMs });
+      } catch (error) {
+        context.logger.error(
+          { err: error, container: record.id },
+          "a container is not resumed after a commit",
+        );
+      }
+    },
+  };
+}

@@ -1,0 +1,30 @@
+/** Where a container's changes are served, for `docker diff` and `docker export`. */
+import { conflict } from "../../../../common/errors.ts";
+import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+
+/**
+ * Names the agent that knows what a container changed.
+ *
+ * @param isExport its whole file system is fetched, which is an event
+ * @throws not-found; conflict: it goes
+ */
+export async function openChanges(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+  isExport: boolean,
+): Promise<AgentEndpoint> {
+  const record = findContainer(context.state, reference);
+  if (context.live.peek(record.id)?.removing === true) {
+    throw conflict(`You cannot export container ${record.id} which is being removed`);
+  }
+  const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
+  if (isExport) {
+    await context.state.commit((change) => change.event(containerEvent(record, "export")));
+  }
+  return endpointFor(record.id, address, access);
+}

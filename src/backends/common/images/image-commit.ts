@@ -1,0 +1,106 @@
+/** `docker commit`: what a container changed becomes a layer on top of the container's image. */
+import { toJson } from "@bufbuild/protobuf";
+import { TimestampSchema } from "@bufbuild/protobuf/wkt";
+
+import type { Clock } from "../../../common/clock.ts";
+import { systemError } from "../../../common/errors.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageCommit } from "../engine/image-source.ts";
+import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
+import { type ImageConfig, parseImageConfig, renderImageConfig } from "./image-config.ts";
+import { imageEvent } from "./image-events.ts";
+import { type ImageInstaller, type InstalledLayer, now } from "./image-installer.ts";
+import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
+import { layerBlobs } from "./layer-blobs.ts";
+import { canonicalString, familiarString, parseTarget } from "./reference.ts";
+
+/** Digest of a tar without entries: such a layer is left out, as in Docker. */
+const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+/** What a commit works with. */
+export interface CommitParts {
+  readonly store: ContentStore;
+  readonly installer: ImageInstaller;
+  readonly clock: Clock;
+}
+
+/** The image that a container stands on. */
+export interface ParentImage {
+  readonly record: ImageRecord;
+  readonly config: ImageConfig;
+}
+
+/**
+ * Makes the image under a lease and answers its ID.
+ *
+ * @throws invalid: the name; what the layer's source and the driver throw
+ */
+export async function commitImage(
+  { store, installer, clock }: CommitParts,
+  lease: BlobLease,
+  parent: ParentImage,
+  request: ImageCommit,
+): Promise<string> {
+  const name = request.reference === "" ? undefined : parseTarget(request.reference);
+  const inherited = await inheritedLayers(store, lease, parent.record);
+  const blob = await store.put(lease, request.layer);
+  const isEmpty = blob.digest === emptyTar;
+  const layers = isEmpty ? inherited : [...inherited, ownLayer(blob)];
+  const created = now(clock);
+  const { author, comment, createdBy } = request;
+  const configBytes = renderImageConfig({
+    created,
+    comment,
+    author,
+    platform: parent.config.platform,
+    osVersion: parent.config.osVersion,
+    config: request.config,
+    diffIds: layers.map((layer) => layer.diffId),
+    history: [
+      ...parent.config.history,
+      { created: toJson(TimestampSchema, created), createdBy, author, comment, emptyLayer: isEmpty },
+    ],
+  });
+  const configBlob = await store.putBytes(lease, configBytes);
+  const config = parseImageConfig(configBytes);
+  const id = configBlob.digest;
+  const tagged = name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)];
+  await installer.install(
+    [
+      {
+        id,
+        config,
+        ...(await writeManifest(store, lease, configBlob, layers)),
+        layers,
+        hasLayers: true,
+        names: name === undefined ? [] : [canonicalString(name)],
+        digests: [],
+        events: [imageEvent("create", id, id, config), ...tagged],
+      },
+    ],
+    request.signal,
+  );
+  return id;
+}
+
+type Layer = InstalledLayer & ManifestLayer;
+
+/** The layers of the image beneath, held so that they outlive it. */
+async function inheritedLayers(store: ContentStore, lease: BlobLease, record: ImageRecord): Promise<Layer[]> {
+  const layers = await layerBlobs(store, lease, record);
+  return layers.map(({ blob, compression, diffId, size }) => ({
+    blob,
+    compression,
+    diffId,
+    digest: blob.digest,
+    size,
+  }));
+}
+
+/** A layer as the agent made it is not compressed: the blob is what the diff ID means. */
+function ownLayer(blob: StoredBlob): Layer {
+  if (blob.size === 0) {
+    throw systemError("the container's layer has no bytes");
+  }
+  return { blob, compression: undefined, diffId: blob.digest, digest: blob.digest, size: blob.size };
+}

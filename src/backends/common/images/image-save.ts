@@ -1,0 +1,164 @@
+/**
+ * `docker save`: images as one tar that is a docker archive and an OCI layout, laid out as moby v28 does. Layers are
+ * written unpacked, so that every reader of docker archives takes them, and one that several images share once.
+ */
+import { createHash } from "node:crypto";
+
+import { invalid, systemError } from "../../../common/errors.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import { hexOf, sha256Of } from "./digest.ts";
+import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
+import { decompressed } from "./layer-content.ts";
+import { maxJsonBytes, mediaTypes } from "./manifest.ts";
+import { familiarName, familiarString, type NamedReference, canonicalString } from "./reference.ts";
+import { directoryHeader, endOfTar, fileHeader, paddingAfter } from "./tar-entries.ts";
+
+/** An image with the names that it is saved under. */
+export interface SavedImage {
+  readonly record: ImageRecord;
+  readonly names: readonly NamedReference[];
+}
+
+const blobDirectory = "blobs/sha256";
+
+/** The documents that stand beside the blobs. */
+interface Documents {
+  readonly manifest: object[];
+  readonly index: object[];
+  readonly repositories: Record<string, Record<string, string>>;
+}
+
+/**
+ * Writes the archive of some images, which the lease holds.
+ *
+ * @throws conflict: layers that were never fetched; invalid: an image without layers; system: content is damaged
+ */
+export async function* saveImages(
+  store: ContentStore,
+  lease: BlobLease,
+  images: readonly SavedImage[],
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const prepared: { readonly image: SavedImage; readonly layers: readonly LayerBlob[] }[] = [];
+  for (const image of images) {
+    if (image.record.diffIds.length === 0) {
+      throw invalid("empty export - not implemented");
+    }
+    lease.hold(image.record.id);
+    prepared.push({ image, layers: await layerBlobs(store, lease, image.record) });
+  }
+  const documents: Documents = { manifest: [], index: [], repositories: {} };
+  const written = new Set<string>();
+  yield directoryHeader("blobs");
+  yield directoryHeader(blobDirectory);
+  for (const { image, layers } of prepared) {
+    for (const layer of layers) {
+      if (!written.has(layer.diffId)) {
+        written.add(layer.diffId);
+        yield* layerFile(store, layer, signal);
+      }
+    }
+    const config = await store.read(image.record.id, maxJsonBytes);
+    const manifest = renderManifest(image.record, config.length, layers);
+    for (const bytes of [config, manifest]) {
+      const digest = sha256Of(bytes);
+      if (!written.has(digest)) {
+        written.add(digest);
+        yield* file(blobName(digest), bytes);
+      }
+    }
+    describe(documents, image, layers, manifest);
+  }
+  yield* documentFiles(documents);
+  yield endOfTar();
+}
+
+function renderManifest(record: ImageRecord, configSize: number, layers: readonly LayerBlob[]): Buffer {
+  return Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: mediaTypes.ociManifest,
+      config: { mediaType: mediaTypes.ociConfig, digest: record.id, size: configSize },
+      layers: layers.map(layerDescriptor),
+    }),
+  );
+}
+
+function layerDescriptor({ diffId, size }: LayerBlob): Record<string, unknown> {
+  return { mediaType: mediaTypes.ociLayer, digest: diffId, size };
+}
+
+/** Adds an image to every document that names it. */
+function describe(
+  { manifest: items, index, repositories }: Documents,
+  { record, names }: SavedImage,
+  layers: readonly LayerBlob[],
+  manifest: Buffer,
+): void {
+  const descriptor = { mediaType: mediaTypes.ociManifest, digest: sha256Of(manifest), size: manifest.length };
+  const top = hexOf(layers.at(-1)?.diffId ?? "");
+  for (const named of names) {
+    const tag = named.tag ?? "";
+    const tags = repositories[familiarName(named)] ?? {};
+    tags[tag] = top;
+    repositories[familiarName(named)] = tags;
+    index.push({
+      ...descriptor,
+      annotations: {
+        "io.containerd.image.name": canonicalString(named),
+        "org.opencontainers.image.ref.name": tag,
+      },
+    });
+  }
+  if (names.length === 0) {
+    index.push(descriptor);
+  }
+  items.push({
+    Config: blobName(record.id),
+    RepoTags: names.length === 0 ? null : names.map(familiarString),
+    Layers: layers.map(({ diffId }) => blobName(diffId)),
+    LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
+  });
+}
+
+function* documentFiles({ manifest, index, repositories }: Documents): Generator<Uint8Array> {
+  const document = (value: object): Buffer => Buffer.from(`${JSON.stringify(value)}`);
+  yield* file("index.json", document({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: index }));
+  yield* file("manifest.json", document(manifest));
+  yield* file("oci-layout", document({ imageLayoutVersion: "1.0.0" }));
+  if (Object.keys(repositories).length > 0) {
+    yield* file("repositories", document(repositories));
+  }
+}
+
+function* file(name: string, content: Uint8Array): Generator<Uint8Array> {
+  yield fileHeader(name, content.length);
+  yield content;
+  yield paddingAfter(content.length);
+}
+
+/** A layer's tar; what turns out to be another than the image's is an error before the archive looks whole. */
+async function* layerFile(
+  store: ContentStore,
+  { diffId, blob, size }: LayerBlob,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  yield fileHeader(blobName(diffId), size);
+  const hash = createHash("sha256");
+  const { content } = await decompressed(store.stream(blob.digest, signal));
+  let length = 0;
+  for await (const chunk of content) {
+    hash.update(chunk);
+    length += chunk.length;
+    yield chunk;
+  }
+  if (length !== size || `sha256:${hash.digest("hex")}` !== diffId) {
+    throw systemError(`layer ${diffId} is damaged in the content store`);
+  }
+  yield paddingAfter(size);
+}
+
+function blobName(digest: string): string {
+  return `${blobDirectory}/${hexOf(digest)}`;
+}

@@ -1,0 +1,271 @@
+/** What a container changed, through the real docker CLI: diff, export, commit, history. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { callApi } from "../support/docker-api.ts";
+import { runCommand } from "../support/command.ts";
+import { Dockerd } from "../support/dockerd.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { assertDescribed } from "../support/swagger.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+const call = (method: string, path: string) => callApi(setting.daemon.socket, method, path);
+
+/** Everything that a container can do to a file of its image. */
+const changeEverything = [
+  "mkdir -p /new/deep && echo hello > /new/deep/file",
+  "echo changed >> /etc/passwd",
+  "rm /bin/ls && mkdir /bin/ls && touch /bin/ls/inside",
+  "rm -r /root && touch /root",
+  "chmod 700 /tmp",
+  "rm -r /var && mkdir /var",
+  "ln -s /etc/passwd /link && ln /new/deep/file /hard",
+  "touch /etc/group && touch /etc/x && rm /etc/x",
+  "cp -p /bin/cat /bin/cat2 && mv /bin/cat2 /bin/cat",
+].join(" ; ");
+
+/** Directories and files for the script to work on, beside busybox's own. */
+const preparation = "mkdir -p /var/a/b /root/x && touch /var/a/f /root/x/y && adduser -D tester; true";
+
+const sorted = (text: string): string[] => text.split("\n").sort();
+
+describe("docker diff", () => {
+  let dockerd: Dockerd;
+  before(async () => {
+    dockerd = await Dockerd.start();
+    await dockerd.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(() => dockerd.stop());
+
+  /** Runs the same on both and compares. */
+  async function compared(arrange: (docker: (...args: string[]) => Promise<string>) => Promise<void>) {
+    const told: string[][] = [];
+    for (const run of [(...args: string[]) => dockerd.ok(...args), ok]) {
+      await arrange(run);
+      told.push(sorted(await run("diff", "subject")));
+      await run("rm", "-fv", "subject");
+    }
+    const [theirs, ours] = told;
+    assert.deepEqual(ours, theirs);
+    return ours ?? [];
+  }
+
+  test("tells what dockerd tells, of a container that ended", async () => {
+    const changes = await compared(async (run) => {
+      await run("run", "--network", "none", "--name", "base", "busybox", "sh", "-c", preparation);
+      await run("commit", "base", "based");
+      await run("rm", "base");
+      await run("run", "--network", "none", "--name", "subject", "based", "sh", "-c", changeEverything);
+    });
+    assert.ok(changes.includes("A /new/deep/file") && changes.includes("D /var/a"), changes.join("\n"));
+  });
+
+  test("tells what dockerd tells, of a container that runs, with mounts of all kinds", async () => {
+    await compared(async (run) => {
+      await run(
+        ...["run", "-d", "--network", "none", "--name", "subject", "--init"],
+        ...["-v", "/made/here", "-v", "named:/named", "-v", "/tmp:/host/tmp:ro", "--tmpfs", "/scratch"],
+        ...["busybox", "sh", "-c", "touch /made/here/x /named/y /scratch/z /beside; sleep 1000"],
+      );
+      await run("exec", "subject", "sh", "-c", "until test -e /beside; do :; done");
+    });
+    await ok("volume", "rm", "named");
+    await dockerd.ok("volume", "rm", "named");
+  });
+
+  test("tells nothing of a container that did nothing", async () => {
+    assert.deepEqual(
+      await compared(async (run) => {
+        await run("create", "--network", "none", "--name", "subject", "busybox", "true");
+      }),
+      [""],
+    );
+    assert.deepEqual(
+      await compared(async (run) => {
+        await run("run", "--network", "none", "--name", "subject", "busybox", "true");
+      }),
+      [""],
+    );
+  });
+
+  test("answers as described", async () => {
+    await ok("run", "--name", "described", "busybox", "touch", "/x");
+    const response = await call("GET", "/v1.51/containers/described/changes");
+    assert.equal(response.status, 200);
+    const body = JSON.parse(response.text) as unknown;
+    assertDescribed("get", "/containers/{id}/changes", 200, body);
+    assert.deepEqual(body, [{ Path: "/x", Kind: 1 }]);
+    await ok("rm", "described");
+    assert.match((await docker("diff", "described")).errorText, /No such container: described/);
+  });
+});
+
+describe("docker export", () => {
+  const listed = async (name: string, ...options: string[]): Promise<string[]> => {
+    const exported = await docker("export", name);
+    assert.equal(exported.code, 0, exported.errorText);
+    const tar = await runCommand("tar", ["-t", ...options], { input: exported.stdout });
+    assert.equal(tar.code, 0, tar.errorText);
+    return tar.text.split("\n");
+  };
+
+  test("gives the whole file system of a running, an ended and a created container, without mounts", async () => {
+    await ok(
+      "run",
+      "-d",
+      "--name",
+      "running",
+      "-v",
+      "/data",
+      "busybox",
+      "sh",
+      "-c",
+      "touch /data/in /own; sleep 1000",
+    );
+    await ok("exec", "running", "sh", "-c", "until test -e /own; do :; done; rm /bin/ls");
+    for (const state of ["running", "ended"]) {
+      const names = await listed("running");
+      assert.ok(names.includes("own") && names.includes("data/") && names.includes("bin/cat"), state);
+      assert.ok(!names.includes("data/in") && !names.includes("bin/ls"), state);
+      assert.ok(!names.some((name) => /^proc\/.|^sys\/.|\.wh\./.test(name)), state);
+      await ok("kill", "running").catch(() => undefined);
+      await ok("wait", "running");
+    }
+    await ok("rm", "-v", "running");
+    await ok("create", "--name", "created", "busybox");
+    assert.ok((await listed("created")).includes("bin/cat"));
+    await ok("rm", "created");
+  });
+
+  test("makes an image that runs, and is an event", async () => {
+    const since = `${Math.floor(Date.now() / 1000) - 1}`;
+    await ok("run", "--name", "source", "busybox", "sh", "-c", "echo kept > /kept");
+    const exported = await docker("export", "source");
+    const imported = await setting.daemon.dockerWith({ input: exported.stdout }, "import", "-", "flat");
+    assert.equal(imported.code, 0, imported.errorText);
+    assert.equal(await ok("run", "--rm", "flat", "cat", "/kept"), "kept");
+    const until = `${Math.floor(Date.now() / 1000) + 1}`;
+    const events = await ok(
+      "events",
+      "--since",
+      since,
+      "--until",
+      until,
+      "--format",
+      "{{.Action}}",
+      "--filter",
+      "container=source",
+    );
+    assert.match(events, /^export$/m);
+    await ok("rm", "source");
+    await ok("rmi", "flat");
+  });
+});
+
+describe("docker commit", () => {
+  test("makes an image of what changed, with the container's configuration and changes over it", async () => {
+    const since = `${Math.floor(Date.now() / 1000) - 1}`;
+    await ok(
+      "run",
+      "--name",
+      "work",
+      "-e",
+      "A=1",
+      "-l",
+      "own=label",
+      "-w",
+      "/tmp",
+      "busybox",
+      "sh",
+      "-c",
+      "echo new > /tmp/f; rm /bin/ls",
+    );
+    const id = await ok(
+      ...[
+        "commit",
+        "--author",
+        "Somebody",
+        "--message",
+        "what I did",
+        "--change",
+        "ENV B=2",
+        "--change",
+        'CMD ["cat", "f"]',
+      ],
+      ...["work", "saved:1"],
+    );
+    assert.match(id, /^sha256:[0-9a-f]{64}$/);
+    assert.equal(await ok("run", "--rm", "saved:1"), "new");
+    assert.notEqual((await docker("run", "--rm", "saved:1", "ls")).code, 0);
+    const format =
+      "{{.Author}}|{{.Comment}}|{{.Config.Env}}|{{.Config.WorkingDir}}|{{.Config.Labels}}|{{len .RootFS.Layers}}";
+    assert.match(
+      await ok("image", "inspect", "-f", format, "saved:1"),
+      /^Somebody\|what I did\|\[A=1 .*B=2.*\]\|\/tmp\|map\[own:label\]\|3$/,
+    );
+    const until = `${Math.floor(Date.now() / 1000) + 1}`;
+    const events = await ok(
+      "events",
+      "--since",
+      since,
+      "--until",
+      until,
+      "--format",
+      "{{.Type}} {{.Action}}",
+    );
+    assert.match(events, /^image create\nimage tag\ncontainer commit$/m);
+
+    const history = (
+      await ok("history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Comment}}", "saved:1")
+    ).split("\n");
+    assert.equal(history[0], `${id}|sh -c echo new > /tmp/f; rm /bin/ls|what I did`);
+    assert.match(history[1] ?? "", /^<missing>\|/);
+    await ok("rm", "work");
+    await ok("rmi", "saved:1");
+  });
+
+  test("takes a running container, which goes on, and a second commit on top of the first", async () => {
+    await ok("run", "-d", "--name", "live", "busybox", "sh", "-c", "touch /first; sleep 1000");
+    await ok("exec", "live", "sh", "-c", "until test -e /first; do :; done");
+    await ok("commit", "live", "one");
+    assert.equal(await ok("exec", "live", "echo", "goes on"), "goes on");
+    assert.equal(await ok("inspect", "-f", "{{.State.Status}}", "live"), "running");
+    await ok("run", "--name", "next", "one", "sh", "-c", "rm /first; touch /second");
+    await ok("commit", "--pause=false", "next", "two");
+    assert.equal(
+      await ok("run", "--rm", "two", "sh", "-c", "ls -d /first /second 2>/dev/null; true"),
+      "/second",
+    );
+    await ok("rm", "-f", "live", "next");
+    await ok("rmi", "one");
+    assert.equal(await ok("run", "--rm", "two", "sh", "-c", "ls /second"), "/second");
+    await ok("rmi", "two");
+  });
+
+  test("answers as described, without a name too, and leaves out a layer of nothing", async () => {
+    await ok("create", "--name", "idle", "busybox", "true");
+    const response = await call("POST", "/v1.51/commit?container=idle");
+    assert.equal(response.status, 201, response.text);
+    const body = JSON.parse(response.text) as { Id: string };
+    assertDescribed("post", "/commit", 201, body);
+    assert.equal(await ok("inspect", "-f", "{{len .RootFS.Layers}}", body.Id), "2"); // busybox's own
+    const history = await call("GET", `/v1.51/images/${body.Id}/history`);
+    assertDescribed("get", "/images/{name}/history", 200, JSON.parse(history.text));
+    await ok("rmi", body.Id);
+    await ok("rm", "idle");
+  });
+
+  test("refuses what is no container, no name and no change", async () => {
+    assert.match((await docker("commit", "nobody")).errorText, /No such container: nobody/);
+    await ok("create", "--name", "plain", "busybox");
+    assert.match((await docker("commit", "plain", "UPPER")).errorText, /must be lowercase/);
+    assert.match(
+      (await docker("commit", "-c", "RUN x", "plain")).errorText,
+      /RUN is not a valid change command/,
+    );
+    await ok("rm", "plain");
+  });
+});
