@@ -1,6 +1,4 @@
 /** Which addresses of the networks are in use. */
-import { randomBytes } from "node:crypto";
-
 import { conflict, invalid, unavailable } from "../../../../common/errors.ts";
 import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import { formatAddress, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
@@ -81,9 +79,13 @@ export class AddressBook {
   }
 }
 
-/** A new MAC address: random, of one interface (not a group), administered locally. */
-export function randomMac(): string {
-  const bytes = randomBytes(6);
-  bytes[0] = ((bytes[0] ?? 0) & 0xfe) | 0x02;
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+/**
+ * The MAC address of an interface with this IPv4 address, administered locally; dockerd before 28 makes the same one.
+ * Not a random one: a neighbour that has talked to the last holder of an address, the machine itself above all, goes on
+ * sending to that one's MAC for many seconds. The announcement that should correct it is lost when the interface is up
+ * before its bridge port forwards.
+ */
+export function macOfAddress(address: string): string {
+  const bytes = [0x02, 0x42, ...address.split(".").map(Number)];
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

@@ -17,7 +17,7 @@ import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../records.ts";
-import { type AddressBook, randomMac } from "./address-book.ts";
+import { type AddressBook, macOfAddress } from "./address-book.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 /** A container's endpoints by network name. */
@@ -178,7 +178,7 @@ function connectedEndpoint(
           ipAddress: held.address,
           ipPrefixLen: held.prefixLength,
           gateway: held.gateway,
-          macAddress: config.macAddress === "" ? randomMac() : config.macAddress,
+          macAddress: config.macAddress === "" ? macOfAddress(held.address) : config.macAddress,
         }),
     dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
   });

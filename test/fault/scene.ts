@@ -1,0 +1,241 @@
+/**
+ * What goes on in a machine when something dies: a container that prints and echoes on a published port, a CLI attached
+ * to it, one that follows its log, an exec that streams, a connection to the port, and a container that talks to the
+ * Docker API through the mounted socket.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { runCommand } from "../support/command.ts";
+import type { Daemon } from "../support/daemon.ts";
+import { FollowingClient } from "../support/following-client.ts";
+import { until } from "../support/until.ts";
+
+/** Prints numbered lines, echoes on port 7, and ends with 7 at SIGTERM. */
+const printer = [
+  "trap 'echo end; exit 7' TERM",
+  "nc -ll -p 7 -e cat &",
+  "n=0",
+  "while :; do echo line $n; n=$((n + 1)); usleep 5000; done",
+].join("\n");
+
+/** Waits for the file and ends with the code. */
+function gate(code: number): string {
+  return `while [ ! -e /gate/open ]; do usleep 5000; done; echo passed; exit ${code}`;
+}
+
+const EXIT_OF_GATE = 42;
+const EXIT_OF_GATED_EXEC = 9;
+const EXIT_OF_PRINTER = 7;
+
+export class Scene {
+  readonly daemon: Daemon;
+  readonly #started: Date;
+  readonly #directory: string;
+  readonly #connection: Socket;
+  #echoed = "";
+  #gatedExec = "";
+  readonly attached: FollowingClient;
+  readonly following: FollowingClient;
+  readonly exec: FollowingClient;
+  readonly waiting: FollowingClient;
+  readonly inside: FollowingClient;
+
+  private constructor(daemon: Daemon, started: Date, directory: string, connection: Socket) {
+    this.daemon = daemon;
+    this.#started = started;
+    this.#directory = directory;
+    this.#connection = connection;
+    connection.on("data", (chunk: Buffer) => {
+      this.#echoed += chunk.toString();
+    });
+    connection.on("error", () => {}); // what is expected of it tells
+    this.attached = new FollowingClient(daemon, "attach", "--sig-proxy=false", "printer");
+    this.following = new FollowingClient(daemon, "logs", "--follow", "printer");
+    this.exec = new FollowingClient(
+      daemon,
+      "exec",
+      "printer",
+      "sh",
+      "-c",
+      "while :; do echo of exec; usleep 5000; done",
+    );
+    this.waiting = new FollowingClient(daemon, "wait", "printer");
+    this.inside = new FollowingClient(daemon, "exec", "inside", "docker", "logs", "--follow", "printer");
+  }
+
+  /** Sets everything up and waits until it is under way. */
+  static async set(daemon: Daemon): Promise<Scene> {
+    const started = new Date();
+    const directory = await mkdtemp(join(daemon.directory, "gate-"));
+    const cli = (await runCommand("sh", ["-c", "command -v docker"])).text;
+    await daemon.ok(
+      "run",
+      "--detach",
+      "--name=printer",
+      "--publish=127.0.0.1::7",
+      "busybox",
+      "sh",
+      "-c",
+      printer,
+    );
+    await daemon.ok(
+      ...["run", "--detach", "--name=gated", `--volume=${directory}:/gate`],
+      ...["busybox", "sh", "-c", gate(EXIT_OF_GATE)],
+    );
+    await daemon.ok(
+      ...["run", "--detach", "--name=inside", "--volume=/var/run/docker.sock:/var/run/docker.sock"],
+      ...[`--volume=${cli}:/bin/docker:ro`, `--volume=${directory}:/gate`, "busybox", "sleep", "1000000"],
+    );
+    const port = Number((await daemon.ok("port", "printer", "7")).split(":").at(-1));
+    const connection = await connectToEcho(port);
+    const scene = new Scene(daemon, started, directory, connection);
+    scene.#gatedExec = await scene.#startGatedExec();
+    await Promise.all([
+      scene.attached.receives(),
+      scene.following.receives(),
+      scene.exec.receives(),
+      scene.inside.receives(),
+      scene.assertConnected(),
+    ]);
+    return scene;
+  }
+
+  /** The connection to the published port is the same and still echoes. */
+  async assertConnected(): Promise<void> {
+    const expected = `${this.#echoed}ping ${this.#echoed.length}\n`;
+    this.#connection.write(expected.slice(this.#echoed.length));
+    await until(() => {
+      assert.ok(!this.#connection.destroyed, "the connection to the published port lasts");
+      return this.#echoed === expected || undefined;
+    });
+  }
+
+  /** Lets the gated container and the gated exec end. */
+  async openGate(): Promise<void> {
+    await writeFile(join(this.#directory, "open"), "");
+    // They end while nobody watches: nothing can be waited for but time.
+    await delay(100);
+  }
+
+  /** Everything is known and works: what goes on, and what ended while nobody watched. */
+  async assertWhole(logBefore: string): Promise<void> {
+    const { daemon } = this;
+    assert.deepEqual(
+      (await daemon.ok("ps", "--format={{.Names}}")).split("\n").toSorted(),
+      ["inside", "printer"],
+      "what ran runs",
+    );
+    assert.equal(await daemon.ok("wait", "gated"), String(EXIT_OF_GATE));
+    assert.equal(await daemon.ok("logs", "gated"), "passed");
+    assert.equal(await this.#exitOfGatedExec(), EXIT_OF_GATED_EXEC);
+    await this.assertConnected();
+
+    const log = await daemon.ok("logs", "printer");
+    assert.ok(log.startsWith(logBefore.trimEnd()), "the log begins as it did");
+    assertNumbered(log);
+    const attached = new FollowingClient(daemon, "attach", "--sig-proxy=false", "printer");
+    await attached.receives();
+    assert.equal(await daemon.ok("exec", "printer", "echo", "exec works"), "exec works");
+    assert.match(await daemon.ok("exec", "inside", "docker", "ps"), /printer/, "the mounted socket works");
+
+    assert.equal(await daemon.ok("stop", "printer"), "printer");
+    assert.equal(await attached.exitCode(), EXIT_OF_PRINTER);
+    assertNumbered(attached.stdout.replace(/end\n$/, "").replace(/^[^\n]*\n/, ""));
+    assert.equal(
+      await daemon.ok("inspect", "--format={{.State.ExitCode}}", "printer"),
+      String(EXIT_OF_PRINTER),
+    );
+    assert.match(await daemon.ok("logs", "--tail=1", "printer"), /^end$/);
+    await this.#assertEvents();
+  }
+
+  /** Sends whoever is still connected away, and removes the containers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.destroy();
+    const clients = [this.attached, this.following, this.exec, this.waiting, this.inside];
+    await Promise.all(clients.map((client) => client.leave()));
+    await this.daemon.ok("rm", "--force", "--volumes", "printer", "gated", "inside");
+    await rm(this.#directory, { recursive: true });
+  }
+
+  async #assertEvents(): Promise<void> {
+    const events = await this.daemon.ok(
+      ...["events", "--format={{.Actor.Attributes.name}} {{.Action}} {{.Actor.Attributes.exitCode}}"],
+      ...[`--since=${this.#started.toISOString()}`, `--until=${new Date().toISOString()}`],
+      ...["--filter=event=die", "--filter=event=start", "--filter=event=exec_die"],
+    );
+    const lines = events.split("\n");
+    const count = (line: string): number => lines.filter((each) => each === line).length;
+    assert.equal(count(`gated die ${EXIT_OF_GATE}`), 1, events);
+    assert.equal(count(`printer die ${EXIT_OF_PRINTER}`), 1, events);
+    assert.equal(count(`inside exec_die ${EXIT_OF_GATED_EXEC}`), 1, events);
+    for (const name of ["gated", "printer", "inside"]) {
+      assert.equal(lines.filter((line) => line.startsWith(`${name} start`)).length, 1, events);
+    }
+  }
+
+  async #startGatedExec(): Promise<string> {
+    const created = await this.#request("POST", "/containers/inside/exec", {
+      Cmd: ["sh", "-c", gate(EXIT_OF_GATED_EXEC)],
+    });
+    const { Id } = JSON.parse(created) as { Id: string };
+    await this.#request("POST", `/exec/${Id}/start`, { Detach: true });
+    return Id;
+  }
+
+  async #exitOfGatedExec(): Promise<number> {
+    return await until(async () => {
+      const inspected = await this.#request("GET", `/exec/${this.#gatedExec}/json`);
+      const { Running, ExitCode } = JSON.parse(inspected) as { Running: boolean; ExitCode: number };
+      return Running ? undefined : ExitCode;
+    });
+  }
+
+  async #request(method: string, path: string, body?: object): Promise<string> {
+    const { text, code } = await runCommand("curl", [
+      ...[
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--request",
+        method,
+        "--unix-socket",
+        this.daemon.socket,
+      ],
+      ...(body === undefined ? [] : ["--json", JSON.stringify(body)]),
+      `http://docker${path}`,
+    ]);
+    assert.equal(code, 0, text);
+    return text;
+  }
+}
+
+/** Connects once somebody listens in the container: until then the connection ends at once. */
+function connectToEcho(port: number): Promise<Socket> {
+  return until(async () => {
+    const connection = connect(port, "127.0.0.1");
+    try {
+      connection.write("ready\n");
+      await once(connection, "data");
+      return connection;
+    } catch {
+      return undefined;
+    }
+  });
+}
+
+/** Lines that count up by one: nothing is missing, doubled or torn. */
+export function assertNumbered(log: string): void {
+  const lines = log.trimEnd().split("\n");
+  const first = Number(/^line (\d+)$/.exec(lines[0] ?? "")?.[1]);
+  const wrong = lines.findIndex((line, index) => line !== `line ${first + index}`);
+  assert.equal(
+    wrong,
+    -1,
+    `line ${wrong} is ${JSON.stringify(lines[wrong])}, after ${JSON.stringify(lines[wrong - 1])}`,
+  );
+}

@@ -1,0 +1,59 @@
+/** kill -9 of what is not a container: containers, ports, execs go on, and everything is known afterwards. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { Scene } from "./scene.ts";
+
+const setting = withDaemon();
+
+const deaths: readonly (readonly DaemonRole[])[] = [
+  ["frontend"],
+  ["backend"],
+  ["host"],
+  ["backend", "frontend"],
+];
+
+describe("kill -9", () => {
+  for (const victims of deaths) {
+    test(`of ${victims.join(" and ")}: containers go on and nothing is lost`, async () => {
+      const { daemon } = setting;
+      await using scene = await Scene.set(daemon);
+      const logBefore = await daemon.ok("logs", "printer");
+
+      // Nothing is started again until the gate has been open for a while.
+      process.kill(daemon.pid, "SIGSTOP");
+      const pids = victims.map((role) => findProcess(daemon, role) ?? assert.fail(`no ${role}`));
+      for (const pid of pids) {
+        process.kill(pid, "SIGKILL");
+      }
+      await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
+      await scene.openGate();
+      await scene.assertConnected();
+      process.kill(daemon.pid, "SIGCONT");
+      await Promise.all(victims.map((role, index) => processOf(daemon, role, pids[index])));
+      await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
+
+      if (victims.includes("frontend")) {
+        const clients = {
+          attach: scene.attached,
+          logs: scene.following,
+          exec: scene.exec,
+          wait: scene.waiting,
+        };
+        for (const [name, client] of Object.entries(clients)) {
+          assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
+          // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.
+          assert.ok(client.stderr !== "" || name === "exec", `${name} says why`);
+        }
+      } else {
+        // Streams do not pass through the backend: they go on.
+        for (const client of [scene.following, scene.exec, scene.attached]) {
+          await client.receives(client.stdout.length);
+        }
+      }
+      await scene.assertWhole(logBefore);
+    });
+  }
+});

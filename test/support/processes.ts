@@ -1,0 +1,83 @@
+/** The processes of a daemon, found in /proc: tests kill them, count them, and look at their memory. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import type { Daemon } from "./daemon.ts";
+import { until } from "./until.ts";
+
+/** A process of a daemon other than a shim. */
+export type DaemonRole = "backend" | "frontend" | "host";
+
+const commandOf: Readonly<Record<DaemonRole, RegExp>> = {
+  backend: /^sockerless-backend\b/,
+  frontend: /^sockerless-frontend\b/,
+  host: /^\S*sockerless-agent host /,
+};
+
+/** Process ID of one of the daemon's processes; undefined while it does not run. */
+export function findProcess(daemon: Daemon, role: DaemonRole): number | undefined {
+  const parent = role === "host" ? findProcess(daemon, "backend") : daemon.pid;
+  return processIds().find((pid) => parentOf(pid) === parent && commandOf[role].test(commandLineOf(pid)));
+}
+
+/** Process ID of one of the daemon's processes, once it runs and is another than the one given. */
+export function processOf(daemon: Daemon, role: DaemonRole, otherThan?: number): Promise<number> {
+  return until(() => {
+    const pid = findProcess(daemon, role);
+    return pid === otherThan ? undefined : pid;
+  });
+}
+
+/** Process ID of a container's shim; undefined when it has none. */
+export function findShim(daemon: Daemon, containerId: string): number | undefined {
+  const spec = `${daemon.stateDir}/containers/${containerId}/shim.json`;
+  return processIds().find((pid) => commandLineOf(pid).endsWith(`sockerless-agent shim --spec ${spec}`));
+}
+
+/** Processes whose command line, working directory or root lies in a directory. */
+export function processesBelow(directory: string): string[] {
+  return processIds()
+    .filter((pid) => commandLineOf(pid).includes(directory) || linkOf(pid, "cwd").startsWith(directory))
+    .map((pid) => `${pid} ${commandLineOf(pid)}`);
+}
+
+/** Resident memory in bytes, what processes share included; 0 of one that is gone. */
+export function residentBytes(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1];
+  return Number(kib ?? 0) * 1024;
+}
+
+/** Whether a process is there and not a zombie. */
+export function isAlive(pid: number): boolean {
+  const status = /^State:\s+(\S)/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1];
+  return status !== undefined && status !== "Z" && status !== "X";
+}
+
+function processIds(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function parentOf(pid: number): number {
+  return Number(/^PPid:\s+(\d+)/m.exec(readOrNothing(`/proc/${pid}/status`))?.[1] ?? 0);
+}
+
+function commandLineOf(pid: number): string {
+  return readOrNothing(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim();
+}
+
+/** A process may go while it is being looked at. */
+function readOrNothing(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function linkOf(pid: number, name: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/${name}`);
+  } catch {
+    return "";
+  }
+}
