@@ -1,7 +1,7 @@
 /** The real Terraform against the stand-in provider, in directories of a test's own. */
 import assert from "node:assert/strict";
 import { accessSync, constants } from "node:fs";
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { arch, platform, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
@@ -34,20 +34,37 @@ let built: Promise<void> | undefined;
 /** Builds the provider into a mirror, under the names and versions of the real ones. */
 function buildProvider(): Promise<void> {
   built ??= (async () => {
-    const program = join(checkout, "build/terraform/provider");
-    const build = await runCommand("go", ["build", "-trimpath", "-buildvcs=false", "-o", program, "."], {
-      cwd: join(checkout, "test/terraform/provider"),
-      env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=2" },
-      timeout: 240_000,
-    });
-    assert.equal(build.code, 0, build.errorText);
-    for (const { name, version } of providers) {
-      const directory = join(mirror, "registry.terraform.io/hashicorp", name, version, machine);
-      await mkdir(directory, { recursive: true });
-      await copyFile(program, join(directory, `terraform-provider-${name}_v${version}`));
+    await mkdir(mirror, { recursive: true });
+    const scratch = await mkdtemp(join(mirror, "../build-"));
+    try {
+      const program = join(scratch, "provider");
+      const build = await runCommand("go", ["build", "-trimpath", "-buildvcs=false", "-o", program, "."], {
+        cwd: join(checkout, "test/terraform/provider"),
+        env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=2" },
+        timeout: 240_000,
+      });
+      assert.equal(build.code, 0, build.errorText);
+      for (const { name, version } of providers) {
+        const directory = join(mirror, "registry.terraform.io/hashicorp", name, version, machine);
+        await mkdir(directory, { recursive: true });
+        await install(program, join(directory, `terraform-provider-${name}_v${version}`));
+      }
+    } finally {
+      await rm(scratch, { recursive: true });
     }
   })();
   return built;
+}
+
+/** Puts a program in its place, unless it is there: another test run may be executing it, so it is not written over. */
+async function install(program: string, place: string): Promise<void> {
+  const wanted = await readFile(program);
+  const present = await readFile(place).catch(() => undefined);
+  if (present === undefined || !present.equals(wanted)) {
+    const copy = `${program}.copy`;
+    await copyFile(program, copy);
+    await rename(copy, place);
+  }
 }
 
 /** A message of Terraform's. */
