@@ -162,3 +162,18 @@ test("a followed log that is silent is answered at once", async (t) => {
   const [response] = await once(outgoing, "response");
   assert.equal(response.statusCode, 200);
 });
+
+test("a client that leaves a followed log ends it at the agent", async (t) => {
+  const left = Promise.withResolvers<void>();
+  const { api } = await serveLogs(t, async function* (_, context) {
+    yield chunk(Stream.STDOUT, 0, "so far");
+    await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+    left.resolve();
+  });
+  const outgoing = request({ socketPath: api.socket, path: "/containers/c/logs?stdout=1&follow=1" }).end();
+  outgoing.on("error", () => {});
+  const [response] = await once(outgoing, "response");
+  await once(response, "data");
+  outgoing.destroy();
+  await left.promise;
+});
