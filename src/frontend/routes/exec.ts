@@ -111,8 +111,8 @@ async function startExec(context: HijackContext): Promise<void> {
     stdin: place.config?.attachStdin === true,
     multiplexed,
     // The client asks for the exit code as soon as it sees the end of the stream.
-    beforeEnd: async () => {
-      await services.backend.execs.awaitExec({ execId }, { signal });
+    beforeEnd: async (within) => {
+      await services.backend.execs.awaitExec({ execId }, { signal: within });
     },
   });
 }

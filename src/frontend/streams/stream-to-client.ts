@@ -13,8 +13,11 @@ export interface StreamToClient {
   readonly stdin: boolean;
   readonly multiplexed: boolean;
   /** What has to be known before the client sees that the process ended. */
-  readonly beforeEnd?: () => Promise<void>;
+  readonly beforeEnd?: (signal: AbortSignal) => Promise<void>;
 }
+
+/** How long the client of a cut stream is kept waiting for the backend to learn of the end. */
+const cutLimitMs = 5_000;
 
 /**
  * Copies both ways, then closes the client's connection: as usual when the process ended or the client detached, with a
@@ -36,6 +39,8 @@ export async function streamToClient(
   } catch (error) {
     if (!socket.destroyed) {
       logger.warn({ err: error }, "a stream was cut");
+      // Its next request is for the exit code, and takes the absence of one for 0.
+      await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() => {});
       abortClient(socket, messageOf(error), multiplexed);
     }
     return;
@@ -44,7 +49,7 @@ export async function streamToClient(
   }
   if (outcome.kind === "exit") {
     try {
-      await beforeEnd?.();
+      await beforeEnd?.(signal);
     } catch (error) {
       // The output is complete; that the exit code is unknown is what the client's own request will tell.
       logger.warn({ err: error }, "the end of a process is not known to the backend");

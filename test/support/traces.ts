@@ -1,0 +1,60 @@
+/** What of containers is to be seen on the machine, in the kernel and on the disk. */
+import { createHash } from "node:crypto";
+import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
+import type { Daemon } from "./daemon.ts";
+import { processesBelow } from "./processes.ts";
+import { until } from "./until.ts";
+
+/** Everything that a container has on the machine, each in a word or two; a stopped one has its directory. */
+export function tracesOf(daemon: Daemon, containerId: string): string[] {
+  const short = containerId.slice(0, 12);
+  return [
+    ...lines("/proc/self/mountinfo").filter(
+      (line) => line.includes(containerId) || line.includes(`netns/${short}`),
+    ),
+    ...processesBelow(`${daemon.stateDir}/containers/${containerId}`),
+    ...globSync([`/sys/fs/cgroup/sockerless/${containerId}`, `/sys/fs/cgroup/*/sockerless/${containerId}`]),
+    ...[
+      `${daemon.runDir}/netns/${short}`,
+      `${daemon.runDir}/c/${containerId.slice(0, 16)}`,
+      `${daemon.runDir}/runc/${containerId}`,
+      `${daemon.stateDir}/containers/${containerId}`,
+    ].filter(existsSync),
+  ];
+}
+
+/** Waits until nothing of a container is left but its directory, or not even that. */
+export async function untilOnly(
+  daemon: Daemon,
+  containerId: string,
+  expected: readonly string[],
+): Promise<void> {
+  let left: string[] = [];
+  try {
+    await until(() => {
+      left = tracesOf(daemon, containerId).filter((trace) => !expected.includes(trace));
+      return left.length === 0 || undefined;
+    });
+  } catch {
+    throw new Error(`left of container ${containerId}:\n${left.join("\n")}`);
+  }
+}
+
+/** Directories of containers on the disk, by their IDs. */
+export function containersOnDisk(daemon: Daemon): string[] {
+  return readdirSync(`${daemon.stateDir}/containers`).toSorted();
+}
+
+/** The machine's ends of the instance's veth pairs. */
+export function interfacesOf(daemon: Daemon): string[] {
+  const tag = instanceTag(daemon);
+  return readdirSync("/sys/class/net").filter((name) => name.startsWith(`sk${tag.slice(0, 4)}`));
+}
+
+function instanceTag(daemon: Daemon): string {
+  return createHash("sha256").update(daemon.stateDir).digest("hex").slice(0, 8);
+}
+
+function lines(path: string): string[] {
+  return readFileSync(path, "utf8").split("\n");
+}
