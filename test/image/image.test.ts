@@ -2,14 +2,17 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { version } from "../../src/common/version.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
+import { expression, HclModule, readSources } from "../terraform/hcl-module.ts";
 
 const image = `sockerless:${version}`;
 
@@ -55,20 +58,6 @@ describe("the image of sockerless", () => {
     assert.match(run.errorText, /ecs\.cluster is required/);
   });
 
-  it("prepares files with Node, as the ECS service does", async () => {
-    const script =
-      'require("fs").writeFileSync("/run/sockerless/file", process.env.TEXT); console.log("written")';
-    const flags = [
-      "--rm",
-      "--read-only",
-      "--user=0",
-      "--tmpfs=/run/sockerless",
-      "--env=TEXT=x",
-      "--entrypoint=node",
-    ];
-    assert.equal((await daemon.docker("run", ...flags, image, "--eval", script)).text, "written");
-  });
-
   it("holds no tests, no development packages and no shell", async () => {
     const script = `
       const { existsSync, globSync } = require("fs");
@@ -104,6 +93,41 @@ describe("the image of sockerless", () => {
     const { text } = await daemon.docker("inspect", "--format={{.State.ExitCode}}", "frontend");
     assert.equal(text, "0");
   });
+
+  it("serves over mutual TLS as the ECS service sets it up: prepared, read-only, without root", async () => {
+    const { server, client } = await makeCertificates(directory);
+    const files = { TLS_CA: server.ca, TLS_CERT: server.cert, TLS_KEY: server.key };
+    const variables = Object.entries(files).map(
+      ([name, path]) => `--env=${name}=${readFileSync(path, "utf8")}`,
+    );
+    const names = JSON.stringify({ TLS_CA: "ca.pem", TLS_CERT: "cert.pem", TLS_KEY: "key.pem" });
+    const common = ["--read-only", "--volume=run:/run/sockerless"];
+    const prepare = ["--rm", "--user=0", "--entrypoint=node", `--env=FILES=${names}`, ...variables];
+    await daemon.ok("run", ...common, ...prepare, image, "--eval", await prepareScript());
+
+    await chmod(daemon.backendSocket, 0o666);
+    const service = ["--detach", "--name=service", "--user=10001", "--publish=127.0.0.1::2376"];
+    await daemon.ok(
+      "run",
+      ...[...common, ...service, "--env=TMPDIR=/run/sockerless/tmp"],
+      `--volume=${daemon.backendSocket}:/run/backend.sock`,
+      image,
+      ...["frontend", "--backend-address=unix:///run/backend.sock", "--host=tcp://0.0.0.0:2376"],
+      ...["--tlscacert=/run/sockerless/ca.pem", "--tlscert=/run/sockerless/cert.pem"],
+      "--tlskey=/run/sockerless/key.pem",
+    );
+    await logSays(daemon, "service", /the Docker API is served/);
+    const host = `tcp://${await daemon.ok("port", "service", "2376")}`;
+    const trust = ["--host", host, "--tlsverify", "--tlscacert", client.ca];
+    const known = ["--tlscert", client.cert, "--tlskey", client.key];
+    const listed = await runCommand("docker", [...trust, ...known, "ps", "--format={{.Names}}"]);
+    assert.deepEqual([listed.text, listed.errorText], ["service", ""]);
+    const stranger = await runCommand("docker", [...trust, "ps"], { env: daemon.clientEnv });
+    assert.notEqual(stranger.code, 0);
+    assert.match(stranger.errorText, /certificate required|handshake failure|bad certificate/);
+    await daemon.ok("rm", "--force", "service");
+    await daemon.ok("volume", "rm", "run");
+  });
 });
 
 /** Waits until a container's log says something. */
@@ -125,4 +149,17 @@ async function logSays(daemon: Daemon, container: string, what: RegExp): Promise
   }
   await ended;
   assert.match(said, what);
+}
+
+/** What the first container of the ECS service runs, for the directories of its task definition. */
+async function prepareScript(): Promise<string> {
+  const module = await HclModule.parse(readSources("modules/ecs-service"));
+  const values: Readonly<Record<string, string>> = {
+    run_dir: expression(module.local("run_dir")),
+    user: expression(module.local("user")),
+  };
+  return expression(module.local("prepare_script")).replaceAll(
+    /\$\{local\.(\w+)\}/g,
+    (_, name: string) => values[name] ?? assert.fail(name),
+  );
 }
