@@ -11,8 +11,9 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// statsEvery is the time between two readings of a container's resource use.
-const statsEvery = time.Second
+// statsEvery is the time between two readings of a container's resource use; a
+// variable, so that tests need not wait as long.
+var statsEvery = time.Second
 
 // Resources is the part of a Container that looks at, and limits, what its
 // processes use.

@@ -1,0 +1,83 @@
+package shim_test
+
+import (
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+func (c *container) oneReading() (*agentv1.StatsResponse, error) {
+	c.t.Helper()
+	stream, err := c.client.Stats(contextFor(c.t), connect.NewRequest(&agentv1.StatsRequest{OneShot: true}))
+	must(c.t, err)
+	defer stream.Close()
+	if !stream.Receive() {
+		return nil, stream.Err()
+	}
+	return stream.Msg(), nil
+}
+
+func TestNewLimitsShowInTheResourceUse(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	before, err := c.oneReading()
+	must(t, err)
+	if before.Cpu.TotalUsageNs == 0 || before.Memory.Usage == 0 || before.Pids.Current == 0 || before.Memory.Limit == 32<<20 {
+		t.Fatal(before)
+	}
+	_, err = c.client.Update(contextFor(t), connect.NewRequest(&agentv1.UpdateRequest{
+		OciResources: []byte(`{"memory":{"limit":33554432},"pids":{"limit":77}}`),
+	}))
+	must(t, err)
+	after, err := c.oneReading()
+	must(t, err)
+	if after.Memory.Limit != 32<<20 || after.Pids.Limit != 77 {
+		t.Fatal(after.Memory.Limit, after.Pids)
+	}
+}
+
+func TestLimitsThatCannotBeAreRefusedInTheRuntimesWords(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	_, err := c.client.Update(contextFor(t), connect.NewRequest(&agentv1.UpdateRequest{
+		OciResources: []byte(`{"cpu":{"cpus":"4000"}}`),
+	}))
+	if connect.CodeOf(err) != connect.CodeInternal {
+		t.Fatal(err)
+	}
+}
+
+func TestTheProcessesOfExecsAreListedToo(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	c.mustRun()
+	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("echo up; sleep 4242")})
+	s.until("up\n")
+	table, err := c.client.Top(contextFor(t), connect.NewRequest(&agentv1.TopRequest{PsArgs: "-o pid,args"}))
+	must(t, err)
+	found := false
+	for _, row := range table.Msg.Processes {
+		found = found || strings.Contains(row.Columns[1], "sleep 4242")
+	}
+	if !found || len(table.Msg.Processes) < 2 {
+		t.Fatal(table.Msg)
+	}
+}
+
+func TestAContainerThatHasEndedUsesNothing(t *testing.T) {
+	c := launch(t, launchOptions{args: []string{"true"}})
+	events := c.watch()
+	c.mustRun()
+	await(t, events, exitedEvent)
+	if _, err := c.oneReading(); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Error(err)
+	}
+	if _, err := c.client.Top(contextFor(t), connect.NewRequest(&agentv1.TopRequest{})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Error(err)
+	}
+	if _, err := c.client.Update(contextFor(t), connect.NewRequest(&agentv1.UpdateRequest{OciResources: []byte("{}")})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Error(err)
+	}
+}
