@@ -237,6 +237,7 @@ describe("docker update", () => {
     );
     for (const [body, status, message] of [
       [{ Memory: 1 }, 400, "Minimum memory limit allowed is 6MB"],
+      [{ CpusetCpus: "two" }, 400, "Invalid value two for cpuset cpus: invalid format: two"],
       [
         { Memory: 1 << 30 },
         409,

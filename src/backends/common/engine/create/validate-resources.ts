@@ -1,6 +1,7 @@
 /** Limits on memory and processors that contradict themselves or the machine; Docker's texts. */
 import { invalid } from "../../../../common/errors.ts";
 import type { Resources } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { cpusetFault } from "./cpuset.ts";
 
 const smallestMemory = 6n * 1024n * 1024n;
 const nsPerCpu = 1_000_000_000n;
@@ -16,6 +17,15 @@ export function validateResources(resources: Resources, ncpu: number, isUpdate: 
   for (const [wrong, text] of [...memoryFaults(resources, isUpdate), ...cpuFaults(resources, ncpu)]) {
     if (wrong) {
       throw invalid(text);
+    }
+  }
+  for (const [what, list] of [
+    ["cpus", resources.cpusetCpus],
+    ["mems", resources.cpusetMems],
+  ] as const) {
+    const fault = cpusetFault(list);
+    if (fault !== undefined) {
+      throw invalid(`Invalid value ${list} for cpuset ${what}: ${fault}`);
     }
   }
 }

@@ -1,0 +1,14 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { cpusetFault } from "./cpuset.ts";
+
+test("a list of processors is numbers and ranges", () => {
+  for (const list of ["", "0", "0-2,4", "8192", "3-3"]) {
+    assert.equal(cpusetFault(list), undefined, list);
+  }
+  for (const list of ["x", "0,", "2-1", "1-", "-1", "0 ", "1-2-3"]) {
+    assert.equal(cpusetFault(list), `invalid format: ${list}`, list);
+  }
+  assert.equal(cpusetFault("0-99999"), "value of out range, maximum is 8192");
+});
