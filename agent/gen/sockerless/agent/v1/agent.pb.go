@@ -4987,6 +4987,212 @@ func (*UpdateResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
+type NamesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Networks []*NamedNetwork        `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"` // user-defined ones that the container is on
+	// Whether names that are not in the table are asked of the upstream servers:
+	// not where every network of the container is internal.
+	Forward bool `protobuf:"varint,2,opt,name=forward,proto3" json:"forward,omitempty"`
+	// Addresses of upstream servers, asked from the machine's own network; empty:
+	// those of the machine's resolver configuration.
+	Upstreams     []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamesRequest) Reset() {
+	*x = NamesRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamesRequest) ProtoMessage() {}
+
+func (x *NamesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
+func (*NamesRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *NamesRequest) GetNetworks() []*NamedNetwork {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *NamesRequest) GetForward() bool {
+	if x != nil {
+		return x.Forward
+	}
+	return false
+}
+
+func (x *NamesRequest) GetUpstreams() []string {
+	if x != nil {
+		return x.Upstreams
+	}
+	return nil
+}
+
+type NamedNetwork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Peers         []*NamedPeer           `protobuf:"bytes,2,rep,name=peers,proto3" json:"peers,omitempty"` // running containers on it, the asking one too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedNetwork) Reset() {
+	*x = NamedNetwork{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedNetwork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedNetwork) ProtoMessage() {}
+
+func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
+func (*NamedNetwork) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *NamedNetwork) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamedNetwork) GetPeers() []*NamedPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type NamedPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names, aliases, short ID, each also answered as `<name>.<network>`. The
+	// first is what the address resolves back to.
+	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // IPv4 or IPv6
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedPeer) Reset() {
+	*x = NamedPeer{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedPeer) ProtoMessage() {}
+
+func (x *NamedPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
+func (*NamedPeer) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *NamedPeer) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *NamedPeer) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type NamesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamesResponse) Reset() {
+	*x = NamesResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamesResponse) ProtoMessage() {}
+
+func (x *NamesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
+func (*NamesResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+}
+
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
@@ -5327,7 +5533,18 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"tx_dropped\x18\b \x01(\x04R\ttxDropped\"4\n" +
 	"\rUpdateRequest\x12#\n" +
 	"\roci_resources\x18\x01 \x01(\fR\fociResources\"\x10\n" +
-	"\x0eUpdateResponse*I\n" +
+	"\x0eUpdateResponse\"\x85\x01\n" +
+	"\fNamesRequest\x12=\n" +
+	"\bnetworks\x18\x01 \x03(\v2!.sockerless.agent.v1.NamedNetworkR\bnetworks\x12\x18\n" +
+	"\aforward\x18\x02 \x01(\bR\aforward\x12\x1c\n" +
+	"\tupstreams\x18\x03 \x03(\tR\tupstreams\"X\n" +
+	"\fNamedNetwork\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x05peers\x18\x02 \x03(\v2\x1e.sockerless.agent.v1.NamedPeerR\x05peers\"?\n" +
+	"\tNamedPeer\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x0f\n" +
+	"\rNamesResponse*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_SHIM\x10\x01\x12\r\n" +
@@ -5349,7 +5566,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CHANGE_KIND_MODIFIED\x10\x01\x12\x15\n" +
 	"\x11CHANGE_KIND_ADDED\x10\x02\x12\x17\n" +
-	"\x13CHANGE_KIND_DELETED\x10\x032\x81\r\n" +
+	"\x13CHANGE_KIND_DELETED\x10\x032\xd1\r\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -5371,7 +5588,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x06Export\x12\".sockerless.agent.v1.ExportRequest\x1a#.sockerless.agent.v1.ExportResponse0\x01\x12H\n" +
 	"\x03Top\x12\x1f.sockerless.agent.v1.TopRequest\x1a .sockerless.agent.v1.TopResponse\x12P\n" +
 	"\x05Stats\x12!.sockerless.agent.v1.StatsRequest\x1a\".sockerless.agent.v1.StatsResponse0\x01\x12Q\n" +
-	"\x06Update\x12\".sockerless.agent.v1.UpdateRequest\x1a#.sockerless.agent.v1.UpdateResponseB\xdb\x01\n" +
+	"\x06Update\x12\".sockerless.agent.v1.UpdateRequest\x1a#.sockerless.agent.v1.UpdateResponse\x12N\n" +
+	"\x05Names\x12!.sockerless.agent.v1.NamesRequest\x1a\".sockerless.agent.v1.NamesResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
 
@@ -5388,7 +5606,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(SessionErrorReason)(0),       // 1: sockerless.agent.v1.SessionErrorReason
@@ -5467,9 +5685,13 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*NetworkStats)(nil),          // 74: sockerless.agent.v1.NetworkStats
 	(*UpdateRequest)(nil),         // 75: sockerless.agent.v1.UpdateRequest
 	(*UpdateResponse)(nil),        // 76: sockerless.agent.v1.UpdateResponse
-	nil,                           // 77: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 78: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 79: google.protobuf.Timestamp
+	(*NamesRequest)(nil),          // 77: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),          // 78: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),             // 79: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),         // 80: sockerless.agent.v1.NamesResponse
+	nil,                           // 81: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 82: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 83: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
@@ -5478,7 +5700,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	12, // 3: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
 	10, // 4: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	11, // 5: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	79, // 6: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	83, // 6: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
 	16, // 7: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
 	17, // 8: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
 	18, // 9: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
@@ -5492,7 +5714,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	26, // 17: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
 	20, // 18: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	24, // 19: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	79, // 20: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	83, // 20: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	1,  // 21: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
 	7,  // 22: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
 	25, // 23: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
@@ -5512,13 +5734,13 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	38, // 37: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
 	11, // 38: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
 	25, // 39: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	79, // 40: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	79, // 41: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	83, // 40: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	83, // 41: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
 	47, // 42: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
 	48, // 43: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
 	20, // 44: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	2,  // 45: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	79, // 46: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	83, // 46: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
 	49, // 47: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	49, // 48: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	54, // 49: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
@@ -5536,59 +5758,63 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	55, // 61: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
 	20, // 62: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	67, // 63: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	79, // 64: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	83, // 64: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
 	70, // 65: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
 	70, // 66: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	79, // 67: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	83, // 67: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
 	71, // 68: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
 	72, // 69: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
 	73, // 70: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	77, // 71: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	78, // 72: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	74, // 73: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	4,  // 74: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	8,  // 75: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	13, // 76: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	15, // 77: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	27, // 78: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	29, // 79: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	31, // 80: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	33, // 81: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	41, // 82: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	43, // 83: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	45, // 84: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	50, // 85: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	52, // 86: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	56, // 87: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	59, // 88: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	63, // 89: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	65, // 90: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	68, // 91: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	75, // 92: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	5,  // 93: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	9,  // 94: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	14, // 95: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	21, // 96: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	28, // 97: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	30, // 98: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	32, // 99: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	34, // 100: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	42, // 101: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	44, // 102: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	46, // 103: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	51, // 104: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	53, // 105: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	58, // 106: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	60, // 107: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	64, // 108: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	66, // 109: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	69, // 110: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	76, // 111: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	93, // [93:112] is the sub-list for method output_type
-	74, // [74:93] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	81, // 71: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	82, // 72: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	78, // 73: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	79, // 74: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	74, // 75: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	4,  // 76: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	8,  // 77: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	13, // 78: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	15, // 79: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	27, // 80: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	29, // 81: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	31, // 82: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	33, // 83: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	41, // 84: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	43, // 85: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	45, // 86: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	50, // 87: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	52, // 88: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	56, // 89: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	59, // 90: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	63, // 91: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	65, // 92: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	68, // 93: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	75, // 94: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	77, // 95: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	5,  // 96: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	9,  // 97: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	14, // 98: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	21, // 99: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	28, // 100: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	30, // 101: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	32, // 102: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	34, // 103: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	42, // 104: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	44, // 105: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	46, // 106: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	51, // 107: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	53, // 108: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	58, // 109: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	60, // 110: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	64, // 111: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	66, // 112: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	69, // 113: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	76, // 114: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	80, // 115: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	96, // [96:116] is the sub-list for method output_type
+	76, // [76:96] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -5661,7 +5887,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   75,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -349,12 +349,14 @@ func (x *Network) GetContainers() map[string]*NetworkMember {
 }
 
 type IpamPool struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"` // "172.17.0.0/16"
-	IpRange       string                 `protobuf:"bytes,2,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
-	Gateway       string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Subnet             string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"` // "172.17.0.0/16"
+	IpRange            string                 `protobuf:"bytes,2,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	Gateway            string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	AuxiliaryAddresses map[string]string      `protobuf:"bytes,4,rep,name=auxiliary_addresses,json=auxiliaryAddresses,proto3" json:"auxiliary_addresses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // kept free, by name
+	Configured         bool                   `protobuf:"varint,5,opt,name=configured,proto3" json:"configured,omitempty"`                                                                                                                    // the creator asked for this subnet: containers may ask for addresses
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *IpamPool) Reset() {
@@ -406,6 +408,20 @@ func (x *IpamPool) GetGateway() string {
 		return x.Gateway
 	}
 	return ""
+}
+
+func (x *IpamPool) GetAuxiliaryAddresses() map[string]string {
+	if x != nil {
+		return x.AuxiliaryAddresses
+	}
+	return nil
+}
+
+func (x *IpamPool) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
 }
 
 type NetworkMember struct {
@@ -1061,11 +1077,18 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1ac\n" +
 	"\x0fContainersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12:\n" +
-	"\x05value\x18\x02 \x01(\v2$.sockerless.backend.v1.NetworkMemberR\x05value:\x028\x01\"W\n" +
+	"\x05value\x18\x02 \x01(\v2$.sockerless.backend.v1.NetworkMemberR\x05value:\x028\x01\"\xa8\x02\n" +
 	"\bIpamPool\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x19\n" +
 	"\bip_range\x18\x02 \x01(\tR\aipRange\x12\x18\n" +
-	"\agateway\x18\x03 \x01(\tR\agateway\"\xab\x01\n" +
+	"\agateway\x18\x03 \x01(\tR\agateway\x12h\n" +
+	"\x13auxiliary_addresses\x18\x04 \x03(\v27.sockerless.backend.v1.IpamPool.AuxiliaryAddressesEntryR\x12auxiliaryAddresses\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x05 \x01(\bR\n" +
+	"configured\x1aE\n" +
+	"\x17AuxiliaryAddressesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x01\n" +
 	"\rNetworkMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vendpoint_id\x18\x02 \x01(\tR\n" +
@@ -1144,7 +1167,7 @@ func file_sockerless_backend_v1_network_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_network_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_network_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_sockerless_backend_v1_network_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sockerless_backend_v1_network_proto_goTypes = []any{
 	(*ListNetworksRequest)(nil),       // 0: sockerless.backend.v1.ListNetworksRequest
 	(*ListNetworksResponse)(nil),      // 1: sockerless.backend.v1.ListNetworksResponse
@@ -1168,52 +1191,54 @@ var file_sockerless_backend_v1_network_proto_goTypes = []any{
 	nil,                               // 19: sockerless.backend.v1.Network.OptionsEntry
 	nil,                               // 20: sockerless.backend.v1.Network.LabelsEntry
 	nil,                               // 21: sockerless.backend.v1.Network.ContainersEntry
-	nil,                               // 22: sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
-	nil,                               // 23: sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
-	nil,                               // 24: sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 25: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
-	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),            // 27: sockerless.backend.v1.EndpointConfig
-	(*StringList)(nil),                // 28: sockerless.backend.v1.StringList
+	nil,                               // 22: sockerless.backend.v1.IpamPool.AuxiliaryAddressesEntry
+	nil,                               // 23: sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
+	nil,                               // 24: sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
+	nil,                               // 25: sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 26: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
+	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),            // 28: sockerless.backend.v1.EndpointConfig
+	(*StringList)(nil),                // 29: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_network_proto_depIdxs = []int32{
 	17, // 0: sockerless.backend.v1.ListNetworksRequest.filters:type_name -> sockerless.backend.v1.ListNetworksRequest.FiltersEntry
 	4,  // 1: sockerless.backend.v1.ListNetworksResponse.networks:type_name -> sockerless.backend.v1.Network
 	4,  // 2: sockerless.backend.v1.InspectNetworkResponse.network:type_name -> sockerless.backend.v1.Network
-	26, // 3: sockerless.backend.v1.Network.created:type_name -> google.protobuf.Timestamp
+	27, // 3: sockerless.backend.v1.Network.created:type_name -> google.protobuf.Timestamp
 	18, // 4: sockerless.backend.v1.Network.ipam_options:type_name -> sockerless.backend.v1.Network.IpamOptionsEntry
 	5,  // 5: sockerless.backend.v1.Network.pools:type_name -> sockerless.backend.v1.IpamPool
 	19, // 6: sockerless.backend.v1.Network.options:type_name -> sockerless.backend.v1.Network.OptionsEntry
 	20, // 7: sockerless.backend.v1.Network.labels:type_name -> sockerless.backend.v1.Network.LabelsEntry
 	21, // 8: sockerless.backend.v1.Network.containers:type_name -> sockerless.backend.v1.Network.ContainersEntry
-	22, // 9: sockerless.backend.v1.CreateNetworkRequest.ipam_options:type_name -> sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
-	5,  // 10: sockerless.backend.v1.CreateNetworkRequest.pools:type_name -> sockerless.backend.v1.IpamPool
-	23, // 11: sockerless.backend.v1.CreateNetworkRequest.options:type_name -> sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
-	24, // 12: sockerless.backend.v1.CreateNetworkRequest.labels:type_name -> sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
-	27, // 13: sockerless.backend.v1.ConnectNetworkRequest.endpoint:type_name -> sockerless.backend.v1.EndpointConfig
-	25, // 14: sockerless.backend.v1.PruneNetworksRequest.filters:type_name -> sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
-	28, // 15: sockerless.backend.v1.ListNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	6,  // 16: sockerless.backend.v1.Network.ContainersEntry.value:type_name -> sockerless.backend.v1.NetworkMember
-	28, // 17: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	7,  // 18: sockerless.backend.v1.NetworkService.CreateNetwork:input_type -> sockerless.backend.v1.CreateNetworkRequest
-	9,  // 19: sockerless.backend.v1.NetworkService.RemoveNetwork:input_type -> sockerless.backend.v1.RemoveNetworkRequest
-	11, // 20: sockerless.backend.v1.NetworkService.ConnectNetwork:input_type -> sockerless.backend.v1.ConnectNetworkRequest
-	13, // 21: sockerless.backend.v1.NetworkService.DisconnectNetwork:input_type -> sockerless.backend.v1.DisconnectNetworkRequest
-	15, // 22: sockerless.backend.v1.NetworkService.PruneNetworks:input_type -> sockerless.backend.v1.PruneNetworksRequest
-	0,  // 23: sockerless.backend.v1.NetworkService.ListNetworks:input_type -> sockerless.backend.v1.ListNetworksRequest
-	2,  // 24: sockerless.backend.v1.NetworkService.InspectNetwork:input_type -> sockerless.backend.v1.InspectNetworkRequest
-	8,  // 25: sockerless.backend.v1.NetworkService.CreateNetwork:output_type -> sockerless.backend.v1.CreateNetworkResponse
-	10, // 26: sockerless.backend.v1.NetworkService.RemoveNetwork:output_type -> sockerless.backend.v1.RemoveNetworkResponse
-	12, // 27: sockerless.backend.v1.NetworkService.ConnectNetwork:output_type -> sockerless.backend.v1.ConnectNetworkResponse
-	14, // 28: sockerless.backend.v1.NetworkService.DisconnectNetwork:output_type -> sockerless.backend.v1.DisconnectNetworkResponse
-	16, // 29: sockerless.backend.v1.NetworkService.PruneNetworks:output_type -> sockerless.backend.v1.PruneNetworksResponse
-	1,  // 30: sockerless.backend.v1.NetworkService.ListNetworks:output_type -> sockerless.backend.v1.ListNetworksResponse
-	3,  // 31: sockerless.backend.v1.NetworkService.InspectNetwork:output_type -> sockerless.backend.v1.InspectNetworkResponse
-	25, // [25:32] is the sub-list for method output_type
-	18, // [18:25] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	22, // 9: sockerless.backend.v1.IpamPool.auxiliary_addresses:type_name -> sockerless.backend.v1.IpamPool.AuxiliaryAddressesEntry
+	23, // 10: sockerless.backend.v1.CreateNetworkRequest.ipam_options:type_name -> sockerless.backend.v1.CreateNetworkRequest.IpamOptionsEntry
+	5,  // 11: sockerless.backend.v1.CreateNetworkRequest.pools:type_name -> sockerless.backend.v1.IpamPool
+	24, // 12: sockerless.backend.v1.CreateNetworkRequest.options:type_name -> sockerless.backend.v1.CreateNetworkRequest.OptionsEntry
+	25, // 13: sockerless.backend.v1.CreateNetworkRequest.labels:type_name -> sockerless.backend.v1.CreateNetworkRequest.LabelsEntry
+	28, // 14: sockerless.backend.v1.ConnectNetworkRequest.endpoint:type_name -> sockerless.backend.v1.EndpointConfig
+	26, // 15: sockerless.backend.v1.PruneNetworksRequest.filters:type_name -> sockerless.backend.v1.PruneNetworksRequest.FiltersEntry
+	29, // 16: sockerless.backend.v1.ListNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	6,  // 17: sockerless.backend.v1.Network.ContainersEntry.value:type_name -> sockerless.backend.v1.NetworkMember
+	29, // 18: sockerless.backend.v1.PruneNetworksRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	7,  // 19: sockerless.backend.v1.NetworkService.CreateNetwork:input_type -> sockerless.backend.v1.CreateNetworkRequest
+	9,  // 20: sockerless.backend.v1.NetworkService.RemoveNetwork:input_type -> sockerless.backend.v1.RemoveNetworkRequest
+	11, // 21: sockerless.backend.v1.NetworkService.ConnectNetwork:input_type -> sockerless.backend.v1.ConnectNetworkRequest
+	13, // 22: sockerless.backend.v1.NetworkService.DisconnectNetwork:input_type -> sockerless.backend.v1.DisconnectNetworkRequest
+	15, // 23: sockerless.backend.v1.NetworkService.PruneNetworks:input_type -> sockerless.backend.v1.PruneNetworksRequest
+	0,  // 24: sockerless.backend.v1.NetworkService.ListNetworks:input_type -> sockerless.backend.v1.ListNetworksRequest
+	2,  // 25: sockerless.backend.v1.NetworkService.InspectNetwork:input_type -> sockerless.backend.v1.InspectNetworkRequest
+	8,  // 26: sockerless.backend.v1.NetworkService.CreateNetwork:output_type -> sockerless.backend.v1.CreateNetworkResponse
+	10, // 27: sockerless.backend.v1.NetworkService.RemoveNetwork:output_type -> sockerless.backend.v1.RemoveNetworkResponse
+	12, // 28: sockerless.backend.v1.NetworkService.ConnectNetwork:output_type -> sockerless.backend.v1.ConnectNetworkResponse
+	14, // 29: sockerless.backend.v1.NetworkService.DisconnectNetwork:output_type -> sockerless.backend.v1.DisconnectNetworkResponse
+	16, // 30: sockerless.backend.v1.NetworkService.PruneNetworks:output_type -> sockerless.backend.v1.PruneNetworksResponse
+	1,  // 31: sockerless.backend.v1.NetworkService.ListNetworks:output_type -> sockerless.backend.v1.ListNetworksResponse
+	3,  // 32: sockerless.backend.v1.NetworkService.InspectNetwork:output_type -> sockerless.backend.v1.InspectNetworkResponse
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_network_proto_init() }
@@ -1228,7 +1253,7 @@ func file_sockerless_backend_v1_network_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_network_proto_rawDesc), len(file_sockerless_backend_v1_network_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2073,6 +2073,293 @@ func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
+type ConnectContainerRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId    string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Interface      *Interface             `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	DefaultGateway string                 `protobuf:"bytes,3,opt,name=default_gateway,json=defaultGateway,proto3" json:"default_gateway,omitempty"` // of the container from now on; empty: as it is
+	Names          *NameFileChange        `protobuf:"bytes,4,opt,name=names,proto3" json:"names,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConnectContainerRequest) Reset() {
+	*x = ConnectContainerRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectContainerRequest) ProtoMessage() {}
+
+func (x *ConnectContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectContainerRequest.ProtoReflect.Descriptor instead.
+func (*ConnectContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ConnectContainerRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *ConnectContainerRequest) GetInterface() *Interface {
+	if x != nil {
+		return x.Interface
+	}
+	return nil
+}
+
+func (x *ConnectContainerRequest) GetDefaultGateway() string {
+	if x != nil {
+		return x.DefaultGateway
+	}
+	return ""
+}
+
+func (x *ConnectContainerRequest) GetNames() *NameFileChange {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ConnectContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectContainerResponse) Reset() {
+	*x = ConnectContainerResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectContainerResponse) ProtoMessage() {}
+
+func (x *ConnectContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectContainerResponse.ProtoReflect.Descriptor instead.
+func (*ConnectContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+}
+
+type DisconnectContainerRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId    string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	NetworkId      string                 `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	Bridge         string                 `protobuf:"bytes,3,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	DefaultGateway string                 `protobuf:"bytes,4,opt,name=default_gateway,json=defaultGateway,proto3" json:"default_gateway,omitempty"` // of the container from now on; empty: as it is
+	Names          *NameFileChange        `protobuf:"bytes,5,opt,name=names,proto3" json:"names,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DisconnectContainerRequest) Reset() {
+	*x = DisconnectContainerRequest{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectContainerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectContainerRequest) ProtoMessage() {}
+
+func (x *DisconnectContainerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectContainerRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectContainerRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DisconnectContainerRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *DisconnectContainerRequest) GetNetworkId() string {
+	if x != nil {
+		return x.NetworkId
+	}
+	return ""
+}
+
+func (x *DisconnectContainerRequest) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
+}
+
+func (x *DisconnectContainerRequest) GetDefaultGateway() string {
+	if x != nil {
+		return x.DefaultGateway
+	}
+	return ""
+}
+
+func (x *DisconnectContainerRequest) GetNames() *NameFileChange {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type DisconnectContainerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectContainerResponse) Reset() {
+	*x = DisconnectContainerResponse{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectContainerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectContainerResponse) ProtoMessage() {}
+
+func (x *DisconnectContainerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectContainerResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectContainerResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+}
+
+// What a running container's managed files get to know, in place. What the
+// container itself wrote there stays.
+type NameFileChange struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	RemoveHost string                 `protobuf:"bytes,1,opt,name=remove_host,json=removeHost,proto3" json:"remove_host,omitempty"` // an address: its lines go from /etc/hosts
+	AddHost    string                 `protobuf:"bytes,2,opt,name=add_host,json=addHost,proto3" json:"add_host,omitempty"`          // a line for /etc/hosts
+	// Replaces /etc/resolv.conf where that still is as it was written.
+	ResolvConfBefore []byte `protobuf:"bytes,3,opt,name=resolv_conf_before,json=resolvConfBefore,proto3" json:"resolv_conf_before,omitempty"`
+	ResolvConf       []byte `protobuf:"bytes,4,opt,name=resolv_conf,json=resolvConf,proto3" json:"resolv_conf,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *NameFileChange) Reset() {
+	*x = NameFileChange{}
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameFileChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameFileChange) ProtoMessage() {}
+
+func (x *NameFileChange) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameFileChange.ProtoReflect.Descriptor instead.
+func (*NameFileChange) Descriptor() ([]byte, []int) {
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NameFileChange) GetRemoveHost() string {
+	if x != nil {
+		return x.RemoveHost
+	}
+	return ""
+}
+
+func (x *NameFileChange) GetAddHost() string {
+	if x != nil {
+		return x.AddHost
+	}
+	return ""
+}
+
+func (x *NameFileChange) GetResolvConfBefore() []byte {
+	if x != nil {
+		return x.ResolvConfBefore
+	}
+	return nil
+}
+
+func (x *NameFileChange) GetResolvConf() []byte {
+	if x != nil {
+		return x.ResolvConf
+	}
+	return nil
+}
+
 type InspectMachineRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2081,7 +2368,7 @@ type InspectMachineRequest struct {
 
 func (x *InspectMachineRequest) Reset() {
 	*x = InspectMachineRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2380,7 @@ func (x *InspectMachineRequest) String() string {
 func (*InspectMachineRequest) ProtoMessage() {}
 
 func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[34]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2393,7 @@ func (x *InspectMachineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineRequest.ProtoReflect.Descriptor instead.
 func (*InspectMachineRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type InspectMachineResponse struct {
@@ -2120,7 +2407,7 @@ type InspectMachineResponse struct {
 
 func (x *InspectMachineResponse) Reset() {
 	*x = InspectMachineResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2419,7 @@ func (x *InspectMachineResponse) String() string {
 func (*InspectMachineResponse) ProtoMessage() {}
 
 func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[35]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2432,7 @@ func (x *InspectMachineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectMachineResponse.ProtoReflect.Descriptor instead.
 func (*InspectMachineResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InspectMachineResponse) GetRoutes() []string {
@@ -2178,7 +2465,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2477,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[36]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2490,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2222,7 +2509,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2521,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[37]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2534,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CreateVolumeResponse) GetPath() string {
@@ -2266,7 +2553,7 @@ type RemoveVolumeRequest struct {
 
 func (x *RemoveVolumeRequest) Reset() {
 	*x = RemoveVolumeRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2565,7 @@ func (x *RemoveVolumeRequest) String() string {
 func (*RemoveVolumeRequest) ProtoMessage() {}
 
 func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[38]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2578,7 @@ func (x *RemoveVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveVolumeRequest) GetName() string {
@@ -2309,7 +2596,7 @@ type RemoveVolumeResponse struct {
 
 func (x *RemoveVolumeResponse) Reset() {
 	*x = RemoveVolumeResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2608,7 @@ func (x *RemoveVolumeResponse) String() string {
 func (*RemoveVolumeResponse) ProtoMessage() {}
 
 func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[39]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2621,7 @@ func (x *RemoveVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveVolumeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 type MeasureDiskRequest struct {
@@ -2347,7 +2634,7 @@ type MeasureDiskRequest struct {
 
 func (x *MeasureDiskRequest) Reset() {
 	*x = MeasureDiskRequest{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2646,7 @@ func (x *MeasureDiskRequest) String() string {
 func (*MeasureDiskRequest) ProtoMessage() {}
 
 func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[40]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2659,7 @@ func (x *MeasureDiskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskRequest.ProtoReflect.Descriptor instead.
 func (*MeasureDiskRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *MeasureDiskRequest) GetContainerIds() []string {
@@ -2399,7 +2686,7 @@ type MeasureDiskResponse struct {
 
 func (x *MeasureDiskResponse) Reset() {
 	*x = MeasureDiskResponse{}
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2698,7 @@ func (x *MeasureDiskResponse) String() string {
 func (*MeasureDiskResponse) ProtoMessage() {}
 
 func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_host_v1_host_proto_msgTypes[41]
+	mi := &file_sockerless_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2711,7 @@ func (x *MeasureDiskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasureDiskResponse.ProtoReflect.Descriptor instead.
 func (*MeasureDiskResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MeasureDiskResponse) GetContainers() map[string]uint64 {
@@ -2596,7 +2883,28 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x16\n" +
 	"\x06bridge\x18\x02 \x01(\tR\x06bridge\"\x17\n" +
-	"\x15RemoveNetworkResponse\"\x17\n" +
+	"\x15RemoveNetworkResponse\"\xdc\x01\n" +
+	"\x17ConnectContainerRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12;\n" +
+	"\tinterface\x18\x02 \x01(\v2\x1d.sockerless.host.v1.InterfaceR\tinterface\x12'\n" +
+	"\x0fdefault_gateway\x18\x03 \x01(\tR\x0edefaultGateway\x128\n" +
+	"\x05names\x18\x04 \x01(\v2\".sockerless.host.v1.NameFileChangeR\x05names\"\x1a\n" +
+	"\x18ConnectContainerResponse\"\xd9\x01\n" +
+	"\x1aDisconnectContainerRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x02 \x01(\tR\tnetworkId\x12\x16\n" +
+	"\x06bridge\x18\x03 \x01(\tR\x06bridge\x12'\n" +
+	"\x0fdefault_gateway\x18\x04 \x01(\tR\x0edefaultGateway\x128\n" +
+	"\x05names\x18\x05 \x01(\v2\".sockerless.host.v1.NameFileChangeR\x05names\"\x1d\n" +
+	"\x1bDisconnectContainerResponse\"\x9b\x01\n" +
+	"\x0eNameFileChange\x12\x1f\n" +
+	"\vremove_host\x18\x01 \x01(\tR\n" +
+	"removeHost\x12\x19\n" +
+	"\badd_host\x18\x02 \x01(\tR\aaddHost\x12,\n" +
+	"\x12resolv_conf_before\x18\x03 \x01(\fR\x10resolvConfBefore\x12\x1f\n" +
+	"\vresolv_conf\x18\x04 \x01(\fR\n" +
+	"resolvConf\"\x17\n" +
 	"\x15InspectMachineRequest\"\x7f\n" +
 	"\x16InspectMachineResponse\x12\x16\n" +
 	"\x06routes\x18\x01 \x03(\tR\x06routes\x12\x1f\n" +
@@ -2623,7 +2931,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\x88\f\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\xef\r\n" +
 	"\vHostService\x12Q\n" +
 	"\x05Hello\x12 .sockerless.host.v1.HelloRequest\x1a!.sockerless.host.v1.HelloResponse\"\x03\x90\x02\x01\x12j\n" +
 	"\x0fCreateContainer\x12*.sockerless.host.v1.CreateContainerRequest\x1a+.sockerless.host.v1.CreateContainerResponse\x12j\n" +
@@ -2636,7 +2944,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"ListLayers\x12%.sockerless.host.v1.ListLayersRequest\x1a&.sockerless.host.v1.ListLayersResponse\"\x03\x90\x02\x01\x12d\n" +
 	"\rEnsureNetwork\x12(.sockerless.host.v1.EnsureNetworkRequest\x1a).sockerless.host.v1.EnsureNetworkResponse\x12d\n" +
-	"\rRemoveNetwork\x12(.sockerless.host.v1.RemoveNetworkRequest\x1a).sockerless.host.v1.RemoveNetworkResponse\x12l\n" +
+	"\rRemoveNetwork\x12(.sockerless.host.v1.RemoveNetworkRequest\x1a).sockerless.host.v1.RemoveNetworkResponse\x12m\n" +
+	"\x10ConnectContainer\x12+.sockerless.host.v1.ConnectContainerRequest\x1a,.sockerless.host.v1.ConnectContainerResponse\x12v\n" +
+	"\x13DisconnectContainer\x12..sockerless.host.v1.DisconnectContainerRequest\x1a/.sockerless.host.v1.DisconnectContainerResponse\x12l\n" +
 	"\x0eInspectMachine\x12).sockerless.host.v1.InspectMachineRequest\x1a*.sockerless.host.v1.InspectMachineResponse\"\x03\x90\x02\x01\x12a\n" +
 	"\fCreateVolume\x12'.sockerless.host.v1.CreateVolumeRequest\x1a(.sockerless.host.v1.CreateVolumeResponse\x12a\n" +
 	"\fRemoveVolume\x12'.sockerless.host.v1.RemoveVolumeRequest\x1a(.sockerless.host.v1.RemoveVolumeResponse\x12c\n" +
@@ -2655,55 +2965,60 @@ func file_sockerless_host_v1_host_proto_rawDescGZIP() []byte {
 	return file_sockerless_host_v1_host_proto_rawDescData
 }
 
-var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_sockerless_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_sockerless_host_v1_host_proto_goTypes = []any{
-	(*HelloRequest)(nil),             // 0: sockerless.host.v1.HelloRequest
-	(*HelloResponse)(nil),            // 1: sockerless.host.v1.HelloResponse
-	(*CreateContainerRequest)(nil),   // 2: sockerless.host.v1.CreateContainerRequest
-	(*Mount)(nil),                    // 3: sockerless.host.v1.Mount
-	(*VolumeSeed)(nil),               // 4: sockerless.host.v1.VolumeSeed
-	(*CreateContainerResponse)(nil),  // 5: sockerless.host.v1.CreateContainerResponse
-	(*LaunchContainerRequest)(nil),   // 6: sockerless.host.v1.LaunchContainerRequest
-	(*BindSource)(nil),               // 7: sockerless.host.v1.BindSource
-	(*DockerSocket)(nil),             // 8: sockerless.host.v1.DockerSocket
-	(*NetworkNamespace)(nil),         // 9: sockerless.host.v1.NetworkNamespace
-	(*Bridged)(nil),                  // 10: sockerless.host.v1.Bridged
-	(*Interface)(nil),                // 11: sockerless.host.v1.Interface
-	(*PublishedPort)(nil),            // 12: sockerless.host.v1.PublishedPort
-	(*BoundPort)(nil),                // 13: sockerless.host.v1.BoundPort
-	(*ManagedFile)(nil),              // 14: sockerless.host.v1.ManagedFile
-	(*LogSettings)(nil),              // 15: sockerless.host.v1.LogSettings
-	(*LaunchContainerResponse)(nil),  // 16: sockerless.host.v1.LaunchContainerResponse
-	(*ReleaseContainerRequest)(nil),  // 17: sockerless.host.v1.ReleaseContainerRequest
-	(*ReleaseContainerResponse)(nil), // 18: sockerless.host.v1.ReleaseContainerResponse
-	(*RemoveContainerRequest)(nil),   // 19: sockerless.host.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 20: sockerless.host.v1.RemoveContainerResponse
-	(*ListContainersRequest)(nil),    // 21: sockerless.host.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 22: sockerless.host.v1.ListContainersResponse
-	(*ContainerOnDisk)(nil),          // 23: sockerless.host.v1.ContainerOnDisk
-	(*UnpackLayerRequest)(nil),       // 24: sockerless.host.v1.UnpackLayerRequest
-	(*UnpackLayerResponse)(nil),      // 25: sockerless.host.v1.UnpackLayerResponse
-	(*RemoveLayerRequest)(nil),       // 26: sockerless.host.v1.RemoveLayerRequest
-	(*RemoveLayerResponse)(nil),      // 27: sockerless.host.v1.RemoveLayerResponse
-	(*ListLayersRequest)(nil),        // 28: sockerless.host.v1.ListLayersRequest
-	(*ListLayersResponse)(nil),       // 29: sockerless.host.v1.ListLayersResponse
-	(*EnsureNetworkRequest)(nil),     // 30: sockerless.host.v1.EnsureNetworkRequest
-	(*EnsureNetworkResponse)(nil),    // 31: sockerless.host.v1.EnsureNetworkResponse
-	(*RemoveNetworkRequest)(nil),     // 32: sockerless.host.v1.RemoveNetworkRequest
-	(*RemoveNetworkResponse)(nil),    // 33: sockerless.host.v1.RemoveNetworkResponse
-	(*InspectMachineRequest)(nil),    // 34: sockerless.host.v1.InspectMachineRequest
-	(*InspectMachineResponse)(nil),   // 35: sockerless.host.v1.InspectMachineResponse
-	(*CreateVolumeRequest)(nil),      // 36: sockerless.host.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),     // 37: sockerless.host.v1.CreateVolumeResponse
-	(*RemoveVolumeRequest)(nil),      // 38: sockerless.host.v1.RemoveVolumeRequest
-	(*RemoveVolumeResponse)(nil),     // 39: sockerless.host.v1.RemoveVolumeResponse
-	(*MeasureDiskRequest)(nil),       // 40: sockerless.host.v1.MeasureDiskRequest
-	(*MeasureDiskResponse)(nil),      // 41: sockerless.host.v1.MeasureDiskResponse
-	nil,                              // 42: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	nil,                              // 43: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	(*v1.ConsoleSize)(nil),           // 44: sockerless.agent.v1.ConsoleSize
-	(*v1.ContainerState)(nil),        // 45: sockerless.agent.v1.ContainerState
-	(*timestamppb.Timestamp)(nil),    // 46: google.protobuf.Timestamp
+	(*HelloRequest)(nil),                // 0: sockerless.host.v1.HelloRequest
+	(*HelloResponse)(nil),               // 1: sockerless.host.v1.HelloResponse
+	(*CreateContainerRequest)(nil),      // 2: sockerless.host.v1.CreateContainerRequest
+	(*Mount)(nil),                       // 3: sockerless.host.v1.Mount
+	(*VolumeSeed)(nil),                  // 4: sockerless.host.v1.VolumeSeed
+	(*CreateContainerResponse)(nil),     // 5: sockerless.host.v1.CreateContainerResponse
+	(*LaunchContainerRequest)(nil),      // 6: sockerless.host.v1.LaunchContainerRequest
+	(*BindSource)(nil),                  // 7: sockerless.host.v1.BindSource
+	(*DockerSocket)(nil),                // 8: sockerless.host.v1.DockerSocket
+	(*NetworkNamespace)(nil),            // 9: sockerless.host.v1.NetworkNamespace
+	(*Bridged)(nil),                     // 10: sockerless.host.v1.Bridged
+	(*Interface)(nil),                   // 11: sockerless.host.v1.Interface
+	(*PublishedPort)(nil),               // 12: sockerless.host.v1.PublishedPort
+	(*BoundPort)(nil),                   // 13: sockerless.host.v1.BoundPort
+	(*ManagedFile)(nil),                 // 14: sockerless.host.v1.ManagedFile
+	(*LogSettings)(nil),                 // 15: sockerless.host.v1.LogSettings
+	(*LaunchContainerResponse)(nil),     // 16: sockerless.host.v1.LaunchContainerResponse
+	(*ReleaseContainerRequest)(nil),     // 17: sockerless.host.v1.ReleaseContainerRequest
+	(*ReleaseContainerResponse)(nil),    // 18: sockerless.host.v1.ReleaseContainerResponse
+	(*RemoveContainerRequest)(nil),      // 19: sockerless.host.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),     // 20: sockerless.host.v1.RemoveContainerResponse
+	(*ListContainersRequest)(nil),       // 21: sockerless.host.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 22: sockerless.host.v1.ListContainersResponse
+	(*ContainerOnDisk)(nil),             // 23: sockerless.host.v1.ContainerOnDisk
+	(*UnpackLayerRequest)(nil),          // 24: sockerless.host.v1.UnpackLayerRequest
+	(*UnpackLayerResponse)(nil),         // 25: sockerless.host.v1.UnpackLayerResponse
+	(*RemoveLayerRequest)(nil),          // 26: sockerless.host.v1.RemoveLayerRequest
+	(*RemoveLayerResponse)(nil),         // 27: sockerless.host.v1.RemoveLayerResponse
+	(*ListLayersRequest)(nil),           // 28: sockerless.host.v1.ListLayersRequest
+	(*ListLayersResponse)(nil),          // 29: sockerless.host.v1.ListLayersResponse
+	(*EnsureNetworkRequest)(nil),        // 30: sockerless.host.v1.EnsureNetworkRequest
+	(*EnsureNetworkResponse)(nil),       // 31: sockerless.host.v1.EnsureNetworkResponse
+	(*RemoveNetworkRequest)(nil),        // 32: sockerless.host.v1.RemoveNetworkRequest
+	(*RemoveNetworkResponse)(nil),       // 33: sockerless.host.v1.RemoveNetworkResponse
+	(*ConnectContainerRequest)(nil),     // 34: sockerless.host.v1.ConnectContainerRequest
+	(*ConnectContainerResponse)(nil),    // 35: sockerless.host.v1.ConnectContainerResponse
+	(*DisconnectContainerRequest)(nil),  // 36: sockerless.host.v1.DisconnectContainerRequest
+	(*DisconnectContainerResponse)(nil), // 37: sockerless.host.v1.DisconnectContainerResponse
+	(*NameFileChange)(nil),              // 38: sockerless.host.v1.NameFileChange
+	(*InspectMachineRequest)(nil),       // 39: sockerless.host.v1.InspectMachineRequest
+	(*InspectMachineResponse)(nil),      // 40: sockerless.host.v1.InspectMachineResponse
+	(*CreateVolumeRequest)(nil),         // 41: sockerless.host.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),        // 42: sockerless.host.v1.CreateVolumeResponse
+	(*RemoveVolumeRequest)(nil),         // 43: sockerless.host.v1.RemoveVolumeRequest
+	(*RemoveVolumeResponse)(nil),        // 44: sockerless.host.v1.RemoveVolumeResponse
+	(*MeasureDiskRequest)(nil),          // 45: sockerless.host.v1.MeasureDiskRequest
+	(*MeasureDiskResponse)(nil),         // 46: sockerless.host.v1.MeasureDiskResponse
+	nil,                                 // 47: sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	nil,                                 // 48: sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	(*v1.ConsoleSize)(nil),              // 49: sockerless.agent.v1.ConsoleSize
+	(*v1.ContainerState)(nil),           // 50: sockerless.agent.v1.ContainerState
+	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
 }
 var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sockerless.host.v1.CreateContainerRequest.volume_seeds:type_name -> sockerless.host.v1.VolumeSeed
@@ -2711,7 +3026,7 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	9,  // 2: sockerless.host.v1.LaunchContainerRequest.network:type_name -> sockerless.host.v1.NetworkNamespace
 	12, // 3: sockerless.host.v1.LaunchContainerRequest.ports:type_name -> sockerless.host.v1.PublishedPort
 	14, // 4: sockerless.host.v1.LaunchContainerRequest.files:type_name -> sockerless.host.v1.ManagedFile
-	44, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	49, // 5: sockerless.host.v1.LaunchContainerRequest.console_size:type_name -> sockerless.agent.v1.ConsoleSize
 	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
@@ -2719,46 +3034,53 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	11, // 10: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
 	13, // 11: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
 	23, // 12: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	45, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	50, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
 	13, // 14: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	46, // 15: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	42, // 16: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	43, // 17: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	0,  // 18: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	2,  // 19: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	6,  // 20: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	17, // 21: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	19, // 22: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	21, // 23: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	24, // 24: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	26, // 25: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	28, // 26: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	30, // 27: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	32, // 28: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	34, // 29: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	36, // 30: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	38, // 31: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	40, // 32: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	1,  // 33: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	5,  // 34: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	16, // 35: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	18, // 36: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	20, // 37: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	22, // 38: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	25, // 39: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	27, // 40: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	29, // 41: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	31, // 42: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	33, // 43: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	35, // 44: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	37, // 45: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	39, // 46: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	41, // 47: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	33, // [33:48] is the sub-list for method output_type
-	18, // [18:33] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 15: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	38, // 16: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	38, // 17: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	51, // 18: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	47, // 19: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	48, // 20: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	0,  // 21: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	2,  // 22: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	6,  // 23: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	17, // 24: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	19, // 25: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	21, // 26: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	24, // 27: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	26, // 28: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	28, // 29: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	30, // 30: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	32, // 31: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	34, // 32: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	36, // 33: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	39, // 34: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	41, // 35: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	43, // 36: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	45, // 37: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	1,  // 38: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	5,  // 39: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	16, // 40: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	18, // 41: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	20, // 42: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	22, // 43: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	25, // 44: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	27, // 45: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	29, // 46: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	31, // 47: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	33, // 48: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	35, // 49: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	37, // 50: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	40, // 51: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	42, // 52: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	44, // 53: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	46, // 54: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	38, // [38:55] is the sub-list for method output_type
+	21, // [21:38] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }
@@ -2778,7 +3100,7 @@ func file_sockerless_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_host_v1_host_proto_rawDesc), len(file_sockerless_host_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -693,6 +693,7 @@ type NetworkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Network         *v1.Network            `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`                                        // without members
 	DriverReference string                 `protobuf:"bytes,2,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // bridge name, security group
+	Phase           Phase                  `protobuf:"varint,3,opt,name=phase,proto3,enum=sockerless.state.v1.Phase" json:"phase,omitempty"`            // creating or removing, while that is under way
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -739,6 +740,13 @@ func (x *NetworkRecord) GetDriverReference() string {
 		return x.DriverReference
 	}
 	return ""
+}
+
+func (x *NetworkRecord) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNSPECIFIED
 }
 
 var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
@@ -830,10 +838,11 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"t\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x01\n" +
 	"\rNetworkRecord\x128\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\x12)\n" +
-	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference*n\n" +
+	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\x120\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase*n\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePHASE_CREATING\x10\x01\x12\x12\n" +
@@ -909,12 +918,13 @@ var file_sockerless_state_v1_state_proto_depIdxs = []int32{
 	10, // 18: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
 	0,  // 19: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
 	20, // 20: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
-	21, // 21: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	0,  // 21: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
+	21, // 22: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }

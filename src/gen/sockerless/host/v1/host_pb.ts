@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/host/v1/host.proto.
  */
 export const file_sockerless_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCKOAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCCKnAQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSFgoObGF5ZXJfZGlmZl9pZHMYAiADKAkSNAoMdm9sdW1lX3NlZWRzGAMgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZVNlZWQSKQoGbW91bnRzGAQgAygLMhkuc29ja2VybGVzcy5ob3N0LnYxLk1vdW50Ij8KBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiLwoKVm9sdW1lU2VlZBITCgt2b2x1bWVfcGF0aBgBIAEoCRIMCgRwYXRoGAIgASgJIhkKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlIscEChZMYXVuY2hDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhAKCG9jaV9zcGVjGAMgASgMEhYKDmxheWVyX2RpZmZfaWRzGAQgAygJEgwKBHVzZXIYBSABKAkSGQoRYWRkaXRpb25hbF9ncm91cHMYBiADKAkSNQoHbmV0d29yaxgHIAEoCzIkLnNvY2tlcmxlc3MuaG9zdC52MS5OZXR3b3JrTmFtZXNwYWNlEjAKBXBvcnRzGAggAygLMiEuc29ja2VybGVzcy5ob3N0LnYxLlB1Ymxpc2hlZFBvcnQSLgoFZmlsZXMYCSADKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTWFuYWdlZEZpbGUSCwoDdHR5GAogASgIEhIKCm9wZW5fc3RkaW4YCyABKAgSEgoKc3RkaW5fb25jZRgMIAEoCBI2Cgxjb25zb2xlX3NpemUYDSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEiwKA2xvZxgOIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5Mb2dTZXR0aW5ncxIMCgRpbml0GA8gASgIEjgKDmRvY2tlcl9zb2NrZXRzGBAgAygLMiAuc29ja2VybGVzcy5ob3N0LnYxLkRvY2tlclNvY2tldBI0CgxiaW5kX3NvdXJjZXMYESADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuQmluZFNvdXJjZSIqCgpCaW5kU291cmNlEgwKBHBhdGgYASABKAkSDgoGY3JlYXRlGAIgASgIIj8KDERvY2tlclNvY2tldBIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIXCg9mcm9udGVuZF9zb2NrZXQYAiABKAkiggEKEE5ldHdvcmtOYW1lc3BhY2USDgoEaG9zdBgBIAEoCEgAEg4KBG5vbmUYAiABKAhIABIWCgxjb250YWluZXJfaWQYAyABKAlIABIuCgdicmlkZ2VkGAQgASgLMhsuc29ja2VybGVzcy5ob3N0LnYxLkJyaWRnZWRIAEIGCgRraW5kIjwKB0JyaWRnZWQSMQoKaW50ZXJmYWNlcxgBIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2UiXgoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkiigEKDVB1Ymxpc2hlZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFQoNaG9zdF9wb3J0X2VuZBgEIAEoDRIWCg5jb250YWluZXJfcG9ydBgFIAEoDRIUCgxjb250YWluZXJfaXAYBiABKAkiWQoJQm91bmRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAQgASgNIkQKC01hbmFnZWRGaWxlEhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDSJECgtMb2dTZXR0aW5ncxIQCghkaXNhYmxlZBgBIAEoCBIQCghtYXhfc2l6ZRgCIAEoBBIRCgltYXhfZmlsZXMYAyABKA0iiwEKF0xhdW5jaENvbnRhaW5lclJlc3BvbnNlEhQKDGFnZW50X3NvY2tldBgBIAEoCRILCgNwaWQYAiABKAMSMgoLYm91bmRfcG9ydHMYAyADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0EhkKEW5ldHdvcmtfbmFtZXNwYWNlGAQgASgJIi8KF1JlbGVhc2VDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIaChhSZWxlYXNlQ29udGFpbmVyUmVzcG9uc2UiLgoWUmVtb3ZlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiFwoVTGlzdENvbnRhaW5lcnNSZXF1ZXN0IlEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USNwoKY29udGFpbmVycxgBIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5Db250YWluZXJPbkRpc2si0gEKD0NvbnRhaW5lck9uRGlzaxIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBISCgpzaGltX2FsaXZlGAMgASgIEhQKDGFnZW50X3NvY2tldBgEIAEoCRI3CgpsYXN0X3N0YXRlGAUgASgLMiMuc29ja2VybGVzcy5hZ2VudC52MS5Db250YWluZXJTdGF0ZRIyCgtib3VuZF9wb3J0cxgGIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQiOAoSVW5wYWNrTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIjQKE1VucGFja0xheWVyUmVzcG9uc2USDAoEc2l6ZRgBIAEoBBIPCgdleGlzdGVkGAIgASgIIiUKElJlbW92ZUxheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJIhUKE1JlbW92ZUxheWVyUmVzcG9uc2UiEwoRTGlzdExheWVyc1JlcXVlc3QiJgoSTGlzdExheWVyc1Jlc3BvbnNlEhAKCGRpZmZfaWRzGAEgAygJIm4KFEVuc3VyZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2dhdGV3YXkYAyABKAkSEAoIaW50ZXJuYWwYBCABKAgSDwoHaXNvbGF0ZRgFIAEoCCIXChVFbnN1cmVOZXR3b3JrUmVzcG9uc2UiOgoUUmVtb3ZlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkiFwoVUmVtb3ZlTmV0d29ya1Jlc3BvbnNlIhcKFUluc3BlY3RNYWNoaW5lUmVxdWVzdCJmChZJbnNwZWN0TWFjaGluZVJlc3BvbnNlEg4KBnJvdXRlcxgBIAMoCRITCgtyZXNvbHZfY29uZhgCIAEoDBInCgNub3cYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIiMKE0NyZWF0ZVZvbHVtZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSIkChRDcmVhdGVWb2x1bWVSZXNwb25zZRIMCgRwYXRoGAEgASgJIiMKE1JlbW92ZVZvbHVtZVJlcXVlc3QSDAoEbmFtZRgBIAEoCSIWChRSZW1vdmVWb2x1bWVSZXNwb25zZSJBChJNZWFzdXJlRGlza1JlcXVlc3QSFQoNY29udGFpbmVyX2lkcxgBIAMoCRIUCgx2b2x1bWVfbmFtZXMYAiADKAkijAIKE01lYXN1cmVEaXNrUmVzcG9uc2USSwoKY29udGFpbmVycxgBIAMoCzI3LnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlLkNvbnRhaW5lcnNFbnRyeRJFCgd2b2x1bWVzGAIgAygLMjQuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuVm9sdW1lc0VudHJ5GjEKD0NvbnRhaW5lcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBGi4KDFZvbHVtZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAQ6AjgBMogMCgtIb3N0U2VydmljZRJRCgVIZWxsbxIgLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1JlcXVlc3QaIS5zb2NrZXJsZXNzLmhvc3QudjEuSGVsbG9SZXNwb25zZSIDkAIBEmoKD0NyZWF0ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlc3BvbnNlEmoKD0xhdW5jaENvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5MYXVuY2hDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlc3BvbnNlEm0KEFJlbGVhc2VDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuUmVsZWFzZUNvbnRhaW5lclJlc3BvbnNlEmoKD1JlbW92ZUNvbnRhaW5lchIqLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVDb250YWluZXJSZXF1ZXN0Gisuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlc3BvbnNlEmwKDkxpc3RDb250YWluZXJzEikuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0Q29udGFpbmVyc1Jlc3BvbnNlIgOQAgESXgoLVW5wYWNrTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlVucGFja0xheWVyUmVzcG9uc2USXgoLUmVtb3ZlTGF5ZXISJi5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUxheWVyUmVzcG9uc2USYAoKTGlzdExheWVycxIlLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0TGF5ZXJzUmVxdWVzdBomLnNvY2tlcmxlc3MuaG9zdC52MS5MaXN0TGF5ZXJzUmVzcG9uc2UiA5ACARJkCg1FbnN1cmVOZXR3b3JrEiguc29ja2VybGVzcy5ob3N0LnYxLkVuc3VyZU5ldHdvcmtSZXF1ZXN0Gikuc29ja2VybGVzcy5ob3N0LnYxLkVuc3VyZU5ldHdvcmtSZXNwb25zZRJkCg1SZW1vdmVOZXR3b3JrEiguc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZU5ldHdvcmtSZXF1ZXN0Gikuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZU5ldHdvcmtSZXNwb25zZRJsCg5JbnNwZWN0TWFjaGluZRIpLnNvY2tlcmxlc3MuaG9zdC52MS5JbnNwZWN0TWFjaGluZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmhvc3QudjEuSW5zcGVjdE1hY2hpbmVSZXNwb25zZSIDkAIBEmEKDENyZWF0ZVZvbHVtZRInLnNvY2tlcmxlc3MuaG9zdC52MS5DcmVhdGVWb2x1bWVSZXF1ZXN0Giguc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlc3BvbnNlEmEKDFJlbW92ZVZvbHVtZRInLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVWb2x1bWVSZXF1ZXN0Giguc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZVZvbHVtZVJlc3BvbnNlEmMKC01lYXN1cmVEaXNrEiYuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVxdWVzdBonLnNvY2tlcmxlc3MuaG9zdC52MS5NZWFzdXJlRGlza1Jlc3BvbnNlIgOQAgFC0wEKFmNvbS5zb2NrZXJsZXNzLmhvc3QudjFCCUhvc3RQcm90b1ABWkRnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9ob3N0L3YxO2hvc3R2MaICA1NIWKoCElNvY2tlcmxlc3MuSG9zdC5WMcoCElNvY2tlcmxlc3NcSG9zdFxWMeICHlNvY2tlcmxlc3NcSG9zdFxWMVxHUEJNZXRhZGF0YeoCFFNvY2tlcmxlc3M6Okhvc3Q6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
+  fileDesc("Ch1zb2NrZXJsZXNzL2hvc3QvdjEvaG9zdC5wcm90bxISc29ja2VybGVzcy5ob3N0LnYxIg4KDEhlbGxvUmVxdWVzdCKOAgoNSGVsbG9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhAKCGZlYXR1cmVzGAIgAygJEhQKDHJ1bnRpbWVfbmFtZRgDIAEoCRIXCg9ydW50aW1lX3ZlcnNpb24YBCABKAkSFAoMcnVudGltZV9wYXRoGAUgASgJEhYKDnJ1bnRpbWVfY29tbWl0GAYgASgJEhYKDmNncm91cF92ZXJzaW9uGAcgASgJEhoKEmNncm91cF9jb250cm9sbGVycxgIIAMoCRIVCg1zdG9yZWRfc29ja2V0GAkgASgJEg8KB3NlY2NvbXAYCiABKAgSEAoIYXBwYXJtb3IYCyABKAgSDwoHc2VsaW51eBgMIAEoCCKnAQoWQ3JlYXRlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSFgoObGF5ZXJfZGlmZl9pZHMYAiADKAkSNAoMdm9sdW1lX3NlZWRzGAMgAygLMh4uc29ja2VybGVzcy5ob3N0LnYxLlZvbHVtZVNlZWQSKQoGbW91bnRzGAQgAygLMhkuc29ja2VybGVzcy5ob3N0LnYxLk1vdW50Ij8KBU1vdW50Eg4KBnNvdXJjZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiLwoKVm9sdW1lU2VlZBITCgt2b2x1bWVfcGF0aBgBIAEoCRIMCgRwYXRoGAIgASgJIhkKF0NyZWF0ZUNvbnRhaW5lclJlc3BvbnNlIscEChZMYXVuY2hDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgEEhAKCG9jaV9zcGVjGAMgASgMEhYKDmxheWVyX2RpZmZfaWRzGAQgAygJEgwKBHVzZXIYBSABKAkSGQoRYWRkaXRpb25hbF9ncm91cHMYBiADKAkSNQoHbmV0d29yaxgHIAEoCzIkLnNvY2tlcmxlc3MuaG9zdC52MS5OZXR3b3JrTmFtZXNwYWNlEjAKBXBvcnRzGAggAygLMiEuc29ja2VybGVzcy5ob3N0LnYxLlB1Ymxpc2hlZFBvcnQSLgoFZmlsZXMYCSADKAsyHy5zb2NrZXJsZXNzLmhvc3QudjEuTWFuYWdlZEZpbGUSCwoDdHR5GAogASgIEhIKCm9wZW5fc3RkaW4YCyABKAgSEgoKc3RkaW5fb25jZRgMIAEoCBI2Cgxjb25zb2xlX3NpemUYDSABKAsyIC5zb2NrZXJsZXNzLmFnZW50LnYxLkNvbnNvbGVTaXplEiwKA2xvZxgOIAEoCzIfLnNvY2tlcmxlc3MuaG9zdC52MS5Mb2dTZXR0aW5ncxIMCgRpbml0GA8gASgIEjgKDmRvY2tlcl9zb2NrZXRzGBAgAygLMiAuc29ja2VybGVzcy5ob3N0LnYxLkRvY2tlclNvY2tldBI0CgxiaW5kX3NvdXJjZXMYESADKAsyHi5zb2NrZXJsZXNzLmhvc3QudjEuQmluZFNvdXJjZSIqCgpCaW5kU291cmNlEgwKBHBhdGgYASABKAkSDgoGY3JlYXRlGAIgASgIIj8KDERvY2tlclNvY2tldBIWCg5jb250YWluZXJfcGF0aBgBIAEoCRIXCg9mcm9udGVuZF9zb2NrZXQYAiABKAkiggEKEE5ldHdvcmtOYW1lc3BhY2USDgoEaG9zdBgBIAEoCEgAEg4KBG5vbmUYAiABKAhIABIWCgxjb250YWluZXJfaWQYAyABKAlIABIuCgdicmlkZ2VkGAQgASgLMhsuc29ja2VybGVzcy5ob3N0LnYxLkJyaWRnZWRIAEIGCgRraW5kIjwKB0JyaWRnZWQSMQoKaW50ZXJmYWNlcxgBIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5JbnRlcmZhY2UiXgoJSW50ZXJmYWNlEhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHZ2F0ZXdheRgEIAEoCRILCgNtYWMYBSABKAkiigEKDVB1Ymxpc2hlZFBvcnQSEAoIcHJvdG9jb2wYASABKAkSDwoHaG9zdF9pcBgCIAEoCRIRCglob3N0X3BvcnQYAyABKA0SFQoNaG9zdF9wb3J0X2VuZBgEIAEoDRIWCg5jb250YWluZXJfcG9ydBgFIAEoDRIUCgxjb250YWluZXJfaXAYBiABKAkiWQoJQm91bmRQb3J0EhAKCHByb3RvY29sGAEgASgJEg8KB2hvc3RfaXAYAiABKAkSEQoJaG9zdF9wb3J0GAMgASgNEhYKDmNvbnRhaW5lcl9wb3J0GAQgASgNIkQKC01hbmFnZWRGaWxlEhYKDmNvbnRhaW5lcl9wYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDSJECgtMb2dTZXR0aW5ncxIQCghkaXNhYmxlZBgBIAEoCBIQCghtYXhfc2l6ZRgCIAEoBBIRCgltYXhfZmlsZXMYAyABKA0iiwEKF0xhdW5jaENvbnRhaW5lclJlc3BvbnNlEhQKDGFnZW50X3NvY2tldBgBIAEoCRILCgNwaWQYAiABKAMSMgoLYm91bmRfcG9ydHMYAyADKAsyHS5zb2NrZXJsZXNzLmhvc3QudjEuQm91bmRQb3J0EhkKEW5ldHdvcmtfbmFtZXNwYWNlGAQgASgJIi8KF1JlbGVhc2VDb250YWluZXJSZXF1ZXN0EhQKDGNvbnRhaW5lcl9pZBgBIAEoCSIaChhSZWxlYXNlQ29udGFpbmVyUmVzcG9uc2UiLgoWUmVtb3ZlQ29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkiGQoXUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2UiFwoVTGlzdENvbnRhaW5lcnNSZXF1ZXN0IlEKFkxpc3RDb250YWluZXJzUmVzcG9uc2USNwoKY29udGFpbmVycxgBIAMoCzIjLnNvY2tlcmxlc3MuaG9zdC52MS5Db250YWluZXJPbkRpc2si0gEKD0NvbnRhaW5lck9uRGlzaxIUCgxjb250YWluZXJfaWQYASABKAkSEgoKZ2VuZXJhdGlvbhgCIAEoBBISCgpzaGltX2FsaXZlGAMgASgIEhQKDGFnZW50X3NvY2tldBgEIAEoCRI3CgpsYXN0X3N0YXRlGAUgASgLMiMuc29ja2VybGVzcy5hZ2VudC52MS5Db250YWluZXJTdGF0ZRIyCgtib3VuZF9wb3J0cxgGIAMoCzIdLnNvY2tlcmxlc3MuaG9zdC52MS5Cb3VuZFBvcnQiOAoSVW5wYWNrTGF5ZXJSZXF1ZXN0Eg8KB2RpZmZfaWQYASABKAkSEQoJYmxvYl9wYXRoGAIgASgJIjQKE1VucGFja0xheWVyUmVzcG9uc2USDAoEc2l6ZRgBIAEoBBIPCgdleGlzdGVkGAIgASgIIiUKElJlbW92ZUxheWVyUmVxdWVzdBIPCgdkaWZmX2lkGAEgASgJIhUKE1JlbW92ZUxheWVyUmVzcG9uc2UiEwoRTGlzdExheWVyc1JlcXVlc3QiJgoSTGlzdExheWVyc1Jlc3BvbnNlEhAKCGRpZmZfaWRzGAEgAygJIm4KFEVuc3VyZU5ldHdvcmtSZXF1ZXN0EhIKCm5ldHdvcmtfaWQYASABKAkSDgoGYnJpZGdlGAIgASgJEg8KB2dhdGV3YXkYAyABKAkSEAoIaW50ZXJuYWwYBCABKAgSDwoHaXNvbGF0ZRgFIAEoCCIXChVFbnN1cmVOZXR3b3JrUmVzcG9uc2UiOgoUUmVtb3ZlTmV0d29ya1JlcXVlc3QSEgoKbmV0d29ya19pZBgBIAEoCRIOCgZicmlkZ2UYAiABKAkiFwoVUmVtb3ZlTmV0d29ya1Jlc3BvbnNlIq0BChdDb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSMAoJaW50ZXJmYWNlGAIgASgLMh0uc29ja2VybGVzcy5ob3N0LnYxLkludGVyZmFjZRIXCg9kZWZhdWx0X2dhdGV3YXkYAyABKAkSMQoFbmFtZXMYBCABKAsyIi5zb2NrZXJsZXNzLmhvc3QudjEuTmFtZUZpbGVDaGFuZ2UiGgoYQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlIqIBChpEaXNjb25uZWN0Q29udGFpbmVyUmVxdWVzdBIUCgxjb250YWluZXJfaWQYASABKAkSEgoKbmV0d29ya19pZBgCIAEoCRIOCgZicmlkZ2UYAyABKAkSFwoPZGVmYXVsdF9nYXRld2F5GAQgASgJEjEKBW5hbWVzGAUgASgLMiIuc29ja2VybGVzcy5ob3N0LnYxLk5hbWVGaWxlQ2hhbmdlIh0KG0Rpc2Nvbm5lY3RDb250YWluZXJSZXNwb25zZSJoCg5OYW1lRmlsZUNoYW5nZRITCgtyZW1vdmVfaG9zdBgBIAEoCRIQCghhZGRfaG9zdBgCIAEoCRIaChJyZXNvbHZfY29uZl9iZWZvcmUYAyABKAwSEwoLcmVzb2x2X2NvbmYYBCABKAwiFwoVSW5zcGVjdE1hY2hpbmVSZXF1ZXN0ImYKFkluc3BlY3RNYWNoaW5lUmVzcG9uc2USDgoGcm91dGVzGAEgAygJEhMKC3Jlc29sdl9jb25mGAIgASgMEicKA25vdxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiIwoTQ3JlYXRlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIiQKFENyZWF0ZVZvbHVtZVJlc3BvbnNlEgwKBHBhdGgYASABKAkiIwoTUmVtb3ZlVm9sdW1lUmVxdWVzdBIMCgRuYW1lGAEgASgJIhYKFFJlbW92ZVZvbHVtZVJlc3BvbnNlIkEKEk1lYXN1cmVEaXNrUmVxdWVzdBIVCg1jb250YWluZXJfaWRzGAEgAygJEhQKDHZvbHVtZV9uYW1lcxgCIAMoCSKMAgoTTWVhc3VyZURpc2tSZXNwb25zZRJLCgpjb250YWluZXJzGAEgAygLMjcuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UuQ29udGFpbmVyc0VudHJ5EkUKB3ZvbHVtZXMYAiADKAsyNC5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXNwb25zZS5Wb2x1bWVzRW50cnkaMQoPQ29udGFpbmVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLgoMVm9sdW1lc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEy7w0KC0hvc3RTZXJ2aWNlElEKBUhlbGxvEiAuc29ja2VybGVzcy5ob3N0LnYxLkhlbGxvUmVxdWVzdBohLnNvY2tlcmxlc3MuaG9zdC52MS5IZWxsb1Jlc3BvbnNlIgOQAgESagoPQ3JlYXRlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlQ29udGFpbmVyUmVzcG9uc2USagoPTGF1bmNoQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLkxhdW5jaENvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuTGF1bmNoQ29udGFpbmVyUmVzcG9uc2USbQoQUmVsZWFzZUNvbnRhaW5lchIrLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVxdWVzdBosLnNvY2tlcmxlc3MuaG9zdC52MS5SZWxlYXNlQ29udGFpbmVyUmVzcG9uc2USagoPUmVtb3ZlQ29udGFpbmVyEiouc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZUNvbnRhaW5lclJlcXVlc3QaKy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlQ29udGFpbmVyUmVzcG9uc2USbAoOTGlzdENvbnRhaW5lcnMSKS5zb2NrZXJsZXNzLmhvc3QudjEuTGlzdENvbnRhaW5lcnNSZXF1ZXN0Giouc29ja2VybGVzcy5ob3N0LnYxLkxpc3RDb250YWluZXJzUmVzcG9uc2UiA5ACARJeCgtVbnBhY2tMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5VbnBhY2tMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuVW5wYWNrTGF5ZXJSZXNwb25zZRJeCgtSZW1vdmVMYXllchImLnNvY2tlcmxlc3MuaG9zdC52MS5SZW1vdmVMYXllclJlcXVlc3QaJy5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTGF5ZXJSZXNwb25zZRJgCgpMaXN0TGF5ZXJzEiUuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXF1ZXN0GiYuc29ja2VybGVzcy5ob3N0LnYxLkxpc3RMYXllcnNSZXNwb25zZSIDkAIBEmQKDUVuc3VyZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuRW5zdXJlTmV0d29ya1Jlc3BvbnNlEmQKDVJlbW92ZU5ldHdvcmsSKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1JlcXVlc3QaKS5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlTmV0d29ya1Jlc3BvbnNlEm0KEENvbm5lY3RDb250YWluZXISKy5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlcXVlc3QaLC5zb2NrZXJsZXNzLmhvc3QudjEuQ29ubmVjdENvbnRhaW5lclJlc3BvbnNlEnYKE0Rpc2Nvbm5lY3RDb250YWluZXISLi5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlcXVlc3QaLy5zb2NrZXJsZXNzLmhvc3QudjEuRGlzY29ubmVjdENvbnRhaW5lclJlc3BvbnNlEmwKDkluc3BlY3RNYWNoaW5lEikuc29ja2VybGVzcy5ob3N0LnYxLkluc3BlY3RNYWNoaW5lUmVxdWVzdBoqLnNvY2tlcmxlc3MuaG9zdC52MS5JbnNwZWN0TWFjaGluZVJlc3BvbnNlIgOQAgESYQoMQ3JlYXRlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLkNyZWF0ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuQ3JlYXRlVm9sdW1lUmVzcG9uc2USYQoMUmVtb3ZlVm9sdW1lEicuc29ja2VybGVzcy5ob3N0LnYxLlJlbW92ZVZvbHVtZVJlcXVlc3QaKC5zb2NrZXJsZXNzLmhvc3QudjEuUmVtb3ZlVm9sdW1lUmVzcG9uc2USYwoLTWVhc3VyZURpc2sSJi5zb2NrZXJsZXNzLmhvc3QudjEuTWVhc3VyZURpc2tSZXF1ZXN0Gicuc29ja2VybGVzcy5ob3N0LnYxLk1lYXN1cmVEaXNrUmVzcG9uc2UiA5ACAULTAQoWY29tLnNvY2tlcmxlc3MuaG9zdC52MUIJSG9zdFByb3RvUAFaRGdpdGh1Yi5jb20vc29ja2VybGVzcy9zb2NrZXJsZXNzL2FnZW50L2dlbi9zb2NrZXJsZXNzL2hvc3QvdjE7aG9zdHYxogIDU0hYqgISU29ja2VybGVzcy5Ib3N0LlYxygISU29ja2VybGVzc1xIb3N0XFYx4gIeU29ja2VybGVzc1xIb3N0XFYxXEdQQk1ldGFkYXRh6gIUU29ja2VybGVzczo6SG9zdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_sockerless_agent_v1_agent]);
 
 /**
  * @generated from message sockerless.host.v1.HelloRequest
@@ -1035,6 +1035,146 @@ export const RemoveNetworkResponseSchema: GenMessage<RemoveNetworkResponse> = /*
   messageDesc(file_sockerless_host_v1_host, 33);
 
 /**
+ * @generated from message sockerless.host.v1.ConnectContainerRequest
+ */
+export type ConnectContainerRequest = Message<"sockerless.host.v1.ConnectContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: sockerless.host.v1.Interface interface = 2;
+   */
+  interface?: Interface | undefined;
+
+  /**
+   * of the container from now on; empty: as it is
+   *
+   * @generated from field: string default_gateway = 3;
+   */
+  defaultGateway: string;
+
+  /**
+   * @generated from field: sockerless.host.v1.NameFileChange names = 4;
+   */
+  names?: NameFileChange | undefined;
+};
+
+/**
+ * Describes the message sockerless.host.v1.ConnectContainerRequest.
+ * Use `create(ConnectContainerRequestSchema)` to create a new message.
+ */
+export const ConnectContainerRequestSchema: GenMessage<ConnectContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 34);
+
+/**
+ * @generated from message sockerless.host.v1.ConnectContainerResponse
+ */
+export type ConnectContainerResponse = Message<"sockerless.host.v1.ConnectContainerResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.host.v1.ConnectContainerResponse.
+ * Use `create(ConnectContainerResponseSchema)` to create a new message.
+ */
+export const ConnectContainerResponseSchema: GenMessage<ConnectContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 35);
+
+/**
+ * @generated from message sockerless.host.v1.DisconnectContainerRequest
+ */
+export type DisconnectContainerRequest = Message<"sockerless.host.v1.DisconnectContainerRequest"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * @generated from field: string network_id = 2;
+   */
+  networkId: string;
+
+  /**
+   * @generated from field: string bridge = 3;
+   */
+  bridge: string;
+
+  /**
+   * of the container from now on; empty: as it is
+   *
+   * @generated from field: string default_gateway = 4;
+   */
+  defaultGateway: string;
+
+  /**
+   * @generated from field: sockerless.host.v1.NameFileChange names = 5;
+   */
+  names?: NameFileChange | undefined;
+};
+
+/**
+ * Describes the message sockerless.host.v1.DisconnectContainerRequest.
+ * Use `create(DisconnectContainerRequestSchema)` to create a new message.
+ */
+export const DisconnectContainerRequestSchema: GenMessage<DisconnectContainerRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 36);
+
+/**
+ * @generated from message sockerless.host.v1.DisconnectContainerResponse
+ */
+export type DisconnectContainerResponse = Message<"sockerless.host.v1.DisconnectContainerResponse"> & {
+};
+
+/**
+ * Describes the message sockerless.host.v1.DisconnectContainerResponse.
+ * Use `create(DisconnectContainerResponseSchema)` to create a new message.
+ */
+export const DisconnectContainerResponseSchema: GenMessage<DisconnectContainerResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 37);
+
+/**
+ * What a running container's managed files get to know, in place. What the
+ * container itself wrote there stays.
+ *
+ * @generated from message sockerless.host.v1.NameFileChange
+ */
+export type NameFileChange = Message<"sockerless.host.v1.NameFileChange"> & {
+  /**
+   * an address: its lines go from /etc/hosts
+   *
+   * @generated from field: string remove_host = 1;
+   */
+  removeHost: string;
+
+  /**
+   * a line for /etc/hosts
+   *
+   * @generated from field: string add_host = 2;
+   */
+  addHost: string;
+
+  /**
+   * Replaces /etc/resolv.conf where that still is as it was written.
+   *
+   * @generated from field: bytes resolv_conf_before = 3;
+   */
+  resolvConfBefore: Uint8Array;
+
+  /**
+   * @generated from field: bytes resolv_conf = 4;
+   */
+  resolvConf: Uint8Array;
+};
+
+/**
+ * Describes the message sockerless.host.v1.NameFileChange.
+ * Use `create(NameFileChangeSchema)` to create a new message.
+ */
+export const NameFileChangeSchema: GenMessage<NameFileChange> = /*@__PURE__*/
+  messageDesc(file_sockerless_host_v1_host, 38);
+
+/**
  * @generated from message sockerless.host.v1.InspectMachineRequest
  */
 export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRequest"> & {
@@ -1045,7 +1185,7 @@ export type InspectMachineRequest = Message<"sockerless.host.v1.InspectMachineRe
  * Use `create(InspectMachineRequestSchema)` to create a new message.
  */
 export const InspectMachineRequestSchema: GenMessage<InspectMachineRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 34);
+  messageDesc(file_sockerless_host_v1_host, 39);
 
 /**
  * @generated from message sockerless.host.v1.InspectMachineResponse
@@ -1076,7 +1216,7 @@ export type InspectMachineResponse = Message<"sockerless.host.v1.InspectMachineR
  * Use `create(InspectMachineResponseSchema)` to create a new message.
  */
 export const InspectMachineResponseSchema: GenMessage<InspectMachineResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 35);
+  messageDesc(file_sockerless_host_v1_host, 40);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeRequest
@@ -1093,7 +1233,7 @@ export type CreateVolumeRequest = Message<"sockerless.host.v1.CreateVolumeReques
  * Use `create(CreateVolumeRequestSchema)` to create a new message.
  */
 export const CreateVolumeRequestSchema: GenMessage<CreateVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 36);
+  messageDesc(file_sockerless_host_v1_host, 41);
 
 /**
  * @generated from message sockerless.host.v1.CreateVolumeResponse
@@ -1112,7 +1252,7 @@ export type CreateVolumeResponse = Message<"sockerless.host.v1.CreateVolumeRespo
  * Use `create(CreateVolumeResponseSchema)` to create a new message.
  */
 export const CreateVolumeResponseSchema: GenMessage<CreateVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 37);
+  messageDesc(file_sockerless_host_v1_host, 42);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeRequest
@@ -1129,7 +1269,7 @@ export type RemoveVolumeRequest = Message<"sockerless.host.v1.RemoveVolumeReques
  * Use `create(RemoveVolumeRequestSchema)` to create a new message.
  */
 export const RemoveVolumeRequestSchema: GenMessage<RemoveVolumeRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 38);
+  messageDesc(file_sockerless_host_v1_host, 43);
 
 /**
  * @generated from message sockerless.host.v1.RemoveVolumeResponse
@@ -1142,7 +1282,7 @@ export type RemoveVolumeResponse = Message<"sockerless.host.v1.RemoveVolumeRespo
  * Use `create(RemoveVolumeResponseSchema)` to create a new message.
  */
 export const RemoveVolumeResponseSchema: GenMessage<RemoveVolumeResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 39);
+  messageDesc(file_sockerless_host_v1_host, 44);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskRequest
@@ -1166,7 +1306,7 @@ export type MeasureDiskRequest = Message<"sockerless.host.v1.MeasureDiskRequest"
  * Use `create(MeasureDiskRequestSchema)` to create a new message.
  */
 export const MeasureDiskRequestSchema: GenMessage<MeasureDiskRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 40);
+  messageDesc(file_sockerless_host_v1_host, 45);
 
 /**
  * @generated from message sockerless.host.v1.MeasureDiskResponse
@@ -1192,7 +1332,7 @@ export type MeasureDiskResponse = Message<"sockerless.host.v1.MeasureDiskRespons
  * Use `create(MeasureDiskResponseSchema)` to create a new message.
  */
 export const MeasureDiskResponseSchema: GenMessage<MeasureDiskResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_host_v1_host, 41);
+  messageDesc(file_sockerless_host_v1_host, 46);
 
 /**
  * @generated from service sockerless.host.v1.HostService
@@ -1311,6 +1451,28 @@ export const HostService: GenService<{
     methodKind: "unary";
     input: typeof RemoveNetworkRequestSchema;
     output: typeof RemoveNetworkResponseSchema;
+  },
+  /**
+   * A further leg of a container that was launched with a network namespace of
+   * its own, while it runs. May be repeated. NOT_FOUND: the bridge.
+   * FAILED_PRECONDITION: the container has no such namespace (any more).
+   *
+   * @generated from rpc sockerless.host.v1.HostService.ConnectContainer
+   */
+  connectContainer: {
+    methodKind: "unary";
+    input: typeof ConnectContainerRequestSchema;
+    output: typeof ConnectContainerResponseSchema;
+  },
+  /**
+   * Takes the container's leg on a bridge away. May be repeated.
+   *
+   * @generated from rpc sockerless.host.v1.HostService.DisconnectContainer
+   */
+  disconnectContainer: {
+    methodKind: "unary";
+    input: typeof DisconnectContainerRequestSchema;
+    output: typeof DisconnectContainerResponseSchema;
   },
   /**
    * Routes of the machine (for picking address pools that collide with none)

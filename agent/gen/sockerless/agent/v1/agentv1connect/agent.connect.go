@@ -96,6 +96,8 @@ const (
 	AgentServiceStatsProcedure = "/sockerless.agent.v1.AgentService/Stats"
 	// AgentServiceUpdateProcedure is the fully-qualified name of the AgentService's Update RPC.
 	AgentServiceUpdateProcedure = "/sockerless.agent.v1.AgentService/Update"
+	// AgentServiceNamesProcedure is the fully-qualified name of the AgentService's Names RPC.
+	AgentServiceNamesProcedure = "/sockerless.agent.v1.AgentService/Names"
 )
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
@@ -156,6 +158,11 @@ type AgentServiceClient interface {
 	// Changes the limits of the running container's control group; unset fields
 	// stay as they are. UNIMPLEMENTED where the mode has no control group.
 	Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error)
+	// Tells the container's resolver (127.0.0.11) the names it answers: the whole
+	// table, which replaces the one before. The first call opens the resolver.
+	// The agent keeps the table in memory only; the backend tells it again after
+	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
+	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the sockerless.agent.v1.AgentService service. By
@@ -287,6 +294,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Update")),
 			connect.WithClientOptions(opts...),
 		),
+		names: connect.NewClient[v1.NamesRequest, v1.NamesResponse](
+			httpClient,
+			baseURL+AgentServiceNamesProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Names")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -311,6 +324,7 @@ type agentServiceClient struct {
 	top         *connect.Client[v1.TopRequest, v1.TopResponse]
 	stats       *connect.Client[v1.StatsRequest, v1.StatsResponse]
 	update      *connect.Client[v1.UpdateRequest, v1.UpdateResponse]
+	names       *connect.Client[v1.NamesRequest, v1.NamesResponse]
 }
 
 // Hello calls sockerless.agent.v1.AgentService.Hello.
@@ -408,6 +422,11 @@ func (c *agentServiceClient) Update(ctx context.Context, req *connect.Request[v1
 	return c.update.CallUnary(ctx, req)
 }
 
+// Names calls sockerless.agent.v1.AgentService.Names.
+func (c *agentServiceClient) Names(ctx context.Context, req *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error) {
+	return c.names.CallUnary(ctx, req)
+}
+
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
 	// Who answers: version and features. Shims and tasks outlive an upgrade, so
@@ -466,6 +485,11 @@ type AgentServiceHandler interface {
 	// Changes the limits of the running container's control group; unset fields
 	// stay as they are. UNIMPLEMENTED where the mode has no control group.
 	Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error)
+	// Tells the container's resolver (127.0.0.11) the names it answers: the whole
+	// table, which replaces the one before. The first call opens the resolver.
+	// The agent keeps the table in memory only; the backend tells it again after
+	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
+	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -593,6 +617,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Update")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceNamesHandler := connect.NewUnaryHandler(
+		AgentServiceNamesProcedure,
+		svc.Names,
+		connect.WithSchema(agentServiceMethods.ByName("Names")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceHelloProcedure:
@@ -633,6 +663,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceStatsHandler.ServeHTTP(w, r)
 		case AgentServiceUpdateProcedure:
 			agentServiceUpdateHandler.ServeHTTP(w, r)
+		case AgentServiceNamesProcedure:
+			agentServiceNamesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -716,4 +748,8 @@ func (UnimplementedAgentServiceHandler) Stats(context.Context, *connect.Request[
 
 func (UnimplementedAgentServiceHandler) Update(context.Context, *connect.Request[v1.UpdateRequest]) (*connect.Response[v1.UpdateResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Update is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Names is not implemented"))
 }

@@ -77,6 +77,12 @@ const (
 	// HostServiceRemoveNetworkProcedure is the fully-qualified name of the HostService's RemoveNetwork
 	// RPC.
 	HostServiceRemoveNetworkProcedure = "/sockerless.host.v1.HostService/RemoveNetwork"
+	// HostServiceConnectContainerProcedure is the fully-qualified name of the HostService's
+	// ConnectContainer RPC.
+	HostServiceConnectContainerProcedure = "/sockerless.host.v1.HostService/ConnectContainer"
+	// HostServiceDisconnectContainerProcedure is the fully-qualified name of the HostService's
+	// DisconnectContainer RPC.
+	HostServiceDisconnectContainerProcedure = "/sockerless.host.v1.HostService/DisconnectContainer"
 	// HostServiceInspectMachineProcedure is the fully-qualified name of the HostService's
 	// InspectMachine RPC.
 	HostServiceInspectMachineProcedure = "/sockerless.host.v1.HostService/InspectMachine"
@@ -121,6 +127,12 @@ type HostServiceClient interface {
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
+	// A further leg of a container that was launched with a network namespace of
+	// its own, while it runs. May be repeated. NOT_FOUND: the bridge.
+	// FAILED_PRECONDITION: the container has no such namespace (any more).
+	ConnectContainer(context.Context, *connect.Request[v1.ConnectContainerRequest]) (*connect.Response[v1.ConnectContainerResponse], error)
+	// Takes the container's leg on a bridge away. May be repeated.
+	DisconnectContainer(context.Context, *connect.Request[v1.DisconnectContainerRequest]) (*connect.Response[v1.DisconnectContainerResponse], error)
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
@@ -211,6 +223,18 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("RemoveNetwork")),
 			connect.WithClientOptions(opts...),
 		),
+		connectContainer: connect.NewClient[v1.ConnectContainerRequest, v1.ConnectContainerResponse](
+			httpClient,
+			baseURL+HostServiceConnectContainerProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ConnectContainer")),
+			connect.WithClientOptions(opts...),
+		),
+		disconnectContainer: connect.NewClient[v1.DisconnectContainerRequest, v1.DisconnectContainerResponse](
+			httpClient,
+			baseURL+HostServiceDisconnectContainerProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("DisconnectContainer")),
+			connect.WithClientOptions(opts...),
+		),
 		inspectMachine: connect.NewClient[v1.InspectMachineRequest, v1.InspectMachineResponse](
 			httpClient,
 			baseURL+HostServiceInspectMachineProcedure,
@@ -242,21 +266,23 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // hostServiceClient implements HostServiceClient.
 type hostServiceClient struct {
-	hello            *connect.Client[v1.HelloRequest, v1.HelloResponse]
-	createContainer  *connect.Client[v1.CreateContainerRequest, v1.CreateContainerResponse]
-	launchContainer  *connect.Client[v1.LaunchContainerRequest, v1.LaunchContainerResponse]
-	releaseContainer *connect.Client[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse]
-	removeContainer  *connect.Client[v1.RemoveContainerRequest, v1.RemoveContainerResponse]
-	listContainers   *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
-	unpackLayer      *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
-	removeLayer      *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
-	listLayers       *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
-	ensureNetwork    *connect.Client[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse]
-	removeNetwork    *connect.Client[v1.RemoveNetworkRequest, v1.RemoveNetworkResponse]
-	inspectMachine   *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
-	createVolume     *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
-	removeVolume     *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
-	measureDisk      *connect.Client[v1.MeasureDiskRequest, v1.MeasureDiskResponse]
+	hello               *connect.Client[v1.HelloRequest, v1.HelloResponse]
+	createContainer     *connect.Client[v1.CreateContainerRequest, v1.CreateContainerResponse]
+	launchContainer     *connect.Client[v1.LaunchContainerRequest, v1.LaunchContainerResponse]
+	releaseContainer    *connect.Client[v1.ReleaseContainerRequest, v1.ReleaseContainerResponse]
+	removeContainer     *connect.Client[v1.RemoveContainerRequest, v1.RemoveContainerResponse]
+	listContainers      *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
+	unpackLayer         *connect.Client[v1.UnpackLayerRequest, v1.UnpackLayerResponse]
+	removeLayer         *connect.Client[v1.RemoveLayerRequest, v1.RemoveLayerResponse]
+	listLayers          *connect.Client[v1.ListLayersRequest, v1.ListLayersResponse]
+	ensureNetwork       *connect.Client[v1.EnsureNetworkRequest, v1.EnsureNetworkResponse]
+	removeNetwork       *connect.Client[v1.RemoveNetworkRequest, v1.RemoveNetworkResponse]
+	connectContainer    *connect.Client[v1.ConnectContainerRequest, v1.ConnectContainerResponse]
+	disconnectContainer *connect.Client[v1.DisconnectContainerRequest, v1.DisconnectContainerResponse]
+	inspectMachine      *connect.Client[v1.InspectMachineRequest, v1.InspectMachineResponse]
+	createVolume        *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
+	removeVolume        *connect.Client[v1.RemoveVolumeRequest, v1.RemoveVolumeResponse]
+	measureDisk         *connect.Client[v1.MeasureDiskRequest, v1.MeasureDiskResponse]
 }
 
 // Hello calls sockerless.host.v1.HostService.Hello.
@@ -314,6 +340,16 @@ func (c *hostServiceClient) RemoveNetwork(ctx context.Context, req *connect.Requ
 	return c.removeNetwork.CallUnary(ctx, req)
 }
 
+// ConnectContainer calls sockerless.host.v1.HostService.ConnectContainer.
+func (c *hostServiceClient) ConnectContainer(ctx context.Context, req *connect.Request[v1.ConnectContainerRequest]) (*connect.Response[v1.ConnectContainerResponse], error) {
+	return c.connectContainer.CallUnary(ctx, req)
+}
+
+// DisconnectContainer calls sockerless.host.v1.HostService.DisconnectContainer.
+func (c *hostServiceClient) DisconnectContainer(ctx context.Context, req *connect.Request[v1.DisconnectContainerRequest]) (*connect.Response[v1.DisconnectContainerResponse], error) {
+	return c.disconnectContainer.CallUnary(ctx, req)
+}
+
 // InspectMachine calls sockerless.host.v1.HostService.InspectMachine.
 func (c *hostServiceClient) InspectMachine(ctx context.Context, req *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error) {
 	return c.inspectMachine.CallUnary(ctx, req)
@@ -365,6 +401,12 @@ type HostServiceHandler interface {
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
+	// A further leg of a container that was launched with a network namespace of
+	// its own, while it runs. May be repeated. NOT_FOUND: the bridge.
+	// FAILED_PRECONDITION: the container has no such namespace (any more).
+	ConnectContainer(context.Context, *connect.Request[v1.ConnectContainerRequest]) (*connect.Response[v1.ConnectContainerResponse], error)
+	// Takes the container's leg on a bridge away. May be repeated.
+	DisconnectContainer(context.Context, *connect.Request[v1.DisconnectContainerRequest]) (*connect.Response[v1.DisconnectContainerResponse], error)
 	// Routes of the machine (for picking address pools that collide with none)
 	// and its resolver configuration.
 	InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error)
@@ -451,6 +493,18 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("RemoveNetwork")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceConnectContainerHandler := connect.NewUnaryHandler(
+		HostServiceConnectContainerProcedure,
+		svc.ConnectContainer,
+		connect.WithSchema(hostServiceMethods.ByName("ConnectContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceDisconnectContainerHandler := connect.NewUnaryHandler(
+		HostServiceDisconnectContainerProcedure,
+		svc.DisconnectContainer,
+		connect.WithSchema(hostServiceMethods.ByName("DisconnectContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceInspectMachineHandler := connect.NewUnaryHandler(
 		HostServiceInspectMachineProcedure,
 		svc.InspectMachine,
@@ -501,6 +555,10 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceEnsureNetworkHandler.ServeHTTP(w, r)
 		case HostServiceRemoveNetworkProcedure:
 			hostServiceRemoveNetworkHandler.ServeHTTP(w, r)
+		case HostServiceConnectContainerProcedure:
+			hostServiceConnectContainerHandler.ServeHTTP(w, r)
+		case HostServiceDisconnectContainerProcedure:
+			hostServiceDisconnectContainerHandler.ServeHTTP(w, r)
 		case HostServiceInspectMachineProcedure:
 			hostServiceInspectMachineHandler.ServeHTTP(w, r)
 		case HostServiceCreateVolumeProcedure:
@@ -560,6 +618,14 @@ func (UnimplementedHostServiceHandler) EnsureNetwork(context.Context, *connect.R
 
 func (UnimplementedHostServiceHandler) RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.RemoveNetwork is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ConnectContainer(context.Context, *connect.Request[v1.ConnectContainerRequest]) (*connect.Response[v1.ConnectContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.ConnectContainer is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) DisconnectContainer(context.Context, *connect.Request[v1.DisconnectContainerRequest]) (*connect.Response[v1.DisconnectContainerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.host.v1.HostService.DisconnectContainer is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) InspectMachine(context.Context, *connect.Request[v1.InspectMachineRequest]) (*connect.Response[v1.InspectMachineResponse], error) {
