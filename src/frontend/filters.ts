@@ -28,8 +28,10 @@ export const filterKeys = {
   ],
   containersToPrune: ["label", "label!", "until"],
   images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
+  imagesToPrune: ["dangling", "label", "label!", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
   volumes: ["dangling", "driver", "label", "name"],
+  volumesToPrune: ["all", "label", "label!"],
 } as const satisfies Record<string, readonly string[]>;
 
 /**

@@ -332,6 +332,7 @@ function testImages(state: State): ImageSource {
     makeRunnable: async () => {},
     commit: async () => id,
     forgetUnusedLayers: async () => {},
+    diskUsage: () => ({ layersSize: 0n, images: [] }),
   };
 }
 

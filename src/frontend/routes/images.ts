@@ -1,4 +1,5 @@
 /** `/images`: pull, import, load and what is there. */
+import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 
 import { forbidden, invalid, systemError } from "../../common/errors.ts";
@@ -24,8 +25,8 @@ import type { Route } from "../router.ts";
 export const imageRoutes: readonly Route[] = [
   { method: "GET", path: "/images/json", answeredBy: ["local"], handler: getImagesJson },
   notBuilt("GET", "/images/search", "docker search"),
-  notBuilt("GET", "/images/get", "docker save"),
-  notBuilt("GET", "/images/{name}/get", "docker save"),
+  { method: "GET", path: "/images/get", answeredBy: ["local"], handler: getImagesGet },
+  { method: "GET", path: "/images/{name}/get", answeredBy: ["local"], handler: getImagesGet },
   { method: "GET", path: "/images/{name}/history", answeredBy: ["local"], handler: getImagesHistory },
   { method: "GET", path: "/images/{name}/json", answeredBy: ["local"], handler: getImagesByName },
   { method: "POST", path: "/images/load", answeredBy: ["local"], handler: postImagesLoad },
@@ -36,8 +37,8 @@ export const imageRoutes: readonly Route[] = [
     note: "Pull, and import of a request's body.",
     handler: postImagesCreate,
   },
-  notBuilt("POST", "/images/prune", "docker image prune"),
-  notBuilt("POST", "/images/{name}/push", "docker push"),
+  { method: "POST", path: "/images/prune", answeredBy: ["local"], handler: postImagesPrune },
+  { method: "POST", path: "/images/{name}/push", answeredBy: ["local"], handler: postImagesPush },
   { method: "POST", path: "/images/{name}/tag", answeredBy: ["local"], handler: postImagesTag },
   { method: "DELETE", path: "/images/{name}", answeredBy: ["local"], handler: deleteImages },
   notBuilt("GET", "/distribution/{name}/json", "the inspection of images in a registry"),
@@ -137,6 +138,50 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
   output.end();
 }
 
+async function postImagesPush(context: ReplyContext): Promise<void> {
+  const { request, query, version, signal, services, response } = context;
+  const tag = text(query, "tag");
+  if (tag === "") {
+    await refuse(context, "docker push --all-tags", "push the tags one by one");
+  }
+  const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
+  const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
+  const reference = namedReference(nameOf(context), tag);
+  const output = new ProgressStream(response, signal);
+  try {
+    const messages = services.backend.images.pushImage(
+      {
+        reference,
+        ...(auth === undefined ? {} : { auth }),
+        ...(platform === undefined ? {} : { platform }),
+      },
+      { signal },
+    );
+    let ended = false;
+    for await (const { message } of messages) {
+      if (message.case === "progress") {
+        await output.write(progressToJson(message.value));
+      } else if (message.case === "end") {
+        const { digest, size } = message.value;
+        await output.write({
+          progressDetail: {},
+          aux: { Tag: message.value.tag, Digest: digest, Size: size },
+        });
+        ended = true;
+      }
+    }
+    if (!ended) {
+      throw systemError("the backend ended a push without telling its result");
+    }
+  } catch (error) {
+    if (!output.begun) {
+      throw error;
+    }
+    await output.writeError(error);
+  }
+  output.end();
+}
+
 async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
   const source = text(query, "fromSrc");
@@ -190,6 +235,49 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
     await output.writeError(error);
   }
   output.end();
+}
+
+async function getImagesGet(context: ReplyContext): Promise<void> {
+  const { parameters, query, version, signal, services, response } = context;
+  const platforms = version.atLeast("1.48") ? query.getAll("platform") : [];
+  if (platforms.length > 1) {
+    throw invalid("multiple platform parameters not supported");
+  }
+  const platform = platformFromJson(platforms[0] ?? "");
+  const { name } = parameters;
+  const messages = services.backend.images.saveImages(
+    {
+      references: name === undefined ? query.getAll("names") : [name],
+      ...(platform === undefined ? {} : { platform }),
+    },
+    { signal },
+  );
+  for await (const { message } of messages) {
+    if (message.case === "chunk") {
+      if (!response.headersSent) {
+        response.writeHead(200, { "Content-Type": "application/x-tar" });
+      }
+      if (!response.write(message.value)) {
+        await once(response, "drain", { signal });
+      }
+    } else if (message.case === "end") {
+      response.end();
+      return;
+    }
+  }
+  throw systemError("the backend ended a save without its last message");
+}
+
+async function postImagesPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
+  const { removed, spaceReclaimed } = await services.backend.images.pruneImages(
+    { filters: readFilters(query, filterKeys.imagesToPrune) },
+    { signal },
+  );
+  const deleted = removed.map(removedImageToJson);
+  replyJson(response, 200, {
+    ImagesDeleted: deleted.length === 0 ? null : deleted,
+    SpaceReclaimed: spaceReclaimed,
+  });
 }
 
 async function postImagesTag(context: ReplyContext): Promise<void> {

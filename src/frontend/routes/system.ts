@@ -1,5 +1,9 @@
 /** `/_ping`, `/version`, `/info`, `/auth`, and what exists in Docker around containers and is not ours to have. */
+import { create } from "@bufbuild/protobuf";
+
 import { notFound, unavailable } from "../../common/errors.ts";
+import { GetDiskUsageResponseSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
 import { readJsonBody } from "../json-body.ts";
 import { notBuilt } from "../not-built.ts";
@@ -18,7 +22,7 @@ export const systemRoutes: readonly Route[] = [
   { method: "GET", path: "/version", answeredBy: ["local"], handler: getVersion },
   { method: "GET", path: "/info", answeredBy: ["local"], handler: getInfo },
   { method: "POST", path: "/auth", answeredBy: ["local"], handler: postAuth },
-  notBuilt("GET", "/system/df", "docker system df"),
+  { method: "GET", path: "/system/df", answeredBy: ["local"], handler: getDiskUsage },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
 
   notBuilt("POST", "/build", "docker build", buildElsewhere),
@@ -90,6 +94,18 @@ async function getVersion({ signal, services, response }: ReplyContext): Promise
 
 async function getInfo({ version, signal, services, response }: ReplyContext): Promise<void> {
   replyJson(response, 200, infoToJson(await services.backend.system.getInfo({}, { signal }), version));
+}
+
+async function getDiskUsage({ query, version, signal, services, response }: ReplyContext): Promise<void> {
+  const types = version.atLeast("1.42") ? query.getAll("type") : [];
+  const wanted = types.filter((type) => type !== "build-cache"); // There is no builder, and so nothing to count.
+  const isAll = types.length === 0;
+  const usage =
+    isAll || wanted.length > 0
+      ? await services.backend.system.getDiskUsage({ types: wanted }, { signal })
+      : create(GetDiskUsageResponseSchema);
+  const wants = (type: string): boolean => isAll || types.includes(type);
+  replyJson(response, 200, diskUsageToJson(usage, wants, version));
 }
 
 async function postAuth({ request, signal, services, response }: ReplyContext): Promise<void> {

@@ -1,11 +1,13 @@
 /** `/volumes`. */
+import { create } from "@bufbuild/protobuf";
+
 import { systemError, unavailable } from "../../common/errors.ts";
+import { StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { createVolumeRequestFromJson, volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
-import { notBuilt } from "../not-built.ts";
 import { flag } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -16,7 +18,7 @@ export const volumeRoutes: readonly Route[] = [
   { method: "GET", path: "/volumes", answeredBy: ["local"], handler: getVolumesList },
   { method: "GET", path: "/volumes/{name}", answeredBy: ["local"], handler: getVolumeByName },
   { method: "POST", path: "/volumes/create", answeredBy: ["local"], handler: postVolumesCreate },
-  notBuilt("POST", "/volumes/prune", "docker volume prune"),
+  { method: "POST", path: "/volumes/prune", answeredBy: ["local"], handler: postVolumesPrune },
   {
     method: "PUT",
     path: "/volumes/{name}",
@@ -44,6 +46,17 @@ async function postVolumesCreate({ request, services, response }: ReplyContext):
   const create = createVolumeRequestFromJson(await readJsonBody(request, { optional: true }));
   const { volume } = await services.backend.volumes.createVolume(create);
   replyJson(response, 201, toldVolume(volume));
+}
+
+async function postVolumesPrune(context: ReplyContext): Promise<void> {
+  const { query, version, signal, services, response } = context;
+  const filters = readFilters(query, filterKeys.volumesToPrune);
+  if (version.before("1.42")) {
+    // What clients of that time mean: there was no other prune than of everything that is not used.
+    filters["all"] = create(StringListSchema, { values: ["true"] });
+  }
+  const { removed, spaceReclaimed } = await services.backend.volumes.pruneVolumes({ filters }, { signal });
+  replyJson(response, 200, { VolumesDeleted: removed, SpaceReclaimed: spaceReclaimed });
 }
 
 async function putVolumesUpdate(): Promise<void> {

@@ -1,5 +1,6 @@
 /** What the engine asks of images, and what images ask of the engine. */
 import type { ContainerConfig, Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageSummary } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
 import { isRemoved } from "./records.ts";
@@ -36,6 +37,9 @@ export interface ImageSource {
 
   /** A container that stood on these layers (diff IDs) is gone: what nothing needs any more is cleared away. */
   forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;
+
+  /** All images with the sizes that they share, and bytes of all layers, shared ones once. */
+  diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] };
 }
 
 /** An image to be made of a container. */

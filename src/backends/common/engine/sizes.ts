@@ -39,3 +39,15 @@ export async function sizesOf(
   }
   return sizes;
 }
+
+/** Bytes of volumes, by name; none where this backend cannot tell. */
+export async function volumeSizes(
+  context: EngineContext,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, bigint>> {
+  const { disk } = context.driver;
+  if (disk === undefined || names.length === 0) {
+    return new Map();
+  }
+  return (await disk.measure({ containers: [], volumes: names })).volumes;
+}

@@ -22,7 +22,7 @@ const pattern = new RegExp(`^${allowed}+$`);
 const longestName = 255;
 
 /** Docker marks anonymous volumes with this label. */
-const anonymousLabel = "com.docker.volume.anonymous";
+export const anonymousLabel = "com.docker.volume.anonymous";
 
 /**
  * The volume of that name, made where it does not exist; an anonymous one is always new. That it is being made is
@@ -192,7 +192,7 @@ export function volumeOf(record: VolumeRecord): Volume {
 }
 
 /** IDs of the containers that mount a volume. */
-function usersOf(state: State, name: string, onlyRunning = false): string[] {
+export function usersOf(state: State, name: string, onlyRunning = false): string[] {
   return [...state.containers.values()]
     .filter((record) => isVisible(record) && (!onlyRunning || hasProcess(record)))
     .filter((record) => record.mounts.some((point) => point.type === "volume" && point.name === name))

@@ -78,8 +78,12 @@ async function receive(
   }
 }
 
-/** Counts the seconds down, as Docker shows it. */
-async function pause(seconds: number, id: string, { clock, report, signal }: DownloadContext): Promise<void> {
+/** Counts the seconds to the next attempt down, as Docker shows it. */
+export async function pause(
+  seconds: number,
+  id: string,
+  { clock, report, signal }: Pick<DownloadContext, "clock" | "report" | "signal">,
+): Promise<void> {
   for (let left = seconds; left > 0; left--) {
     report({ id, status: `Retrying in ${left} second${left === 1 ? "" : "s"}` });
     await clock.sleep(1000, signal);

@@ -28,3 +28,8 @@ export function imageEvent(
 ): NewEvent {
   return { type: "image", action, actorId, attributes: { ...config?.config.labels, name } };
 }
+
+/** The event of a prune. */
+export function pruneEvent(reclaimed: bigint): NewEvent {
+  return { type: "image", action: "prune", actorId: "", attributes: { reclaimed: String(reclaimed) } };
+}

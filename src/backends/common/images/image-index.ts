@@ -13,6 +13,8 @@ import {
   familiarString,
   type NamedReference,
   parseAny,
+  parseNamed,
+  repositoryName,
   withDefaultTag,
   withDigest,
 } from "./reference.ts";
@@ -56,6 +58,15 @@ export class ImageIndex {
   named(reference: NamedReference): ImageRecord | undefined {
     const id = this.#ids.get(keyOf(reference));
     return id === undefined ? undefined : this.get(id);
+  }
+
+  /** The images that a repository's tags name, with these names, by name. */
+  taggedAs(repository: NamedReference): { readonly record: ImageRecord; readonly name: string }[] {
+    const wanted = repositoryName(repository);
+    return this.records()
+      .flatMap((record) => record.names.map((name) => ({ record, name })))
+      .filter(({ name }) => repositoryName(parseNamed(name)) === wanted)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /**

@@ -16,6 +16,12 @@ export async function writeManifest(
   config: StoredBlob,
   layers: readonly ManifestLayer[],
 ): Promise<{ readonly manifestDigest: string; readonly manifestMediaType: string }> {
+  const { digest } = await store.putBytes(lease, renderManifest(config, layers));
+  return { manifestDigest: digest, manifestMediaType: mediaTypes.ociManifest };
+}
+
+/** The bytes of an OCI manifest. */
+export function renderManifest(config: StoredBlob, layers: readonly ManifestLayer[]): Uint8Array {
   const document = {
     schemaVersion: 2,
     mediaType: mediaTypes.ociManifest,
@@ -26,6 +32,5 @@ export async function writeManifest(
       size: blob.size,
     })),
   };
-  const { digest } = await store.putBytes(lease, new TextEncoder().encode(JSON.stringify(document)));
-  return { manifestDigest: digest, manifestMediaType: mediaTypes.ociManifest };
+  return new TextEncoder().encode(JSON.stringify(document));
 }

@@ -8,16 +8,68 @@ import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { hexOf, sha256Of } from "./digest.ts";
+import type { ImageIndex } from "./image-index.ts";
 import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { decompressed } from "./layer-content.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
-import { familiarName, familiarString, type NamedReference, canonicalString } from "./reference.ts";
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  type NamedReference,
+  parseAny,
+  parseNamed,
+  withDefaultTag,
+} from "./reference.ts";
 import { directoryHeader, endOfTar, fileHeader, paddingAfter } from "./tar-entries.ts";
 
 /** An image with the names that it is saved under. */
 export interface SavedImage {
   readonly record: ImageRecord;
   readonly names: readonly NamedReference[];
+}
+
+/**
+ * What the references of a save mean: a name without a tag all of its tags, another name itself, and an ID or digest
+ * the image without any name. An image that is meant several times is saved once, with all of these names.
+ *
+ * @param find looks a reference up; throws not-found, invalid
+ */
+export function imagesToSave(
+  index: ImageIndex,
+  references: readonly string[],
+  find: (reference: string) => ImageRecord,
+): SavedImage[] {
+  const images = new Map<
+    string,
+    { readonly record: ImageRecord; readonly names: Map<string, NamedReference> }
+  >();
+  const add = (record: ImageRecord, named?: NamedReference): void => {
+    const image = images.get(record.id) ?? { record, names: new Map() };
+    images.set(record.id, image);
+    if (named !== undefined) {
+      image.names.set(canonicalString(named), named);
+    }
+  };
+  for (const reference of references) {
+    const parsed = parseAny(reference);
+    const named = parsed.kind === "named" ? parsed.named : undefined;
+    const tagged = named === undefined || !isNameOnly(named) ? [] : index.taggedAs(named);
+    for (const { record, name } of tagged) {
+      find(name); // of another platform than was asked for: refused
+      add(record, parseNamed(name));
+    }
+    if (tagged.length === 0) {
+      const record = find(reference);
+      const isByName = named !== undefined && index.named(named) === record && named.digest === undefined;
+      add(record, isByName ? withDefaultTag(named) : undefined);
+    }
+  }
+  return [...images.values()].map(({ record, names }) => ({ record, names: [...names.values()] }));
+}
+
+function isNameOnly({ tag, digest }: NamedReference): boolean {
+  return tag === undefined && digest === undefined;
 }
 
 const blobDirectory = "blobs/sha256";

@@ -12,8 +12,11 @@ import {
   type LoadOpen,
   type ProgressSchema,
   type PullImageResponseSchema,
+  type PushImageResponseSchema,
+  type RemovedImage,
   RemovedImageSchema,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
+import type { RemovedEntry } from "./image-disposal.ts";
 import type { ImageStore } from "./image-store.ts";
 import type { ProgressLine } from "./progress.ts";
 import { progressStream } from "./progress-stream.ts";
@@ -25,6 +28,18 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       const { reference, platform, auth } = request;
       const stream = progressStream(
         (report, ended) => images.pull({ reference, platform, auth, report, signal: ended }),
+        signal,
+      );
+      const end = yield* wired(stream);
+      yield { message: { case: "end", value: end } };
+    },
+
+    async *pushImage(
+      { reference, platform, auth },
+      { signal },
+    ): AsyncGenerator<MessageInitShape<typeof PushImageResponseSchema>> {
+      const stream = progressStream(
+        (report, ended) => images.push({ reference, platform, auth, report, signal: ended }),
         signal,
       );
       const end = yield* wired(stream);
@@ -75,19 +90,35 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
 
     getImageHistory: ({ image, platform }) => ({ entries: images.history(image, platform) }),
 
+    async *saveImages({ references, platform }, { signal }) {
+      let totalBytes = 0n;
+      for await (const chunk of images.save(references, platform, signal)) {
+        totalBytes += BigInt(chunk.length);
+        if (chunk.length > 0) {
+          yield { message: { case: "chunk" as const, value: chunk } };
+        }
+      }
+      yield { message: { case: "end" as const, value: { totalBytes } } };
+    },
+
+    async pruneImages({ filters }, { signal }) {
+      const { removed, spaceReclaimed } = await images.prune(filters, signal);
+      return { removed: removed.map(wiredEntry), spaceReclaimed };
+    },
+
     async removeImage({ image, force }) {
       const removed = await images.remove(image, force);
-      return {
-        removed: removed.map((entry) =>
-          create(RemovedImageSchema, {
-            what:
-              "untagged" in entry
-                ? { case: "untagged", value: entry.untagged }
-                : { case: "deleted", value: entry.deleted },
-          }),
-        ),
-      };
+      return { removed: removed.map(wiredEntry) };
     },
+  });
+}
+
+function wiredEntry(entry: RemovedEntry): RemovedImage {
+  return create(RemovedImageSchema, {
+    what:
+      "untagged" in entry
+        ? { case: "untagged", value: entry.untagged }
+        : { case: "deleted", value: entry.deleted },
   });
 }
 

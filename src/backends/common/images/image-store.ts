@@ -6,18 +6,22 @@
  */
 import path from "node:path";
 
+import { create } from "@bufbuild/protobuf";
+
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, notFound, unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
-import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type {
-  ImageDetail,
-  ImageHistoryEntry,
-  ImageSummary,
-  ListImagesRequest,
+import type { Platform, StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type ImageDetail,
+  type ImageHistoryEntry,
+  type ImageSummary,
+  type ListImagesRequest,
+  ListImagesRequestSchema,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
+import { OneAtATime } from "../engine/one-at-a-time.ts";
 import type { ImageCommit, ImageSource, ResolvedImage } from "../engine/image-source.ts";
 import type { State } from "../state/state.ts";
 import { abortable } from "./abortable-stream.ts";
@@ -26,8 +30,11 @@ import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
 import { commitImage } from "./image-commit.ts";
-import { imageEvent } from "./image-events.ts";
+import { imageEvent, pruneEvent } from "./image-events.ts";
 import { historyOf } from "./image-history.ts";
+import { referencesToPrune } from "./image-prune.ts";
+import { imagesToSave, type SavedImage, saveImages } from "./image-save.ts";
+import { sizesByChain } from "./layer-sizes.ts";
 import { importImage, type ImportRequest } from "./image-import.ts";
 import { ImageDisposal, layersWithoutUse, type RemovedEntry } from "./image-disposal.ts";
 import { ImageIndex } from "./image-index.ts";
@@ -36,6 +43,7 @@ import { type ListedImage, listImages } from "./image-list.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
 import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
+import { type PushedImage, pushImage, type PushParts, type PushRequest } from "./push.ts";
 import { type Credentials, credentialsFingerprint } from "./registry/credentials.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
 import { login, type LoginResult } from "./registry-login.ts";
@@ -64,8 +72,16 @@ export interface ImageStoreOptions {
   readonly registry: RegistryOptions;
 }
 
+/** What a prune did. */
+export interface ImagePruneReport {
+  readonly removed: readonly RemovedEntry[];
+  /** Bytes. */
+  readonly spaceReclaimed: bigint;
+}
+
 /** Layers on their way at a time. */
 const parallelDownloads = 3;
+const parallelUploads = 5;
 
 /** All images of a backend. */
 export class ImageStore implements ImageSource {
@@ -78,7 +94,9 @@ export class ImageStore implements ImageSource {
   readonly #installer: ImageInstaller;
   readonly #disposal: ImageDisposal;
   readonly #pulls = new SharedPulls();
+  readonly #prunes = new OneAtATime();
   readonly #pullParts: PullParts;
+  readonly #pushParts: PushParts;
   /** Ends long work at the end of the process. */
   readonly #closing = new AbortController();
   readonly #work = new Set<Promise<unknown>>();
@@ -109,6 +127,14 @@ export class ImageStore implements ImageSource {
       registry: options.registry,
       downloads: new Limiter(parallelDownloads),
       needsLayers: options.preparer.needsLayers,
+    };
+    this.#pushParts = {
+      store: content,
+      index: this.#index,
+      configs: this.#configs,
+      clock: options.clock,
+      registry: options.registry,
+      uploads: new Limiter(parallelUploads),
     };
   }
 
@@ -162,13 +188,7 @@ export class ImageStore implements ImageSource {
 
   /** What `docker images` lists. */
   list(request: ListImagesRequest): ImageSummary[] {
-    const listed = (record: ImageRecord): ListedImage[] => {
-      const config = this.#configs.find(record.id);
-      return config === undefined
-        ? []
-        : [{ record, config, containers: this.#disposal.usersOf(record.id).length }];
-    };
-    return listImages(this.#index.records().flatMap(listed), request, {
+    return listImages(this.#listed(), request, {
       nowMs: this.#options.clock.nowMs(),
       find: (reference) => {
         const record = this.#index.find(reference);
@@ -198,6 +218,65 @@ export class ImageStore implements ImageSource {
   /** Removes a name, or an image with its names; see {@link ImageDisposal.remove}. */
   remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
     return this.#disposal.remove(reference, force);
+  }
+
+  /**
+   * Removes images that nothing needs; one that a container uses is left.
+   *
+   * @param signal ends the prune: what is left is spared
+   * @throws invalid: a filter; conflict: another prune is under way
+   */
+  prune(filters: Readonly<Record<string, StringList>>, signal: AbortSignal): Promise<ImagePruneReport> {
+    return this.#prunes.run(async () => {
+      const sizes = sizesByChain(this.#index.records());
+      const removed: RemovedEntry[] = [];
+      for (const reference of referencesToPrune(this.#listed(), filters, this.#options.clock.nowMs())) {
+        if (signal.aborted) {
+          break;
+        }
+        try {
+          removed.push(...(await this.remove(reference, false)));
+        } catch (error) {
+          this.#logger.debug({ err: error, image: reference }, "an image is not pruned");
+        }
+      }
+      const spaceReclaimed = removed
+        .map((entry) => ("deleted" in entry ? (sizes.get(entry.deleted) ?? 0n) : 0n))
+        .reduce((sum, size) => sum + size, 0n);
+      await this.#index.commit({ events: [pruneEvent(spaceReclaimed)] });
+      return { removed, spaceReclaimed };
+    });
+  }
+
+  diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] } {
+    const sizes = sizesByChain(this.#index.records());
+    return {
+      layersSize: [...sizes.values()].reduce((sum, size) => sum + size, 0n),
+      images: this.list(create(ListImagesRequestSchema, { sharedSize: true })),
+    };
+  }
+
+  /**
+   * Writes images as one archive; see {@link saveImages}. Names, digests and IDs are looked up at once.
+   *
+   * @throws as {@link resolve}, before the first byte
+   */
+  async *save(
+    references: readonly string[],
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const images = imagesToSave(this.#index, references, (reference) => this.#find(reference, platform));
+    const lease = this.#content.lease();
+    const ended = AbortSignal.any([signal, this.#closing.signal]);
+    try {
+      yield* saveImages(this.#content, lease, images, ended);
+      const saved = ({ record }: SavedImage) =>
+        imageEvent("save", record.id, record.id, this.#configs.find(record.id));
+      await this.#index.commit({ events: images.map(saved) });
+    } finally {
+      await this.#disposal.release(lease);
+    }
   }
 
   /** Loads an archive; see {@link loadArchive}. */
@@ -255,6 +334,16 @@ export class ImageStore implements ImageSource {
     );
   }
 
+  /** Pushes an image; see {@link pushImage}. */
+  async push(request: PushRequest): Promise<PushedImage> {
+    if (request.platform !== undefined) {
+      this.#find(request.reference, request.platform);
+    }
+    return await this.#leased(request.signal, (lease, signal) =>
+      pushImage(this.#pushParts, lease, { ...request, signal }),
+    );
+  }
+
   /** Checks credentials at a registry; see {@link login}. */
   authenticate(credentials: Credentials, serverAddress: string, signal: AbortSignal): Promise<LoginResult> {
     return login(credentials, serverAddress, this.#options.registry, signal);
@@ -286,6 +375,15 @@ export class ImageStore implements ImageSource {
   /** Has the driver forget those of a removed container's layers that nothing stands on any more. */
   async forgetUnusedLayers(diffIds: readonly string[]): Promise<void> {
     await this.#retention.forgetUnused(diffIds);
+  }
+
+  #listed(): ListedImage[] {
+    return this.#index.records().flatMap((record) => {
+      const config = this.#configs.find(record.id);
+      return config === undefined
+        ? []
+        : [{ record, config, containers: this.#disposal.usersOf(record.id).length }];
+    });
   }
 
   /** What a crash left between a record's end and its layers' is cleared away; failing is no reason not to start. */

@@ -13,10 +13,8 @@ import type { EngineContext } from "../context.ts";
 import { mergeConfig } from "../create/merge-config.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
-import { configOf, hasProcess, stateOf } from "../records.ts";
-
-/** How long a freezer may take. */
-const freezeTimeoutMs = 10_000;
+import { configOf, stateOf } from "../records.ts";
+import { pauseContainer, unpauseContainer } from "./pause-container.ts";
 
 /**
  * Makes an image and answers its ID.
@@ -66,31 +64,30 @@ function refuseGoing(context: EngineContext, record: ContainerRecord): void {
   }
 }
 
-/** Freezes a running container's processes until disposed of, so that no file changes half-way. */
+/** Pauses a running container until disposed of, so that no file changes half-way. */
 async function frozen(
   context: EngineContext,
   record: ContainerRecord,
   wanted: boolean,
 ): Promise<AsyncDisposable> {
-  const link = context.live.peek(record.id)?.link;
-  const isFrozen = stateOf(record).status === ContainerStatus.PAUSED;
-  if (!wanted || isFrozen || !hasProcess(record) || link === undefined) {
+  if (!wanted || stateOf(record).status !== ContainerStatus.RUNNING) {
     return { [Symbol.asyncDispose]: async () => {} };
   }
   try {
-    await link.agent.client.pause({}, { timeoutMs: freezeTimeoutMs });
+    await pauseContainer(context, record.id);
   } catch (error) {
-    // As in Docker, what cannot be frozen (it may just have ended) is committed as it is.
+    // As in Docker, what cannot be paused (it may just have ended) is committed as it is.
     context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
+    return { [Symbol.asyncDispose]: async () => {} };
   }
   return {
     [Symbol.asyncDispose]: async () => {
       try {
-        await link.agent.client.resume({}, { timeoutMs: freezeTimeoutMs });
+        await unpauseContainer(context, record.id);
       } catch (error) {
-        context.logger.error(
+        context.logger.warn(
           { err: error, container: record.id },
-          "a container is not resumed after a commit",
+          "a container is not unpaused after a commit",
         );
       }
     },

@@ -11,8 +11,11 @@ import { NetworkService } from "../../../../gen/sockerless/backend/v1/network_pb
 import { SystemService } from "../../../../gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../../../gen/sockerless/backend/v1/volume_pb.ts";
 import type { Engine } from "../engine.ts";
+import { diskUsageOf } from "../disk-usage.ts";
 import { infoOf } from "../info.ts";
 import { findNetwork, listNetworks, withMembers } from "../network/networks.ts";
+import { OneAtATime } from "../one-at-a-time.ts";
+import { pruneVolumes } from "../operations/prune-volumes.ts";
 import { ensureVolume, findVolume, listVolumes, removeVolume, volumeOf } from "../volumes.ts";
 import { containerService } from "./container-service.ts";
 import { eventsService } from "./events-service.ts";
@@ -33,6 +36,7 @@ export interface ServiceOptions {
 export function registerServices(router: ConnectRouter, engine: Engine, options: ServiceOptions): void {
   const { context } = engine;
   const { state, driver } = context;
+  const volumePrunes = new OneAtATime();
   router.service(ContainerService, containerService(context));
   router.service(ExecService, execService(context));
   router.service(EventsService, eventsService(context));
@@ -51,9 +55,16 @@ export function registerServices(router: ConnectRouter, engine: Engine, options:
       await removeVolume(context, name, force);
       return {};
     },
+    pruneVolumes: async ({ filters }, call) => {
+      const { removed, spaceReclaimed } = await volumePrunes.run(() =>
+        pruneVolumes(context, filters, call.signal),
+      );
+      return { removed: [...removed], spaceReclaimed };
+    },
   });
   router.service(SystemService, {
     getCapabilities: () => ({ backend: driver.name, version, capabilities: driver.capabilities }),
+    getDiskUsage: ({ types }) => diskUsageOf(context, types),
     getInfo: () => infoOf(context, options.stateDirectory),
     authenticate: async ({ auth }, call) => {
       if (options.authenticate === undefined) {

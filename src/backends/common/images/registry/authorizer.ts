@@ -8,7 +8,12 @@ import { systemError } from "../../../../common/errors.ts";
 import { type AuthChallenge, parseChallenges } from "./auth-challenge.ts";
 import { basicHeader, type Credentials } from "./credentials.ts";
 import type { HttpClient, HttpResponse } from "./http-client.ts";
-import { type RegistryRefusal, RegistryUnreachable, refusalOf } from "./registry-errors.ts";
+import {
+  noBasicCredentials,
+  type RegistryRefusal,
+  RegistryUnreachable,
+  refusalOf,
+} from "./registry-errors.ts";
 
 /** How Docker's client names itself to token servers; some keep rules by it. */
 const clientId = "docker";
@@ -49,7 +54,7 @@ export class Authorizer {
   /**
    * The header for a request; undefined where none is asked for.
    *
-   * @param scope `repository:library/x:pull`; undefined: none, to check credentials
+   * @param scope `repository:library/x:pull`, several with a space between; undefined: none, to check credentials
    * @throws RegistryRefusal by the token server; RegistryUnreachable: no credentials where they are needed
    */
   async header(scope: string | undefined, signal: AbortSignal): Promise<string | undefined> {
@@ -61,7 +66,7 @@ export class Authorizer {
     if (this.#challenges.some(({ scheme }) => scheme === "basic")) {
       const header = basicHeader(this.#credentials);
       if (header === undefined) {
-        throw new NoCredentials("no basic auth credentials");
+        throw new NoCredentials(noBasicCredentials);
       }
       return header;
     }
@@ -121,8 +126,8 @@ export class Authorizer {
     if (service !== "") {
       url.searchParams.set("service", service);
     }
-    if (scope !== undefined) {
-      url.searchParams.set("scope", scope);
+    for (const each of scope?.split(" ") ?? []) {
+      url.searchParams.append("scope", each);
     }
     const authorization = basicHeader(this.#credentials);
     if (authorization !== undefined) {

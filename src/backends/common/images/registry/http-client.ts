@@ -5,6 +5,8 @@
 import { once } from "node:events";
 import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 
 import { invalid } from "../../../../common/errors.ts";
@@ -12,11 +14,18 @@ import { unreachable } from "./http-failures.ts";
 
 /** A request. */
 export interface HttpRequest {
-  readonly method: "GET" | "HEAD" | "POST";
+  readonly method: "GET" | "HEAD" | "POST" | "PUT";
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array | RequestStream;
   readonly signal: AbortSignal;
+}
+
+/** A body that is read while it is sent; it can be sent again. */
+export interface RequestStream {
+  /** Bytes. */
+  readonly length: number;
+  open(): AsyncIterable<Uint8Array>;
 }
 
 /** An answer, with its body still to be read or dropped. */
@@ -89,7 +98,7 @@ export class HttpClient {
     for (let hops = 0; ; hops++) {
       const response = await this.#sendOnce({ ...request, url, headers });
       const location = redirectStatuses.has(response.status) ? response.headers.location : undefined;
-      if (location === undefined || request.method === "POST") {
+      if (location === undefined || request.method === "POST" || request.method === "PUT") {
         return response;
       }
       response.discard();
@@ -107,10 +116,11 @@ export class HttpClient {
   async #sendOnce(request: HttpRequest): Promise<HttpResponse> {
     const { method, url, headers, body, signal } = request;
     signal.throwIfAborted();
+    const length = body === undefined ? {} : { "content-length": lengthOf(body) };
     const options = {
       method,
       signal,
-      headers: { "user-agent": this.#options.userAgent, ...headers },
+      headers: { "user-agent": this.#options.userAgent, ...length, ...headers },
       timeout: this.#options.silenceMs,
     };
     const outgoing =
@@ -118,12 +128,25 @@ export class HttpClient {
         ? httpsRequest(url, { ...options, agent: this.#https, ...this.#verification() })
         : httpRequest(url, { ...options, agent: this.#http });
     outgoing.on("timeout", () => outgoing.destroy(timeoutError()));
-    outgoing.end(body);
+    let sourceError: unknown;
+    if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
+      outgoing.end(body);
+    } else {
+      const source = Readable.from(body.open(), { objectMode: false });
+      source.once("error", (error) => {
+        sourceError = error;
+      });
+      // A server that refuses answers before it has read everything; then the response tells, not the broken pipe.
+      pipeline(source, outgoing).catch(() => undefined);
+    }
     try {
       const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
       return new NodeResponse(incoming, request);
     } catch (error) {
       signal.throwIfAborted();
+      if (sourceError !== undefined) {
+        throw sourceError;
+      }
       throw unreachable(method, url, error);
     }
   }
@@ -187,6 +210,10 @@ class NodeResponse implements HttpResponse {
       throw unreachable(method, url, error);
     }
   }
+}
+
+function lengthOf(body: string | Uint8Array | RequestStream): number {
+  return typeof body === "string" ? Buffer.byteLength(body) : body.length;
 }
 
 function isCredential(header: string): boolean {

@@ -25,6 +25,9 @@ const bodySchema = z.object({
   details: z.string().nullish(),
 });
 
+/** What a registry that asks for a password gets from clients without one. */
+export const noBasicCredentials = "no basic auth credentials";
+
 /** A refusal by a registry or its token server. */
 export class RegistryRefusal extends Error {
   override readonly name = "RegistryRefusal";
@@ -116,6 +119,15 @@ export function pullError(error: unknown, reference: NamedReference): unknown {
     }
   }
   return error instanceof RegistryUnreachable ? systemError(error.message, error) : error;
+}
+
+/** The error of a push, as moby words it: the registry's own words. */
+export function pushError(error: unknown): unknown {
+  if (error instanceof RegistryRefusal || error instanceof RegistryUnreachable) {
+    const { message } = error;
+    return systemError(message.endsWith(noBasicCredentials) ? noBasicCredentials : message, error);
+  }
+  return error;
 }
 
 /** The error of a login: wrong credentials are `unauthorized`, everything else a failure of the registry. */

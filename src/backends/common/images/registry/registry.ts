@@ -1,11 +1,11 @@
-/** One repository of a registry (Distribution specification v2): manifests and blobs, read only. */
+/** One repository of a registry (Distribution specification v2): manifests and blobs, read and written. */
 import { invalid } from "../../../../common/errors.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
 import { acceptedManifests, maxJsonBytes } from "../manifest.ts";
 import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
 import type { Credentials } from "./credentials.ts";
 import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
-import { HttpClient, type HttpResponse } from "./http-client.ts";
+import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
 import { RegistryRefusal, RegistryUnreachable } from "./registry-errors.ts";
 
 /** Settings of every connection to registries. */
@@ -148,6 +148,78 @@ export class Registry implements Disposable {
     return { offset: start, body: response.body, discard: () => response.discard() };
   }
 
+  /** Whether the repository has a blob. Throws RegistryRefusal, RegistryUnreachable. */
+  async hasBlob(path: string, digest: string, signal: AbortSignal): Promise<boolean> {
+    const target = { method: "HEAD", url: this.#url(`/v2/${path}/blobs/${digest}`) } as const;
+    const response = await this.#authorized({ ...target, signal }, pushScope(path));
+    if (response.status !== 200 && response.status !== 404) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+    return response.status === 200;
+  }
+
+  /**
+   * Uploads a blob in one piece.
+   *
+   * @param from a repository of this registry that has the blob, so that nothing need be sent
+   * @returns whether the registry took it from there
+   * @throws RegistryRefusal, RegistryUnreachable; the content's own error
+   */
+  async uploadBlob(
+    path: string,
+    digest: string,
+    content: RequestStream,
+    from: string | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const begin = this.#url(`/v2/${path}/blobs/uploads/`);
+    if (from !== undefined) {
+      begin.searchParams.set("mount", digest);
+      begin.searchParams.set("from", from);
+    }
+    const scope = from === undefined ? pushScope(path) : `${pushScope(path)} repository:${from}:pull`;
+    const begun = await this.#authorized({ method: "POST", url: begin, body: "", signal }, scope);
+    if (begun.status === 201 && from !== undefined) {
+      begun.discard();
+      return true;
+    }
+    const location = URL.parse(begun.headers.location ?? "", begun.url);
+    if (begun.status !== 202 || location === null) {
+      throw await refusalOfResponse(begun);
+    }
+    begun.discard();
+    location.searchParams.set("digest", digest);
+    const headers = { "content-type": "application/octet-stream" };
+    const request = { method: "PUT", url: location, headers, body: content, signal } as const;
+    await this.#created(request, pushScope(path));
+    return false;
+  }
+
+  /** Gives a manifest a tag or its digest as name. Throws RegistryRefusal, RegistryUnreachable. */
+  async putManifest(
+    path: string,
+    reference: string,
+    manifest: FetchedManifest,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const url = this.#url(`/v2/${path}/manifests/${reference}`);
+    const headers = { "content-type": manifest.mediaType };
+    await this.#created({ method: "PUT", url, headers, body: manifest.bytes, signal }, pushScope(path));
+  }
+
+  async #created(request: HttpRequest, scope: string): Promise<void> {
+    const response = await this.#authorized(request, scope);
+    if (response.status < 200 || response.status >= 300) {
+      throw await refusalOfResponse(response);
+    }
+    response.discard();
+  }
+
+  #url(target: string): URL {
+    return new URL(target, this.url);
+  }
+
   async #digestOfTag(path: string, tag: string, signal: AbortSignal): Promise<string | undefined> {
     const accept = { accept: acceptedManifests.join(", ") };
     const response = await this.#request("HEAD", `/v2/${path}/manifests/${tag}`, path, accept, signal);
@@ -170,25 +242,26 @@ export class Registry implements Disposable {
     return response;
   }
 
-  /** Sends a request with authorization; a token that has expired meanwhile is fetched anew, once. */
-  async #request(
+  #request(
     method: "GET" | "HEAD",
     target: string,
     path: string | undefined,
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
   ): Promise<HttpResponse> {
-    const url = new URL(target, this.url);
     const scope = path === undefined ? undefined : `repository:${path}:pull`;
+    return this.#authorized({ method, url: this.#url(target), headers, signal }, scope);
+  }
+
+  /** Sends a request with authorization; a token that has expired meanwhile is fetched anew, once. */
+  async #authorized(request: HttpRequest, scope: string | undefined): Promise<HttpResponse> {
+    const { method, url, headers, signal } = request;
+    // An upload may be sent to a store elsewhere, which is not to see what is meant for the registry.
+    const isForeign = url.host !== this.url.host;
     for (let attempt = 0; ; attempt++) {
-      const authorization = await this.#authorization(method, url, scope, signal);
+      const authorization = isForeign ? undefined : await this.#authorization(method, url, scope, signal);
       const credentials = authorization === undefined ? {} : { authorization };
-      const response = await this.#http.send({
-        method,
-        url,
-        headers: { ...headers, ...credentials },
-        signal,
-      });
+      const response = await this.#http.send({ ...request, headers: { ...headers, ...credentials } });
       if (response.status !== 401 || attempt > 0 || authorization?.startsWith("Bearer ") !== true) {
         return response;
       }
@@ -199,7 +272,7 @@ export class Registry implements Disposable {
 
   /** The authorization of a request; what the token server refuses is told as the request's own failure. */
   async #authorization(
-    method: "GET" | "HEAD",
+    method: string,
     url: URL,
     scope: string | undefined,
     signal: AbortSignal,
@@ -216,6 +289,10 @@ export class Registry implements Disposable {
       throw error;
     }
   }
+}
+
+function pushScope(path: string): string {
+  return `repository:${path}:pull,push`;
 }
 
 function verb(method: string): string {

@@ -1,0 +1,41 @@
+/** `docker image prune`: which images go. Pure. */
+import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { Filters } from "../engine/filters.ts";
+import { untilOf } from "../engine/until-filter.ts";
+import { nanosecondsOf } from "../engine/records.ts";
+import type { ImageConfig } from "./image-config.ts";
+
+/** An image with its configuration. */
+export interface PrunedImage {
+  readonly record: ImageRecord;
+  readonly config: ImageConfig;
+}
+
+/**
+ * What a prune asks to be removed: the references of an image one by one, or the ID of one without any. What a
+ * container uses is spared by the removal itself.
+ *
+ * @throws invalid: a filter
+ */
+export function referencesToPrune(
+  images: readonly PrunedImage[],
+  requested: Readonly<Record<string, StringList>>,
+  nowMs: number,
+): string[] {
+  const filters = new Filters(requested, ["dangling", "label", "label!", "until"]);
+  const danglingOnly = filters.boolean("dangling") ?? true;
+  const until = untilOf(filters, nowMs);
+  const isOldEnough = ({ config: { created } }: PrunedImage): boolean =>
+    until === undefined || (created !== undefined && nanosecondsOf(created) <= until);
+  const hasLabels = ({ config: { config } }: PrunedImage): boolean =>
+    filters.matchesPairs("label", config.labels) &&
+    !(filters.has("label!") && filters.matchesPairs("label!", config.labels));
+  return images
+    .filter((image) => isOldEnough(image) && hasLabels(image))
+    .filter(({ record }) => !danglingOnly || record.names.length === 0)
+    .flatMap(({ record }) => {
+      const references = [...record.names, ...record.digests];
+      return references.length === 0 ? [record.id] : references;
+    });
+}

@@ -1,0 +1,31 @@
+/** The body of `GET /system/df`. */
+import type { GetDiskUsageResponse } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import type { ApiVersion } from "../api-version.ts";
+import { containerSummaryToJson } from "./containers.ts";
+import { imageSummaryToJson } from "./images.ts";
+import { volumeToJson } from "./volumes.ts";
+
+/** @param wants which types were asked for: what was not is `null` */
+export function diskUsageToJson(
+  usage: GetDiskUsageResponse,
+  wants: (type: string) => boolean,
+  version: ApiVersion,
+): Record<string, unknown> {
+  const now = Date.now();
+  return {
+    LayersSize: usage.layersSize,
+    Images: wants("image")
+      ? usage.images.map((image) => ({ ...imageSummaryToJson(image, version), Containers: image.containers }))
+      : null,
+    Containers: wants("container")
+      ? usage.containers.map((container) => containerSummaryToJson(container, version, now))
+      : null,
+    Volumes: wants("volume")
+      ? usage.volumes.map(({ volume, size, referenceCount }) => ({
+          ...(volume === undefined ? {} : volumeToJson(volume)),
+          UsageData: { RefCount: referenceCount, Size: size },
+        }))
+      : null,
+    BuildCache: wants("build-cache") ? [] : null,
+  };
+}

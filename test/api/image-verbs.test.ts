@@ -1,0 +1,269 @@
+/** Images and space through the real docker CLI: save, push, prune, system df. */
+import assert from "node:assert/strict";
+
+import { describe, test } from "node:test";
+import { runCommand } from "../support/command.ts";
+import { callApi } from "../support/docker-api.ts";
+import { Dockerd } from "../support/dockerd.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { registryUser, TestRegistry } from "../support/registry.ts";
+import { assertDescribed } from "../support/swagger.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+const call = (method: string, path: string) => callApi(setting.daemon.socket, method, path);
+
+/** An image with a layer of its own over busybox's. */
+async function made(name: string, content: string): Promise<string> {
+  await ok("run", "--name", "maker", "busybox", "sh", "-c", `echo ${content} > /content`);
+  const id = await ok("commit", "--change", 'CMD ["cat", "/content"]', "maker", name);
+  await ok("rm", "maker");
+  return id;
+}
+
+describe("docker save", () => {
+  test("gives back the same images under all their names, and shares layers", async () => {
+    const id = await made("kept:1", "one");
+    await ok("tag", "kept:1", "kept:2");
+    const saved = await docker("save", "kept", "busybox");
+    assert.equal(saved.code, 0, saved.errorText);
+    const names = (await runCommand("tar", ["-t"], { input: saved.stdout })).text.split("\n");
+    for (const name of ["manifest.json", "index.json", "oci-layout", "repositories", "blobs/sha256/"]) {
+      assert.ok(names.includes(name), name);
+    }
+    assert.equal(new Set(names).size, names.length, "a layer is there twice");
+    await ok("rmi", "kept:1", "kept:2");
+    const loaded = await setting.daemon.dockerWith({ input: saved.stdout }, "load");
+    assert.deepEqual(loaded.text.split("\n").sort(), [
+      "Loaded image: busybox:latest",
+      "Loaded image: kept:1",
+      "Loaded image: kept:2",
+    ]);
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", "kept:2"), id);
+    assert.equal(await ok("run", "--rm", "kept:1"), "one");
+    await ok("rmi", "kept:1", "kept:2");
+  });
+
+  test("is an OCI layout that loads without its docker manifest", async () => {
+    const id = await made("layout:1", "oci");
+    const saved = await docker("save", "layout:1");
+    const stripped = await runCommand("tar", ["--delete", "--file=-", "manifest.json", "repositories"], {
+      input: saved.stdout,
+    });
+    await ok("rmi", "layout:1");
+    const loaded = await setting.daemon.dockerWith({ input: stripped.stdout }, "load");
+    assert.match(loaded.text, /Loaded image: layout:1/, loaded.errorText);
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", "layout:1"), id);
+    await ok("rmi", "layout:1");
+  });
+
+  test("gives what a real dockerd loads and runs", async () => {
+    const id = await made("travels:1", "there");
+    const saved = await docker("save", "travels:1", id);
+    await using stack = new AsyncDisposableStack();
+    const dockerd = await Dockerd.start();
+    stack.defer(() => dockerd.stop());
+    const loaded = await dockerd.dockerWith({ input: saved.stdout }, "load");
+    assert.match(loaded.text, /Loaded image: travels:1/, loaded.errorText);
+    assert.equal(await dockerd.ok("inspect", "-f", "{{.Id}}", "travels:1"), id);
+    assert.equal(await dockerd.ok("run", "--rm", "--network", "none", "travels:1"), "there");
+    const back = await dockerd.docker("save", "travels:1");
+    await ok("rmi", "travels:1");
+    assert.equal((await setting.daemon.dockerWith({ input: back.stdout }, "load")).code, 0);
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", "travels:1"), id);
+    await ok("rmi", "travels:1");
+  });
+
+  test("refuses an image that is not there", async () => {
+    assert.match((await docker("save", "nothing:here")).errorText, /No such image: nothing:here/);
+  });
+});
+
+describe("docker push", () => {
+  test("uploads what the registry lacks, and tells what it has", async () => {
+    await using registry = await TestRegistry.start();
+    const name = `${registry.host}/first/image:1`;
+    const id = await made(name, "pushed");
+    const first = await docker("push", name);
+    assert.equal(first.code, 0, first.errorText);
+    const lines = first.text.split("\n");
+    assert.equal(lines[0], `The push refers to repository [${registry.host}/first/image]`);
+    assert.equal(lines.filter((line) => line.endsWith(": Pushed")).length, 3);
+    const digest = /^1: digest: (sha256:[0-9a-f]{64}) size: \d+$/.exec(lines.at(-1) ?? "")?.[1];
+    assert.ok(digest !== undefined, first.text);
+    assert.equal(
+      await ok("inspect", "-f", "{{index .RepoDigests 0}}", name),
+      `${registry.host}/first/image@${digest}`,
+    );
+
+    const again = await docker("push", name);
+    assert.equal(again.text.split("\n").filter((line) => line.endsWith(": Layer already exists")).length, 3);
+    assert.match(again.text, new RegExp(`digest: ${digest} `));
+
+    const other = `${registry.host}/second/image:2`;
+    await ok("tag", name, other);
+    assert.match(
+      (await docker("push", other)).text,
+      /: (Mounted from first\/image|Pushed|Layer already exists)$/m,
+    );
+
+    await ok("rmi", name, other);
+    await ok("pull", other);
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", other), id);
+    assert.equal(await ok("run", "--rm", other), "pushed");
+    // What was pulled goes out as it came: the digest stays.
+    await ok("tag", other, `${registry.host}/third:3`);
+    assert.match(await ok("push", `${registry.host}/third:3`), new RegExp(`digest: ${digest} `));
+    await ok("rmi", other, `${registry.host}/third:3`);
+  });
+
+  test("takes credentials, and tells when there are none", async () => {
+    await using registry = await TestRegistry.start({ credentials: true });
+    const name = `${registry.host}/guarded:1`;
+    await ok("tag", "busybox", name);
+    const refused = await docker("push", name);
+    assert.equal(refused.code, 1);
+    assert.match(refused.errorText, /no basic auth credentials/);
+    const { username, password } = registryUser;
+    const login = await setting.daemon.dockerWith(
+      { input: password },
+      ...["login", "--username", username, "--password-stdin", registry.host],
+    );
+    assert.equal(login.code, 0, login.errorText);
+    assert.match(await ok("push", name), /digest: sha256:/);
+    await ok("logout", registry.host);
+    await ok("rmi", name);
+  });
+
+  test("tells of a name or a registry that is not there", async () => {
+    const nothing = await docker("push", "127.0.0.1:1/nothing");
+    assert.match(nothing.errorText, /An image does not exist locally with the tag: 127.0.0.1:1\/nothing/);
+    await ok("tag", "busybox", "127.0.0.1:1/busybox");
+    assert.match((await docker("push", "127.0.0.1:1/busybox:other")).errorText, /tag does not exist/);
+    assert.match((await docker("push", "127.0.0.1:1/busybox")).errorText, /connection refused/);
+    await ok("rmi", "127.0.0.1:1/busybox");
+  });
+
+  test("sends the aux message with the digest", async () => {
+    await using registry = await TestRegistry.start();
+    await ok("tag", "busybox", `${registry.host}/box:9`);
+    const response = await call("POST", `/v1.51/images/${registry.host}/box/push?tag=9`);
+    const last = JSON.parse(response.text.trim().split("\r\n").at(-1) ?? "") as {
+      aux: { Tag: string; Digest: string; Size: number };
+    };
+    assert.equal(last.aux.Tag, "9");
+    assert.match(last.aux.Digest, /^sha256:[0-9a-f]{64}$/);
+    assert.ok(last.aux.Size > 100);
+    await ok("rmi", `${registry.host}/box:9`);
+  });
+});
+
+describe("docker image prune", () => {
+  test("removes nameless images, with --all unused ones, and spares what is used or filtered", async () => {
+    await made("named:1", "named");
+    const used = await made("used:1", "used");
+    const dangling = await made("dangling:1", "dangling");
+    await ok("create", "--name", "user", "used:1");
+    await made("dangling:1", "takes the name");
+    const spared = await call(
+      "POST",
+      `/v1.51/images/prune?filters=${encodeURIComponent('{"until":["1h"]}')}`,
+    );
+    assertDescribed("post", "/images/prune", 200, JSON.parse(spared.text));
+    assert.deepEqual(JSON.parse(spared.text), { ImagesDeleted: null, SpaceReclaimed: 0 });
+    const pruned = await ok("image", "prune", "--force");
+    assert.match(pruned, new RegExp(`deleted: ${dangling}`));
+    assert.match(pruned, /Total reclaimed space: [1-9]/);
+    assert.doesNotMatch(pruned, /untagged: named:1/);
+    const all = await ok("image", "prune", "--force", "--all", "--filter", "label!=keep");
+    assert.match(all, /untagged: named:1/);
+    assert.doesNotMatch(all, new RegExp(used));
+    assert.equal(await ok("inspect", "-f", "{{.Id}}", "used:1"), used);
+    await ok("rm", "user");
+    await ok("rmi", "used:1");
+    assert.match(
+      (await docker("image", "prune", "-f", "--filter", "colour=red")).errorText,
+      /invalid filter 'colour'/,
+    );
+    await ok("load", "--input", await busyboxArchiveFile());
+  });
+});
+
+describe("docker volume prune", () => {
+  test("removes unused anonymous volumes, with --all named ones too", async () => {
+    await ok("volume", "create", "labelled", "--label", "keep=1");
+    await ok("volume", "create", "plain");
+    await ok("volume", "create"); // anonymous
+    await ok(
+      "run",
+      "--name",
+      "holder",
+      "-v",
+      "held:/held",
+      "-v",
+      "/anonymous",
+      "busybox",
+      "sh",
+      "-c",
+      "dd if=/dev/zero of=/held/x bs=1k count=64",
+    );
+    const first = await ok("volume", "prune", "--force");
+    assert.match(first, /^[0-9a-f]{64}$/m);
+    assert.doesNotMatch(first, /plain|held|labelled/);
+    const second = await ok("volume", "prune", "--force", "--all", "--filter", "label!=keep");
+    assert.match(second, /^plain$/m);
+    assert.doesNotMatch(second, /held|labelled/);
+    await ok("rm", "holder");
+    const old = await call("POST", "/v1.41/volumes/prune");
+    const body = JSON.parse(old.text) as { VolumesDeleted: string[]; SpaceReclaimed: number };
+    assert.ok(body.VolumesDeleted.includes("held") && body.VolumesDeleted.includes("labelled"), old.text);
+    assert.ok(body.SpaceReclaimed >= 65_536, old.text);
+    const none = await call("POST", "/v1.51/volumes/prune");
+    assertDescribed("post", "/volumes/prune", 200, JSON.parse(none.text));
+    assert.deepEqual(JSON.parse(none.text), { VolumesDeleted: [], SpaceReclaimed: 0 });
+  });
+});
+
+describe("docker system df", () => {
+  test("counts images, containers and volumes", async () => {
+    await ok(
+      "run",
+      "--name",
+      "writer",
+      "-v",
+      "filled:/filled",
+      "busybox",
+      "sh",
+      "-c",
+      "head -c 100000 /dev/zero > /own; head -c 200000 /dev/zero > /filled/x",
+    );
+    const response = await call("GET", "/v1.51/system/df");
+    assert.equal(response.status, 200, response.text);
+    const body = JSON.parse(response.text) as {
+      LayersSize: number;
+      Images: { RepoTags: string[]; Containers: number; SharedSize: number }[];
+      Containers: { Names: string[]; SizeRw: number }[];
+      Volumes: { Name: string; UsageData: { Size: number; RefCount: number } }[];
+    };
+    assertDescribed("get", "/system/df", 200, body);
+    assert.ok(body.LayersSize > 500_000);
+    assert.equal(body.Images.find(({ RepoTags }) => RepoTags.includes("busybox:latest"))?.Containers, 1);
+    assert.equal(body.Containers.find(({ Names }) => Names.includes("/writer"))?.SizeRw, 100_000);
+    assert.deepEqual(body.Volumes.find(({ Name }) => Name === "filled")?.UsageData, {
+      RefCount: 1,
+      Size: 200_000,
+    });
+    const volumes = JSON.parse((await call("GET", "/v1.51/system/df?type=volume")).text) as Record<
+      string,
+      unknown
+    >;
+    assert.equal(volumes["Images"], null);
+    assert.equal((await call("GET", "/v1.51/system/df?type=nothing")).status, 400);
+    assert.match(await ok("system", "df"), /^Local Volumes\s+1\s+1\s+200kB/m);
+    assert.match(await ok("system", "df", "-v"), /filled\s+1\s+200kB/);
+    await ok("rm", "writer");
+    await ok("volume", "rm", "filled");
+  });
+});
