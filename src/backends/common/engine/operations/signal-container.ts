@@ -128,6 +128,7 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
         status: ContainerStatus.EXITED,
       });
       await context.state.commit((change) => change.containers.put(settled));
+      live.waiters.tellExit({ exitCode: stateOf(record).exitCode, error: "" });
     }
     return isWaiting;
   });

@@ -199,6 +199,9 @@ async function recordFailure(
   await context.state.commit((change) => change.containers.put(failed));
   live.disconnect();
   live.reservations.fail(reason);
+  if (stateOf(record).status === ContainerStatus.RESTARTING) {
+    live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
+  }
   releaseRun(context, live, record.endpoints);
   if (hostConfigOf(record).autoRemove) {
     context.followUps.autoRemove(record.id);
