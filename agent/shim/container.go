@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,9 +26,12 @@ type localContainer struct {
 	spec    *shimspec.Spec
 	runtime *ociRuntime
 	exec    *processTemplate
-	main    *spawned // after create
-	oom     *oomCounter
-	cgroup  usage.Cgroup // after create
+	// after create; nil: execs are the runtime's
+	confinement  *confinement
+	needsRuntime error    // why
+	main         *spawned // after create
+	oom          *oomCounter
+	cgroup       usage.Cgroup // after create
 	// started is called once the main process runs.
 	started func()
 }
@@ -42,6 +46,7 @@ func (c *localContainer) create() error {
 	}
 	c.main = main
 	c.oom = findOOMCounter(main.child.PID())
+	c.confinement, c.needsRuntime = readConfinement(filepath.Join(c.spec.Bundle, "config.json"), c.spec.ContainerID, main.child, c.runtime.reaper)
 	// A process that has been killed meanwhile has none, and needs none.
 	c.cgroup, _ = usage.CgroupOf(main.child.PID())
 	if size := c.spec.ConsoleSize; size != nil && main.stdio.Terminal != nil {
@@ -73,17 +78,37 @@ func (c *localContainer) Exec(_ context.Context, spec *agentv1.ProcessSpec, stre
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
-	file := c.runtime.scratchName("process")
-	if err := os.WriteFile(file, specification, 0o600); err != nil {
-		return nil, session.Stdio{}, fmt.Errorf("write the exec's process: %w", err)
-	}
-	defer os.Remove(file)
 	before := c.oom.kills()
-	made, err := c.runtime.spawn(spec.Tty, streams, "exec", "--detach", "--process", file, c.spec.ContainerID)
+	made, err := c.execDirectly(specification, root, streams)
+	if errors.Is(err, errNothingRan) || errors.Is(err, errRuntimeOnly) {
+		made, err = c.execByRuntime(specification, spec.Tty, streams)
+	}
 	if err != nil {
 		return nil, session.Stdio{}, execFailure(err)
 	}
 	return &process{Child: made.child, exec: true, oom: c.oom, before: before}, made.stdio, nil
+}
+
+// execDirectly has no need of the OCI runtime. errRuntimeOnly, errNothingRan:
+// the runtime may.
+func (c *localContainer) execDirectly(specification []byte, root *os.File, streams session.Streams) (*spawned, error) {
+	if c.confinement == nil {
+		return nil, fmt.Errorf("%w: %w", errRuntimeOnly, c.needsRuntime)
+	}
+	spec, err := c.confinement.enterSpec(specification, root)
+	if err != nil {
+		return nil, err
+	}
+	return c.confinement.run(c.runtime.reaper, spec, streams)
+}
+
+func (c *localContainer) execByRuntime(specification []byte, tty bool, streams session.Streams) (*spawned, error) {
+	file := c.runtime.scratchName("process")
+	if err := os.WriteFile(file, specification, 0o600); err != nil {
+		return nil, fmt.Errorf("write the exec's process: %w", err)
+	}
+	defer os.Remove(file)
+	return c.runtime.spawn(tty, streams, "exec", "--detach", "--process", file, c.spec.ContainerID)
 }
 
 // SignalAll reaches processes that the main process did not start, too.

@@ -29,6 +29,7 @@ func (s *shim) wait() {
 	_ = s.sessions.WaitEnded(background) // only ctx can fail it
 	s.ports.Close()
 	s.sockets.close()
+	s.resolver.close()
 	debug.FreeOSMemory()
 
 	idle := make(chan struct{})

@@ -59,6 +59,7 @@ type shim struct {
 	sessions  *session.Container
 	ports     *ports.Set
 	sockets   *dockerSockets
+	resolver  *resolver
 	gate      *server.Gate
 	http      *http.Server
 }
@@ -207,7 +208,11 @@ func (s *shim) serve(served chan<- error) error {
 	if err != nil {
 		return fmt.Errorf("use the inherited agent socket: %w", err)
 	}
-	self := &agent{Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log}
+	s.resolver = &resolver{namespace: s.spec.NetworkNamespace, logger: s.logger}
+	self := &networkedAgent{
+		agent:    &agent{Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log},
+		resolver: s.resolver,
+	}
 	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
 		if id != "" && id != s.spec.ContainerID {
 			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", s.spec.ContainerID))

@@ -76,6 +76,9 @@ func (r *Reaper) reapAll() {
 		if err != nil || pid <= 0 {
 			return
 		}
+		if !status.Exited() && !status.Signaled() {
+			continue // a stop, of which only a tracer hears
+		}
 		ended := exit{status: status, at: time.Now()}
 		if child, known := r.children[pid]; known {
 			delete(r.children, pid)
@@ -84,6 +87,14 @@ func (r *Reaper) reapAll() {
 			r.orphans[pid] = ended
 		}
 	}
+}
+
+// WithoutReaping calls f while no child is waited for, so that f may wait for a
+// child's stops. f must leave exits to the reaper (WNOWAIT).
+func (r *Reaper) WithoutReaping(f func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return f()
 }
 
 // Spawn starts a program. The files of attr are inherited as os.StartProcess

@@ -1,0 +1,202 @@
+package shim_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/shim"
+)
+
+// seccomp has what profiles have: rules on arguments, other errors than EPERM,
+// and foreign architectures.
+func seccomp() map[string]any {
+	allowed := func(action string, more map[string]any, names ...string) map[string]any {
+		rule := map[string]any{"names": names, "action": action}
+		for key, value := range more {
+			rule[key] = value
+		}
+		return rule
+	}
+	return map[string]any{
+		"defaultAction": "SCMP_ACT_ALLOW",
+		"architectures": []string{"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"},
+		"syscalls": []any{
+			allowed("SCMP_ACT_ERRNO", nil, "mount", "umount2", "unshare", "setns", "keyctl"),
+			allowed("SCMP_ACT_ERRNO", map[string]any{"errnoRet": 22}, "sethostname"),
+			allowed("SCMP_ACT_ERRNO", map[string]any{"args": []any{
+				map[string]any{"index": 0, "value": 0x20000, "valueTwo": 0x20000, "op": "SCMP_CMP_MASKED_EQ"}}}, "personality"),
+		},
+	}
+}
+
+// observe prints everything that the kernel knows of a process's confinement,
+// and what becomes of attempts to leave it. Nothing here may reach the machine:
+// some of it runs with every capability.
+const observe = `
+grep -vE '^(Pid|Tgid|NStgid|NSpid|NSpgid|NSsid|PPid|Vm|Rss|Hugetlb|voluntary|nonvoluntary|Threads|SigQ|FDSize|CoreDumping|THP_|untag|x86_|State|TracerPid|Ngid|Mems_allowed|Cpus_allowed)' /proc/self/status
+cat /proc/self/limits /proc/self/oom_score_adj /proc/self/cgroup
+for each in cgroup ipc mnt net pid uts user; do
+	[ "$(readlink /proc/self/ns/$each)" = "$(readlink /proc/1/ns/$each)" ] && echo "$each shared" || echo "$each not shared"
+done
+awk '{ print "session leader", $1 == $5, $1 == $6, "terminal", $7 }' /proc/$$/stat
+pwd; umask; id; env | sort; cat /proc/self/attr/current 2>&1
+for attempt in 'mount -t tmpfs none /tmp' 'hostname other' 'unshare -m true' 'chroot / true' 'mknod /tmp/device b 8 0; rm -f /tmp/device' 'cat /proc/kcore' 'setarch i386 true' 'kill -0 1' 'renice -n -5 $$'; do
+	echo "$attempt: $(sh -c "$attempt" 2>&1 | head -c 200 | sed 's/[0-9]\{2,\}/N/g')"
+done
+`
+
+var containerIDs = regexp.MustCompile(`[0-9a-f]{64}`)
+
+func TestAnExecIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
+	limited := func(config map[string]any) {
+		process := config["process"].(map[string]any)
+		process["rlimits"] = []any{
+			map[string]any{"type": "RLIMIT_NOFILE", "soft": 444, "hard": 444},
+			map[string]any{"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+		}
+		process["oomScoreAdj"] = 77
+		process["user"] = map[string]any{"uid": 0, "gid": 0, "additionalGids": []int{0, 10, 11}}
+		capabilities := []string{"CAP_CHOWN", "CAP_KILL"}
+		process["capabilities"].(map[string]any)["inheritable"] = capabilities
+		process["capabilities"].(map[string]any)["ambient"] = capabilities
+	}
+	configs := map[string]func(map[string]any){
+		"plain":   func(map[string]any) {},
+		"limited": limited,
+		"with a cgroup namespace": func(config map[string]any) {
+			linux := config["linux"].(map[string]any)
+			linux["namespaces"] = append(linux["namespaces"].([]map[string]string), map[string]string{"type": "cgroup"})
+		},
+	}
+	processes := map[string]*agentv1.ProcessSpec{
+		"as the main process":    {},
+		"as another user":        {User: "alice"},
+		"as a number":            {User: "4711:50", AdditionalGroups: []string{"root"}},
+		"with an environment":    {Env: []string{"HOME=", "A=b", "PATH=/bin:/usr/bin"}, WorkingDir: "/tmp"},
+		"without new privileges": {NoNewPrivileges: true},
+		"privileged":             {Privileged: true},
+	}
+	for configName, change := range configs {
+		t.Run(configName, func(t *testing.T) {
+			direct := confined(t, change, seccomp())
+			runtime := confined(t, func(config map[string]any) {
+				// It changes nothing, but leaves execs to the runtime.
+				config["process"].(map[string]any)["scheduler"] = map[string]any{"policy": "SCHED_OTHER"}
+				change(config)
+			}, seccomp())
+			for name, process := range processes {
+				process.Args = []string{"/bin/sh", "-c", observe}
+				var seen [2]string
+				for i, c := range []*container{direct, runtime} {
+					s := c.exec(name, process).finish()
+					s.expectExit(0)
+					seen[i] = containerIDs.ReplaceAllString(s.stdout.String()+s.stderr.String(), "ID")
+				}
+				if seen[0] != seen[1] {
+					t.Errorf("%s: by the runtime + and directly -:\n%s", name, difference(seen[1], seen[0]))
+				}
+				if !strings.Contains(seen[0], "Seccomp:\t2") {
+					t.Errorf("%s: no filter:\n%s", name, seen[0])
+				}
+			}
+		})
+	}
+}
+
+// confined launches and starts a container with a seccomp filter.
+func confined(t *testing.T, change func(map[string]any), filter map[string]any) *container {
+	c := launch(t, launchOptions{args: sleeper, config: func(config map[string]any) {
+		config["linux"].(map[string]any)["seccomp"] = filter
+		change(config)
+	}})
+	c.mustRun()
+	return c
+}
+
+func difference(wanted, got string) string {
+	var out strings.Builder
+	wantedLines, gotLines := strings.Split(wanted, "\n"), strings.Split(got, "\n")
+	for i := range max(len(wantedLines), len(gotLines)) {
+		var w, g string
+		if i < len(wantedLines) {
+			w = wantedLines[i]
+		}
+		if i < len(gotLines) {
+			g = gotLines[i]
+		}
+		if w != g {
+			fmt.Fprintf(&out, "+ %s\n- %s\n", w, g)
+		}
+	}
+	return out.String()
+}
+
+func TestAnExecsSeccompFilterIsTheMainProcesssToTheInstruction(t *testing.T) {
+	c := confined(t, func(map[string]any) {}, seccomp())
+	s := c.exec("e", &agentv1.ProcessSpec{Args: sleeper})
+	for s.started == nil {
+		s.next()
+	}
+	wanted, err := shim.SeccompFilterOf(c.ready.PID)
+	must(t, err)
+	got, err := shim.SeccompFilterOf(int(s.started.Pid))
+	must(t, err)
+	if len(wanted) == 0 || !bytes.Equal(got, wanted) {
+		t.Fatalf("%d bytes of filter, expected these %d", len(got), len(wanted))
+	}
+	s.vanish()
+}
+
+func TestAnExecHasItsStandardStreamsAndNoOtherDescriptor(t *testing.T) {
+	c := confined(t, func(map[string]any) {}, seccomp())
+	s := c.exec("e", &agentv1.ProcessSpec{Args: []string{"ls", "/proc/self/fd"}}).finish()
+	s.expectExit(0)
+	// The last is the directory itself.
+	if got := strings.Join(strings.Fields(s.stdout.String()), " "); got != "0 1 2 3" {
+		s = c.exec("f", &agentv1.ProcessSpec{Args: []string{"ls", "-l", "/proc/self/fd"}}).finish()
+		t.Fatalf("descriptors %s\n%s", got, s.stdout.String())
+	}
+}
+
+func TestAnExecTakesNoRuntime(t *testing.T) {
+	c := confined(t, func(map[string]any) {}, seccomp())
+	// Gone: whatever runs it would fail.
+	must(t, os.Rename(c.spec.RuntimeRoot, c.spec.RuntimeRoot+".away"))
+	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("exit 3")}).finish()
+	must(t, os.Rename(c.spec.RuntimeRoot+".away", c.spec.RuntimeRoot))
+	s.expectExit(3)
+}
+
+// A process that runs is busy to writers anyway; it is afterwards that the mount
+// matters.
+func TestTheBinaryThatEntersAContainerCannotBeWrittenFromThere(t *testing.T) {
+	c := confined(t, func(map[string]any) {}, seccomp())
+	// The descriptor that execs are started from is the shim's.
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.shim.Process.Pid))
+	must(t, err)
+	own, err := os.Stat("/proc/self/exe")
+	must(t, err)
+	found := false
+	for _, link := range links {
+		if info, err := os.Stat(link); err != nil || !os.SameFile(info, own) {
+			continue
+		}
+		found = true
+		var at unix.Statfs_t
+		must(t, unix.Statfs(link, &at))
+		if at.Flags&unix.ST_RDONLY == 0 {
+			t.Fatal("its mount is not read-only")
+		}
+	}
+	if !found {
+		t.Fatal("the shim has no such descriptor")
+	}
+}

@@ -1,0 +1,199 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sockerless/sockerless/agent/core/capability"
+	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/environment"
+	"github.com/sockerless/sockerless/agent/core/identity"
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/core/stdio"
+	"github.com/sockerless/sockerless/agent/shim/enter"
+)
+
+// errNothingRan: the program was not executed, so the OCI runtime may try, and
+// finds the words for why it cannot be.
+var errNothingRan = errors.New("the program was not executed")
+
+// defaultUmask is that of the runtime's processes.
+const defaultUmask = 0o022
+
+// ociProcess is config.json's process, as far as it is understood. What is not
+// understood and is there makes an exec the runtime's.
+type ociProcess struct {
+	Args            []string        `json:"args"`
+	Env             []string        `json:"env"`
+	Cwd             string          `json:"cwd"`
+	User            ociUser         `json:"user"`
+	Capabilities    *ociCapability  `json:"capabilities"`
+	Rlimits         []ociLimit      `json:"rlimits"`
+	NoNewPrivileges bool            `json:"noNewPrivileges"`
+	AppArmorProfile string          `json:"apparmorProfile"`
+	SELinuxLabel    string          `json:"selinuxLabel"`
+	Terminal        bool            `json:"terminal"`
+	Scheduler       json.RawMessage `json:"scheduler"`
+	IOPriority      json.RawMessage `json:"ioPriority"`
+	CPUAffinity     json.RawMessage `json:"execCPUAffinity"`
+}
+
+type ociCapability struct {
+	Bounding, Effective, Permitted, Inheritable, Ambient []string
+}
+
+type ociLimit struct {
+	Type string `json:"type"`
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
+}
+
+// limitNumbers are the kernel's. NPROC is not among them: the process that joins
+// the container would count.
+var limitNumbers = map[string]uint32{
+	"RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+	"RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10, "RLIMIT_SIGPENDING": 11,
+	"RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
+
+// enterSpec is what the process that joins the container is told. root is the
+// container's.
+func (c *confinement) enterSpec(specification []byte, root *os.File) (*enter.Spec, error) {
+	var process ociProcess
+	if err := json.Unmarshal(specification, &process); err != nil {
+		return nil, fmt.Errorf("parse the exec's process: %w", err)
+	}
+	switch {
+	case process.Terminal:
+		return nil, runtimeOnly("a terminal")
+	case process.AppArmorProfile != "", process.SELinuxLabel != "":
+		return nil, runtimeOnly("a security label")
+	case process.Scheduler != nil, process.IOPriority != nil, process.CPUAffinity != nil:
+		return nil, runtimeOnly("scheduling")
+	case process.Capabilities == nil:
+		return nil, runtimeOnly("capabilities that are not said")
+	}
+	spec := &enter.Spec{
+		Args: process.Args, Env: process.Env, Dir: process.Cwd,
+		Cgroups: c.cgroups, OOMScore: c.oomScore, Keyring: c.keyring, Umask: defaultUmask,
+		UID: process.User.UID, GID: process.User.GID, Groups: process.User.AdditionalGIDs,
+		NoNewPrivileges: process.NoNewPrivileges, Filter: c.filter,
+	}
+	for _, limit := range process.Rlimits {
+		number, known := limitNumbers[limit.Type]
+		if !known {
+			return nil, runtimeOnly(limit.Type)
+		}
+		spec.Limits = append(spec.Limits, enter.Limit{Resource: number, Soft: limit.Soft, Hard: limit.Hard})
+	}
+	for _, set := range []struct {
+		names []string
+		into  *uint64
+	}{
+		{process.Capabilities.Bounding, &spec.Bounding}, {process.Capabilities.Effective, &spec.Effective},
+		{process.Capabilities.Permitted, &spec.Permitted}, {process.Capabilities.Inheritable, &spec.Inheritable},
+		{process.Capabilities.Ambient, &spec.Ambient},
+	} {
+		parsed, err := capability.Parse(set.names)
+		if err != nil {
+			return nil, runtimeOnly(err.Error())
+		}
+		*set.into = uint64(parsed)
+	}
+	return spec, c.addHome(spec, root)
+}
+
+// addHome sets HOME as the runtime does.
+func (c *confinement) addHome(spec *enter.Spec, root *os.File) error {
+	if home, _ := environment.Lookup(spec.Env, "HOME"); home != "" {
+		return nil
+	}
+	user, err := identity.ResolveIn(root, fmt.Sprint(spec.UID), nil)
+	if err != nil {
+		return runtimeOnly(err.Error())
+	}
+	spec.Env = environment.Overlay(spec.Env, []string{"HOME=" + user.Home})
+	return nil
+}
+
+// run executes the program. errNothingRan: it has not been, and the runtime may
+// try.
+func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (_ *spawned, err error) {
+	wires, err := stdio.Pipes(streams)
+	if err != nil {
+		return nil, err
+	}
+	defer wires.CloseChild()
+	defer func() {
+		if err != nil {
+			wires.Ours.Close()
+		}
+	}()
+	specification, tell, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer tell.Close()
+	records, record, err := os.Pipe()
+	if err != nil {
+		specification.Close()
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer records.Close()
+
+	adopted := reaper.ExpectAdoption()
+	defer adopted()
+	_, err = reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
+		Env:   []string{enter.Marker},
+		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, record, c.main},
+	})
+	specification.Close()
+	record.Close()
+	if err != nil {
+		return nil, errors.Join(errNothingRan, err)
+	}
+	// One that dies early breaks the pipe; that shows in what it reports.
+	_, _ = tell.Write(spec.Encode())
+	tell.Close()
+	pid, err := childOf(records)
+	if err != nil {
+		return nil, err
+	}
+	child, err := reaper.Adopt(pid)
+	if err != nil {
+		return nil, err
+	}
+	return &spawned{child: child, stdio: wires.Ours}, nil
+}
+
+// childOf reads the status pipe to its end.
+func childOf(records io.Reader) (int, error) {
+	pid, forking := 0, false
+	for {
+		var data [enter.RecordSize]byte
+		if _, err := io.ReadFull(records, data[:]); err == io.EOF {
+			break
+		} else if err != nil {
+			return 0, fmt.Errorf("read of an exec's start: %w", err)
+		}
+		switch record := enter.ParseRecord(data[:]); record.Kind {
+		case enter.RecordForking:
+			forking = true
+		case enter.RecordChild:
+			pid = int(record.Value)
+		case enter.RecordFailed:
+			return 0, fmt.Errorf("%w: %s", errNothingRan, enter.Describe(record))
+		}
+	}
+	switch {
+	case pid > 0:
+		return pid, nil
+	case forking:
+		// Perhaps it runs: a second one must not.
+		return 0, errors.New("the exec's start was killed")
+	}
+	return 0, fmt.Errorf("%w: its start was killed", errNothingRan)
+}

@@ -1,0 +1,236 @@
+package enter
+
+import (
+	"syscall"
+)
+
+// Spec is everything about the program and what it runs in; nothing but the
+// program's path is looked up any more.
+type Spec struct {
+	Args []string
+	Env  []string
+	Dir  string // absolute
+
+	Cgroups  []string // their cgroup.procs, in the machine's mount namespace
+	OOMScore string   // empty: as it is
+	Limits   []Limit
+	Keyring  string // the session keyring's name; empty: none
+
+	UID, GID uint32
+	Groups   []uint32
+	Umask    uint32
+
+	Bounding, Effective, Permitted, Inheritable, Ambient uint64 // capabilities, a bit each
+	NoNewPrivileges                                      bool
+	Filter                                               []byte // of seccomp, as the kernel has it; empty: none
+}
+
+// Limit is one resource limit, by the kernel's number.
+type Limit struct {
+	Resource   uint32
+	Soft, Hard uint64
+}
+
+// RecordKind is what a record of the status pipe tells.
+type RecordKind byte
+
+// The records, in their order. Until RecordForking nothing of the program can
+// have run, nor after RecordFailed.
+const (
+	RecordForking RecordKind = iota + 1
+	RecordChild              // Value is the child's PID
+	RecordFailed             // Value is the step, Errno why
+)
+
+// RecordSize is the length of a record.
+const RecordSize = 9
+
+// Record is one record of the status pipe.
+type Record struct {
+	Kind         RecordKind
+	Value, Errno uint32
+}
+
+// ParseRecord reads one of RecordSize bytes.
+func ParseRecord(data []byte) Record {
+	_ = data[RecordSize-1]
+	return Record{RecordKind(data[0]), number32(data[1:]), number32(data[5:])}
+}
+
+func encodeRecord(kind RecordKind, value, errno uint32) [RecordSize]byte {
+	return [RecordSize]byte{
+		byte(kind),
+		byte(value), byte(value >> 8), byte(value >> 16), byte(value >> 24),
+		byte(errno), byte(errno >> 8), byte(errno >> 16), byte(errno >> 24),
+	}
+}
+
+// Encode is the form in which a Spec travels: every number of 8 bytes, every
+// text and list with its length before it, fields in order. Both ends are the
+// same binary.
+func (s *Spec) Encode() []byte {
+	w := &writer{}
+	s.visit(w)
+	return w.data
+}
+
+func decode(data []byte) (*Spec, syscall.Errno) {
+	r := &reader{data: data}
+	s := &Spec{}
+	s.visit(r)
+	if r.failed || len(r.data) > 0 || len(s.Args) == 0 {
+		return nil, syscall.EBADMSG
+	}
+	return s, 0
+}
+
+// visit is the order of the fields, for both directions.
+func (s *Spec) visit(c coder) {
+	c.texts(&s.Args)
+	c.texts(&s.Env)
+	c.text(&s.Dir)
+	c.texts(&s.Cgroups)
+	c.text(&s.OOMScore)
+	limits := c.length(len(s.Limits))
+	if s.Limits == nil {
+		s.Limits = make([]Limit, limits)
+	}
+	for i := range s.Limits {
+		c.small(&s.Limits[i].Resource)
+		c.number(&s.Limits[i].Soft)
+		c.number(&s.Limits[i].Hard)
+	}
+	c.text(&s.Keyring)
+	c.small(&s.UID)
+	c.small(&s.GID)
+	groups := c.length(len(s.Groups))
+	if s.Groups == nil {
+		s.Groups = make([]uint32, groups)
+	}
+	for i := range s.Groups {
+		c.small(&s.Groups[i])
+	}
+	c.small(&s.Umask)
+	for _, set := range []*uint64{&s.Bounding, &s.Effective, &s.Permitted, &s.Inheritable, &s.Ambient} {
+		c.number(set)
+	}
+	var noNewPrivileges uint64
+	if s.NoNewPrivileges {
+		noNewPrivileges = 1
+	}
+	c.number(&noNewPrivileges)
+	s.NoNewPrivileges = noNewPrivileges == 1
+	filter := string(s.Filter)
+	c.text(&filter)
+	s.Filter = []byte(filter)
+}
+
+// coder is one direction of the encoding.
+type coder interface {
+	number(*uint64)
+	small(*uint32)
+	text(*string)
+	texts(*[]string)
+	length(int) int
+}
+
+type writer struct{ data []byte }
+
+func (w *writer) number(value *uint64) {
+	for shift := 0; shift < 64; shift += 8 {
+		w.data = append(w.data, byte(*value>>shift))
+	}
+}
+
+func (w *writer) small(value *uint32) {
+	wide := uint64(*value)
+	w.number(&wide)
+}
+
+func (w *writer) length(n int) int {
+	wide := uint64(n)
+	w.number(&wide)
+	return n
+}
+
+func (w *writer) text(value *string) {
+	w.length(len(*value))
+	w.data = append(w.data, *value...)
+}
+
+func (w *writer) texts(values *[]string) {
+	w.length(len(*values))
+	for i := range *values {
+		w.text(&(*values)[i])
+	}
+}
+
+type reader struct {
+	data   []byte
+	failed bool
+}
+
+func (r *reader) number(value *uint64) {
+	if len(r.data) < 8 {
+		r.failed = true
+		return
+	}
+	*value = uint64(number32(r.data)) | uint64(number32(r.data[4:]))<<32
+	r.data = r.data[8:]
+}
+
+func (r *reader) small(value *uint32) {
+	var wide uint64
+	r.number(&wide)
+	*value = uint32(wide)
+}
+
+// length reads one that what is left can hold.
+func (r *reader) length(int) int {
+	var n uint64
+	r.number(&n)
+	if n > uint64(len(r.data)) {
+		r.failed = true
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) text(value *string) {
+	n := r.length(0)
+	*value = string(r.data[:n])
+	r.data = r.data[n:]
+}
+
+func (r *reader) texts(values *[]string) {
+	*values = make([]string, r.length(0))
+	for i := range *values {
+		r.text(&(*values)[i])
+	}
+}
+
+func number32(data []byte) uint32 {
+	_ = data[3]
+	return uint32(data[0]) | uint32(data[1])<<8 | uint32(data[2])<<16 | uint32(data[3])<<24
+}
+
+// readSpec reads the pipe to its end.
+func readSpec() (*Spec, syscall.Errno) {
+	data := make([]byte, 0, 64<<10)
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := syscall.Read(specFD, data[len(data):cap(data)])
+		if err == syscall.EINTR {
+			continue
+		}
+		if errno, failed := err.(syscall.Errno); failed {
+			return nil, errno
+		}
+		if n == 0 {
+			return decode(data)
+		}
+		data = data[:len(data)+n]
+	}
+}

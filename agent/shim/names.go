@@ -1,0 +1,127 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/names"
+	"github.com/sockerless/sockerless/agent/core/server"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// resolverAddress is where a container on user-defined networks finds its
+// resolver, on port 53.
+var resolverAddress = net.IPv4(127, 0, 0, 11).To4()
+
+// networkedAgent is the agent of a container that may have a network of its own.
+type networkedAgent struct {
+	*agent
+	resolver *resolver
+}
+
+var (
+	_ server.Named   = (*networkedAgent)(nil)
+	_ server.Layered = (*networkedAgent)(nil)
+)
+
+// Names tells the container's resolver what it answers; the first call opens it.
+func (a *networkedAgent) Names(_ context.Context, request *agentv1.NamesRequest) error {
+	return a.resolver.tell(names.NewTable(request))
+}
+
+// resolver is the one of the container, in its network namespace, once it has
+// been told of names. A container without user-defined networks has none.
+type resolver struct {
+	namespace string // path; empty: the machine's own network
+	logger    *slog.Logger
+
+	mu     sync.Mutex
+	opened *names.Resolver
+	closed bool
+}
+
+func (r *resolver) tell(table *names.Table) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return connect.NewError(connect.CodeUnavailable, errors.New("the container has ended"))
+	case r.namespace == "":
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own"))
+	case r.opened != nil:
+		r.opened.Tell(table)
+		return nil
+	}
+	namespace, err := os.Open(r.namespace)
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer namespace.Close()
+	packets, listener, err := listenInside(namespace)
+	if err != nil {
+		return fmt.Errorf("open the resolver's sockets: %w", err)
+	}
+	if err := redirectResolver(namespace, packets.LocalAddr().(*net.UDPAddr).Port, listener.Addr().(*net.TCPAddr).Port); err != nil {
+		return errors.Join(fmt.Errorf("redirect questions to the resolver: %w", err), packets.Close(), listener.Close())
+	}
+	r.opened = names.Serve(packets, listener, table, r.logger)
+	return nil
+}
+
+func (r *resolver) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.opened != nil {
+		r.opened.Close()
+	}
+}
+
+// listenInside opens both sockets in the namespace, on ports that are free:
+// port 53 is the container's own to bind.
+func listenInside(namespace *os.File) (packets net.PacketConn, listener net.Listener, err error) {
+	err = inside(namespace, func() error {
+		if packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: resolverAddress}); err != nil {
+			return err
+		}
+		if listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: resolverAddress}); err != nil {
+			return errors.Join(err, packets.Close())
+		}
+		return nil
+	})
+	return packets, listener, err
+}
+
+// inside runs work on a thread in the network namespace. Sockets that it makes
+// stay there.
+func inside(namespace *os.File, work func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine, unless it is back
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer own.Close()
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter network namespace: %w", err)
+			return
+		}
+		err = work()
+		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
