@@ -7,6 +7,7 @@ require (
 	connectrpc.com/grpchealth v1.4.0
 	github.com/google/nftables v0.3.0
 	github.com/klauspost/compress v1.18.7
+	github.com/miekg/dns v1.1.72
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sys v0.41.0
 	google.golang.org/protobuf v1.36.12
@@ -17,8 +18,10 @@ require (
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
 	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
-	golang.org/x/net v0.33.0 // indirect
-	golang.org/x/sync v0.6.0 // indirect
+	golang.org/x/mod v0.31.0 // indirect
+	golang.org/x/net v0.48.0 // indirect
+	golang.org/x/sync v0.19.0 // indirect
+	golang.org/x/tools v0.40.0 // indirect
 )
 
 tool (

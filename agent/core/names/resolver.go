@@ -1,0 +1,150 @@
+package names
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+)
+
+// ttl of answers from the table, in seconds; as dockerd's resolver gives.
+const ttl = 600
+
+// Resolver answers the questions of one container.
+type Resolver struct {
+	table   atomic.Pointer[Table]
+	forward forwarder
+	servers []*dns.Server
+	serving sync.WaitGroup
+	logger  *slog.Logger
+}
+
+// Serve begins to answer on both sockets, which the resolver owns from then on.
+func Serve(packets net.PacketConn, listener net.Listener, table *Table, logger *slog.Logger) *Resolver {
+	r := &Resolver{forward: newForwarder(), logger: logger}
+	r.table.Store(table)
+	handler := dns.HandlerFunc(r.answer)
+	r.servers = []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: listener, Handler: handler}}
+	for _, server := range r.servers {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		ended := make(chan struct{})
+		r.serving.Add(1)
+		go func() {
+			defer r.serving.Done()
+			defer close(ended)
+			if err := server.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
+				logger.Error("the resolver ended", "error", err)
+			}
+		}()
+		select { // a server that has not started cannot be shut down
+		case <-started:
+		case <-ended:
+		}
+	}
+	return r
+}
+
+// Tell replaces the table.
+func (r *Resolver) Tell(table *Table) { r.table.Store(table) }
+
+// Close ends the resolver and every question that is under way.
+func (r *Resolver) Close() {
+	r.forward.cancel()
+	for _, server := range r.servers {
+		_ = server.Shutdown() // that it has ended already is no matter
+	}
+	r.serving.Wait()
+}
+
+func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
+	table := r.table.Load()
+	response := table.answer(query)
+	if response == nil {
+		response = r.ask(table, query, w.LocalAddr().Network())
+	}
+	if w.LocalAddr().Network() == "udp" {
+		response.Truncate(acceptedSize(query))
+	}
+	if err := w.WriteMsg(response); err != nil && !errors.Is(err, net.ErrClosed) {
+		r.logger.Debug("an answer is not sent", "error", err)
+	}
+}
+
+// answer is the table's own; nil where others are to be asked.
+func (t *Table) answer(query *dns.Msg) *dns.Msg {
+	if query.Opcode != dns.OpcodeQuery || len(query.Question) != 1 || query.Question[0].Qclass != dns.ClassINET {
+		return nil
+	}
+	question := query.Question[0]
+	header := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET, Ttl: ttl}
+	if question.Qtype == dns.TypePTR {
+		found := t.Names(question.Name)
+		if len(found) == 0 {
+			return nil
+		}
+		response := replyTo(query)
+		for _, name := range found {
+			response.Answer = append(response.Answer, &dns.PTR{Hdr: header, Ptr: name})
+		}
+		return response
+	}
+	addresses, known := t.Addresses(question.Name)
+	if !known {
+		return nil
+	}
+	// A name of ours without what is asked for is an empty answer: nobody else's
+	// may stand in for it.
+	response := replyTo(query)
+	for _, address := range addresses {
+		if record := recordOf(header, address); record != nil {
+			response.Answer = append(response.Answer, record)
+		}
+	}
+	rand.Shuffle(len(response.Answer), func(i, j int) {
+		response.Answer[i], response.Answer[j] = response.Answer[j], response.Answer[i]
+	})
+	return response
+}
+
+func recordOf(header dns.RR_Header, address netip.Addr) dns.RR {
+	switch {
+	case header.Rrtype == dns.TypeA && address.Is4():
+		return &dns.A{Hdr: header, A: address.AsSlice()}
+	case header.Rrtype == dns.TypeAAAA && address.Is6():
+		return &dns.AAAA{Hdr: header, AAAA: address.AsSlice()}
+	}
+	return nil
+}
+
+func (r *Resolver) ask(table *Table, query *dns.Msg, network string) *dns.Msg {
+	response, err := r.forward.exchange(table, query, network)
+	if err != nil {
+		if !errors.Is(err, errNotForwarded) && !errors.Is(err, context.Canceled) {
+			r.logger.Debug("a question has no answer", "error", err)
+		}
+		response = replyTo(query)
+		response.Rcode = dns.RcodeServerFailure
+	}
+	return response
+}
+
+func replyTo(query *dns.Msg) *dns.Msg {
+	response := new(dns.Msg).SetReply(query)
+	response.RecursionAvailable = true
+	return response
+}
+
+// acceptedSize is how long an answer by UDP may be.
+func acceptedSize(query *dns.Msg) int {
+	if options := query.IsEdns0(); options != nil && options.UDPSize() > dns.MinMsgSize {
+		return int(options.UDPSize())
+	}
+	return dns.MinMsgSize
+}
