@@ -1,0 +1,190 @@
+/** Pushes to Debian's `docker-registry` over loopback. */
+import assert from "node:assert/strict";
+import { after, before, describe, it, type TestContext } from "node:test";
+import type { ProgressLine } from "../../src/backends/common/images/progress.ts";
+import type { PushRequest } from "../../src/backends/common/images/push.ts";
+import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
+import { dockerArchive, type FixtureImage } from "../support/images.ts";
+import { TestRegistry } from "../support/registry.ts";
+import { type Intercept, RegistryProxy } from "../support/registry-proxy.ts";
+import { tarOf } from "../support/tar.ts";
+import { until } from "../support/until.ts";
+
+const signal = new AbortController().signal;
+let registry: TestRegistry;
+
+before(async () => {
+  registry = await TestRegistry.start();
+});
+after(() => registry[Symbol.asyncDispose]());
+
+async function image(text: string, repeat = 1000): Promise<FixtureImage> {
+  return {
+    layers: [await tarOf([{ name: "base" }]), await tarOf([{ name: "top", content: text.repeat(repeat) }])],
+    config: { Labels: { text } },
+  };
+}
+
+/** A store with one image under these names. */
+async function storeWith(
+  context: TestContext,
+  wanted: FixtureImage,
+  ...tags: string[]
+): Promise<TestImageStore> {
+  const store = await openImageStore(context);
+  const archive = streamOf(await dockerArchive([{ image: wanted, tags }]));
+  await store.images.load({ archive, platform: undefined, report: () => {}, signal });
+  return store;
+}
+
+async function push(store: TestImageStore, reference: string, options: Partial<PushRequest> = {}) {
+  const lines: ProgressLine[] = [];
+  const pushed = await store.images.push({
+    reference,
+    platform: undefined,
+    auth: undefined,
+    report: (line) => lines.push(line),
+    signal,
+    ...options,
+  });
+  return { ...pushed, lines };
+}
+
+/** Statuses of the layers' lines, byte counts left out. */
+const statuses = (lines: readonly ProgressLine[]): string[] =>
+  lines.filter(({ id, status }) => id !== "" && status !== "Pushing").map(({ status }) => status);
+
+async function proxied(context: TestContext, intercept: Intercept): Promise<RegistryProxy> {
+  const proxy = await RegistryProxy.start(registry.host);
+  context.after(() => proxy[Symbol.asyncDispose]());
+  proxy.intercept = intercept;
+  return proxy;
+}
+
+describe("a push", () => {
+  it("prepares every layer, sends it compressed, and gives the image a digest", async (context) => {
+    const name = `${registry.host}/plain:1`;
+    const store = await storeWith(context, await image("plain"), name);
+    const { lines, digest, tag, size } = await push(store, name);
+    assert.deepEqual(statuses(lines), ["Preparing", "Preparing", "Pushed", "Pushed"]);
+    assert.deepEqual(lines.at(0), {
+      id: "",
+      status: `The push refers to repository [${registry.host}/plain]`,
+    });
+    assert.deepEqual(lines.at(-1), { id: "", status: `1: digest: ${digest} size: ${size}` });
+    assert.equal(tag, "1");
+    assert.deepEqual(store.images.inspect(name).repoDigests, [`${registry.host}/plain@${digest}`]);
+    assert.equal(store.events().at(-1), "push");
+    const manifest = (await (
+      await fetch(`http://${registry.host}/v2/plain/manifests/1`, {
+        headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+      })
+    ).json()) as { layers: { mediaType: string }[] };
+    assert.ok(manifest.layers.every(({ mediaType }) => mediaType.endsWith("tar+gzip")));
+    // What was made for the push alone is gone: configuration, manifest and two layers stay.
+    assert.equal((await store.blobs()).length, 4);
+    assert.equal((await push(store, name)).digest, digest);
+  });
+
+  it("has the registry take layers from another repository of its own", async (context) => {
+    const [here, there] = [`${registry.host}/mount/here:1`, `${registry.host}/mount/there:1`];
+    const first = await storeWith(context, await image("mount"), here);
+    await push(first, here);
+    await first.images.remove(here, false);
+    await first.images.pull({
+      reference: here,
+      platform: undefined,
+      auth: undefined,
+      report: () => {},
+      signal,
+    });
+    await first.images.tag(here, there);
+    const { lines } = await push(first, there);
+    assert.deepEqual(statuses(lines).slice(2), ["Mounted from mount/here", "Mounted from mount/here"]);
+  });
+
+  it("is tried again where the registry fails", async (context) => {
+    let failures = 0;
+    const proxy = await proxied(context, ({ method }, response) => {
+      if (method !== "POST" || failures > 0) {
+        return false;
+      }
+      failures += 1;
+      response.writeHead(503).end();
+      return true;
+    });
+    const name = `${proxy.host}/again:1`;
+    const store = await storeWith(
+      context,
+      { ...(await image("again")), layers: [await tarOf([{ name: "one" }])] },
+      name,
+    );
+    const pushing = push(store, name);
+    await until(async () => store.clock.sleeping > 0 || undefined);
+    await store.clock.advance(1000);
+    const { lines } = await pushing;
+    assert.deepEqual(statuses(lines), ["Preparing", "Retrying in 1 second", "Pushed"]);
+  });
+
+  it("asks the token server for the right to write", async (context) => {
+    const scopes = new Set<string>();
+    const proxy = await proxied(context, (request, response) => {
+      const url = new URL(request.url ?? "", "http://any");
+      if (url.pathname === "/token") {
+        for (const scope of url.searchParams.getAll("scope")) {
+          scopes.add(scope);
+        }
+        response.end(JSON.stringify({ token: "t0ken" }));
+        return true;
+      }
+      if (request.headers.authorization === "Bearer t0ken") {
+        return false;
+      }
+      const realm = `http://${request.headers.host}/token`;
+      response.writeHead(401, { "www-authenticate": `Bearer realm="${realm}",service="test"` }).end("{}");
+      return true;
+    });
+    const name = `${proxy.host}/tok/en:1`;
+    await push(await storeWith(context, await image("token"), name), name);
+    assert.deepEqual([...scopes], ["repository:tok/en:pull,push"]);
+  });
+
+  it("is refused in the registry's words, also before all of a layer is sent", async (context) => {
+    const proxy = await proxied(context, (request, response) => {
+      if (request.method === "POST") {
+        response.writeHead(202, { location: "/upload/here" }).end();
+        return true;
+      }
+      if (request.method === "PUT") {
+        const errors = [{ code: "DENIED", message: "no room for you" }];
+        response.writeHead(403).end(JSON.stringify({ errors }));
+        return true;
+      }
+      return false;
+    });
+    const name = `${proxy.host}/refused:1`;
+    const random = Buffer.alloc(4_000_000, 0);
+    crypto.getRandomValues(random.subarray(0, 65_536));
+    const layer = await tarOf([
+      { name: "large", content: Buffer.concat(Array.from({ length: 4 }, () => random)) },
+    ]);
+    const store = await storeWith(context, { layers: [layer], config: {} }, name);
+    await assert.rejects(push(store, name), { kind: "system", message: "denied: no room for you" });
+    assert.deepEqual(store.images.inspect(name).repoDigests, []);
+  });
+
+  it("ends when its client leaves", async (context) => {
+    const leaving = new AbortController();
+    const proxy = await proxied(context, ({ method }) => {
+      if (method === "POST") {
+        leaving.abort(new Error("left"));
+        return true; // never answered
+      }
+      return false;
+    });
+    const name = `${proxy.host}/left:1`;
+    const store = await storeWith(context, await image("left"), name);
+    await assert.rejects(push(store, name, { signal: leaving.signal }), /left/);
+    assert.equal((await store.blobs()).length, 4);
+  });
+});
