@@ -57,6 +57,8 @@ export class ProcessAgent {
   readonly calls: string[] = [];
   readonly #server: Http2Server;
   readonly #sessions = new Set<ServerHttp2Session>();
+  /** What the last pause or resume has made of it; the processes go on. */
+  paused = false;
   readonly #watch = new Broadcast<WatchResponse["event"]>();
   readonly #output = new Broadcast<{ readonly stream: "stdout" | "stderr"; readonly data: Uint8Array }>();
   readonly #attached = new Map<string, PromiseWithResolvers<void>>();
@@ -169,8 +171,14 @@ export class ProcessAgent {
         };
       },
       watch: (_, { signal }) => this.#watchMessages(signal),
-      pause: () => ({}),
-      resume: () => ({}),
+      pause: () => {
+        this.paused = true;
+        return {};
+      },
+      resume: () => {
+        this.paused = false;
+        return {};
+      },
       logs: () => {
         throw new ConnectError("no log here", Code.Unimplemented);
       },
@@ -220,6 +228,7 @@ export class ProcessAgent {
         case: "state",
         value: {
           ...(this.#main?.ended === undefined ? {} : { exit: this.#main.ended }),
+          paused: this.paused,
           runningExecs: running.map(([execId, exec]) => ({ execId, pid: BigInt(exec.child.pid ?? 0) })),
           endedExecs: ended.map(([execId, exec]) => ({
             execId,

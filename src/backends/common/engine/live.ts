@@ -30,6 +30,8 @@ export class LiveContainer {
   removing: boolean = false;
   /** A user restarts it: its exit is no reason to remove it. */
   restarting: boolean = false;
+  /** This process has paused or thawed the container: what its watch tells of that may be older. */
+  pauseChanged: boolean = false;
   /** A user has ended this run: no policy starts the container again. */
   endedByUser: boolean = false;
   /** How long the last restart by policy waited. */

@@ -1,9 +1,12 @@
 /** Freezing a container's processes, and letting them go on. */
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
+import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { pauseRefusal, unpauseRefusal } from "../machine/refusals.ts";
 import { paused, resumed } from "../machine/transitions.ts";
+import { hasProcess, stateOf } from "../records.ts";
 import { askAgent } from "./running-agent.ts";
 
 /** Freezes every process of a container. @throws not-found; conflict: it does not run, or is paused */
@@ -16,6 +19,7 @@ export async function pauseContainer(context: EngineContext, reference: string):
     if (refusal !== undefined) {
       throw refusal;
     }
+    live.pauseChanged = true;
     await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
     await context.state.commit((change) => {
       change.containers.put(paused(record));
@@ -34,10 +38,39 @@ export async function unpauseContainer(context: EngineContext, reference: string
     if (refusal !== undefined) {
       throw refusal;
     }
+    live.pauseChanged = true;
     await askAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
     await context.state.commit((change) => {
       change.containers.put(resumed(record));
       change.event(containerEvent(record, "unpause"));
+    });
+  });
+}
+
+/**
+ * Takes over what an agent says of a container that the backend before may have frozen or thawed, and not have lived to
+ * record it.
+ */
+export async function adoptPause(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  isPaused: boolean,
+): Promise<void> {
+  await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (
+      record === undefined ||
+      live.pauseChanged ||
+      record.generation !== generation ||
+      !hasProcess(record) ||
+      (stateOf(record).status === ContainerStatus.PAUSED) === isPaused
+    ) {
+      return;
+    }
+    await context.state.commit((change) => {
+      change.containers.put(isPaused ? paused(record) : resumed(record));
+      change.event(containerEvent(record, isPaused ? "pause" : "unpause"));
     });
   });
 }

@@ -85,6 +85,7 @@ export async function sendSignal(
     }
     const thaws = ending && stateOf(record).status === ContainerStatus.PAUSED;
     live.endedByUser ||= ending;
+    live.pauseChanged ||= thaws;
     if (link !== undefined) {
       try {
         await link.agent.client.signal({ signal }, { timeoutMs: callTimeoutMs });

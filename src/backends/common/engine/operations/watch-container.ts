@@ -17,6 +17,7 @@ import type { Exit } from "../machine/transitions.ts";
 import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../records.ts";
 import { containerExited } from "./container-exit.ts";
 import { buryLost } from "./lost-container.ts";
+import { adoptPause } from "./pause-container.ts";
 
 /** How long a receiver waits for a heartbeat before it takes the stream as cut. */
 const silenceMs = 30_000;
@@ -122,6 +123,7 @@ async function handleState(
   for (const { execId, exit } of state.endedExecs) {
     await execEnded(context, execId, exit?.code);
   }
+  await adoptPause(context, live, link.generation, state.paused);
   const known = context.state.containers.get(live.id);
   const newest = (known && stateOf(known).health?.log.at(-1)?.end) ?? undefined;
   for (const result of state.health) {
