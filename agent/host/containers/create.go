@@ -11,6 +11,7 @@ import (
 
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes"
@@ -48,6 +49,7 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := makeDirectories(paths); err != nil {
 		return err
 	}
+	faultpoint.Reached("host.create.directories")
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
 		return err
 	}
@@ -55,6 +57,7 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 		return err
 	}
 	// Last: a container with this record is whole.
+	faultpoint.Reached("host.create.seeded")
 	return writeDurableJSON(rootRecordPath(paths), rootRecord{
 		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request),
 	})
@@ -112,6 +115,7 @@ func (c *Containers) seedVolumes(ctx context.Context, paths shimspec.ContainerPa
 		return err
 	}
 	defer mounts.Unmount(image)
+	faultpoint.Reached("host.create.image-mounted")
 	root, err := confined.Open(image)
 	if err != nil {
 		return err

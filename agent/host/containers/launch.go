@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/identity"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -94,15 +95,18 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	l.spec = l.shimSpec()
+	faultpoint.Reached("host.launch.run-directory")
 	networked := make(chan error, 1)
 	go func() { networked <- l.makeNetwork() }()
 	prepareErr := l.prepareFiles()
 	if err := cmp.Or(prepareErr, <-networked); err != nil {
 		return ready, err
 	}
+	faultpoint.Reached("host.launch.prepared")
 	if err := writeJSON(l.paths.Spec(), l.spec); err != nil {
 		return ready, err
 	}
+	faultpoint.Reached("host.launch.specified")
 	return l.startShim(ctx)
 }
 
@@ -117,6 +121,7 @@ func (l *launch) prepareFiles() (err error) {
 	if err := l.mountRoot(); err != nil {
 		return err
 	}
+	faultpoint.Reached("host.launch.mounted")
 	user, err := l.lookUpUser()
 	if err != nil {
 		return err

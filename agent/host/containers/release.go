@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -54,6 +55,7 @@ func (c *Containers) Remove(ctx context.Context, id string) error {
 	if err := mounts.Unmount(paths.Merged()); err != nil {
 		return err
 	}
+	faultpoint.Reached("host.remove.released")
 	return c.trash.Discard(paths.Dir)
 }
 
@@ -81,12 +83,14 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 	} else {
 		failures = append(failures, c.stop(ctx, id, paths, last, next), deleteNetwork())
 	}
+	faultpoint.Reached("host.release.stopped")
 	if next == nothingFollows && !c.viewed(id) {
 		failures = append(failures, mounts.Unmount(paths.Merged()))
 	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("release container: %w", err)
 	}
+	faultpoint.Reached("host.release.unmounted")
 	return confined.RemovePath(paths.Run)
 }
 

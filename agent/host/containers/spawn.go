@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -36,7 +37,10 @@ func (l *launch) startShim(ctx context.Context) (shimspec.Readiness, error) {
 	if err != nil {
 		return shimspec.Readiness{}, fmt.Errorf("start the shim: %w", err)
 	}
-	return awaitReadiness(ctx, reader)
+	faultpoint.Reached("host.launch.shim-spawned")
+	ready, err := awaitReadiness(ctx, reader)
+	faultpoint.Reached("host.launch.shim-ready")
+	return ready, err
 }
 
 // spawn starts a process that stays when we go: a session of its own, nothing of

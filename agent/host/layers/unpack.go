@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/faultpoint"
 )
 
 // Unpack makes the layer of a blob (tar: plain, gzip or zstd) available and
@@ -46,9 +47,11 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (size uint64, e
 		return 0, false, fmt.Errorf("unpack layer %s: %w", diffID, err)
 	}
 	layer, err = unpackBlob(ctx, diffID, blob, filepath.Join(temporary, "diff"))
+	faultpoint.Reached("host.layer.unpacked")
 	if err == nil {
 		err = s.publish(temporary, dir, layer)
 	}
+	faultpoint.Reached("host.layer.published")
 	if err != nil {
 		err = errors.Join(fmt.Errorf("unpack layer %s: %w", diffID, err), confined.RemovePath(temporary))
 		return 0, false, err

@@ -13,6 +13,7 @@ import { createEngine } from "../common/engine/engine.ts";
 import { registerServices } from "../common/engine/services/register.ts";
 import { registerImageService } from "../common/images/image-service.ts";
 import { ImageStore } from "../common/images/image-store.ts";
+import { withFaultPoints } from "../common/fault-points.ts";
 import { serveBackend } from "../common/server.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
@@ -41,8 +42,8 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o711 });
   await mkdir(config.runDir, { recursive: true, mode: 0o711 });
-  const state = await openState({ directory: config.stateDir, clock: systemClock });
-  resources.defer(() => state.close());
+  const opened = await openState({ directory: config.stateDir, clock: systemClock });
+  resources.defer(() => opened.close());
   await chmod(config.stateDir, 0o711); // not to be listed by others; volumes below it have modes of their own
 
   const { host, hello } = await HostProcess.start({
@@ -52,7 +53,10 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
     runtime: config.runtime,
     logger,
   });
-  const driver = localDriver(host, hello, frontendSocket(config.hosts));
+  const { driver, state } = withFaultPoints({
+    driver: localDriver(host, hello, frontendSocket(config.hosts)),
+    state: opened,
+  });
   resources.defer(() => driver.close());
   resources.defer(() => removeIdleBridges(state, driver));
 

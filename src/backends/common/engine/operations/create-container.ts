@@ -34,6 +34,7 @@ import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { ensureVolume, ownVolumes, settleVolume } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
+import { removeWorkload } from "./remove-container.ts";
 
 /** What a creation answers. */
 export interface CreatedContainer {
@@ -76,20 +77,31 @@ export async function createContainer(
   return { id, warnings: planned.warnings };
 }
 
-/** Takes away a container that never came to be. Failures are left for the next start of the backend. */
+/**
+ * Takes away a container that never came to be; till then its name is taken. What fails is tried again, and in the end
+ * left for the next start of the backend.
+ */
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
   try {
-    await context.driver.workloads.remove(record.id);
-    for (const volume of ownVolumes(context.state, record)) {
-      await settleVolume(context, { ...volume, phase: Phase.REMOVING });
-    }
-    await context.state.commit((change) => change.containers.delete(record.id));
+    await takeAway(context, record);
   } catch (error) {
-    context.logger.error(
+    context.logger.warn(
       { err: error, container: record.id },
-      `cannot take away a container that could not be created: ${messageOf(error)}`,
+      `cannot take away a container yet that could not be created: ${messageOf(error)}`,
     );
+    void context.background.run(`take away container ${record.id}, which could not be created`, async () => {
+      await removeWorkload(context, record.id);
+      await takeAway(context, record);
+    });
   }
+}
+
+async function takeAway(context: EngineContext, record: ContainerRecord): Promise<void> {
+  await context.driver.workloads.remove(record.id);
+  for (const volume of ownVolumes(context.state, record)) {
+    await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+  }
+  await context.state.commit((change) => change.containers.delete(record.id));
 }
 
 async function planContainer(context: EngineContext, request: CreateContainerRequest) {

@@ -155,7 +155,8 @@ async function removeVolumes(
   }
 }
 
-async function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
+/** Removes a workload, with patience for a driver that is away for a moment. */
+export async function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
   for (const delay of retryDelaysMs) {
     try {
       await context.driver.workloads.remove(containerId);

@@ -1,0 +1,32 @@
+// Package faultpoint lets tests kill the process at a named step. Without
+// SOCKERLESS_TEST_BUILD=1 it does nothing.
+package faultpoint
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// armed is the path of the file that names the step; empty: none ever.
+var armed = func() string {
+	if os.Getenv("SOCKERLESS_TEST_BUILD") != "1" {
+		return ""
+	}
+	return os.Getenv("SOCKERLESS_FAULT_POINT_FILE")
+}()
+
+// Reached kills the process, as kill -9 does, when the file of fault points
+// names this step. The file is removed first, so that the next process lives.
+func Reached(step string) {
+	if armed == "" {
+		return
+	}
+	named, err := os.ReadFile(armed)
+	if err != nil || strings.TrimSpace(string(named)) != step || os.Remove(armed) != nil {
+		return
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {} // the signal may take a moment
+}

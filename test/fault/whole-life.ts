@@ -1,0 +1,103 @@
+/** Everything that containers and images go through, for tests that kill something on the way. */
+import assert from "node:assert/strict";
+import type { CommandResult } from "../support/command.ts";
+import type { Daemon } from "../support/daemon.ts";
+import { containersOnDisk, interfacesOf, tracesOf, untilOnly } from "../support/traces.ts";
+import { until } from "../support/until.ts";
+
+/** What `life` runs; `IMAGE` stands for the image that is pulled. */
+const commands: readonly (readonly string[])[] = [
+  ["pull", "IMAGE"],
+  [
+    "create",
+    "--name=life",
+    "--publish=127.0.0.1::7",
+    "--volume=kept:/etc",
+    "--volume=/own",
+    "IMAGE",
+    "sh",
+    "-c",
+    "trap 'exit 3' TERM; while :; do usleep 10000; done",
+  ],
+  ["start", "life"],
+  ["exec", "life", "true"],
+  ["stop", "life"],
+  ["start", "life"],
+  ["restart", "life"],
+  ["kill", "life"],
+  ["rm", "--volumes", "life"],
+  ["run", "--rm", "--name=passing", "IMAGE", "sh", "-c", "exit 5"],
+  ["volume", "rm", "kept"],
+  ["rmi", "IMAGE"],
+];
+
+/** Runs every command, whatever the others do, and answers the results. */
+export async function life(daemon: Daemon, image: string): Promise<ReadonlyMap<string, CommandResult>> {
+  const results = new Map<string, CommandResult>();
+  for (const command of commands) {
+    const args = command.map((arg) => (arg === "IMAGE" ? image : arg));
+    results.set(args.slice(0, 3).join(" "), await daemon.dockerWith({ timeout: 60_000 }, ...args));
+  }
+  return results;
+}
+
+/** Fails unless every command did what it does on a healthy day. */
+export function assertLived(results: ReadonlyMap<string, CommandResult>): void {
+  for (const [command, { code, signal, errorText }] of results) {
+    const expected = command.startsWith("run --rm") ? 5 : 0;
+    assert.equal(code ?? signal, expected, `docker ${command}: ${errorText}`);
+  }
+}
+
+/** What holds of a daemon at rest: what it tells and what is on the machine agree. */
+export async function assertSound(daemon: Daemon): Promise<void> {
+  await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
+  await until(async () => {
+    const listed = (await daemon.ok("ps", "--all", "--quiet", "--no-trunc"))
+      .split("\n")
+      .filter((id) => id !== "");
+    const passing = await daemon.ok(
+      "ps",
+      "--all",
+      "--quiet",
+      "--filter=name=passing",
+      "--filter=status=exited",
+    );
+    const agree = listed.toSorted().join() === containersOnDisk(daemon).join();
+    return (agree && passing === "") || undefined;
+  });
+  for (const id of containersOnDisk(daemon)) {
+    // A start that was under way may be taken up: what holds is either, once it is at rest.
+    await until(async () => {
+      const state = await daemon.ok("inspect", "--format={{.State.Status}}", id);
+      return state === "running"
+        ? (await daemon.docker("exec", id, "echo", "alive")).text === "alive" || undefined
+        : tracesOf(daemon, id).join() === `${daemon.stateDir}/containers/${id}` || undefined;
+    });
+  }
+}
+
+/** Removes all that the life may have left, as a user does, and checks that nothing of it is left on the machine. */
+export async function clearAway(daemon: Daemon, image: string): Promise<void> {
+  const ids = containersOnDisk(daemon);
+  if (ids.length > 0) {
+    await daemon.ok("rm", "--force", "--volumes", ...ids);
+  }
+  for (const command of [
+    ["volume", "rm", "kept"],
+    ["rmi", image],
+  ]) {
+    const { code, errorText } = await daemon.docker(...command);
+    assert.ok(
+      code === 0 || /no such|not found/i.test(errorText),
+      `docker ${command.join(" ")}: ${errorText}`,
+    );
+  }
+  for (const id of ids) {
+    await untilOnly(daemon, id, []);
+    assert.deepEqual(tracesOf(daemon, id), []);
+  }
+  assert.deepEqual(containersOnDisk(daemon), []);
+  assert.equal(await daemon.ok("volume", "ls", "--quiet"), "");
+  await until(() => interfacesOf(daemon).length === 0 || undefined);
+}
