@@ -214,7 +214,10 @@ export interface VolumeStore {
 /** What is on the disks of this backend. */
 export interface DiskMeter {
   /** Bytes of containers' writable layers, by ID, and of volumes, by name. What does not exist has none. */
-  measure(what: { readonly containers: readonly string[]; readonly volumes: readonly string[] }): Promise<{
+  measure(
+    what: { readonly containers: readonly string[]; readonly volumes: readonly string[] },
+    signal?: AbortSignal,
+  ): Promise<{
     readonly containers: ReadonlyMap<string, bigint>;
     readonly volumes: ReadonlyMap<string, bigint>;
   }>;

@@ -4,12 +4,12 @@ import { fromHostError, type HostClient } from "./host-client.ts";
 /** Measures by the host process. */
 export function localDisk(host: HostClient["client"]): DiskMeter {
   return {
-    async measure({ containers: containerIds, volumes: volumeNames }) {
+    async measure({ containers: containerIds, volumes: volumeNames }, signal) {
       try {
-        const { containers, volumes } = await host.measureDisk({
-          containerIds: [...containerIds],
-          volumeNames: [...volumeNames],
-        });
+        const { containers, volumes } = await host.measureDisk(
+          { containerIds: [...containerIds], volumeNames: [...volumeNames] },
+          signal === undefined ? {} : { signal },
+        );
         return {
           containers: new Map(Object.entries(containers)),
           volumes: new Map(Object.entries(volumes)),

@@ -14,12 +14,13 @@ export interface ContainerSize {
 export async function writableSizes(
   context: EngineContext,
   records: readonly ContainerRecord[],
+  signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const { disk } = context.driver;
   if (disk === undefined || records.length === 0) {
     return new Map();
   }
-  const { containers } = await disk.measure({ containers: records.map(({ id }) => id), volumes: [] });
+  const { containers } = await disk.measure({ containers: records.map(({ id }) => id), volumes: [] }, signal);
   return containers;
 }
 
@@ -27,9 +28,10 @@ export async function writableSizes(
 export async function sizesOf(
   context: EngineContext,
   records: readonly ContainerRecord[],
+  signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, ContainerSize>> {
   const sizes = new Map<string, ContainerSize>();
-  const written = await writableSizes(context, records);
+  const written = await writableSizes(context, records, signal);
   for (const { id, imageId } of records) {
     const sizeRw = written.get(id);
     if (sizeRw !== undefined) {
@@ -44,10 +46,11 @@ export async function sizesOf(
 export async function volumeSizes(
   context: EngineContext,
   names: readonly string[],
+  signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const { disk } = context.driver;
   if (disk === undefined || names.length === 0) {
     return new Map();
   }
-  return (await disk.measure({ containers: [], volumes: names })).volumes;
+  return (await disk.measure({ containers: [], volumes: names }, signal)).volumes;
 }

@@ -33,7 +33,7 @@ export async function pruneContainers(
   const doomed = [...context.state.containers.values()].filter(
     (record) => isVisible(record) && !isActive(record) && passes(record, filters, until),
   );
-  const sizes = await writableSizes(context, doomed);
+  const sizes = await writableSizes(context, doomed, signal);
   const removed: string[] = [];
   let spaceReclaimed = 0n;
   for (const { id } of doomed) {

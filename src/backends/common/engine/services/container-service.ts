@@ -69,14 +69,14 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       return {};
     },
     waitContainer: (request, call) => waitContainer(context, request, call),
-    listContainers: async (request) => {
+    listContainers: async (request, call) => {
       const records = listContainers(context, request);
-      const sizes = request.size ? await sizesOf(context, records) : noSizes;
+      const sizes = request.size ? await sizesOf(context, records, call.signal) : noSizes;
       return { containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })) };
     },
-    inspectContainer: async ({ container, size }) => {
+    inspectContainer: async ({ container, size }, call) => {
       const record = findContainer(context.state, container);
-      const sizes = size ? await sizesOf(context, [record]) : noSizes;
+      const sizes = size ? await sizesOf(context, [record], call.signal) : noSizes;
       return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
     },
     attachContainer: (request, call) => attach(context, request, call),
