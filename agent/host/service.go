@@ -94,6 +94,14 @@ func (s *service) RemoveNetwork(_ context.Context, r *connect.Request[hostv1.Rem
 	return answer(&hostv1.RemoveNetworkResponse{}, s.network.Remove(r.Msg.Bridge))
 }
 
+func (s *service) ConnectContainer(ctx context.Context, r *connect.Request[hostv1.ConnectContainerRequest]) (*connect.Response[hostv1.ConnectContainerResponse], error) {
+	return answer(&hostv1.ConnectContainerResponse{}, s.containers.Connect(ctx, r.Msg))
+}
+
+func (s *service) DisconnectContainer(ctx context.Context, r *connect.Request[hostv1.DisconnectContainerRequest]) (*connect.Response[hostv1.DisconnectContainerResponse], error) {
+	return answer(&hostv1.DisconnectContainerResponse{}, s.containers.Disconnect(ctx, r.Msg))
+}
+
 func (s *service) InspectMachine(context.Context, *connect.Request[hostv1.InspectMachineRequest]) (*connect.Response[hostv1.InspectMachineResponse], error) {
 	routes, err := s.network.Routes()
 	if err != nil {

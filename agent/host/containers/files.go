@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -42,7 +43,7 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 	if readOnlyRoot(l.request.OciSpec) {
 		options = append(options, "ro")
 	}
-	added := make([]ociMount, 0, len(l.request.Files))
+	added := l.sharedNameFiles(options)
 	written := map[string]bool{}
 	for _, file := range l.request.Files {
 		base := path.Base(path.Clean("/" + file.ContainerPath))
@@ -61,6 +62,42 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 		added = append(added, ociMount{file.ContainerPath, "bind", name, options})
 	}
 	return added, nil
+}
+
+// sharedNameFiles are those of the container whose network this one shares:
+// both find the same names.
+func (l *launch) sharedNameFiles(options []string) []ociMount {
+	id := l.request.GetNetwork().GetContainerId()
+	owner, err := l.Containers.paths(id)
+	if id == "" || err != nil {
+		return nil
+	}
+	var added []ociMount
+	for _, base := range []string{"hostname", "hosts", "resolv.conf"} {
+		name := filepath.Join(owner.Files(), base)
+		if _, err := os.Lstat(name); err == nil && !mountsOver(l.request.OciSpec, "/etc/"+base) {
+			added = append(added, ociMount{"/etc/" + base, "bind", name, options})
+		}
+	}
+	return added
+}
+
+// mountsOver tells whether the configuration itself mounts something there.
+func mountsOver(config []byte, destination string) bool {
+	var spec struct {
+		Mounts []struct {
+			Destination string `json:"destination"`
+		} `json:"mounts"`
+	}
+	if json.Unmarshal(config, &spec) != nil {
+		return false
+	}
+	for _, mount := range spec.Mounts {
+		if path.Clean(mount.Destination) == destination {
+			return true
+		}
+	}
+	return false
 }
 
 // dockerSocketMounts bind the sockets that the shim makes into the container.

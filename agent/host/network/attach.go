@@ -169,7 +169,7 @@ func configure(handle *netlink.Handle, leg leg) error {
 	if err != nil {
 		return err
 	}
-	if err := handle.AddrAdd(link, &netlink.Addr{IPNet: leg.address}); err != nil {
+	if err := handle.AddrReplace(link, &netlink.Addr{IPNet: leg.address}); err != nil {
 		return fmt.Errorf("address %s: %w", leg.address, err)
 	}
 	if err := handle.LinkSetUp(link); err != nil {
@@ -188,7 +188,7 @@ func configure(handle *netlink.Handle, leg leg) error {
 // machine's ends are deleted by name, not left to the kernel, so that their
 // bridge ports are gone when it returns.
 func (i *Instance) Delete(containerID string, generation uint64, path string) error {
-	var failures []error
+	failures := []error{i.deleteRewired(containerID, generation, path)}
 	for index := 0; ; index++ {
 		link, err := netlink.LinkByName(i.vethName(containerID, generation, index))
 		if isNotFound(err) {

@@ -49,7 +49,7 @@ func (i *Instance) reclaimNamespaces(keep map[string]bool) error {
 	}
 	var failures []error
 	for _, entry := range entries {
-		if path := filepath.Join(i.netnsDir, entry.Name()); !keep[path] {
+		if path := filepath.Join(i.netnsDir, entry.Name()); !keep[strings.TrimSuffix(path, rewired)] {
 			failures = append(failures, deleteNamespace(path))
 		}
 	}

@@ -1,0 +1,104 @@
+package containers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/network"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// Connect gives a running container one more leg. See the contract.
+func (c *Containers) Connect(ctx context.Context, request *hostv1.ConnectContainerRequest) error {
+	return c.rewire(ctx, request.ContainerId, request.Names, func(namespace network.Namespace) error {
+		wanted := request.GetInterface()
+		return c.network.Connect(namespace, network.Interface{
+			Bridge: wanted.GetBridge(), Address: wanted.GetAddress(), MAC: wanted.GetMac(),
+		}, request.DefaultGateway)
+	})
+}
+
+// Disconnect takes a running container's leg on a bridge away.
+func (c *Containers) Disconnect(ctx context.Context, request *hostv1.DisconnectContainerRequest) error {
+	return c.rewire(ctx, request.ContainerId, request.Names, func(namespace network.Namespace) error {
+		return c.network.Disconnect(namespace, request.Bridge, request.DefaultGateway)
+	})
+}
+
+func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFileChange, change func(network.Namespace) error) error {
+	paths, unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	last, err := readLaunched(paths)
+	if err != nil {
+		return err
+	}
+	own := c.layout.NetworkNamespace(id)
+	if !last.alive || last.exited() || last.spec.NetworkNamespace != own {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own that runs"))
+	}
+	if err := change(network.Namespace{ContainerID: id, Generation: last.spec.Generation, Path: own}); err != nil {
+		return err
+	}
+	return changeNameFiles(paths, names)
+}
+
+// changeNameFiles edits in place: the files are bound into the container. One
+// that is not there is not managed.
+func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChange) error {
+	hosts := filepath.Join(paths.Files(), "hosts")
+	err := edit(hosts, func(content []byte) []byte {
+		lines := slices.DeleteFunc(strings.SplitAfter(string(content), "\n"), func(line string) bool {
+			fields := strings.Fields(line)
+			return change.GetRemoveHost() != "" && len(fields) > 0 && fields[0] == change.RemoveHost
+		})
+		if line := change.GetAddHost(); line != "" && !slices.Contains(lines, line+"\n") {
+			if last := len(lines) - 1; last >= 0 && lines[last] != "" {
+				lines[last] += "\n"
+			}
+			lines = append(lines, line+"\n")
+		}
+		return []byte(strings.Join(lines, ""))
+	})
+	if err != nil || len(change.GetResolvConf()) == 0 {
+		return err
+	}
+	return edit(filepath.Join(paths.Files(), "resolv.conf"), func(content []byte) []byte {
+		if !bytes.Equal(content, change.ResolvConfBefore) {
+			return content
+		}
+		return change.ResolvConf
+	})
+}
+
+// maxNameFile bounds what is read of a file that the container can write.
+const maxNameFile = 1 << 20
+
+func edit(path string, change func(content []byte) []byte) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxNameFile) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	changed := change(content)
+	if bytes.Equal(content, changed) {
+		return nil
+	}
+	return os.WriteFile(path, changed, info.Mode().Perm())
+}

@@ -1,0 +1,171 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Connect gives a namespace that is in use one more leg. It may be repeated: a
+// leg on the same bridge is only set up again. defaultGateway is the
+// namespace's from then on; empty: it keeps the one it has.
+func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway string) error {
+	wanted.Gateway = ""
+	namespace.Interfaces = []Interface{wanted}
+	legs, err := i.parseLegs(namespace)
+	if err != nil {
+		return err
+	}
+	leg := legs[0]
+	gateway, err := parseDefaultGateway(defaultGateway)
+	if err != nil {
+		return err
+	}
+	inside, err := openNamespace(namespace.Path)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := markRewired(namespace.Path); err != nil {
+		return err
+	}
+	slot, existing, err := i.slotFor(namespace, leg.bridge)
+	if err != nil {
+		return err
+	}
+	leg.host, leg.name = i.vethName(namespace.ContainerID, namespace.Generation, slot), fmt.Sprintf("eth%d", slot)
+	if existing == nil {
+		if err := addPair(leg, int(inside.Fd())); err != nil {
+			return fmt.Errorf("connect %s: %w", leg.name, err)
+		}
+	}
+	err = onThreadIn(int(inside.Fd()), func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		if err := configure(handle, leg); err != nil {
+			return fmt.Errorf("configure %s: %w", leg.name, err)
+		}
+		return setDefaultRoute(handle, gateway)
+	})
+	if err != nil {
+		return errors.Join(err, deleteLinkByName(leg.host))
+	}
+	return nil
+}
+
+// Disconnect takes the leg on a bridge away; none there is no error.
+func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string) error {
+	gateway, err := parseDefaultGateway(defaultGateway)
+	if err != nil {
+		return err
+	}
+	inside, err := openNamespace(namespace.Path)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	link, err := net.InterfaceByName(bridge)
+	if err != nil {
+		return nil // with the bridge its legs have gone
+	}
+	if err := markRewired(namespace.Path); err != nil {
+		return err
+	}
+	_, existing, err := i.slotFor(namespace, link.Index)
+	if err != nil {
+		return err
+	}
+	if existing != nil {
+		if err := deleteLink(existing); err != nil {
+			return err
+		}
+	}
+	return onThreadIn(int(inside.Fd()), func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		return setDefaultRoute(handle, gateway)
+	})
+}
+
+// slotFor finds the leg on a bridge, or the lowest number that no leg has.
+func (i *Instance) slotFor(namespace Namespace, bridge int) (slot int, leg netlink.Link, err error) {
+	free := -1
+	for index := range mostInterfaces {
+		link, err := netlink.LinkByName(i.vethName(namespace.ContainerID, namespace.Generation, index))
+		switch {
+		case isNotFound(err):
+			if free < 0 {
+				free = index
+			}
+		case err != nil:
+			return 0, nil, err
+		case link.Attrs().MasterIndex == bridge:
+			return index, link, nil
+		}
+	}
+	if free < 0 {
+		return 0, nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a container joins at most %d networks", mostInterfaces))
+	}
+	return free, nil, nil
+}
+
+func parseDefaultGateway(text string) (net.IP, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if gateway := net.ParseIP(text); gateway != nil {
+		return gateway, nil
+	}
+	return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%q is not an address", text))
+}
+
+// setDefaultRoute runs inside the namespace.
+func setDefaultRoute(handle *netlink.Handle, gateway net.IP) error {
+	if gateway == nil {
+		return nil
+	}
+	if err := handle.RouteReplace(&netlink.Route{Gw: gateway}); err != nil {
+		return fmt.Errorf("default route by %s: %w", gateway, err)
+	}
+	return nil
+}
+
+func openNamespace(path string) (*os.File, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network namespace of its own"))
+	}
+	return file, err
+}
+
+// rewired marks a namespace whose legs have changed: their numbers may have
+// gaps, so its deletion looks for every one.
+const rewired = ".rewired"
+
+func markRewired(path string) error { return os.WriteFile(path+rewired, nil, 0o600) }
+
+// deleteRewired takes every leg of a namespace away that may have gaps.
+func (i *Instance) deleteRewired(containerID string, generation uint64, path string) error {
+	if _, err := os.Lstat(path + rewired); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var failures []error
+	for index := range mostInterfaces {
+		failures = append(failures, deleteLinkByName(i.vethName(containerID, generation, index)))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	return os.Remove(path + rewired)
+}
