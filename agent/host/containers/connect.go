@@ -57,7 +57,7 @@ func (c *Containers) rewire(ctx context.Context, id string, names *hostv1.NameFi
 // that is not there is not managed.
 func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChange) error {
 	hosts := filepath.Join(paths.Files(), "hosts")
-	err := edit(hosts, func(content []byte) []byte {
+	err := editFile(hosts, func(content []byte) []byte {
 		lines := slices.DeleteFunc(strings.SplitAfter(string(content), "\n"), func(line string) bool {
 			fields := strings.Fields(line)
 			return change.GetRemoveHost() != "" && len(fields) > 0 && fields[0] == change.RemoveHost
@@ -73,7 +73,7 @@ func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChang
 	if err != nil || len(change.GetResolvConf()) == 0 {
 		return err
 	}
-	return edit(filepath.Join(paths.Files(), "resolv.conf"), func(content []byte) []byte {
+	return editFile(filepath.Join(paths.Files(), "resolv.conf"), func(content []byte) []byte {
 		if !bytes.Equal(content, change.ResolvConfBefore) {
 			return content
 		}
@@ -84,7 +84,7 @@ func changeNameFiles(paths shimspec.ContainerPaths, change *hostv1.NameFileChang
 // maxNameFile bounds what is read of a file that the container can write.
 const maxNameFile = 1 << 20
 
-func edit(path string, change func(content []byte) []byte) error {
+func editFile(path string, change func(content []byte) []byte) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxNameFile) {
 		return nil
