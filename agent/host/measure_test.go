@@ -1,0 +1,50 @@
+package host_test
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+func TestDisksAreMeasured(t *testing.T) {
+	h := startHost(t)
+	id := h.create(t, h.unpackImage(t))
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "data"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(volume.Msg.Path, "file"), make([]byte, 321), 0o600),
+		os.WriteFile(filepath.Join(h.stateDir, "containers", id, "upper/file"), make([]byte, 123), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+
+	missing := "00000000000000000000000000000000000000000000000000000000000000ff"
+	sizes, err := h.MeasureDisk(t.Context(), connect.NewRequest(&hostv1.MeasureDiskRequest{
+		ContainerIds: []string{id, missing}, VolumeNames: []string{"data", "gone"},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sizes.Msg.Containers; !maps.Equal(got, map[string]uint64{id: 123, missing: 0}) {
+		t.Error(got)
+	}
+	if got := sizes.Msg.Volumes; !maps.Equal(got, map[string]uint64{"data": 321, "gone": 0}) {
+		t.Error(got)
+	}
+	for _, wrong := range []*hostv1.MeasureDiskRequest{
+		{ContainerIds: []string{"../" + id}},
+		{VolumeNames: []string{"../layers"}},
+	} {
+		if _, err := h.MeasureDisk(t.Context(), connect.NewRequest(wrong)); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Error(err)
+		}
+	}
+}
