@@ -7,6 +7,7 @@ import { changesRoutes } from "./routes/changes.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
+import { imageUploadRoutes } from "./routes/image-uploads.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { logsRoutes } from "./routes/logs.ts";
 import { networkRoutes } from "./routes/networks.ts";
@@ -26,6 +27,7 @@ export const routes: readonly Route[] = [
   ...archiveRoutes,
   ...changesRoutes,
   ...imageRoutes,
+  ...imageUploadRoutes,
   ...networkRoutes,
   ...volumeRoutes,
   ...eventRoutes,

@@ -8,6 +8,7 @@ import { systemError } from "../../common/errors.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { containerConfigFromJson } from "../convert/container-config.ts";
+import { namedReference } from "../convert/image-references.ts";
 import { JsonFields } from "../convert/json-fields.ts";
 import { readJsonBody } from "../json-body.ts";
 import { flagOr, text } from "../query.ts";
@@ -16,7 +17,6 @@ import type { ReplyContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 import { openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
-import { namedReference } from "./images.ts";
 
 /** The routes of changes. */
 export const changesRoutes: readonly Route[] = [

@@ -1,8 +1,7 @@
 /** `/images`: pull, import, load and what is there. */
-import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 
-import { forbidden, invalid, systemError } from "../../common/errors.ts";
+import { invalid, systemError } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   historyEntryToJson,
@@ -11,6 +10,7 @@ import {
   progressToJson,
   removedImageToJson,
 } from "../convert/images.ts";
+import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { notBuilt, refuse } from "../not-built.ts";
@@ -25,8 +25,6 @@ import type { Route } from "../router.ts";
 export const imageRoutes: readonly Route[] = [
   { method: "GET", path: "/images/json", answeredBy: ["local"], handler: getImagesJson },
   notBuilt("GET", "/images/search", "docker search"),
-  { method: "GET", path: "/images/get", answeredBy: ["local"], handler: getImagesGet },
-  { method: "GET", path: "/images/{name}/get", answeredBy: ["local"], handler: getImagesGet },
   { method: "GET", path: "/images/{name}/history", answeredBy: ["local"], handler: getImagesHistory },
   { method: "GET", path: "/images/{name}/json", answeredBy: ["local"], handler: getImagesByName },
   { method: "POST", path: "/images/load", answeredBy: ["local"], handler: postImagesLoad },
@@ -38,7 +36,6 @@ export const imageRoutes: readonly Route[] = [
     handler: postImagesCreate,
   },
   { method: "POST", path: "/images/prune", answeredBy: ["local"], handler: postImagesPrune },
-  { method: "POST", path: "/images/{name}/push", answeredBy: ["local"], handler: postImagesPush },
   { method: "POST", path: "/images/{name}/tag", answeredBy: ["local"], handler: postImagesTag },
   { method: "DELETE", path: "/images/{name}", answeredBy: ["local"], handler: deleteImages },
   notBuilt("GET", "/distribution/{name}/json", "the inspection of images in a registry"),
@@ -138,50 +135,6 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
   output.end();
 }
 
-async function postImagesPush(context: ReplyContext): Promise<void> {
-  const { request, query, version, signal, services, response } = context;
-  const tag = text(query, "tag");
-  if (tag === "") {
-    await refuse(context, "docker push --all-tags", "push the tags one by one");
-  }
-  const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
-  const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
-  const reference = namedReference(nameOf(context), tag);
-  const output = new ProgressStream(response, signal);
-  try {
-    const messages = services.backend.images.pushImage(
-      {
-        reference,
-        ...(auth === undefined ? {} : { auth }),
-        ...(platform === undefined ? {} : { platform }),
-      },
-      { signal },
-    );
-    let ended = false;
-    for await (const { message } of messages) {
-      if (message.case === "progress") {
-        await output.write(progressToJson(message.value));
-      } else if (message.case === "end") {
-        const { digest, size } = message.value;
-        await output.write({
-          progressDetail: {},
-          aux: { Tag: message.value.tag, Digest: digest, Size: size },
-        });
-        ended = true;
-      }
-    }
-    if (!ended) {
-      throw systemError("the backend ended a push without telling its result");
-    }
-  } catch (error) {
-    if (!output.begun) {
-      throw error;
-    }
-    await output.writeError(error);
-  }
-  output.end();
-}
-
 async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
   const source = text(query, "fromSrc");
@@ -235,37 +188,6 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
     await output.writeError(error);
   }
   output.end();
-}
-
-async function getImagesGet(context: ReplyContext): Promise<void> {
-  const { parameters, query, version, signal, services, response } = context;
-  const platforms = version.atLeast("1.48") ? query.getAll("platform") : [];
-  if (platforms.length > 1) {
-    throw invalid("multiple platform parameters not supported");
-  }
-  const platform = platformFromJson(platforms[0] ?? "");
-  const { name } = parameters;
-  const messages = services.backend.images.saveImages(
-    {
-      references: name === undefined ? query.getAll("names") : [name],
-      ...(platform === undefined ? {} : { platform }),
-    },
-    { signal },
-  );
-  for await (const { message } of messages) {
-    if (message.case === "chunk") {
-      if (!response.headersSent) {
-        response.writeHead(200, { "Content-Type": "application/x-tar" });
-      }
-      if (!response.write(message.value)) {
-        await once(response, "drain", { signal });
-      }
-    } else if (message.case === "end") {
-      response.end();
-      return;
-    }
-  }
-  throw systemError("the backend ended a save without its last message");
 }
 
 async function postImagesPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
@@ -322,35 +244,6 @@ async function* uploadOf<Open>(
     yield { message: { case: "chunk", value } };
   }
   yield { message: { case: "end", value: {} } };
-}
-
-/** The reference of a pull. A tag in the query goes before one in the name, and may be a digest. */
-function pullReference(image: string, tag: string): string {
-  const name = image.replace(/:$/, ""); // `docker pull --all-tags` sends "name:".
-  if (name === "scratch" || name.startsWith("scratch:")) {
-    throw forbidden("'scratch' is a reserved name");
-  }
-  if (tag === "") {
-    return name;
-  }
-  const bare = name.replace(/@.*$/, "").replace(/:[^:/]*$/, "");
-  return /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-f]{32,}$/i.test(tag) ? `${bare}@${tag}` : `${bare}:${tag}`;
-}
-
-/** Whether a reference has a tag or a digest. Without either a pull means all tags: clients add `latest` themselves. */
-function namesOneImage(reference: string): boolean {
-  return reference.includes("@") || /:[^/:]+$/.test(reference);
-}
-
-/** The name for a new image; empty where none was given. */
-export function namedReference(repository: string, tag: string): string {
-  if (repository === "") {
-    return "";
-  }
-  if (repository.includes("@")) {
-    throw invalid("cannot import digest reference");
-  }
-  return tag === "" ? repository : `${repository.replace(/:[^:/]*$/, "")}:${tag}`;
 }
 
 function addFilterValue(filters: Record<string, StringList>, key: string, value: string): void {

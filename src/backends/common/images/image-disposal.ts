@@ -8,14 +8,22 @@ import type { State } from "../state/state.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { chainIds } from "./digest.ts";
 import type { ImageConfigs } from "./image-configs.ts";
-import { imageEvent } from "./image-events.ts";
+import { imageEvent, pruneEvent } from "./image-events.ts";
 import { type ImageIndex, withoutReferences } from "./image-index.ts";
 import { type ImageUser, planRemoval } from "./image-removal.ts";
+import { sizesByChain } from "./layer-sizes.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
 /** One entry of what `docker rmi` answers. */
 export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
+
+/** What a prune did. */
+export interface ImagePruneReport {
+  readonly removed: readonly RemovedEntry[];
+  /** Bytes. */
+  readonly spaceReclaimed: bigint;
+}
 
 /** What disposal works on. */
 export interface DisposalParts {
@@ -58,6 +66,32 @@ export class ImageDisposal {
     const chains = this.#chainsOfNoOther(record);
     await this.delete(record, [...events, imageEvent("delete", record.id, record.id, config)]);
     return [...untagged, ...[record.id, ...chains].map((deleted) => ({ deleted }))];
+  }
+
+  /**
+   * Removes what a prune found; what is in use is left.
+   *
+   * @param signal ends the prune: what is left is spared
+   */
+  async prune(references: readonly string[], signal: AbortSignal): Promise<ImagePruneReport> {
+    const { index, logger } = this.#parts;
+    const sizes = sizesByChain(index.records());
+    const removed: RemovedEntry[] = [];
+    for (const reference of references) {
+      if (signal.aborted) {
+        break;
+      }
+      try {
+        removed.push(...(await this.remove(reference, false)));
+      } catch (error) {
+        logger.debug({ err: error, image: reference }, "an image is not pruned");
+      }
+    }
+    const spaceReclaimed = removed
+      .map((entry) => ("deleted" in entry ? (sizes.get(entry.deleted) ?? 0n) : 0n))
+      .reduce((sum, size) => sum + size, 0n);
+    await index.commit({ events: [pruneEvent(spaceReclaimed)] });
+    return { removed, spaceReclaimed };
   }
 
   /** Takes an image out of the index at once, and clears away what it leaves. */

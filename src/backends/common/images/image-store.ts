@@ -30,13 +30,18 @@ import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
 import { commitImage } from "./image-commit.ts";
-import { imageEvent, pruneEvent } from "./image-events.ts";
+import { imageEvent } from "./image-events.ts";
 import { historyOf } from "./image-history.ts";
 import { referencesToPrune } from "./image-prune.ts";
 import { imagesToSave, type SavedImage, saveImages } from "./image-save.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import { importImage, type ImportRequest } from "./image-import.ts";
-import { ImageDisposal, layersWithoutUse, type RemovedEntry } from "./image-disposal.ts";
+import {
+  ImageDisposal,
+  type ImagePruneReport,
+  layersWithoutUse,
+  type RemovedEntry,
+} from "./image-disposal.ts";
 import { ImageIndex } from "./image-index.ts";
 import { ImageInstaller, now } from "./image-installer.ts";
 import { type ListedImage, listImages } from "./image-list.ts";
@@ -70,13 +75,6 @@ export interface ImageStoreOptions {
   /** What `docker info` and `docker inspect` name as storage driver. */
   readonly storageDriver: string;
   readonly registry: RegistryOptions;
-}
-
-/** What a prune did. */
-export interface ImagePruneReport {
-  readonly removed: readonly RemovedEntry[];
-  /** Bytes. */
-  readonly spaceReclaimed: bigint;
 }
 
 /** Layers on their way at a time. */
@@ -227,24 +225,9 @@ export class ImageStore implements ImageSource {
    * @throws invalid: a filter; conflict: another prune is under way
    */
   prune(filters: Readonly<Record<string, StringList>>, signal: AbortSignal): Promise<ImagePruneReport> {
-    return this.#prunes.run(async () => {
-      const sizes = sizesByChain(this.#index.records());
-      const removed: RemovedEntry[] = [];
-      for (const reference of referencesToPrune(this.#listed(), filters, this.#options.clock.nowMs())) {
-        if (signal.aborted) {
-          break;
-        }
-        try {
-          removed.push(...(await this.remove(reference, false)));
-        } catch (error) {
-          this.#logger.debug({ err: error, image: reference }, "an image is not pruned");
-        }
-      }
-      const spaceReclaimed = removed
-        .map((entry) => ("deleted" in entry ? (sizes.get(entry.deleted) ?? 0n) : 0n))
-        .reduce((sum, size) => sum + size, 0n);
-      await this.#index.commit({ events: [pruneEvent(spaceReclaimed)] });
-      return { removed, spaceReclaimed };
+    return this.#prunes.run(() => {
+      const nowMs = this.#options.clock.nowMs();
+      return this.#disposal.prune(referencesToPrune(this.#listed(), filters, nowMs), signal);
     });
   }
 
