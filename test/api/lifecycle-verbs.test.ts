@@ -266,6 +266,11 @@ describe("docker update", () => {
       await inspect("strict", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}"),
       `${64 << 20} no`,
     );
+    const older = await api("POST", "/v1.41/containers/strict/update", { KernelMemory: 64 << 20 });
+    assert.deepEqual(
+      [older.status, older.json()],
+      [501, { message: "the local backend does not support --kernel-memory" }],
+    );
     const fine = await api("POST", "/v1.51/containers/strict/update", { CpuShares: 100 });
     assertDescribed("post", "/containers/{id}/update", fine.status, fine.json());
     assert.equal((await api("POST", "/v1.51/containers/nosuch/update", {})).status, 404);

@@ -25,7 +25,7 @@ import { withErrorPrefix } from "./signal-container.ts";
  * @param resources what is zero or unset stays
  * @param restartPolicy absent, or without a name: stays
  * @throws not-found; invalid; conflict: what is asked contradicts what is set, or it is being removed; not-implemented:
- *   this backend cannot change the limits of a running container
+ *   this backend cannot change the limits of a running container, or not these
  */
 export async function updateContainer(
   context: EngineContext,
@@ -36,6 +36,9 @@ export async function updateContainer(
   const changes = resources ?? create(ResourcesSchema);
   validateHostConfig(create(HostConfigSchema, restartPolicy === undefined ? {} : { restartPolicy }));
   validateResources(changes, context.facts.ncpu, true);
+  if (changes.kernelMemory > 0n) {
+    throw notImplemented(`the ${context.driver.name} backend does not support --kernel-memory`);
+  }
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
   const failing = `Cannot update container ${id}`;
