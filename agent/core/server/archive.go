@@ -134,7 +134,7 @@ func (s *service) ArchivePut(ctx context.Context, stream *putStream) (*connect.R
 	if err != nil {
 		return nil, wireError(err)
 	}
-	chunks := &chunkReader{stream: stream, cancel: cancel}
+	chunks := &chunkReader{stream: stream, cancel: cancel, body: bulkOf(ctx)}
 	done := make(chan error, 1)
 	// Apart from this call, which must be able to end while a peer is silent:
 	// its end makes the reader's Receive fail.
@@ -181,7 +181,9 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 type chunkReader struct {
 	stream *putStream
 	cancel context.CancelCauseFunc
-	data   []byte
+	body   *bulkBody // nil: every message comes as an object
+	left   int       // of the data of the bulk message at hand
+	data   []byte    // of a message that came as an object
 	offset uint64
 	ended  bool
 }
@@ -202,10 +204,38 @@ func (r *chunkReader) receive() (*agentv1.ArchivePutRequest, error) {
 	}
 }
 
+var errTarGap = connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tar stream are missing"))
+
+// nextBulk waits for the next message, and answers whether its data is to be
+// read from the body.
+func (r *chunkReader) nextBulk() (bool, error) {
+	var offset uint64
+	bulk, _ := hearing(r.cancel, func() (bulk bool, _ error) {
+		offset, r.left, bulk = r.body.next()
+		return bulk, nil
+	})
+	if bulk && offset != r.offset {
+		return false, errTarGap
+	}
+	return bulk, nil
+}
+
 func (r *chunkReader) Read(p []byte) (int, error) {
 	for len(r.data) == 0 {
 		if r.ended {
 			return 0, io.EOF
+		}
+		if r.left > 0 {
+			n, err := hearing(r.cancel, func() (int, error) { return r.body.data(p) })
+			r.left -= n
+			r.offset += uint64(n)
+			memory.Moved(n)
+			return n, err
+		}
+		if bulk, err := r.nextBulk(); err != nil {
+			return 0, err
+		} else if bulk {
+			continue
 		}
 		message, err := r.receive()
 		if err != nil {
@@ -214,7 +244,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 		switch part := message.Message.(type) {
 		case *agentv1.ArchivePutRequest_Chunk:
 			if part.Chunk.Offset != r.offset {
-				return 0, connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tar stream are missing"))
+				return 0, errTarGap
 			}
 			r.data = part.Chunk.Data
 			r.offset += uint64(len(r.data))

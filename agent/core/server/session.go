@@ -27,7 +27,7 @@ func (s *service) Session(ctx context.Context, stream *sessionStream) error {
 	}
 	defer opened.Close()
 	// The receiver ends with this call: its Receive fails then, and ctx is done.
-	go receiveStdin(ctx, cancel, opened, stream)
+	go (&stdinReceiver{ctx: ctx, cancel: cancel, session: opened, stream: stream, body: bulkOf(ctx)}).run()
 
 	out := newSender(stream.Send, func() *agentv1.SessionResponse {
 		return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
@@ -87,37 +87,85 @@ func openSession(ctx context.Context, cancel context.CancelCauseFunc, container 
 	return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a session's first message must open it"))
 }
 
-// receiveStdin moves the client's input to the process until the client closes
-// its half, leaves, or the session ends. It cancels the session when the
-// stream is cut or not as the contract says.
-func receiveStdin(ctx context.Context, cancel context.CancelCauseFunc, opened Session, stream *sessionStream) {
+// stdinReceiver moves the client's input to the process until the client closes
+// its half, leaves, or the session ends. It cancels the session when the stream
+// is cut or not as the contract says.
+type stdinReceiver struct {
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	session Session
+	stream  *sessionStream
+	body    *bulkBody // nil: every message comes as an object
+	offset  uint64
+}
+
+func (r *stdinReceiver) run() {
+	for r.receive() {
+	}
+}
+
+// receive takes one message. It answers whether more may follow.
+func (r *stdinReceiver) receive() bool {
 	var offset uint64
-	for {
-		request, err := hearing(cancel, stream.Receive)
-		if errors.Is(err, io.EOF) {
-			return // the client only listens from now on
-		}
+	var length int
+	bulk, _ := hearing(r.cancel, func() (bulk bool, _ error) {
+		offset, length, bulk = r.body.next()
+		return bulk, nil
+	})
+	if bulk {
+		return r.follows(offset) && r.moveData(length)
+	}
+	request, err := hearing(r.cancel, r.stream.Receive)
+	if errors.Is(err, io.EOF) {
+		return false // the client only listens from now on
+	}
+	if err != nil {
+		r.cancel(err)
+		return false
+	}
+	switch message := request.Message.(type) {
+	case *agentv1.SessionRequest_Stdin:
+		return r.follows(message.Stdin.Offset) && r.write(message.Stdin.Data)
+	case *agentv1.SessionRequest_CloseStdin:
+		r.session.CloseStdin()
+	case *agentv1.SessionRequest_Heartbeat:
+	default:
+		r.cancel(connect.NewError(connect.CodeInvalidArgument, errors.New("a session is opened once")))
+		return false
+	}
+	return true
+}
+
+// follows checks that no byte is missing before this offset.
+func (r *stdinReceiver) follows(offset uint64) bool {
+	if offset != r.offset {
+		r.cancel(connect.NewError(connect.CodeDataLoss, errors.New("stdin bytes are missing")))
+		return false
+	}
+	return true
+}
+
+// moveData moves a bulk message's data as it comes.
+func (r *stdinReceiver) moveData(length int) bool {
+	buffer := bulkBuffers.Get().(*[bulkBufferSize]byte)
+	defer bulkBuffers.Put(buffer)
+	for length > 0 {
+		n, err := hearing(r.cancel, func() (int, error) { return r.body.data(buffer[:]) })
 		if err != nil {
-			cancel(err)
-			return
+			r.cancel(err)
+			return false
 		}
-		switch message := request.Message.(type) {
-		case *agentv1.SessionRequest_Stdin:
-			if message.Stdin.Offset != offset {
-				cancel(connect.NewError(connect.CodeDataLoss, errors.New("stdin bytes are missing")))
-				return
-			}
-			offset += uint64(len(message.Stdin.Data))
-			memory.Moved(len(message.Stdin.Data))
-			if opened.WriteStdin(ctx, message.Stdin.Data) != nil {
-				return // ctx is done
-			}
-		case *agentv1.SessionRequest_CloseStdin:
-			opened.CloseStdin()
-		case *agentv1.SessionRequest_Heartbeat:
-		default:
-			cancel(connect.NewError(connect.CodeInvalidArgument, errors.New("a session is opened once")))
-			return
+		length -= n
+		if !r.write(buffer[:n]) {
+			return false
 		}
 	}
+	return true
+}
+
+// write waits as long as the process does not read. False: ctx is done.
+func (r *stdinReceiver) write(data []byte) bool {
+	r.offset += uint64(len(data))
+	memory.Moved(len(data))
+	return r.session.WriteStdin(r.ctx, data) == nil
 }

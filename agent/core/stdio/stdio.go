@@ -17,6 +17,9 @@ import (
 // unless told otherwise.
 const outputPipeSize = 1 << 20
 
+// inputPipeSize lets a process read more at once than a client sends at once.
+const inputPipeSize = 256 << 10
+
 // Wiring is the standard streams of one process.
 type Wiring struct {
 	Child [3]*os.File   // what the process inherits as 0, 1 and 2
@@ -81,12 +84,12 @@ func pipe(childReads bool) (child, own *os.File, err error) {
 		return nil, nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	childFD, ownFD := fds[1], fds[0]
+	size := outputPipeSize
 	if childReads {
-		childFD, ownFD = fds[0], fds[1]
-	} else {
-		// Refused where too many pipes are this large: the default will do.
-		_, _ = unix.FcntlInt(uintptr(ownFD), unix.F_SETPIPE_SZ, outputPipeSize)
+		childFD, ownFD, size = fds[0], fds[1], inputPipeSize
 	}
+	// Refused where too many pipes are this large: the default will do.
+	_, _ = unix.FcntlInt(uintptr(ownFD), unix.F_SETPIPE_SZ, size)
 	if err := unix.SetNonblock(ownFD, true); err != nil {
 		return nil, nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
 	}
