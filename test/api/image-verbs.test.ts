@@ -146,6 +146,23 @@ describe("docker push", () => {
     await ok("rmi", "127.0.0.1:1/busybox");
   });
 
+  test("sends all tags of a name at once", async () => {
+    await using registry = await TestRegistry.start();
+    const name = `${registry.host}/many/tags`;
+    for (const tag of ["a", "b"]) {
+      await ok("tag", "busybox", `${name}:${tag}`);
+    }
+    const lines = (await ok("push", "--all-tags", name)).split("\n");
+    assert.equal(lines.filter((line) => line.startsWith("The push refers to repository")).length, 1);
+    assert.deepEqual(
+      lines.flatMap((line) => /^([ab]): digest: sha256:/.exec(line)?.[1] ?? []),
+      ["a", "b"],
+    );
+    const answer = await fetch(`http://${registry.host}/v2/many/tags/tags/list`);
+    assert.deepEqual(((await answer.json()) as { tags: string[] }).tags.sort(), ["a", "b"]);
+    await ok("rmi", `${name}:a`, `${name}:b`);
+  });
+
   test("sends the aux message with the digest", async () => {
     await using registry = await TestRegistry.start();
     await ok("tag", "busybox", `${registry.host}/box:9`);

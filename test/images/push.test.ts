@@ -41,6 +41,7 @@ async function push(store: TestImageStore, reference: string, options: Partial<P
   const lines: ProgressLine[] = [];
   const pushed = await store.images.push({
     reference,
+    announce: true,
     platform: undefined,
     auth: undefined,
     report: (line) => lines.push(line),

@@ -5,7 +5,6 @@ import { invalid, systemError } from "../../common/errors.ts";
 import { namedReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
 import { platformFromJson } from "../convert/platforms.ts";
-import { refuse } from "../not-built.ts";
 import { ProgressStream } from "../progress-stream.ts";
 import { text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
@@ -20,7 +19,6 @@ export const imageUploadRoutes: readonly Route[] = [
     method: "POST",
     path: "/images/{name}/push",
     answeredBy: ["local"],
-    note: "One tag; all tags of a name at once are refused with 501.",
     handler: postImagesPush,
   },
 ];
@@ -58,13 +56,9 @@ async function getImagesGet(context: ReplyContext): Promise<void> {
 
 async function postImagesPush(context: ReplyContext): Promise<void> {
   const { request, query, version, signal, services, response } = context;
-  const tag = text(query, "tag");
-  if (tag === "") {
-    await refuse(context, "docker push --all-tags", "push the tags one by one");
-  }
   const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
-  const reference = namedReference(context.parameters["name"] ?? "", tag);
+  const reference = namedReference(context.parameters["name"] ?? "", text(query, "tag"));
   const output = new ProgressStream(response, signal);
   try {
     const messages = services.backend.images.pushImage(
@@ -79,14 +73,11 @@ async function postImagesPush(context: ReplyContext): Promise<void> {
     for await (const { message } of messages) {
       if (message.case === "progress") {
         await output.write(progressToJson(message.value));
-      } else if (message.case === "end") {
-        const { digest, size } = message.value;
-        await output.write({
-          progressDetail: {},
-          aux: { Tag: message.value.tag, Digest: digest, Size: size },
-        });
-        ended = true;
+      } else if (message.case === "pushed") {
+        const { tag, digest, size } = message.value;
+        await output.write({ progressDetail: {}, aux: { Tag: tag, Digest: digest, Size: size } });
       }
+      ended ||= message.case === "end";
     }
     if (!ended) {
       throw systemError("the backend ended a push without telling its result");

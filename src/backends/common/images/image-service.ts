@@ -18,6 +18,7 @@ import {
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { RemovedEntry } from "./image-disposal.ts";
 import type { ImageStore } from "./image-store.ts";
+import type { PushedImage } from "./push.ts";
 import type { ProgressLine } from "./progress.ts";
 import { progressStream } from "./progress-stream.ts";
 
@@ -38,12 +39,15 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       { reference, platform, auth },
       { signal },
     ): AsyncGenerator<MessageInitShape<typeof PushImageResponseSchema>> {
-      const stream = progressStream(
-        (report, ended) => images.push({ reference, platform, auth, report, signal: ended }),
-        signal,
-      );
-      const end = yield* wired(stream);
-      yield { message: { case: "end", value: end } };
+      let last: PushedImage | undefined;
+      for (const each of images.referencesToPush(reference)) {
+        const request = { reference: each, platform, auth, announce: last === undefined };
+        last = yield* wired(
+          progressStream((report, ended) => images.push({ ...request, report, signal: ended }), signal),
+        );
+        yield { message: { case: "pushed", value: last } };
+      }
+      yield { message: { case: "end", value: last ?? {} } };
     },
 
     async *loadImage(requests, { signal }): AsyncGenerator<MessageInitShape<typeof LoadImageResponseSchema>> {

@@ -48,7 +48,7 @@ import { type ListedImage, listImages } from "./image-list.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
 import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
-import { type PushedImage, pushImage, type PushParts, type PushRequest } from "./push.ts";
+import { type PushedImage, pushImage, type PushParts, type PushRequest, referencesToPush } from "./push.ts";
 import { type Credentials, credentialsFingerprint } from "./registry/credentials.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
 import { login, type LoginResult } from "./registry-login.ts";
@@ -315,6 +315,11 @@ export class ImageStore implements ImageSource {
         pullImage(this.#pullParts, lease, { ...request, report, signal }),
       ),
     );
+  }
+
+  /** What the reference of a push means, one tag each; see {@link referencesToPush}. */
+  referencesToPush(reference: string): string[] {
+    return referencesToPush(this.#index, reference);
   }
 
   /** Pushes an image; see {@link pushImage}. */

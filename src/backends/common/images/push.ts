@@ -36,6 +36,8 @@ import { isWorthRetrying, pushError } from "./registry/registry-errors.ts";
 export interface PushRequest {
   /** name or name:tag. */
   readonly reference: string;
+  /** It is the first of its repository in this request, which the user is told. */
+  readonly announce: boolean;
   /** What the image must have, which has one alone; undefined: any. */
   readonly platform: Platform | undefined;
   /** Undefined: anonymous. */
@@ -77,7 +79,9 @@ export async function pushImage(
   request: PushRequest,
 ): Promise<PushedImage> {
   const named = withDefaultTag(parseNamed(request.reference));
-  request.report({ id: "", status: `The push refers to repository [${repositoryName(named)}]` });
+  if (request.announce) {
+    request.report({ id: "", status: `The push refers to repository [${repositoryName(named)}]` });
+  }
   const record = parts.index.named(named);
   if (record === undefined) {
     throw systemError(
@@ -93,6 +97,14 @@ export async function pushImage(
     request.signal.throwIfAborted();
     throw pushError(error);
   }
+}
+
+/** What the reference of a push means, one tag each: a name alone all of its tags. Throws `invalid`. */
+export function referencesToPush(index: ImageIndex, reference: string): string[] {
+  const named = parseNamed(reference);
+  const isNameAlone = named.tag === undefined && named.digest === undefined;
+  const tagged = isNameAlone ? index.taggedAs(named).map(({ name }) => name) : [];
+  return tagged.length === 0 ? [reference] : tagged;
 }
 
 class Push {

@@ -1912,7 +1912,7 @@ func (x *SaveEnd) GetTotalBytes() uint64 {
 
 type PushImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name:tag
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name:tag; a name alone means all of its tags
 	Auth          *RegistryAuth          `protobuf:"bytes,2,opt,name=auth,proto3" json:"auth,omitempty"`
 	Platform      *Platform              `protobuf:"bytes,3,opt,name=platform,proto3" json:"platform,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1977,6 +1977,7 @@ type PushImageResponse struct {
 	//	*PushImageResponse_Progress
 	//	*PushImageResponse_End
 	//	*PushImageResponse_Heartbeat
+	//	*PushImageResponse_Pushed
 	Message       isPushImageResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2046,6 +2047,15 @@ func (x *PushImageResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *PushImageResponse) GetPushed() *PushEnd {
+	if x != nil {
+		if x, ok := x.Message.(*PushImageResponse_Pushed); ok {
+			return x.Pushed
+		}
+	}
+	return nil
+}
+
 type isPushImageResponse_Message interface {
 	isPushImageResponse_Message()
 }
@@ -2055,11 +2065,15 @@ type PushImageResponse_Progress struct {
 }
 
 type PushImageResponse_End struct {
-	End *PushEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+	End *PushEnd `protobuf:"bytes,2,opt,name=end,proto3,oneof"` // of the last tag
 }
 
 type PushImageResponse_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+type PushImageResponse_Pushed struct {
+	Pushed *PushEnd `protobuf:"bytes,4,opt,name=pushed,proto3,oneof"` // one tag is there
 }
 
 func (*PushImageResponse_Progress) isPushImageResponse_Message() {}
@@ -2067,6 +2081,8 @@ func (*PushImageResponse_Progress) isPushImageResponse_Message() {}
 func (*PushImageResponse_End) isPushImageResponse_Message() {}
 
 func (*PushImageResponse_Heartbeat) isPushImageResponse_Message() {}
+
+func (*PushImageResponse_Pushed) isPushImageResponse_Message() {}
 
 type PushEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2548,11 +2564,12 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x10PushImageRequest\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x127\n" +
 	"\x04auth\x18\x02 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\x12;\n" +
-	"\bplatform\x18\x03 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\xd3\x01\n" +
+	"\bplatform\x18\x03 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"\x8d\x02\n" +
 	"\x11PushImageResponse\x12=\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x122\n" +
 	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.PushEndH\x00R\x03end\x12@\n" +
-	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeat\x128\n" +
+	"\x06pushed\x18\x04 \x01(\v2\x1e.sockerless.backend.v1.PushEndH\x00R\x06pushedB\t\n" +
 	"\amessage\"G\n" +
 	"\aPushEnd\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x10\n" +
@@ -2692,40 +2709,41 @@ var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
 	3,  // 32: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	30, // 33: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
 	41, // 34: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	40, // 35: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	33, // 36: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	42, // 37: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	39, // 38: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	24, // 39: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	44, // 40: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	44, // 41: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 42: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	5,  // 43: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	11, // 44: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	14, // 45: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	16, // 46: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	19, // 47: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	22, // 48: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	25, // 49: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	28, // 50: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	31, // 51: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	34, // 52: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 53: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	8,  // 54: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	13, // 55: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	15, // 56: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	17, // 57: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	20, // 58: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	23, // 59: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	26, // 60: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	29, // 61: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	32, // 62: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	35, // 63: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	53, // [53:64] is the sub-list for method output_type
-	42, // [42:53] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	30, // 35: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	40, // 36: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	33, // 37: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	42, // 38: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	39, // 39: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	24, // 40: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	44, // 41: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	44, // 42: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 43: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	5,  // 44: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	11, // 45: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	14, // 46: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	16, // 47: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	19, // 48: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	22, // 49: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	25, // 50: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	28, // 51: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	31, // 52: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	34, // 53: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 54: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	8,  // 55: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	13, // 56: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	15, // 57: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	17, // 58: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	20, // 59: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	23, // 60: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	26, // 61: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	29, // 62: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	32, // 63: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	35, // 64: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	54, // [54:65] is the sub-list for method output_type
+	43, // [43:54] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -2770,6 +2788,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
+		(*PushImageResponse_Pushed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
