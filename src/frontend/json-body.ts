@@ -7,6 +7,12 @@ import { describeSyntaxError } from "./json-syntax.ts";
 /** The most bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
 export const maxJsonBodyBytes = 4 * 1024 ** 2;
 
+/**
+ * How much of a body that is too large is read and dropped before the refusal: a client that is still writing when its
+ * connection closes sees a broken pipe instead of the reason.
+ */
+const maxDroppedBytes = 16 * maxJsonBodyBytes;
+
 /** Whether and how an empty body is answered. */
 export interface JsonBodyOptions {
   /** Whether a request without a body is one with an empty object. */
@@ -97,18 +103,20 @@ export function hasBody(request: IncomingMessage): boolean {
 }
 
 async function readBoundedBody(request: IncomingMessage): Promise<Buffer> {
-  if (Number(request.headers["content-length"] ?? 0) > maxJsonBodyBytes) {
-    throw tooLarge();
-  }
+  const announced = Number(request.headers["content-length"] ?? 0);
   const chunks: Buffer[] = [];
   let length = 0;
   // Leaving the loop early must not destroy the request: the refusal still has to be written on its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > maxJsonBodyBytes) {
-      throw tooLarge();
+    if (Math.max(length, announced) <= maxJsonBodyBytes) {
+      chunks.push(chunk);
+    } else if (length > maxDroppedBytes) {
+      break;
     }
-    chunks.push(chunk);
+  }
+  if (Math.max(length, announced) > maxJsonBodyBytes) {
+    throw tooLarge();
   }
   return Buffer.concat(chunks, length);
 }
