@@ -1,5 +1,6 @@
 /** What a container changed, through the real docker CLI: diff, export, commit, history. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { callApi } from "../support/docker-api.ts";
 import { runCommand } from "../support/command.ts";
@@ -138,6 +139,21 @@ describe("docker export", () => {
     await ok("create", "--name", "created", "busybox");
     assert.ok((await listed("created")).includes("bin/cat"));
     await ok("rm", "created");
+  });
+
+  test("loses no byte, through commit, save and load either", async () => {
+    const script = "head -c 33554432 /dev/urandom > /large; sha256sum < /large";
+    const hash = await ok("run", "--name", "large", "busybox", "sh", "-c", script);
+    const exported = await docker("export", "large");
+    const content = await runCommand("tar", ["-xO", "large"], { input: exported.stdout });
+    assert.equal(createHash("sha256").update(content.stdout).digest("hex"), hash.split(" ")[0]);
+    await ok("commit", "large", "large");
+    const saved = await docker("save", "large");
+    await ok("rm", "large");
+    await ok("rmi", "large");
+    assert.equal((await setting.daemon.dockerWith({ input: saved.stdout }, "load")).code, 0);
+    assert.equal(await ok("run", "--rm", "large", "sh", "-c", "sha256sum < /large"), hash);
+    await ok("rmi", "large");
   });
 
   test("makes an image that runs, and is an event", async () => {

@@ -159,7 +159,7 @@ describe("docker push", () => {
       ["a", "b"],
     );
     const answer = await fetch(`http://${registry.host}/v2/many/tags/tags/list`);
-    assert.deepEqual(((await answer.json()) as { tags: string[] }).tags.sort(), ["a", "b"]);
+    assert.deepEqual(new Set(((await answer.json()) as { tags: string[] }).tags), new Set(["a", "b"]));
     await ok("rmi", `${name}:a`, `${name}:b`);
   });
 
