@@ -1,6 +1,8 @@
 /** Images and space through the real docker CLI: save, push, prune, system df. */
 import assert from "node:assert/strict";
 
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/docker-api.ts";
@@ -8,6 +10,7 @@ import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { assertDescribed } from "../support/swagger.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -282,5 +285,33 @@ describe("docker system df", () => {
     assert.match(await ok("system", "df", "-v"), /filled\s+1\s+200kB/);
     await ok("rm", "writer");
     await ok("volume", "rm", "filled");
+  });
+});
+
+describe("unpacked layers", () => {
+  test("that no image or container names are gone after a restart, the others stay", async () => {
+    const { daemon } = setting;
+    await ok("run", "--name", "stands", "busybox", "true");
+    await ok("rmi", "--force", "busybox");
+    const layers = join(daemon.stateDir, "layers");
+    const before = await readdir(layers);
+    await daemon.shutDown();
+    // As a crash leaves one, between the end of its image's record and its own.
+    const orphan = join(layers, "ab".repeat(12));
+    await mkdir(join(orphan, "diff"), { recursive: true });
+    const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+    const record = {
+      version: 1,
+      diff_id: `sha256:${"ab".repeat(32)}`,
+      size: 0,
+      root_stated: false,
+      boot_id: bootId,
+    };
+    await writeFile(join(orphan, "layer.json"), JSON.stringify(record));
+    await daemon.launch();
+    assert.deepEqual((await readdir(layers)).sort(), before.sort());
+    await ok("start", "--attach", "stands");
+    await ok("rm", "stands");
+    await until(async () => (await readdir(layers)).length < before.length || undefined);
   });
 });
