@@ -43,11 +43,13 @@ export function encodeExportRequest(request: MessageInitShape<typeof ExportReque
 /**
  * The bytes of an export by typed messages.
  *
+ * @param open makes the call, once the first byte is asked for: a call that nobody reads would fail unheard, which ends
+ *   a process
  * @throws system: bytes are missing, or the end is
  */
-export async function* exportedBytes(messages: AsyncIterable<ExportResponse>): AsyncGenerator<Uint8Array> {
+export async function* exportedBytes(open: () => AsyncIterable<ExportResponse>): AsyncGenerator<Uint8Array> {
   let received = 0n;
-  for await (const { message } of messages) {
+  for await (const { message } of open()) {
     if (message.case === "chunk") {
       if (message.value.offset !== received) {
         throw systemError("bytes of the export are missing");

@@ -1,6 +1,7 @@
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Policy } from "../common/driver.ts";
+import { parseSecurityOptions } from "./oci/security.ts";
 
 /** Modes that share another container's namespace are joined by the network alone. */
 const joinsContainer = (mode: string): boolean => mode.startsWith("container:");
@@ -43,6 +44,7 @@ export const localPolicy: Policy = {
   hostPaths: "mount",
   unsupported(record) {
     const host = record.hostConfig;
+    parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
     return host === undefined
       ? []
       : REFUSALS.filter(([, asked]) => asked(host, record)).map(([feature]) => feature);

@@ -58,12 +58,17 @@ async function getPath(context: ReplyContext): Promise<void> {
   const { response } = context;
   const path = pathOf(context);
   const request = encodeArchiveGet({ path });
+  let isContainerFound = false;
   const { link, opened } = await openStream(
     context,
-    () => openArchive(context, false),
+    async () => {
+      const place = await openArchive(context, false);
+      isContainerFound = true;
+      return place;
+    },
     () => ({ operation: { kind: "archive-get", request }, framing: "raw" }),
   ).catch((error: unknown) => {
-    throw inDockersWords(error, context, path);
+    throw isContainerFound ? inDockersWords(error, context, path) : error;
   });
   if (opened.kind !== "archive") {
     throw new Error("the agent answered an archive without its metadata");

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cpusetFault } from "./cpuset.ts";
+import { cpusetFault, isAvailable } from "./cpuset.ts";
 
 test("a list of processors is numbers and ranges", () => {
   for (const list of ["", "0", "0-2,4", "8192", "3-3"]) {
@@ -11,4 +11,9 @@ test("a list of processors is numbers and ranges", () => {
     assert.equal(cpusetFault(list), `invalid format: ${list}`, list);
   }
   assert.equal(cpusetFault("0-99999"), "value of out range, maximum is 8192");
+});
+
+test("a machine has the processors from 0 on", () => {
+  assert.ok(isAvailable("", 2) && isAvailable("0-1", 2) && isAvailable("0,1", 2));
+  assert.ok(!isAvailable("2", 2) && !isAvailable("0-2", 2) && !isAvailable("0,1-9", 2));
 });

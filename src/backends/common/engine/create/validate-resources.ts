@@ -1,7 +1,7 @@
 /** Limits on memory and processors that contradict themselves or the machine; Docker's texts. */
 import { invalid } from "../../../../common/errors.ts";
 import type { Resources } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
-import { cpusetFault } from "./cpuset.ts";
+import { cpusetFault, isAvailable } from "./cpuset.ts";
 
 const smallestMemory = 6n * 1024n * 1024n;
 const nsPerCpu = 1_000_000_000n;
@@ -27,6 +27,11 @@ export function validateResources(resources: Resources, ncpu: number, isUpdate: 
     if (fault !== undefined) {
       throw invalid(`Invalid value ${list} for cpuset ${what}: ${fault}`);
     }
+  }
+  const { cpusetCpus } = resources;
+  if (!isAvailable(cpusetCpus, ncpu)) {
+    const available = ncpu === 1 ? "0" : `0-${ncpu - 1}`;
+    throw invalid(`Requested CPUs are not available - requested ${cpusetCpus}, available: ${available}`);
   }
 }
 

@@ -38,7 +38,7 @@ export async function commitContainer(
     await using _frozen = await frozen(context, record, request.pause);
     imageId = await context.images.commit({
       parentId: record.imageId,
-      layer: exportedBytes(agent.client.export({ layer: true }, { signal })),
+      layer: exportedBytes(() => agent.client.export({ layer: true }, { signal })),
       config,
       createdBy: own.cmd?.values.join(" ") ?? "",
       author,
