@@ -222,7 +222,7 @@ func (s *shim) serve(served chan<- error) error {
 	s.gate = server.NewGate()
 	s.http = server.NewServer(s.gate.Wrap(handler), s.logger)
 	go func() {
-		err := s.http.Serve(listener)
+		err := s.http.Serve(server.Buffered(listener))
 		if errors.Is(err, http.ErrServerClosed) {
 			err = nil
 		}

@@ -19,7 +19,7 @@ const (
 	// HTTP/2: large frames and windows, since the default frame of 16 KiB costs
 	// 40 % of the throughput. net/http takes windows below 4 MiB only.
 	maxFrame         = 1 << 20
-	streamWindow     = 1 << 20
+	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
 	// A peer that is gone without a word (its machine lost) is noticed by pings.
 	pingAfter   = 15 * time.Second

@@ -3,7 +3,7 @@ import type { MessagePort } from "node:worker_threads";
 
 import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
 import { SockerlessError } from "../../common/errors.ts";
-import { type FromWorker, inputCredits, type ToWorker } from "./thread-messages.ts";
+import { type FromWorker, inputBatch, inputCredits, type ToWorker } from "./thread-messages.ts";
 
 /** A stream that failed. */
 export class StreamError extends SockerlessError {
@@ -27,6 +27,9 @@ export class StreamLink {
   /** Output that came before somebody took it; the credits bound it. */
   #waiting: { readonly buffer: Uint8Array; readonly length: number }[] = [];
   #sink: OutputSink | undefined;
+  /** Input that leaves together, at the end of this turn of the event loop at the latest. */
+  #batch: Uint8Array[] = [];
+  #flush: NodeJS.Immediate | undefined;
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #over: boolean = false;
@@ -79,7 +82,12 @@ export class StreamLink {
     const whole = chunk.byteLength === chunk.buffer.byteLength;
     const own = whole ? chunk : new Uint8Array(chunk);
     this.#inputOnItsWay++;
-    this.#post({ type: "input", chunk: own }, own);
+    this.#batch.push(own);
+    if (this.#batch.length >= inputBatch) {
+      this.#sendBatch();
+    } else {
+      this.#flush ??= setImmediate(() => this.#sendBatch());
+    }
     return this.#inputOnItsWay < inputCredits;
   }
 
@@ -90,6 +98,7 @@ export class StreamLink {
 
   /** No more input. */
   endInput(): void {
+    this.#sendBatch();
     this.#post({ type: "input-end" });
   }
 
@@ -119,7 +128,7 @@ export class StreamLink {
         }
         break;
       case "input-taken":
-        this.#inputOnItsWay--;
+        this.#inputOnItsWay -= message.chunks;
         if (this.#inputOnItsWay < inputCredits) {
           this.#drained?.();
         }
@@ -134,6 +143,16 @@ export class StreamLink {
       case "failed":
         this.#fail(message.failure);
         break;
+    }
+  }
+
+  #sendBatch(): void {
+    clearImmediate(this.#flush);
+    this.#flush = undefined;
+    const chunks = this.#batch;
+    if (chunks.length > 0) {
+      this.#batch = [];
+      this.#post({ type: "input", chunks }, ...chunks);
     }
   }
 
@@ -153,13 +172,18 @@ export class StreamLink {
 
   #close(): void {
     this.#over = true;
+    clearImmediate(this.#flush);
+    this.#batch = [];
     this.#drained?.();
     this.#port.close();
   }
 
-  #post(message: ToWorker, transfer?: Uint8Array): void {
+  #post(message: ToWorker, ...transfer: readonly Uint8Array[]): void {
     if (!this.#over) {
-      this.#port.postMessage(message, transfer === undefined ? [] : [transfer.buffer as ArrayBuffer]);
+      this.#port.postMessage(
+        message,
+        transfer.map(({ buffer }) => buffer as ArrayBuffer),
+      );
     }
   }
 }

@@ -9,7 +9,7 @@
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
  * - At most {@link outputCredits} output buffers are with the main thread; it gives each back with `returned`. (The rest
  *   of a chunk that was being framed when they ran out may add one.)
- * - At most {@link inputCredits} chunks are with the worker; it acknowledges each with `input-taken`.
+ * - At most {@link inputCredits} chunks are with the worker; it acknowledges all of them with `input-taken`.
  */
 import type { MessagePort } from "node:worker_threads";
 
@@ -21,7 +21,10 @@ export const outputBufferSize = 256 * 1024;
 /** Output buffers of one stream that may be on their way to its client. */
 export const outputCredits = 16;
 /** Input chunks of one stream, of at most 64 KiB each from a socket, that may be on their way to the agent. */
-export const inputCredits = 16;
+export const inputCredits = 32;
+
+/** Chunks that travel as one message: a message costs as much as the bytes of several chunks. */
+export const inputBatch = 8;
 
 /** How output is laid out for the client. */
 export type Framing =
@@ -55,7 +58,7 @@ export interface StreamTask {
 
 /** From the main thread to the worker. */
 export type ToWorker =
-  | { readonly type: "input"; readonly chunk: Uint8Array }
+  | { readonly type: "input"; readonly chunks: readonly Uint8Array[] }
   | { readonly type: "input-end" }
   | { readonly type: "returned"; readonly buffer: Uint8Array }
   /** The client is gone. The worker answers nothing more. */
@@ -65,6 +68,6 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
-  | { readonly type: "input-taken" }
+  | { readonly type: "input-taken"; readonly chunks: number }
   | { readonly type: "ended"; readonly outcome: Outcome }
   | { readonly type: "failed"; readonly failure: StreamFailure };

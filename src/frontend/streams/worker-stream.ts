@@ -105,7 +105,7 @@ class WorkerStream {
     }
     switch (message.type) {
       case "input":
-        this.#whenDialled(() => this.#takeInput(message.chunk));
+        this.#whenDialled(() => this.#takeInput(message.chunks));
         break;
       case "input-end":
         this.#whenDialled(() => this.#agent?.endInput());
@@ -127,23 +127,35 @@ class WorkerStream {
     }
   }
 
-  #takeInput(chunk: Uint8Array): void {
-    const taken = (): void => this.#post({ type: "input-taken" });
+  #takeInput(chunks: readonly Uint8Array[]): void {
+    const taken = (): void => this.#post({ type: "input-taken", chunks: chunks.length });
     if (this.#scanner === undefined) {
-      this.#agent?.sendInput(chunk, taken);
+      this.#sendInput(chunks, taken);
       return;
     }
-    const { pass, detached } = this.#scanner.scan(chunk);
-    const last = detached ? (): void => this.#detach() : taken;
-    for (const part of pass.slice(0, -1)) {
-      this.#agent?.sendInput(part, () => {});
+    const pass: Uint8Array[] = [];
+    for (const chunk of chunks) {
+      const scanned = this.#scanner.scan(chunk);
+      pass.push(...scanned.pass);
+      if (scanned.detached) {
+        this.#sendInput(pass, () => this.#detach());
+        return;
+      }
     }
-    const lastPart = pass.at(-1);
-    if (lastPart === undefined) {
-      last();
-    } else {
-      this.#agent?.sendInput(lastPart, last);
+    this.#sendInput(pass, taken);
+  }
+
+  /** `taken` is called once the last of them is on its way. */
+  #sendInput(chunks: readonly Uint8Array[], taken: () => void): void {
+    const last = chunks.at(-1);
+    if (last === undefined) {
+      taken();
+      return;
     }
+    for (const chunk of chunks.slice(0, -1)) {
+      this.#agent?.sendInput(chunk, () => {});
+    }
+    this.#agent?.sendInput(last, taken);
   }
 
   #detach(): void {
