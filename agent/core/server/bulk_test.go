@@ -27,7 +27,7 @@ func framed(t *testing.T, messages ...*agentv1.SessionRequest) []byte {
 	return stream
 }
 
-func stdin(offset uint64, data []byte) *agentv1.SessionRequest {
+func stdinAt(offset uint64, data []byte) *agentv1.SessionRequest {
 	return &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Stdin{Stdin: &agentv1.Stdin{Offset: offset, Data: data}}}
 }
 
@@ -37,7 +37,7 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 	long := bytes.Repeat([]byte("0123456789"), 20_000)
 	closing := &agentv1.SessionRequest{Message: &agentv1.SessionRequest_CloseStdin{CloseStdin: &agentv1.CloseStdin{}}}
 	heartbeat := &agentv1.SessionRequest{Message: &agentv1.SessionRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
-	stream := framed(t, stdin(0, []byte("a")), heartbeat, stdin(1, long), stdin(uint64(1+len(long)), []byte("bc")), closing)
+	stream := framed(t, stdinAt(0, []byte("a")), heartbeat, stdinAt(1, long), stdinAt(uint64(1+len(long)), []byte("bc")), closing)
 	for name, source := range map[string]io.Reader{
 		"whole":        bytes.NewReader(stream),
 		"byte by byte": iotest.OneByteReader(bytes.NewReader(stream)),
@@ -85,7 +85,7 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 }
 
 func TestABodyThatIsCutIsNoEnd(t *testing.T) {
-	stream := framed(t, stdin(0, bytes.Repeat([]byte("x"), 100)))
+	stream := framed(t, stdinAt(0, bytes.Repeat([]byte("x"), 100)))
 	for cut := 1; cut < len(stream); cut++ {
 		body := &bulkBody{body: io.NopCloser(bytes.NewReader(stream[:cut])), tag: stdinTag}
 		var err error
@@ -106,7 +106,7 @@ func TestABodyThatIsCutIsNoEnd(t *testing.T) {
 }
 
 func FuzzABulkHeadIsNeverReadBeyondItsMessage(f *testing.F) {
-	f.Add(framed(&testing.T{}, stdin(5, []byte("data")))[framePrefix:], 12)
+	f.Add(framed(&testing.T{}, stdinAt(5, []byte("data")))[framePrefix:], 12)
 	f.Add([]byte{stdinTag, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, 11)
 	f.Fuzz(func(t *testing.T, head []byte, size int) {
 		if size < 0 || len(head) > min(size, maxBulkHead) {
