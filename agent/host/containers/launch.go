@@ -187,8 +187,16 @@ func (l *launch) undo() {
 		last = &launched{spec: l.spec}
 	}
 	err = l.release(ctx, l.request.ContainerId, l.paths, last, nothingFollows)
-	if removeErr := os.Remove(l.paths.Spec()); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {
-		err = errors.Join(err, removeErr)
+	stale := []string{l.paths.Spec()}
+	// A shim that was ready takes our kill for an end, and records it: this
+	// generation has not run, and may be launched again.
+	if after, readErr := readLaunched(l.paths); readErr == nil && after.exit.Generation == l.request.Generation {
+		stale = append(stale, l.paths.ExitRecord())
+	}
+	for _, path := range stale {
+		if removeErr := os.Remove(path); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
 	}
 	if err != nil {
 		slog.Error("a failed launch left something behind", "container", l.request.ContainerId, "error", err)
