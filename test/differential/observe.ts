@@ -1,0 +1,98 @@
+/** What of an answer is compared, without what differs from daemon to daemon and from run to run. */
+import { request } from "node:http";
+import type { Call } from "./calls.ts";
+
+/** An answer as it is compared. */
+export interface Observation {
+  readonly status: number;
+  readonly contentType: string;
+  /** Of an error, IDs and paths replaced. */
+  readonly message: string;
+  /** `path: type` for each value of a JSON body; arrays by their first element. */
+  readonly shape: readonly string[];
+}
+
+/** The version at which dockerd 20.10 is asked. */
+const version = "v1.41";
+const LIMIT_MS = 20_000;
+
+/** Sends a call and reads its answer; a stream that does not end is cut after its limit, with the status 0. */
+export async function observe(socketPath: string, call: Call): Promise<Observation> {
+  const { promise, resolve, reject } = Promise.withResolvers<Observation>();
+  const body =
+    typeof call.body === "string"
+      ? call.body
+      : call.body === undefined
+        ? undefined
+        : JSON.stringify(call.body);
+  const outgoing = request(
+    {
+      socketPath,
+      method: call.method,
+      path: `/${version}${call.path}`,
+      signal: AbortSignal.timeout(LIMIT_MS),
+      headers: {
+        "Content-Length": Buffer.byteLength(body ?? ""),
+        ...(body === undefined ? {} : { "Content-Type": call.contentType ?? typeOf(call) }),
+      },
+    },
+    (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.once("error", reject);
+      response.once("end", () => {
+        const text = Buffer.concat(chunks).toString();
+        const contentType = response.headers["content-type"] ?? "";
+        const status = response.statusCode ?? 0;
+        const json = contentType.startsWith("application/json") ? parse(text) : undefined;
+        resolve({
+          status,
+          contentType,
+          message: status >= 400 ? neutral((json as { message?: string } | undefined)?.message ?? text) : "",
+          shape: call.isOpaque === true || json === undefined ? [] : shapeOf(json),
+        });
+      });
+    },
+  );
+  outgoing.once("error", reject);
+  outgoing.end(body);
+  return await promise;
+}
+
+function typeOf(call: Call): string {
+  return call.path.includes("/archive") || call.path.startsWith("/images/load")
+    ? "application/x-tar"
+    : "application/json";
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // a stream of objects
+  }
+}
+
+/** Replaces what no two daemons share. */
+function neutral(message: string): string {
+  return message
+    .trim()
+    .replaceAll(/\b[0-9a-f]{64}\b/g, "<id>")
+    .replaceAll(/\b[0-9a-f]{12}\b/g, "<id>")
+    .replaceAll(/\/tmp\/(skl|dockerd)-[^/\s]+/g, "<directory>");
+}
+
+function shapeOf(value: unknown, path = ""): string[] {
+  if (Array.isArray(value)) {
+    return [`${path}: array`, ...(value.length > 0 ? shapeOf(value[0], `${path}[]`) : [])];
+  }
+  if (value !== null && typeof value === "object") {
+    return [
+      `${path}: object`,
+      ...Object.entries(value).flatMap(([key, inner]) =>
+        shapeOf(inner, `${path}.${/^[0-9a-f]{64}$/.test(key) ? "<id>" : key}`),
+      ),
+    ];
+  }
+  return [`${path}: ${value === null ? "null" : typeof value}`];
+}
