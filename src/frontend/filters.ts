@@ -30,6 +30,7 @@ export const filterKeys = {
   images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
   imagesToPrune: ["dangling", "label", "label!", "until"],
   networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
+  networksToPrune: ["label", "label!", "until"],
   volumes: ["dangling", "driver", "label", "name"],
   volumesToPrune: ["all", "label", "label!"],
 } as const satisfies Record<string, readonly string[]>;

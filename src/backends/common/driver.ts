@@ -15,6 +15,7 @@
  */
 
 import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type {
   ContainerRecord,
@@ -195,8 +196,24 @@ export interface ImagePreparer {
   readonly needsLayers: boolean;
 }
 
+/** A running container that joins or leaves one network. */
+export interface NetworkChange {
+  /** With its endpoints before the change, and after it. */
+  readonly before: ContainerRecord;
+  readonly after: ContainerRecord;
+  readonly network: NetworkRecord;
+  /** The endpoint that comes or goes. */
+  readonly endpoint: NetworkEndpoint;
+  /** Of the container after the change; empty: none. */
+  readonly defaultGateway: string;
+}
+
 /** Networks below the engine's IPAM. */
 export interface NetworkFabric {
+  /** Joins a running container to a network. Absent: that takes effect at its next start only. */
+  connect?(change: NetworkChange): Promise<void>;
+  /** Takes a running container off a network. */
+  disconnect?(change: NetworkChange): Promise<void>;
   /** Answers the driver's reference (bridge name, security group). */
   ensure(record: NetworkRecord): Promise<string>;
   remove(record: NetworkRecord): Promise<void>;

@@ -8,7 +8,7 @@ export const localCapabilities: Capabilities = create(CapabilitiesSchema, {
   logs: true,
   logsFollow: true,
   volumes: true,
-  networks: false,
+  networks: true,
   healthChecks: true,
   imagePull: true,
   imageLoad: true,

@@ -2,6 +2,8 @@
  * /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as dockerd
  * writes them.
  */
+import { readFileSync } from "node:fs";
+
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../common/driver.ts";
 
@@ -22,6 +24,9 @@ export interface NameFile {
 /** Used when the machine has only a resolver on its own loopback, which no container can reach. */
 const PUBLIC_RESOLVERS = ["8.8.8.8", "8.8.4.4"];
 
+/** Where a container on user-defined networks asks; redirected to its shim. */
+const INNER_RESOLVER = "127.0.0.11";
+
 const LOCAL_NAMES = [
   "127.0.0.1\tlocalhost",
   "::1\tlocalhost ip6-localhost ip6-loopback",
@@ -39,7 +44,7 @@ export function nameFiles(record: ContainerRecord, network: NetworkPlan, machine
   return [
     { containerPath: "/etc/hostname", content: `${record.config?.hostname ?? ""}\n` },
     { containerPath: "/etc/hosts", content: hosts(record, network, machine) },
-    { containerPath: "/etc/resolv.conf", content: resolvConf(record, network, machine) },
+    { containerPath: "/etc/resolv.conf", content: resolvConf(record, network, machine.resolvConf) },
   ];
 }
 
@@ -69,31 +74,47 @@ function extraHost(entry: string, machine: MachineNames): string {
   return `${resolved}\t${name}`;
 }
 
-function ownNames(record: ContainerRecord): string {
+/** The names by which a container finds itself in /etc/hosts. */
+export function ownNames(record: ContainerRecord): string {
   const hostname = record.config?.hostname ?? "";
   const domain = record.config?.domainname ?? "";
   return domain === "" ? hostname : `${hostname}.${domain} ${hostname}`;
 }
 
-function resolvConf(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): string {
+/**
+ * The resolver configuration of a container: on user-defined networks the shim's resolver at 127.0.0.11, which asks the
+ * others itself; else the others.
+ *
+ * @param machine the machine's own
+ */
+export function resolvConf(record: ContainerRecord, network: NetworkPlan, machine: string): string {
   const given = record.hostConfig;
   const dns = given?.dns ?? [];
   const search = given?.dnsSearch ?? [];
   const options = given?.dnsOptions ?? [];
   const overridden = dns.length > 0 || search.length > 0 || options.length > 0;
   if (network.kind === "host" && !overridden) {
-    return machine.resolvConf;
+    return machine;
   }
-  const own = parseResolvConf(machine.resolvConf);
-  const servers = dns.length > 0 ? dns : reachableServers(own.nameservers, network);
+  const own = parseResolvConf(machine);
+  const hasNames = network.kind === "networks" && network.networks.some(({ name }) => name !== "bridge");
+  const outer = dns.length > 0 ? dns : reachableServers(own.nameservers, network);
+  const servers = hasNames ? [INNER_RESOLVER] : outer;
   const domains = search.length > 0 ? search.filter((domain) => domain !== ".") : own.search;
-  const chosen = options.length > 0 ? options : own.options;
+  const asked = options.length > 0 ? options : own.options;
+  const chosen = hasNames ? withNdots(asked) : asked;
   return [
     ...servers.map((server) => `nameserver ${server}`),
     ...(domains.length > 0 ? [`search ${domains.join(" ")}`] : []),
     ...(chosen.length > 0 ? [`options ${chosen.join(" ")}`] : []),
     "",
   ].join("\n");
+}
+
+/** Names without a dot are asked as they are: peers have such names. What the user or the machine says goes before. */
+function withNdots(options: readonly string[]): readonly string[] {
+  const valid = options.filter((option) => !option.startsWith("ndots:") || /^ndots:\d+$/.test(option));
+  return valid.some((option) => option.startsWith("ndots:")) ? valid : [...valid, "ndots:0"];
 }
 
 function reachableServers(servers: readonly string[], network: NetworkPlan): readonly string[] {
@@ -140,4 +161,13 @@ export function parseResolvConf(text: string): ResolverSettings {
     }
   }
   return { nameservers, search, options };
+}
+
+/** A file of the machine; empty where it has none, and so nothing to hand on. */
+export function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
 }

@@ -1,6 +1,13 @@
-import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkFabric } from "../common/driver.ts";
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type ContainerRecord,
+  type NetworkRecord,
+  NetworkRecordSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
+import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
 /** Interface names have at most 15 characters: `skl` and 12 digits of the network's ID. */
 export function bridgeName(network: NetworkRecord): string {
@@ -38,6 +45,37 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
         throw fromHostError(error);
       }
     },
+    async connect(change) {
+      const { after, network, endpoint, defaultGateway } = change;
+      try {
+        await host.connectContainer({
+          containerId: after.id,
+          interface: {
+            networkId: endpoint.networkId,
+            bridge: network.driverReference,
+            address: `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
+            mac: endpoint.macAddress,
+          },
+          defaultGateway,
+          names: { ...resolverChange(change), addHost: `${endpoint.ipAddress}\t${ownNames(after)}` },
+        });
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
+    async disconnect({ before, network, endpoint, defaultGateway }) {
+      try {
+        await host.disconnectContainer({
+          containerId: before.id,
+          networkId: endpoint.networkId,
+          bridge: network.driverReference,
+          defaultGateway,
+          names: { removeHost: endpoint.ipAddress },
+        });
+      } catch (error) {
+        throw fromHostError(error);
+      }
+    },
     async usedRoutes() {
       try {
         return (await host.inspectMachine({})).routes;
@@ -46,4 +84,20 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
       }
     },
   };
+}
+
+/** A container that was on the default bridge alone asks the shim's resolver once it is on a user-defined network. */
+function resolverChange({ before, after }: NetworkChange): {
+  resolvConfBefore: Uint8Array<ArrayBuffer>;
+  resolvConf: Uint8Array<ArrayBuffer>;
+} {
+  const machine = readIfThere("/etc/resolv.conf");
+  const content = (record: ContainerRecord) => {
+    const networks = Object.keys(record.endpoints).map((name) => ({
+      name,
+      record: create(NetworkRecordSchema),
+    }));
+    return new TextEncoder().encode(resolvConf(record, { kind: "networks", networks }, machine));
+  };
+  return { resolvConfBefore: content(before), resolvConf: content(after) };
 }

@@ -1,5 +1,4 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { readFileSync } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { systemError } from "../../common/errors.ts";
 import type {
@@ -8,11 +7,12 @@ import type {
   LaunchContainerRequestSchema,
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
+import { defaultGatewayOf } from "../common/engine/network/default-gateway.ts";
 import type { BoundPort, FoundWorkload, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
 import { logSettings } from "./log-settings.ts";
-import { type MachineNames, nameFiles } from "./name-files.ts";
+import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
 import { sourceOf } from "./oci/mounts.ts";
@@ -132,6 +132,7 @@ function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof Netwo
     case "container":
       return { kind: { case: "containerId", value: network.containerId } };
     case "networks": {
+      const defaultGateway = defaultGatewayOf(record.endpoints);
       const interfaces = network.networks.flatMap(({ name, record: joined }) => {
         const endpoint = record.endpoints[name];
         return endpoint === undefined
@@ -141,7 +142,7 @@ function networkNamespace(workload: WorkloadSpec): MessageInitShape<typeof Netwo
                 networkId: endpoint.networkId,
                 bridge: joined.driverReference,
                 address: `${endpoint.ipAddress}/${endpoint.ipPrefixLen}`,
-                gateway: endpoint.gateway,
+                gateway: endpoint.gateway === defaultGateway ? endpoint.gateway : "",
                 mac: endpoint.macAddress,
               },
             ];
@@ -167,14 +168,6 @@ function machineNames(workload: WorkloadSpec): MachineNames {
     resolvConf: readIfThere("/etc/resolv.conf"),
     hostGateway: gateway ?? "127.0.0.1",
   };
-}
-
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return ""; // a machine without the file has nothing to hand on
-  }
 }
 
 function launchError(error: unknown, workload: WorkloadSpec): Error {

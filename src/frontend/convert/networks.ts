@@ -1,6 +1,59 @@
-/** Networks in a list and in an inspect. */
-import type { IpamPool, Network, NetworkMember } from "../../gen/sockerless/backend/v1/network_pb.ts";
+/** Networks: the body of a create, and what is told of one in a list and in an inspect. */
+import { create } from "@bufbuild/protobuf";
+
+import { notImplemented } from "../../common/errors.ts";
+import {
+  type CreateNetworkRequest,
+  CreateNetworkRequestSchema,
+  type IpamPool,
+  IpamPoolSchema,
+  type Network,
+  type NetworkMember,
+} from "../../gen/sockerless/backend/v1/network_pb.ts";
+import { JsonFields } from "./json-fields.ts";
 import { mapOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
+
+/**
+ * Reads the body of `POST /networks/create`.
+ *
+ * @throws SockerlessError of kind `invalid`; `not-implemented` for what needs a swarm
+ */
+export function createNetworkRequestFromJson(body: unknown): CreateNetworkRequest {
+  const fields = new JsonFields(body ?? {}, "CreateRequest");
+  const ipam = fields.object("IPAM");
+  for (const swarmOnly of ["Ingress", "ConfigOnly"]) {
+    if (fields.boolean(swarmOnly)) {
+      throw notImplemented(`sockerless: networks with ${swarmOnly} are not implemented`);
+    }
+  }
+  if ((fields.object("ConfigFrom")?.string("Network") ?? "") !== "") {
+    throw notImplemented("sockerless: networks with ConfigFrom are not implemented");
+  }
+  if (fields.optionalBoolean("EnableIPv4") === false) {
+    throw notImplemented("sockerless: networks without IPv4 are not implemented");
+  }
+  return create(CreateNetworkRequestSchema, {
+    name: fields.string("Name"),
+    driver: fields.string("Driver"),
+    internal: fields.boolean("Internal"),
+    attachable: fields.boolean("Attachable"),
+    enableIpv6: fields.boolean("EnableIPv6"),
+    ipamDriver: ipam?.string("Driver") ?? "",
+    ipamOptions: ipam?.stringMap("Options") ?? {},
+    pools: (ipam?.objects("Config") ?? []).map(poolFromJson),
+    options: fields.stringMap("Options"),
+    labels: fields.stringMap("Labels"),
+  });
+}
+
+function poolFromJson(fields: JsonFields): IpamPool {
+  return create(IpamPoolSchema, {
+    subnet: fields.string("Subnet"),
+    ipRange: fields.string("IPRange"),
+    gateway: fields.string("Gateway"),
+    auxiliaryAddresses: fields.stringMap("AuxiliaryAddresses"),
+  });
+}
 
 /**
  * A network as inspect and list have it.
@@ -37,6 +90,8 @@ function poolToJson(pool: IpamPool): Record<string, unknown> {
     Subnet: unlessEmpty(pool.subnet),
     IPRange: unlessEmpty(pool.ipRange),
     Gateway: unlessEmpty(pool.gateway),
+    AuxiliaryAddresses:
+      Object.keys(pool.auxiliaryAddresses).length === 0 ? undefined : pool.auxiliaryAddresses,
   };
 }
 

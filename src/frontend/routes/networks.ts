@@ -1,10 +1,13 @@
 /** `/networks`. */
 import { invalid, notFound, systemError } from "../../common/errors.ts";
-import { networkToJson } from "../convert/networks.ts";
+import { endpointConfigFromJson } from "../convert/endpoints.ts";
+import { JsonFields } from "../convert/json-fields.ts";
+import { listOrNull } from "../convert/json-values.ts";
+import { createNetworkRequestFromJson, networkToJson } from "../convert/networks.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { notBuilt } from "../not-built.ts";
+import { readJsonBody } from "../json-body.ts";
 import { text } from "../query.ts";
-import { replyJson } from "../reply.ts";
+import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 
@@ -13,11 +16,16 @@ export const networkRoutes: readonly Route[] = [
   { method: "GET", path: "/networks", answeredBy: ["local"], handler: getNetworksList },
   { method: "GET", path: "/networks/", answeredBy: ["local"], handler: getNetworksList },
   { method: "GET", path: "/networks/{id}", answeredBy: ["local"], handler: getNetwork },
-  notBuilt("POST", "/networks/create", "docker network create"),
-  notBuilt("POST", "/networks/prune", "docker network prune"),
-  notBuilt("POST", "/networks/{id}/connect", "docker network connect"),
-  notBuilt("POST", "/networks/{id}/disconnect", "docker network disconnect"),
-  notBuilt("DELETE", "/networks/{id}", "docker network rm"),
+  { method: "POST", path: "/networks/create", answeredBy: ["local"], handler: postNetworkCreate },
+  { method: "POST", path: "/networks/prune", answeredBy: ["local"], handler: postNetworksPrune },
+  { method: "POST", path: "/networks/{id}/connect", answeredBy: ["local"], handler: postNetworkConnect },
+  {
+    method: "POST",
+    path: "/networks/{id}/disconnect",
+    answeredBy: ["local"],
+    handler: postNetworkDisconnect,
+  },
+  { method: "DELETE", path: "/networks/{id}", answeredBy: ["local"], handler: deleteNetwork },
 ];
 
 const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "false"]);
@@ -49,4 +57,44 @@ async function getNetwork({ parameters, query, signal, services, response }: Rep
     throw systemError("the backend answered an inspect without a network");
   }
   replyJson(response, 200, networkToJson(network, true));
+}
+
+async function postNetworkCreate({ request, services, response }: ReplyContext): Promise<void> {
+  const create = createNetworkRequestFromJson(await readJsonBody(request));
+  const { id, warning } = await services.backend.networks.createNetwork(create);
+  replyJson(response, 201, { Id: id, Warning: warning });
+}
+
+async function postNetworksPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
+  const filters = readFilters(query, filterKeys.networksToPrune);
+  const { removed } = await services.backend.networks.pruneNetworks({ filters }, { signal });
+  replyJson(response, 200, { NetworksDeleted: listOrNull(removed) });
+}
+
+async function postNetworkConnect(context: ReplyContext): Promise<void> {
+  const { parameters, request, services, response } = context;
+  const body = new JsonFields((await readJsonBody(request)) ?? {}, "ConnectOptions");
+  const endpoint = body.object("EndpointConfig");
+  await services.backend.networks.connectNetwork({
+    network: parameters["id"] ?? "",
+    container: body.string("Container"),
+    ...(endpoint === undefined ? {} : { endpoint: endpointConfigFromJson(endpoint) }),
+  });
+  replyEmpty(response, 200);
+}
+
+async function postNetworkDisconnect(context: ReplyContext): Promise<void> {
+  const { parameters, request, services, response } = context;
+  const body = new JsonFields((await readJsonBody(request)) ?? {}, "DisconnectOptions");
+  await services.backend.networks.disconnectNetwork({
+    network: parameters["id"] ?? "",
+    container: body.string("Container"),
+    force: body.boolean("Force"),
+  });
+  replyEmpty(response, 200);
+}
+
+async function deleteNetwork({ parameters, services, response }: ReplyContext): Promise<void> {
+  await services.backend.networks.removeNetwork({ network: parameters["id"] ?? "" });
+  replyEmpty(response, 204);
 }

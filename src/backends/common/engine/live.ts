@@ -26,6 +26,11 @@ export class LiveContainer {
   link: AgentLink | undefined;
   /** What the last run left is being taken away; resolves when that is over, well or not. */
   released: Promise<void> = Promise.resolve();
+  /** Tells of names to the agent: the one under way, and the one that all who came since then wait for. */
+  readonly names: { running: Promise<void> | undefined; waiting: Promise<void> | undefined } = {
+    running: undefined,
+    waiting: undefined,
+  };
   /** A removal is under way. */
   removing: boolean = false;
   /** A user restarts it: its exit is no reason to remove it. */

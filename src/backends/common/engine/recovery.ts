@@ -20,6 +20,8 @@ import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
 import { choosePool } from "./network/address-pools.ts";
 import { restartsAtBoot } from "./machine/restart-policy.ts";
+import { tellAdopted } from "./network/name-pushes.ts";
+import { settleNetwork } from "./network/network-lifecycle.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
 import { discard } from "./operations/create-container.ts";
@@ -41,8 +43,12 @@ import {
 /** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
 export async function ensureNetworks(context: EngineContext): Promise<void> {
   const { state, driver, clock } = context;
-  for (const record of state.networks.values()) {
-    await driver.networks.ensure(record);
+  for (const record of [...state.networks.values()]) {
+    if (record.phase === Phase.UNSPECIFIED) {
+      await driver.networks.ensure(record);
+    } else {
+      await settleNetwork(context, record);
+    }
   }
   const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
   for (const [name, networkDriver] of builtinNetworks) {
@@ -123,6 +129,7 @@ async function recoverContainer(
       const link = live.connect(found.agent, record.generation);
       watchContainer(context, live, link);
       expectSessions(context, link, record.id);
+      tellAdopted(context, live);
     } else {
       const run = isSameRun ? found : undefined;
       await containerExited(

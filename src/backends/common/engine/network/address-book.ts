@@ -1,5 +1,5 @@
 /** Which addresses of the networks are in use. */
-import { conflict, invalid, unavailable } from "../../../../common/errors.ts";
+import { forbidden, invalid, unavailable } from "../../../../common/errors.ts";
 import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import { formatAddress, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 
@@ -21,7 +21,7 @@ export class AddressBook {
    * Takes the address that was asked for, or the lowest that is free.
    *
    * @returns undefined where the network has no addresses (`host`, `none`)
-   * @throws invalid: not of this network; conflict: taken; unavailable: none is free
+   * @throws invalid: not of this network; forbidden: taken; unavailable: none is free
    */
   take(network: Network, wanted: string): HeldAddress | undefined {
     const [pool] = network.pools;
@@ -31,25 +31,26 @@ export class AddressBook {
     }
     const range = parseCidr(pool.ipRange) ?? subnet;
     const held = this.#heldOf(network.id);
-    const gateway = parseAddress(pool.gateway);
+    const reserved = new Set([pool.gateway, ...Object.values(pool.auxiliaryAddresses)].map(parseAddress));
     const answer = (address: number): HeldAddress => {
       held.add(address);
-      return { address: formatAddress(address), prefixLength: subnet.prefix, gateway: pool.gateway };
+      const gateway = network.internal ? "" : pool.gateway; // An internal network leads nowhere.
+      return { address: formatAddress(address), prefixLength: subnet.prefix, gateway };
     };
     if (wanted !== "") {
       const address = parseAddress(wanted);
       if (address === undefined || address < subnet.base || address >= subnet.base + sizeOf(subnet)) {
         throw invalid(`no configured subnet contains IP address ${wanted}`);
       }
-      if (address === gateway || held.has(address)) {
-        throw conflict("Address already in use");
+      if (reserved.has(address) || held.has(address)) {
+        throw forbidden("Address already in use");
       }
       return answer(address);
     }
     const network0 = subnet.base;
     const broadcast = subnet.base + sizeOf(subnet) - 1;
     for (let address = range.base; address < range.base + sizeOf(range); address++) {
-      if (address !== network0 && address !== broadcast && address !== gateway && !held.has(address)) {
+      if (address !== network0 && address !== broadcast && !reserved.has(address) && !held.has(address)) {
         return answer(address);
       }
     }

@@ -12,18 +12,21 @@ import {
   type NetworkEndpoint,
   NetworkEndpointSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../records.ts";
 import { type AddressBook, macOfAddress } from "./address-book.ts";
+import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 /** A container's endpoints by network name. */
 export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
 
-const sharedPrefix = "container:";
+/** Begins the network mode of a container that shares another's network. */
+export const sharedPrefix = "container:";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
 /** Refuses endpoint settings that cannot be. @throws invalid */
@@ -153,12 +156,14 @@ function containerOfNetwork(state: State, networkMode: string): ContainerRecord 
   return other;
 }
 
-function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
+/** An endpoint of a container that does not run. */
+export function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
   const known = [...state.networks.values()].find(({ network }) => network?.name === name);
   return create(NetworkEndpointSchema, { config, networkId: known?.network?.id ?? "" });
 }
 
-function connectedEndpoint(
+/** One more endpoint of a container that runs. @throws as {@link connectedEndpoints} */
+export function connectedEndpoint(
   state: State,
   addresses: AddressBook,
   record: ContainerRecord,
@@ -167,6 +172,7 @@ function connectedEndpoint(
 ): NetworkEndpoint {
   const { network } = findNetwork(state, name);
   const config = endpoint.config ?? create(EndpointConfigSchema);
+  refuseAddressOutside(network, config.ipv4Address);
   const held = addresses.take(network, config.ipv4Address);
   return create(NetworkEndpointSchema, {
     config,
@@ -182,6 +188,26 @@ function connectedEndpoint(
         }),
     dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
   });
+}
+
+/** @throws invalid: containers cannot ask for this address of the network */
+function refuseAddressOutside({ pools }: Network, address: string): void {
+  const [pool] = pools;
+  if (address === "") {
+    return;
+  }
+  if (pool?.configured !== true) {
+    throw invalid(
+      "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets",
+    );
+  }
+  const asked = parseAddress(address);
+  const subnet = parseCidr(pool.subnet);
+  if (asked === undefined || subnet === undefined || !overlaps({ base: asked, prefix: 32 }, subnet)) {
+    throw invalid(
+      `invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${address}`,
+    );
+  }
 }
 
 /** The names that peers on a user-defined network find the container by. */

@@ -8,7 +8,7 @@ import {
   type NetworkMember,
   NetworkMemberSchema,
 } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
-import type { NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { type NetworkRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { Filters } from "../filters.ts";
 import { hasProcess, nanosecondsOf } from "../records.ts";
@@ -26,7 +26,7 @@ export const builtinNetworks: ReadonlyMap<string, string> = new Map([
  * @throws not-found; invalid: ambiguous
  */
 export function findNetwork(state: State, reference: string): NetworkRecord & { network: Network } {
-  const all = [...state.networks.values()].filter(hasNetwork);
+  const all = [...state.networks.values()].filter(isMade);
   const exact =
     all.find(({ network }) => network.id === reference) ??
     all.find(({ network }) => network.name === reference);
@@ -58,7 +58,7 @@ export function listNetworks(
     return type;
   });
   return [...state.networks.values()]
-    .filter(hasNetwork)
+    .filter(isMade)
     .sort((a, b) => createdNs(a.network) - createdNs(b.network))
     .map((record) => withMembers(state, record))
     .filter((network) => {
@@ -110,6 +110,7 @@ function createdNs({ created }: Network): number {
   return created === undefined ? 0 : Number(nanosecondsOf(created));
 }
 
-function hasNetwork(record: NetworkRecord): record is NetworkRecord & { network: Network } {
-  return record.network !== undefined;
+/** Whether clients see a network: not while it is being made or removed. */
+export function isMade(record: NetworkRecord): record is NetworkRecord & { network: Network } {
+  return record.network !== undefined && record.phase === Phase.UNSPECIFIED;
 }

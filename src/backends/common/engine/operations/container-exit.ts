@@ -11,6 +11,7 @@ import { endedExec, execEndEvent } from "../exec/exec-machine.ts";
 import type { LiveContainer } from "../live.ts";
 import { nextRestartDelay, restarts } from "../machine/restart-policy.ts";
 import { type Exit, exited } from "../machine/transitions.ts";
+import { announceChange } from "../network/name-pushes.ts";
 import { hasProcess, hostConfigOf, millisecondsOf, nanosecondsOf, stateOf } from "../records.ts";
 import { releaseRun } from "./release-run.ts";
 
@@ -58,6 +59,7 @@ export async function containerExited(
     live.disconnect();
     live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
     releaseRun(context, live, record.endpoints);
+    announceChange(context, record.id, record.endpoints);
     if (restarting) {
       live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
       scheduleRestart(context, live);

@@ -6,6 +6,8 @@ import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { nameFor } from "../names.ts";
+import { tellPeers } from "../network/name-pushes.ts";
+import { namedNetworks } from "../network/names.ts";
 import { withFields } from "../records.ts";
 import { withErrorPrefix } from "./signal-container.ts";
 
@@ -36,6 +38,7 @@ export async function renameContainer(
         change.containers.put(next);
         change.event(containerEvent(next, "rename", { oldName: `/${record.name}` }));
       });
+      await tellPeers(context, namedNetworks(next.endpoints));
     });
   });
 }

@@ -20,6 +20,7 @@ import { startRefusal } from "../machine/refusals.ts";
 import { startFailureError, unknownFailureCode } from "../machine/start-failure.ts";
 import { running, startFailed, starting } from "../machine/transitions.ts";
 import { connectedEndpoints, withSharedHostname } from "../network/endpoints.ts";
+import { announceChange, introduce } from "../network/name-pushes.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { workloadOf } from "../workload.ts";
@@ -111,6 +112,7 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     const link = live.connect(launched.agent, record.generation);
     live.reservations.serve(launched.agent);
     watchContainer(context, live, link);
+    await introduce(context, record);
     const started = await startProcess(link, startRequestOf(context, live, record));
     await recordRunning(context, record, launched, started);
     live.reservations.end();
@@ -203,6 +205,7 @@ async function recordFailure(
     live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
   }
   releaseRun(context, live, record.endpoints);
+  announceChange(context, record.id, record.endpoints);
   if (hostConfigOf(record).autoRemove) {
     context.followUps.autoRemove(record.id);
   }

@@ -13,7 +13,10 @@ import { VolumeService } from "../../../../gen/sockerless/backend/v1/volume_pb.t
 import type { Engine } from "../engine.ts";
 import { diskUsageOf } from "../disk-usage.ts";
 import { infoOf } from "../info.ts";
+import { connectNetwork, disconnectNetwork } from "../network/connect-network.ts";
+import { createNetwork, removeNetwork } from "../network/network-lifecycle.ts";
 import { findNetwork, listNetworks, withMembers } from "../network/networks.ts";
+import { pruneNetworks } from "../network/prune-networks.ts";
 import { OneAtATime } from "../one-at-a-time.ts";
 import { pruneVolumes } from "../operations/prune-volumes.ts";
 import { ensureVolume, findVolume, listVolumes, removeVolume, volumeOf } from "../volumes.ts";
@@ -37,12 +40,29 @@ export function registerServices(router: ConnectRouter, engine: Engine, options:
   const { context } = engine;
   const { state, driver } = context;
   const volumePrunes = new OneAtATime();
+  const networkPrunes = new OneAtATime();
   router.service(ContainerService, containerService(context));
   router.service(ExecService, execService(context));
   router.service(EventsService, eventsService(context));
   router.service(NetworkService, {
     listNetworks: ({ filters }) => ({ networks: [...listNetworks(state, filters)] }),
     inspectNetwork: ({ network }) => ({ network: withMembers(state, findNetwork(state, network)) }),
+    createNetwork: async (request) => ({ id: await createNetwork(context, request) }),
+    removeNetwork: async ({ network }) => {
+      await removeNetwork(context, network);
+      return {};
+    },
+    connectNetwork: async ({ network, container, endpoint }) => {
+      await connectNetwork(context, network, container, endpoint);
+      return {};
+    },
+    disconnectNetwork: async ({ network, container, force }) => {
+      await disconnectNetwork(context, network, container, force);
+      return {};
+    },
+    pruneNetworks: async ({ filters }, call) => ({
+      removed: [...(await networkPrunes.run(() => pruneNetworks(context, filters, call.signal)))],
+    }),
   });
   router.service(VolumeService, {
     createVolume: async ({ name, driver: volumeDriver, driverOpts, labels }) => {

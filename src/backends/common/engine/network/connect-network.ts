@@ -1,0 +1,233 @@
+/** Joining and leaving networks: at once where the container runs, else at its next start. */
+import { create } from "@bufbuild/protobuf";
+
+import { conflict, forbidden, invalid, notImplemented, systemError } from "../../../../common/errors.ts";
+import {
+  type EndpointConfig,
+  EndpointConfigSchema,
+  NetworkingConfigSchema,
+} from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { ContainerRecord, NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { networkEvents } from "../events/container-events.ts";
+import type { LiveContainer } from "../live.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
+import { hasProcess, hostConfigOf, withFields } from "../records.ts";
+import { defaultGatewayOf } from "./default-gateway.ts";
+import {
+  connectedEndpoint,
+  type Endpoints,
+  plannedEndpoint,
+  releaseAddresses,
+  sharedPrefix,
+  validateNetworking,
+} from "./endpoints.ts";
+import { namedNetworks } from "./names.ts";
+import { push, tellPeers } from "./name-pushes.ts";
+import { builtinNetworks, findNetwork } from "./networks.ts";
+
+/**
+ * Connects a container to a network.
+ *
+ * @throws not-found; invalid: settings, or networks that exclude each other; forbidden: it is on it, or the address is
+ *   taken
+ */
+export async function connectNetwork(
+  context: EngineContext,
+  networkReference: string,
+  containerReference: string,
+  config: EndpointConfig = create(EndpointConfigSchema),
+): Promise<void> {
+  const { id } = findContainer(context.state, containerReference);
+  const live = context.live.of(id);
+  await live.lock.run(async () => {
+    const record = changeable(context, live, containerReference);
+    const network = findNetwork(context.state, networkReference);
+    refuseConnection(record, network.network, config);
+    if (hasProcess(record)) {
+      await connectRunning(context, record, network, config);
+      return;
+    }
+    if (record.endpoints[network.network.name] === undefined) {
+      const endpoint = plannedEndpoint(context.state, network.network.name, config);
+      await putEndpoints(context, record, { ...record.endpoints, [network.network.name]: endpoint });
+    }
+  });
+}
+
+/** Takes a container off a network. @throws not-found; invalid: the host's network; system: it is not on it, as moby */
+export async function disconnectNetwork(
+  context: EngineContext,
+  networkReference: string,
+  containerReference: string,
+  force: boolean,
+): Promise<void> {
+  const { id } = findContainer(context.state, containerReference);
+  const live = context.live.of(id);
+  await live.lock.run(async () => {
+    const record = changeable(context, live, containerReference);
+    const network = networkToLeave(context, record, networkReference, force);
+    const name = network?.network.name ?? networkReference;
+    const endpoint = record.endpoints[name];
+    if (endpoint === undefined) {
+      const the = hasProcess(record) ? "" : "the ";
+      throw systemError(`container ${record.id} is not connected to ${the}network ${name}`);
+    }
+    const { [name]: _left, ...remaining } = record.endpoints;
+    if (hasProcess(record) && network !== undefined) {
+      await disconnectRunning(context, record, network, endpoint, remaining);
+    } else {
+      await putEndpoints(context, record, remaining);
+    }
+  });
+}
+
+type KnownNetwork = NetworkRecord & { network: Network };
+
+/** Of a network that has gone a container that does not run can be freed; `force` frees any. */
+function networkToLeave(
+  context: EngineContext,
+  record: ContainerRecord,
+  reference: string,
+  force: boolean,
+): KnownNetwork | undefined {
+  try {
+    return findNetwork(context.state, reference);
+  } catch (error) {
+    if (hasProcess(record) && !force) {
+      throw error;
+    }
+    return undefined;
+  }
+}
+
+async function connectRunning(
+  context: EngineContext,
+  record: ContainerRecord,
+  network: KnownNetwork,
+  config: EndpointConfig,
+): Promise<void> {
+  const { name } = network.network;
+  const { connect } = context.driver.networks;
+  if (record.endpoints[name] !== undefined) {
+    throw forbidden(`endpoint with name ${record.name} already exists in network ${name}`);
+  }
+  if (connect === undefined) {
+    throw notImplemented(`the ${context.driver.name} backend cannot connect a running container`);
+  }
+  const planned = plannedEndpoint(context.state, name, config);
+  const endpoint = connectedEndpoint(context.state, context.addresses, record, name, planned);
+  const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
+  // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
+  await context.state.commit((change) => change.containers.put(next));
+  try {
+    await connect({ before: record, after: next, network, endpoint, defaultGateway: gatewayOf(next) });
+    await push(context, record.id);
+  } catch (error) {
+    await context.driver.networks
+      .disconnect?.({ before: next, after: record, network, endpoint, defaultGateway: gatewayOf(record) })
+      .catch((cause: unknown) =>
+        context.logger.warn({ err: cause, container: record.id }, "a connection that failed may remain"),
+      );
+    const known = context.state.containers.get(record.id) ?? record;
+    await putEndpoints(context, known, record.endpoints);
+    releaseAddresses(context.addresses, { [name]: endpoint });
+    throw error;
+  }
+  await context.state.commit((change) => {
+    for (const event of networkEvents(next, { [name]: endpoint }, "connect")) {
+      change.event(event);
+    }
+  });
+  await tellPeers(context, namedNetworks({ [name]: endpoint }), record.id);
+}
+
+async function disconnectRunning(
+  context: EngineContext,
+  record: ContainerRecord,
+  network: KnownNetwork,
+  endpoint: NetworkEndpoint,
+  remaining: Record<string, NetworkEndpoint>,
+): Promise<void> {
+  const { name } = network.network;
+  const { disconnect } = context.driver.networks;
+  if (network.network.driver === "host") {
+    throw invalid(
+      "cannot disconnect container from host network - container was created in host network mode",
+    );
+  }
+  if (disconnect === undefined) {
+    throw notImplemented(`the ${context.driver.name} backend cannot disconnect a running container`);
+  }
+  const next = withFields(record, { endpoints: remaining });
+  await disconnect({ before: record, after: next, network, endpoint, defaultGateway: gatewayOf(next) });
+  const current = context.state.containers.get(record.id) ?? record; // its health may have changed
+  await context.state.commit((change) => {
+    change.containers.put(withFields(current, { endpoints: remaining }));
+    for (const event of networkEvents(record, { [name]: endpoint }, "disconnect")) {
+      change.event(event);
+    }
+  });
+  releaseAddresses(context.addresses, { [name]: endpoint });
+  const left = namedNetworks({ [name]: endpoint });
+  if (left.length > 0) {
+    await Promise.all([push(context, record.id), tellPeers(context, left)]);
+  }
+}
+
+function gatewayOf({ endpoints }: ContainerRecord): string {
+  return defaultGatewayOf(endpoints) ?? "";
+}
+
+/** With the container's lock held. @throws not-found; conflict: it goes */
+function changeable(context: EngineContext, live: LiveContainer, reference: string): ContainerRecord {
+  const record = containerOfId(context.state, live.id, reference);
+  if (live.removing) {
+    throw conflict(
+      `Container ${live.id} is marked for removal and cannot be connected or disconnected to the network`,
+    );
+  }
+  return record;
+}
+
+function refuseConnection(record: ContainerRecord, network: Network, config: EndpointConfig): void {
+  const { networkMode } = hostConfigOf(record);
+  validateNetworking(create(NetworkingConfigSchema, { endpoints: { [network.name]: config } }));
+  if (config.ipv6Address !== "" || config.linkLocalIps.length > 0) {
+    throw notImplemented("--ip6 and --link-local-ip are not supported");
+  }
+  if (networkMode.startsWith(sharedPrefix)) {
+    throw invalid(
+      "container sharing network namespace with another container or host cannot be connected to any other network",
+    );
+  }
+  if (networkMode !== "host" && network.driver === "host") {
+    throw invalid(
+      "cannot connect container to host network - container must be created in host network mode",
+    );
+  }
+  const others = Object.keys(record.endpoints).filter((name) => name !== network.name);
+  if (others.some((name) => builtinNetworks.get(name) === "host") || network.driver === "host") {
+    if (others.length > 0) {
+      throw invalid(
+        "container sharing network namespace with another container or host cannot be connected to any other network",
+      );
+    }
+  }
+  if (others.length > 0 && (others.includes("none") || network.name === "none")) {
+    throw invalid(
+      "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+    );
+  }
+}
+
+async function putEndpoints(
+  context: EngineContext,
+  record: ContainerRecord,
+  endpoints: Endpoints,
+): Promise<void> {
+  const next = withFields(record, { endpoints: { ...endpoints } });
+  await context.state.commit((change) => change.containers.put(next));
+}

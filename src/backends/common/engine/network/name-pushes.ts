@@ -1,0 +1,106 @@
+/** Telling the agents of containers the names of their peers. */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { messageOf } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import type { LiveContainer } from "../live.ts";
+import type { Endpoints } from "./endpoints.ts";
+import { namedNetworks, namesFor, peersOn } from "./names.ts";
+
+/** An agent that does not take its names in this time is told them again at the next change. */
+const pushTimeoutMs = 2_000;
+
+/**
+ * Tells a container that starts, and its peers, each other's names: when the promise resolves they all know. That a peer
+ * cannot be told is its own trouble and only logged.
+ *
+ * @throws what the container's own agent answers
+ */
+export async function introduce(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const networks = namedNetworks(record.endpoints);
+  if (networks.length === 0) {
+    return;
+  }
+  await Promise.all([push(context, record.id), tellPeers(context, networks, record.id)]);
+}
+
+/** Tells everybody on the container's networks how it is now: gone, renamed. Behind the return. */
+export function announceChange(context: EngineContext, containerId: string, endpoints: Endpoints): void {
+  const networks = namedNetworks(endpoints);
+  if (networks.length > 0) {
+    void context.background.run(`tell the peers of container ${containerId}`, () =>
+      tellPeers(context, networks),
+    );
+  }
+}
+
+/** Tells the containers on some networks their names, as {@link introduce} does with peers. */
+export async function tellPeers(
+  context: EngineContext,
+  networks: readonly string[],
+  except?: string,
+): Promise<void> {
+  const peers = peersOn(context.state, networks).filter(({ id }) => id !== except);
+  await Promise.all(
+    peers.map(({ id }) =>
+      push(context, id).catch((error: unknown) =>
+        context.logger.warn(
+          { err: error, container: id },
+          `a container does not know its peers: ${messageOf(error)}`,
+        ),
+      ),
+    ),
+  );
+}
+
+/** Tells every container that was adopted its names: agents forget nothing, but a backend that was away missed changes. */
+export function tellAdopted(context: EngineContext, live: LiveContainer): void {
+  const record = context.state.containers.get(live.id);
+  if (record !== undefined && namedNetworks(record.endpoints).length > 0) {
+    void context.background.run(`tell container ${live.id} its names`, () => push(context, live.id));
+  }
+}
+
+/**
+ * Tells one container its names as they are when the agent is called. Calls to one agent go one after the other, so that
+ * the last told is the latest; those that wait for one under way share the next.
+ */
+export async function push(context: EngineContext, containerId: string): Promise<void> {
+  const live = context.live.peek(containerId);
+  if (live?.link === undefined) {
+    return; // It is told when its agent is there.
+  }
+  const queue = live.names;
+  queue.waiting ??= (queue.running ?? Promise.resolve())
+    .catch(() => undefined)
+    .then(() => {
+      queue.running = queue.waiting;
+      queue.waiting = undefined;
+      return tell(context, live);
+    });
+  await queue.waiting;
+}
+
+async function tell(context: EngineContext, live: LiveContainer): Promise<void> {
+  const record = context.state.containers.get(live.id);
+  const { link } = live;
+  if (record === undefined || link === undefined) {
+    return;
+  }
+  try {
+    await link.agent.client.names(namesFor(context.state, record), {
+      timeoutMs: pushTimeoutMs,
+      signal: link.ended.signal,
+    });
+  } catch (error) {
+    if (link.ended.signal.aborted) {
+      return; // It has ended meanwhile.
+    }
+    if (error instanceof ConnectError && error.code === Code.Unimplemented) {
+      context.logger.debug({ container: live.id }, "an agent of an earlier version answers no names");
+      return;
+    }
+    throw error;
+  }
+}

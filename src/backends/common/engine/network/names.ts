@@ -1,0 +1,49 @@
+/** What a container's resolver answers. Pure. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type NamedNetwork,
+  NamedNetworkSchema,
+  NamedPeerSchema,
+  type NamesRequest,
+  NamesRequestSchema,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import { hostConfigOf } from "../records.ts";
+import { defaultGatewayOf } from "./default-gateway.ts";
+import type { Endpoints } from "./endpoints.ts";
+import { builtinNetworks } from "./networks.ts";
+
+/** The user-defined networks among endpoints, by name: those on which names resolve. */
+export function namedNetworks(endpoints: Endpoints): readonly string[] {
+  return Object.keys(endpoints).filter((name) => !builtinNetworks.has(name));
+}
+
+/** Everything that a container may ask for: peers that start or run on its user-defined networks, and itself. */
+export function namesFor(state: State, record: ContainerRecord): NamesRequest {
+  return create(NamesRequestSchema, {
+    networks: namedNetworks(record.endpoints).map((name) => namedNetwork(state, name)),
+    forward: defaultGatewayOf(record.endpoints) !== undefined,
+    upstreams: hostConfigOf(record).dns,
+  });
+}
+
+/** The containers that start or run on any of the networks. */
+export function peersOn(state: State, networks: readonly string[]): readonly ContainerRecord[] {
+  return [...state.containers.values()].filter((record) =>
+    networks.some((name) => (record.endpoints[name]?.ipAddress ?? "") !== ""),
+  );
+}
+
+function namedNetwork(state: State, name: string): NamedNetwork {
+  return create(NamedNetworkSchema, {
+    name,
+    peers: peersOn(state, [name]).map((peer) =>
+      create(NamedPeerSchema, {
+        names: peer.endpoints[name]?.dnsNames ?? [],
+        addresses: [peer.endpoints[name]?.ipAddress ?? ""],
+      }),
+    ),
+  });
+}

@@ -1,0 +1,370 @@
+/** User-defined networks, through the real docker CLI: names, addresses, isolation, joining and leaving. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+
+import { callApi } from "../support/docker-api.ts";
+import { assertDescribed } from "../support/swagger.ts";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+const api = (method: string, path: string, body?: unknown) =>
+  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+
+/** A container that tells its name to whoever connects to its port 80. */
+async function serving(name: string, ...flags: string[]): Promise<string> {
+  const id = await ok(
+    "run",
+    "-d",
+    "--name",
+    name,
+    ...flags,
+    "busybox",
+    "nc",
+    "-ll",
+    "-p",
+    "80",
+    "-e",
+    "echo",
+    name,
+  );
+  await until(async () =>
+    (await docker("exec", name, "sh", "-c", "netstat -ltn | grep -q :80")).code === 0 ? true : undefined,
+  );
+  return id;
+}
+
+/** What answers at a name, as a container sees it; "" where nothing does. */
+async function reached(from: string, name: string): Promise<string> {
+  const { text } = await docker("exec", from, "timeout", "3", "nc", "-w", "2", name, "80");
+  return text;
+}
+
+/** The IPv4 addresses that a name has in a container. */
+async function resolved(from: string, name: string): Promise<string[]> {
+  const { text } = await docker("exec", from, "nslookup", "-type=a", name, "127.0.0.11");
+  const [, ...answers] = text.split("Name:");
+  return answers.map((answer) => /Address: (\S+)/.exec(answer)?.[1] ?? "").sort();
+}
+
+/** By which gateway and interface a container reaches everything else; "" where it does not. */
+async function defaultRoute(container: string): Promise<string> {
+  const routes = await ok("exec", container, "ip", "route");
+  return (
+    routes
+      .split("\n")
+      .find((route) => route.startsWith("default "))
+      ?.trim() ?? ""
+  );
+}
+
+const inspect = (object: string, format: string) => ok("inspect", "--format", format, object);
+const addressOn = (container: string, network: string) =>
+  inspect(container, `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`);
+
+describe("names", () => {
+  test("containers of one network find each other by name, alias and short ID, whoever came first", async () => {
+    await ok("network", "create", "names");
+    const early = await serving("early", "--network", "names", "--network-alias", "first");
+    const late = await serving("late", "--network", "names", "--network-alias", "second", "-h", "latehost");
+    assert.equal(await reached("early", "late"), "late");
+    assert.equal(await reached("early", "second"), "late");
+    assert.equal(await reached("late", "first"), "early");
+    assert.equal(await reached("late", early.slice(0, 12)), "early");
+    assert.equal(await reached("early", late.slice(0, 12)), "late");
+    assert.equal(await reached("early", "latehost"), "late");
+    assert.equal(await reached("early", "late.names"), "late");
+    const address = await addressOn("late", "names");
+    assert.match(
+      await ok("exec", "early", "nslookup", address, "127.0.0.11"),
+      /name = late\.names/,
+      "an address resolves back to its name",
+    );
+    assert.equal(
+      await inspect("late", '{{join (index .NetworkSettings.Networks "names").DNSNames ","}}'),
+      `late,second,${late.slice(0, 12)},latehost`,
+    );
+    assert.match(
+      await ok("exec", "early", "cat", "/etc/resolv.conf"),
+      /^nameserver 127\.0\.0\.11\n(?:.*\n)*options .*ndots:0/m,
+    );
+  });
+
+  test("are there when the first process asks", async () => {
+    await ok("network", "create", "at-once");
+    await serving("there", "--network", "at-once");
+    for (let round = 0; round < 5; round++) {
+      const text = await ok("run", "--rm", "--network", "at-once", "busybox", "nc", "-w", "5", "there", "80");
+      assert.equal(text, "there");
+    }
+  });
+
+  test("of several containers with one alias are all answered, and go with their container", async () => {
+    await ok("network", "create", "shared-alias");
+    for (const name of ["one", "two"]) {
+      await serving(name, "--network", "shared-alias", "--network-alias", "both");
+    }
+    const addresses = [await addressOn("one", "shared-alias"), await addressOn("two", "shared-alias")].sort();
+    assert.deepEqual(await resolved("one", "both"), addresses);
+    await ok("rm", "-f", "two");
+    await until(async () => ((await resolved("one", "both")).length === 1 ? true : undefined));
+    assert.deepEqual(await resolved("one", "two"), []);
+  });
+
+  test("change with docker rename", async () => {
+    await ok("network", "create", "renaming");
+    await serving("before", "--network", "renaming");
+    await serving("asking", "--network", "renaming");
+    await ok("rename", "before", "afterwards");
+    assert.equal(await reached("asking", "afterwards"), "before");
+    assert.deepEqual(await resolved("asking", "before"), []);
+  });
+
+  test("do not resolve on the default bridge, which keeps the machine's servers", async () => {
+    await serving("plain");
+    assert.doesNotMatch(await ok("exec", "plain", "cat", "/etc/resolv.conf"), /127\.0\.0\.11/);
+  });
+
+  test("are the same in a container that shares another's network", async () => {
+    await ok("network", "create", "sharing");
+    await serving("owner", "--network", "sharing");
+    await serving("friend", "--network", "sharing");
+    const text = await ok(
+      "run",
+      "--rm",
+      "--network",
+      "container:owner",
+      "busybox",
+      "nc",
+      "-w",
+      "5",
+      "friend",
+      "80",
+    );
+    assert.equal(text, "friend");
+  });
+
+  test("are known again after a restart of the backend", async () => {
+    await ok("network", "create", "lasting");
+    await serving("stays", "--network", "lasting", "--network-alias", "kept");
+    await serving("asks", "--network", "lasting");
+    await setting.daemon.shutDown();
+    await setting.daemon.launch();
+    assert.equal(await reached("asks", "kept"), "stays");
+    await serving("newcomer", "--network", "lasting");
+    assert.equal(await reached("asks", "newcomer"), "newcomer");
+    assert.equal(await reached("newcomer", "kept"), "stays");
+  });
+});
+
+describe("networks", () => {
+  test("are apart from each other", async () => {
+    await ok("network", "create", "here");
+    await ok("network", "create", "elsewhere");
+    await serving("inside", "--network", "here");
+    await serving("outside", "--network", "elsewhere");
+    assert.deepEqual(await resolved("inside", "outside"), []);
+    assert.equal(await reached("inside", await addressOn("outside", "elsewhere")), "");
+  });
+
+  test("that are internal have no way out, and their members reach each other", async () => {
+    await ok("network", "create", "--internal", "closed");
+    await serving("kept-in", "--network", "closed");
+    await serving("neighbour", "--network", "closed");
+    assert.equal(await reached("kept-in", "neighbour"), "neighbour");
+    assert.equal(await defaultRoute("kept-in"), "");
+    await serving("on-bridge");
+    assert.equal(await reached("kept-in", await addressOn("on-bridge", "bridge")), "");
+    assert.equal(await inspect("kept-in", "{{.NetworkSettings.Networks.closed.Gateway}}"), "");
+  });
+
+  test("give the address that was asked for, from their range otherwise", async () => {
+    await ok(
+      "network",
+      "create",
+      "--subnet",
+      "10.214.0.0/16",
+      "--ip-range",
+      "10.214.5.0/24",
+      "--gateway",
+      "10.214.5.254",
+      "--aux-address",
+      "router=10.214.5.1",
+      "fixed",
+    );
+    await serving("asked", "--network", "fixed", "--ip", "10.214.0.77");
+    await serving("given", "--network", "fixed");
+    assert.equal(await addressOn("asked", "fixed"), "10.214.0.77");
+    assert.equal(await addressOn("given", "fixed"), "10.214.5.0");
+    assert.equal(await reached("given", "10.214.0.77"), "asked");
+    const twice = await docker("run", "--rm", "--network", "fixed", "--ip", "10.214.0.77", "busybox", "true");
+    assert.equal(twice.code, 125);
+    assert.match(twice.errorText, /Address already in use/);
+    const foreign = await docker("run", "--rm", "--network", "fixed", "--ip", "10.1.2.3", "busybox", "true");
+    assert.match(foreign.errorText, /no configured subnet or ip-range contain the IP address 10\.1\.2\.3/);
+    const overlapping = await docker("network", "create", "--subnet", "10.214.128.0/24", "overlapping");
+    assert.match(overlapping.errorText, /Pool overlaps with other one on this address space/);
+  });
+
+  test("may be two of one container, from its start on and one after the other", async () => {
+    await ok("network", "create", "left");
+    await ok("network", "create", "right");
+    await serving("on-left", "--network", "left");
+    await serving("on-right", "--network", "right");
+    await serving("on-both", "--network", "left", "--network", "name=right,alias=middle");
+    for (const [peer, name] of [
+      ["on-left", "on-both"],
+      ["on-right", "middle"],
+    ] as const) {
+      assert.equal(await reached(peer, name), "on-both");
+      assert.equal(await reached("on-both", peer), peer);
+    }
+    assert.equal(await reached("on-left", "on-right"), "");
+    assert.match(await defaultRoute("on-both"), /^default via \S+ dev eth0$/);
+  });
+
+  test("are joined and left while the container runs", async () => {
+    const network = await ok("network", "create", "joined");
+    const member = await serving("member", "--network", "joined");
+    const walker = await serving("walker");
+    const before = await ok("exec", "walker", "cat", "/etc/hosts");
+    await ok("network", "connect", "--alias", "guest", "joined", "walker");
+    assert.equal(await reached("member", "guest"), "walker");
+    assert.equal(await reached("walker", "member"), "member");
+    assert.match(
+      await ok("exec", "walker", "cat", "/etc/hosts"),
+      new RegExp(await addressOn("walker", "joined")),
+    );
+    const listed = JSON.parse(
+      await ok("network", "inspect", "joined", "--format", "{{json .Containers}}"),
+    ) as Record<string, { Name: string; IPv4Address: string }>;
+    assert.deepEqual(
+      Object.values(listed)
+        .map(({ Name }) => Name)
+        .sort(),
+      ["member", "walker"],
+    );
+    assert.match(listed[member]?.IPv4Address ?? "", /^172\.\d+\.0\.2\/16$/);
+    const again = await docker("network", "connect", "joined", "walker");
+    assert.match(again.errorText, /endpoint with name walker already exists in network joined/);
+    await ok("network", "disconnect", "joined", "walker");
+    assert.deepEqual(await resolved("member", "guest"), []);
+    assert.equal(await reached("walker", await addressOn("member", "joined")), "");
+    assert.equal(await ok("exec", "walker", "cat", "/etc/hosts"), before);
+    const now = String(Date.now() / 1000);
+    const events = await ok(
+      "events",
+      "--since",
+      "0",
+      "--until",
+      now,
+      "--filter",
+      `network=${network}`,
+      "--format",
+      "{{.Action}} {{.Actor.Attributes.container}}",
+    );
+    assert.deepEqual(
+      events.split("\n"),
+      ["create ", `connect ${member}`, `connect ${walker}`, `disconnect ${walker}`].map((line) =>
+        line === "create " ? "create <no value>" : line,
+      ),
+    );
+  });
+
+  test("of a container that does not run count from its next start on", async () => {
+    await ok("network", "create", "next");
+    await serving("waits", "--network", "next");
+    await ok("create", "--name", "stopped", "busybox", "nc", "-w", "5", "waits", "80");
+    await ok("network", "connect", "next", "stopped");
+    assert.equal(await ok("start", "-a", "stopped"), "waits");
+    await ok("network", "disconnect", "next", "stopped");
+    assert.equal(await inspect("stopped", "{{len .NetworkSettings.Networks}}"), "1");
+    const twice = await docker("network", "disconnect", "next", "stopped");
+    assert.match(twice.errorText, /is not connected to the network next/);
+  });
+
+  test("lead out by what is left when the first is left", async () => {
+    await ok("network", "create", "remaining");
+    await serving("moving", "--network", "bridge");
+    await ok("network", "connect", "remaining", "moving");
+    await ok("network", "disconnect", "bridge", "moving");
+    const gateway = await inspect("moving", "{{.NetworkSettings.Networks.remaining.Gateway}}");
+    assert.match(await defaultRoute("moving"), new RegExp(`via ${gateway} dev eth1`));
+    await ok("restart", "-t", "0", "moving");
+    assert.match(await defaultRoute("moving"), new RegExp(`via ${gateway} dev eth0`));
+  });
+});
+
+describe("docker network", () => {
+  test("create, inspect, ls, rm and prune answer as described", async () => {
+    const created = await api("POST", "/v1.51/networks/create", {
+      Name: "described",
+      Labels: { made: "here" },
+      Options: { "com.docker.network.bridge.enable_icc": "true" },
+      IPAM: { Config: [{ Subnet: "10.215.0.0/24", AuxiliaryAddresses: { nas: "10.215.0.9" } }] },
+    });
+    assert.equal(created.status, 201, created.text);
+    assertDescribed("post", "/networks/create", 201, created.json());
+    const { Id } = created.json() as { Id: string };
+    await ok("run", "-d", "--name", "member-of-described", "--network", Id, "busybox", "sleep", "1000");
+    const inspected = await api("GET", `/v1.51/networks/${Id.slice(0, 10)}`);
+    assertDescribed("get", "/networks/{id}", 200, inspected.json());
+    const told = inspected.json() as { IPAM: { Config: unknown }; Labels: unknown; Containers: object };
+    assert.deepEqual(told.IPAM.Config, [
+      { Subnet: "10.215.0.0/24", Gateway: "10.215.0.1", AuxiliaryAddresses: { nas: "10.215.0.9" } },
+    ]);
+    assert.deepEqual(told.Labels, { made: "here" });
+    assert.equal(Object.keys(told.Containers).length, 1);
+    const listed = await api("GET", `/v1.51/networks?filters=${encodeURIComponent('{"label":["made"]}')}`);
+    assertDescribed("get", "/networks", 200, listed.json());
+    assert.equal((listed.json() as unknown[]).length, 1);
+    const used = await api("DELETE", "/v1.51/networks/described");
+    assert.equal(used.status, 403);
+    assert.match(
+      (used.json() as { message: string }).message,
+      /^error while removing network: network described has active endpoints \(name:"member-of-described" id:"[0-9a-f]{12}"\)$/,
+    );
+    await ok("rm", "-f", "member-of-described");
+    const pruned = await api(
+      "POST",
+      `/v1.51/networks/prune?filters=${encodeURIComponent('{"label":["made"]}')}`,
+    );
+    assertDescribed("post", "/networks/prune", 200, pruned.json());
+    assert.deepEqual(pruned.json(), { NetworksDeleted: ["described"] });
+    assert.equal((await api("GET", "/v1.51/networks/described")).status, 404);
+  });
+
+  test("refuses what cannot be, in Docker's words", async () => {
+    await ok("network", "create", "taken");
+    for (const [body, status, message] of [
+      [{ Name: "taken" }, 409, "network with name taken already exists"],
+      [{ Name: "bridge" }, 403, "operation is not permitted on predefined bridge network "],
+      [{ Name: " " }, 400, "invalid name: name is empty"],
+      [{ Name: "n", Driver: "host" }, 403, 'only one instance of "host" network is allowed'],
+      [
+        { Name: "n", IPAM: { Config: [{ Subnet: "10.0.0.1/8" }] } },
+        400,
+        "invalid network config:\ninvalid subnet 10.0.0.1/8: it should be 10.0.0.0/8",
+      ],
+      [
+        { Name: "n", Driver: "macvlan" },
+        501,
+        "the local backend does not support the network driver macvlan",
+      ],
+      [{ Name: "n", EnableIPv6: true }, 501, "the local backend does not support IPv6 networks"],
+    ] as const) {
+      const refused = await api("POST", "/v1.51/networks/create", body);
+      assert.deepEqual([refused.status, refused.json()], [status, { message }]);
+    }
+    for (const name of ["bridge", "host", "none"]) {
+      const refused = await api("DELETE", `/v1.51/networks/${name}`);
+      assert.equal(refused.status, 403);
+      assert.deepEqual(refused.json(), { message: `${name} is a pre-defined network and cannot be removed` });
+    }
+    const absent = await docker("run", "--rm", "--network", "absent", "busybox", "true");
+    assert.equal(absent.code, 125);
+    assert.match(absent.errorText, /network absent not found/);
+  });
+});
