@@ -1,0 +1,123 @@
+/** A project of docker compose v2: two services, an alias, a named volume, a dependency that waits for health. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { findCompose, installCompose } from "../support/compose.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+let project = "";
+
+/** Runs `docker compose` on the project; throws where it fails. */
+const compose = (...args: string[]) =>
+  ok("compose", "--ansi", "never", "--project-directory", project, "--project-name", "shop", ...args);
+
+/** The project; `greeting` is what the database answers with. */
+const services = (greeting: string) => `
+services:
+  database:
+    image: busybox
+    command: sh -c 'sleep 0.3; echo ready > /data/ready; echo serving; exec nc -ll -p 80 -e echo $$GREETING'
+    environment:
+      GREETING: ${greeting}
+    volumes: [ "kept:/data" ]
+    networks:
+      inner: { aliases: [ db ] }
+    healthcheck: { test: test -f /data/ready, interval: 100ms, retries: 100 }
+    stop_grace_period: 0s
+  web:
+    image: busybox
+    command: sh -c 'nc -w 5 db 80; echo connected; exec sleep 1000'
+    depends_on:
+      database: { condition: service_healthy }
+    networks: [ inner, outer ]
+    stop_grace_period: 0s
+networks:
+  inner: { internal: true }
+  outer: {}
+volumes:
+  kept: {}
+`;
+
+const write = (greeting: string) => writeFile(join(project, "compose.yaml"), services(greeting));
+
+interface ListedService {
+  readonly Service: string;
+  readonly State: string;
+  readonly Health: string;
+}
+
+async function listed(): Promise<Record<string, string>> {
+  const lines = (await compose("ps", "--format", "json")).split("\n").filter((line) => line !== "");
+  const found = lines.map((line) => JSON.parse(line) as ListedService);
+  return Object.fromEntries(
+    found.map(({ Service, State, Health }) => [Service, `${State} ${Health}`.trim()]),
+  );
+}
+
+test("docker compose brings a project up, runs in it, recreates what changed and takes it down", async (t) => {
+  const found = await findCompose();
+  if ("missing" in found) {
+    t.skip(found.missing);
+    return;
+  }
+  await installCompose(setting.daemon, found.path);
+  project = await mkdtemp(join(tmpdir(), "skl-compose-"));
+  t.after(() => rm(project, { recursive: true }));
+  await write("hello");
+  await t.test("up --wait ends when all services are healthy or run", async () => {
+    await compose("up", "--detach", "--wait");
+    assert.deepEqual(await listed(), { database: "running healthy", web: "running" });
+  });
+  await t.test("a service finds another by its alias, and was started once that was healthy", async () => {
+    assert.match(await compose("logs", "--no-color", "web"), /web-1 +\| hello\nweb-1 +\| connected/);
+    assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", "database", "80"), "hello");
+  });
+  await t.test("containers carry the project's labels", async () => {
+    const filter = ["--filter", "label=com.docker.compose.project=shop"];
+    assert.deepEqual(
+      (await ok("ps", ...filter, "--format", '{{.Names}} {{.Label "com.docker.compose.service"}}'))
+        .split("\n")
+        .sort(),
+      ["shop-database-1 database", "shop-web-1 web"],
+    );
+    assert.deepEqual((await ok("network", "ls", ...filter, "--format", "{{.Name}}")).split("\n").sort(), [
+      "shop_inner",
+      "shop_outer",
+    ]);
+  });
+  await t.test("up again changes nothing", async () => {
+    const before = await compose("ps", "--quiet");
+    await compose("up", "--detach", "--wait");
+    assert.equal(await compose("ps", "--quiet"), before);
+  });
+  await t.test(
+    "up recreates the service that changed, on the same volume and under the same names",
+    async () => {
+      const before = await compose("ps", "--quiet", "database");
+      await compose("exec", "-T", "database", "sh", "-c", "echo kept > /data/file");
+      await write("good day");
+      await compose("up", "--detach", "--wait");
+      assert.notEqual(await compose("ps", "--quiet", "database"), before);
+      assert.equal(await compose("exec", "-T", "database", "cat", "/data/file"), "kept");
+      assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", "db", "80"), "good day");
+    },
+  );
+  await t.test("run starts a service's container of its own, on its networks", async () => {
+    assert.equal(
+      await compose("run", "--rm", "--no-deps", "-T", "web", "nc", "-w", "5", "db", "80"),
+      "good day",
+    );
+  });
+  await t.test("down -v leaves nothing", async () => {
+    await compose("down", "--volumes");
+    const filter = ["--filter", "label=com.docker.compose.project=shop", "--quiet"];
+    assert.equal(await ok("ps", "--all", ...filter), "");
+    assert.equal(await ok("network", "ls", ...filter), "");
+    assert.equal(await ok("volume", "ls", ...filter), "");
+  });
+});
