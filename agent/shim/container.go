@@ -59,7 +59,11 @@ func (c *localContainer) create() error {
 
 // Launch lets the created process execute the command.
 func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session.Process, session.Stdio, error) {
-	if err := c.runtime.run(nil, "start", c.spec.ContainerID); err != nil {
+	err := c.runtime.letExecute(c.main.child)
+	if errors.Is(err, errRuntimeOnly) {
+		err = c.runtime.run(nil, "start", c.spec.ContainerID)
+	}
+	if err != nil {
 		_ = c.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
 		return nil, session.Stdio{}, startFailure(err)
 	}
