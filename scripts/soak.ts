@@ -1,0 +1,48 @@
+/**
+ * The loops and fault sweeps whole, of which `npm test` runs samples: every fault point, the loads at their full sizes, a
+ * thousand runs of each kind, and each Go fuzz target for a while. Arguments are those of the integration tests and leave
+ * out the fuzzing.
+ */
+import { spawnSync } from "node:child_process";
+import { root } from "./program.ts";
+
+const FUZZ_SECONDS = 60;
+
+/** Packages of agent/ and their fuzz targets. */
+const fuzzTargets = [
+  ["./host/layers", "FuzzUnpack"],
+  ["./core/archive", "FuzzPut"],
+  ["./core/log", "FuzzDamagedFile"],
+  ["./core/server", "FuzzABulkHeadIsNeverReadBeyondItsMessage"],
+] as const;
+
+const chosen = process.argv.slice(2);
+const tests =
+  chosen.length > 0 ? chosen : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"];
+const failures: string[] = [];
+
+function run(name: string, program: string, args: readonly string[], cwd: string): void {
+  console.log(`soak: ${name}`);
+  const env = { ...process.env, SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000" };
+  const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
+  if (status !== 0) {
+    failures.push(name);
+  }
+}
+
+run(
+  "tests",
+  process.execPath,
+  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=3600000", ...tests],
+  root,
+);
+if (chosen.length === 0) {
+  for (const [folder, target] of fuzzTargets) {
+    const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${FUZZ_SECONDS}s`];
+    run(`${target} in agent/${folder}`, "go", args, `${root}/agent`);
+  }
+}
+if (failures.length > 0) {
+  console.error(`failed: ${failures.join(", ")}`);
+  process.exitCode = 1;
+}

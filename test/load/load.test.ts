@@ -1,0 +1,121 @@
+/**
+ * Streams under load: every byte arrives, nobody waits for a client that does not read, and no process grows without
+ * bound. A sample; whole sizes with SOCKERLESS_SOAK=1 (`npm run soak`). The figures are in docs/performance.md.
+ */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdir, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+import { PeakMemory } from "./peak-memory.ts";
+import { answered, createExec, receive, stalled } from "./stream-client.ts";
+
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+const setting = withDaemon();
+/** How much a process may grow, in MiB, however many clients there are and however much they are sent. */
+const bounds = { frontend: 220, backend: 60, host: 150, shim: 60 };
+
+const FOLLOWERS = 200;
+const EXECS = 100;
+const LINES = 50_000;
+const sequence = Buffer.from(Array.from({ length: LINES }, (_, index) => `${index + 1}\n`).join(""));
+const expected = { bytes: sequence.length, sha256: createHash("sha256").update(sequence).digest("hex") };
+
+test(`${FOLLOWERS} clients that follow one log get every byte, beside some that never read and some that vanish`, async (t) => {
+  const { daemon } = setting;
+  const gate = join(daemon.directory, "followers");
+  await mkdir(gate);
+  const script = `while [ ! -e /gate/open ]; do usleep 10000; done; seq 1 ${LINES}`;
+  const id = await daemon.ok("run", "-d", "--volume", `${gate}:/gate`, "busybox", "sh", "-c", script);
+  using memory = await PeakMemory.of(daemon, [id]);
+  const path = `/containers/${id}/logs?stdout=1&follow=1`;
+  const never = await Promise.all(Array.from({ length: 20 }, () => stalled(daemon.socket, "GET", path)));
+  const vanishing = await Promise.all(Array.from({ length: 50 }, () => answered(daemon.socket, path)));
+  const all = Promise.all(Array.from({ length: FOLLOWERS }, () => receive(daemon.socket, "GET", path)));
+  for (const client of vanishing) {
+    client.socket.destroy();
+  }
+  await mkdir(join(gate, "open"));
+  for (const received of await all) {
+    assert.deepEqual(received, expected);
+  }
+  for (const socket of never) {
+    socket.destroy();
+  }
+  t.diagnostic(String(memory));
+  assert.deepEqual(memory.grownBeyond(bounds), []);
+});
+
+test(`${EXECS} execs at once get every byte, beside some whose clients never read`, async (t) => {
+  const { daemon } = setting;
+  const id = await daemon.ok("run", "-d", "busybox", "sleep", "1000000");
+  using memory = await PeakMemory.of(daemon, [id]);
+  const endless = await createExec(daemon.socket, id, ["sh", "-c", "yes"]);
+  const never = await stalled(daemon.socket, "POST", `/exec/${endless}/start`, {});
+  const received = await Promise.all(
+    Array.from({ length: EXECS }, async () => {
+      const exec = await createExec(daemon.socket, id, ["seq", "1", String(LINES)]);
+      return await receive(daemon.socket, "POST", `/exec/${exec}/start`, {});
+    }),
+  );
+  for (const each of received) {
+    assert.deepEqual(each, expected);
+  }
+  never.destroy();
+  t.diagnostic(String(memory));
+  assert.deepEqual(memory.grownBeyond(bounds), []);
+  await daemon.ok("rm", "--force", id);
+});
+
+test("lines of 1 MiB and binary data are logged and told as they are", async (t) => {
+  const { daemon } = setting;
+  const make = "head -c 1048575 /dev/urandom | tr '\\n' x > /tmp/line; echo >> /tmp/line";
+  const script = `${make}; for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /tmp/line; done | tee /tmp/all; exec sleep 1000000`;
+  const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
+  const expectedSize = 16 * 1024 * 1024;
+  await until(
+    async () =>
+      (await daemon.ok("exec", id, "sh", "-c", "wc -c < /tmp/all || true")).trim() === String(expectedSize) ||
+      undefined,
+  );
+  using memory = await PeakMemory.of(daemon, [id]);
+  const sha256 = (await daemon.ok("exec", id, "sha256sum", "/tmp/all")).split(" ")[0];
+  const path = `/containers/${id}/logs?stdout=1`;
+  await until(async () => (await receive(daemon.socket, "GET", path)).bytes === expectedSize || undefined);
+  assert.deepEqual(await receive(daemon.socket, "GET", path), { bytes: expectedSize, sha256 });
+  t.diagnostic(String(memory));
+  assert.deepEqual(memory.grownBeyond(bounds), []);
+  await daemon.ok("rm", "--force", id);
+});
+
+test("a container that writes more than max-size keeps the end of its log, within the size", async (t) => {
+  const { daemon } = setting;
+  const mebibytes = isWhole ? 2048 : 64;
+  const line = `${"x".repeat(126)}y`;
+  const script = `yes ${line} | head -c ${mebibytes * 1024 * 1024}; exec sleep 1000000`;
+  const id = await daemon.ok(
+    ...["run", "-d", "--log-opt", "max-size=10m", "--log-opt", "max-file=2", "busybox", "sh", "-c", script],
+  );
+  using memory = await PeakMemory.of(daemon, [id]);
+  const log = join(daemon.stateDir, "containers", id, "log");
+  const sizeOfLog = async (): Promise<number> => {
+    const sizes = (await readdir(log)).map(
+      async (name) => (await stat(join(log, name)).catch(() => undefined))?.size ?? 0,
+    );
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+  };
+  let largest = 0;
+  const deadline = performance.now() + 300_000;
+  while ((await daemon.ok("exec", id, "cat", "/proc/1/comm")) !== "sleep") {
+    assert.ok(performance.now() < deadline, "the log is written in time");
+    largest = Math.max(largest, await sizeOfLog());
+  }
+  assert.ok(largest > 0 && largest < 22 * 1024 * 1024, `the log has at most ${largest} bytes`);
+  const lines = (await daemon.ok("logs", "--tail=1000", id)).split("\n");
+  assert.deepEqual(new Set(lines), new Set([line]));
+  t.diagnostic(`${mebibytes} MiB of log: ${memory}`);
+  assert.deepEqual(memory.grownBeyond(bounds), []);
+  await daemon.ok("rm", "--force", id);
+});
