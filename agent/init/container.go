@@ -75,7 +75,26 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	}
 	c.starting++
 	c.mu.Unlock()
-	response, err := c.Core.Start(ctx, request)
+	type answer struct {
+		response *agentv1.StartResponse
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() { // a start goes on when its caller leaves, and has to be known all the same
+		response, err := c.Core.Start(context.WithoutCancel(ctx), request)
+		c.started(request, err)
+		answered <- answer{response, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.response, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// started takes down the outcome of a Start.
+func (c *container) started(request *agentv1.StartRequest, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.starting--
@@ -84,7 +103,6 @@ func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 		c.sealed = &agentv1.DescribeResponse{Specification: request.Specification, Seal: request.Seal}
 	}
 	c.notify()
-	return response, err
 }
 
 // Describe hands back what the last start brought.

@@ -1,6 +1,7 @@
 package containerinit_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -172,6 +173,37 @@ func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("a stop waited %v for the linger", took)
+	}
+}
+
+func TestAStartWhoseCallerLeftKeepsTheAgentAndIsDescribed(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: []string{"--linger", "1s", "--drain-timeout", "100ms"}})
+	client := k.client()
+	c := attach(t, client, "1")
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "say", "first", "9"), AwaitAttachIds: []string{"1"}, Specification: []byte("one")})
+	if code := c.exit(); code != 9 {
+		t.Fatalf("exit code %d", code)
+	}
+	ctx, leave := context.WithTimeout(patience(t), 200*time.Millisecond)
+	defer leave()
+	_, err := client.Start(ctx, connect.NewRequest(&agentv1.StartRequest{Generation: 2, Process: nobody("probe", "forever"),
+		AwaitAttachIds: []string{"nobody comes"}, AwaitAttachTimeoutMs: 500, Specification: []byte("two")}))
+	if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+		t.Fatalf("the start answered %v", err)
+	}
+	time.Sleep(1500 * time.Millisecond) // longer than the first run's linger
+	if out, code := run(t, client, "e", nobody("probe", "say", "here", "0")); out != "here" || code != 0 {
+		t.Errorf("%q and %d", out, code)
+	}
+	described, err := client.Describe(patience(t), connect.NewRequest(&agentv1.DescribeRequest{}))
+	must(t, err)
+	if string(described.Msg.Specification) != "two" {
+		t.Errorf("described %q", described.Msg.Specification)
+	}
+	k.signal(syscall.SIGTERM)
+	if code := k.exitCode(); code != 143 {
+		t.Errorf("the agent exited with %d", code)
 	}
 }
 
