@@ -29,7 +29,7 @@ func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 		return nil, connect.NewError(connect.CodeFailedPrecondition,
 			fmt.Errorf("generation %d was started, not %d", max(r.generation, r.after), request.Generation))
 	case !r.begun && r.over():
-		c.refuseStart(r, request)
+		c.refuseStart(r, request.Generation)
 	case !r.begun:
 		r.begun, r.generation = true, request.Generation
 		if request.Process != nil {
@@ -66,8 +66,8 @@ func (c *Container) nextRun() *run {
 
 // refuseStart answers a start whose process ended before it was started, or of
 // which it is known that it cannot run. c.mu is held.
-func (c *Container) refuseStart(r *run, request *agentv1.StartRequest) {
-	r.begun, r.generation = true, request.Generation
+func (c *Container) refuseStart(r *run, generation uint64) {
+	r.begun, r.generation = true, generation
 	failure := r.failure
 	if failure == nil {
 		failure = &agentv1.StartFailure{ExitCode: 128, Message: fmt.Sprintf(
@@ -144,6 +144,9 @@ func (c *Container) FailStart(failure *StartError) {
 	defer c.mu.Unlock()
 	r := c.run
 	if r.over() {
+		if r.begun && r.response == nil { // it was killed while it was being started
+			c.refuseStart(r, r.generation)
+		}
 		return
 	}
 	r.failure = &agentv1.StartFailure{ExitCode: int32(failure.ExitCode), Message: failure.Message}
