@@ -106,16 +106,29 @@ function bytesOf(stream: object): AsyncIterable<Uint8Array> {
   return stream as AsyncIterable<Uint8Array>;
 }
 
-/** Remembers the source's own failure: the pipeline would replace it by its own. */
+/**
+ * Remembers the source's own failure, which the pipeline would replace by its own. What is thrown in here when the
+ * consumer has failed (a full disk) is not the source's.
+ */
 async function* watched(
   source: AsyncIterable<Uint8Array>,
   feeding: { error: unknown },
 ): AsyncGenerator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    try {
+      return await iterator.next();
+    } catch (error) {
+      feeding.error = error;
+      throw error;
+    }
+  };
   try {
-    yield* source;
-  } catch (error) {
-    feeding.error = error;
-    throw error;
+    for (let result = await next(); result.done !== true; result = await next()) {
+      yield result.value;
+    }
+  } finally {
+    await iterator.return?.();
   }
 }
 
