@@ -29,6 +29,8 @@ export class MemoryMachine {
   readonly workloads = new Map<string, Workload>();
   readonly volumes = new Set<string>();
   readonly networks = new Set<string>();
+  /** Running containers' connections: `id network`. */
+  readonly legs = new Set<string>();
   /** Roles' calls in order: `create 0123…`, `launch`, `release`, `remove`. */
   readonly calls: string[] = [];
   /** Host ports in use by somebody else. */
@@ -100,6 +102,12 @@ export class MemoryMachine {
         remove: async ({ network }) => {
           this.networks.delete(network?.name ?? "");
         },
+        connect: async ({ after, network }) => {
+          this.legs.add(`${after.id} ${network.network?.name}`);
+        },
+        disconnect: async ({ before, network }) => {
+          this.legs.delete(`${before.id} ${network.network?.name}`);
+        },
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {
@@ -160,6 +168,11 @@ export class MemoryMachine {
       if (taken !== undefined) {
         throw systemError(`Bind for 0.0.0.0:${taken.hostPort} failed: port is already allocated`);
       }
+      if (spec.network.kind === "networks") {
+        for (const { name } of spec.network.networks) {
+          this.legs.add(`${record.id} ${name}`);
+        }
+      }
       workload.spec = spec;
       workload.exit = undefined;
       workload.boundPorts = bindings.map(({ containerPort, hostPort }) => ({
@@ -187,6 +200,11 @@ export class MemoryMachine {
       return;
     }
     await agent.stop();
+    for (const leg of this.legs) {
+      if (leg.startsWith(containerId)) {
+        this.legs.delete(leg);
+      }
+    }
     Object.assign(workload, { agent: undefined, ...endOf(agent) });
   }
 }

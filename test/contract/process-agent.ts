@@ -102,6 +102,9 @@ export class ProcessAgent {
     );
   }
 
+  /** What the container's resolver answers: addresses by `name.network`. */
+  names: ReadonlyMap<string, string> = new Map();
+
   /** Tells the watchers something that the processes do not do by themselves. */
   tell(event: WatchResponse["event"]): void {
     this.#watch.send(event);
@@ -147,6 +150,16 @@ export class ProcessAgent {
         return this.#result;
       },
       describe: () => ({}),
+      names: ({ networks }) => {
+        this.names = new Map(
+          networks.flatMap(({ name, peers }) =>
+            peers.flatMap((peer) =>
+              peer.names.map((each) => [`${each}.${name}`, peer.addresses.join()] as const),
+            ),
+          ),
+        );
+        return {};
+      },
       session: (requests) => this.#session(requests),
       resize: ({ execId, size }) => {
         this.#running(execId);

@@ -31,15 +31,15 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 		return err
 	}
 	defer inside.Close()
-	if err := markRewired(namespace.Path); err != nil {
-		return err
-	}
 	slot, existing, err := i.slotFor(namespace, leg.bridge)
 	if err != nil {
 		return err
 	}
 	leg.host, leg.name = i.vethName(namespace.ContainerID, namespace.Generation, slot), fmt.Sprintf("eth%d", slot)
 	if existing == nil {
+		if err := markRewired(namespace.Path); err != nil {
+			return err
+		}
 		if err := addPair(leg, int(inside.Fd())); err != nil {
 			return fmt.Errorf("connect %s: %w", leg.name, err)
 		}
@@ -55,10 +55,10 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 		}
 		return setDefaultRoute(handle, gateway)
 	})
-	if err != nil {
-		return errors.Join(err, deleteLinkByName(leg.host))
+	if err != nil && existing == nil {
+		err = errors.Join(err, deleteLinkByName(leg.host))
 	}
-	return nil
+	return err
 }
 
 // Disconnect takes the leg on a bridge away; none there is no error.
@@ -76,14 +76,14 @@ func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string
 	if err != nil {
 		return nil // with the bridge its legs have gone
 	}
-	if err := markRewired(namespace.Path); err != nil {
-		return err
-	}
 	_, existing, err := i.slotFor(namespace, link.Index)
 	if err != nil {
 		return err
 	}
 	if existing != nil {
+		if err := markRewired(namespace.Path); err != nil {
+			return err
+		}
 		if err := deleteLink(existing); err != nil {
 			return err
 		}

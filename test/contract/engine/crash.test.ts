@@ -7,12 +7,17 @@ import { EngineBench, localAccess } from "../engine-bench.ts";
 
 /** A container's whole life, with everything that is journalled on the way. */
 async function wholeLife(bench: EngineBench): Promise<void> {
+  for (const name of ["own", "joined"]) {
+    await bench.networks.createNetwork({ name });
+  }
   const id = await bench.createScript("exec sleep 60", {
     name: "whole",
     config: { image: "with-volume" },
-    hostConfig: { binds: ["kept:/kept", "/own"] },
+    hostConfig: { binds: ["kept:/kept", "/own"], networkMode: "own" },
   });
   await bench.containers.startContainer({ container: id });
+  await bench.networks.connectNetwork({ network: "joined", container: id });
+  await bench.networks.disconnectNetwork({ network: "own", container: id });
   const { id: execId } = await bench.execs.createExec({ container: id, config: { cmd: ["true"] } });
   const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
   await bench.session(endpoint, { openExec: { execId, process: { args: ["true"] } } });
@@ -20,6 +25,9 @@ async function wholeLife(bench: EngineBench): Promise<void> {
   await bench.containers.restartContainer({ container: id, timeoutSeconds: 5 });
   await bench.containers.stopContainer({ container: id });
   await bench.containers.removeContainer({ container: id, volumes: true });
+  for (const network of ["own", "joined"]) {
+    await bench.networks.removeNetwork({ network });
+  }
   await bench.runScript("exit 0", { name: "passing", hostConfig: { autoRemove: true } });
   await bench.engine.context.background.settle();
 }
@@ -45,6 +53,18 @@ async function assertSound(bench: EngineBench): Promise<void> {
     "nothing is left of containers that are gone",
   );
   assert.deepEqual(new Set(bench.state.volumes.keys()), bench.machine.volumes, "volumes are known and there");
+  const networks = [...bench.state.networks.values()].map(({ network }) => network?.name ?? "");
+  assert.deepEqual(new Set(networks), bench.machine.networks, "networks are known and there");
+  const legs = [...bench.state.containers.values()].flatMap(({ id, endpoints }) =>
+    Object.entries(endpoints)
+      .filter(([, { endpointId }]) => endpointId !== "")
+      .map(([name]) => `${id} ${name}`),
+  );
+  assert.deepEqual(
+    new Set(legs),
+    bench.machine.legs,
+    "containers are on the networks that they are said to be on",
+  );
   for (const exec of bench.state.execs.values()) {
     assert.ok(known.has(exec.containerId), "execs belong to containers");
   }
@@ -71,6 +91,7 @@ describe("a backend that dies at any commit", () => {
         for (const { id } of (await bench.containers.listContainers({ all: true })).containers) {
           await bench.containers.removeContainer({ container: id, force: true, volumes: true });
         }
+        await bench.networks.pruneNetworks({});
         await wholeLife(bench);
         await assertSound(bench);
         if (end === "lived") {
@@ -98,6 +119,8 @@ async function untilAtRest(bench: EngineBench): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
   for (const { id } of bench.state.containers.values()) {
-    await bench.engine.context.live.of(id).released;
+    const live = bench.engine.context.live.of(id);
+    await live.lock.run(() => Promise.resolve()); // its networks are adopted
+    await live.released;
   }
 }

@@ -20,7 +20,7 @@ import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
 import { choosePool } from "./network/address-pools.ts";
 import { restartsAtBoot } from "./machine/restart-policy.ts";
-import { tellAdopted } from "./network/name-pushes.ts";
+import { adoptEndpoints } from "./network/adopt-endpoints.ts";
 import { settleNetwork } from "./network/network-lifecycle.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
@@ -129,7 +129,7 @@ async function recoverContainer(
       const link = live.connect(found.agent, record.generation);
       watchContainer(context, live, link);
       expectSessions(context, link, record.id);
-      tellAdopted(context, live);
+      adoptEndpoints(context, live);
     } else {
       const run = isSameRun ? found : undefined;
       await containerExited(

@@ -20,6 +20,7 @@ import {
   connectedEndpoint,
   type Endpoints,
   plannedEndpoint,
+  refuseForeignAddress,
   releaseAddresses,
   sharedPrefix,
   validateNetworking,
@@ -46,6 +47,7 @@ export async function connectNetwork(
     const record = changeable(context, live, containerReference);
     const network = findNetwork(context.state, networkReference);
     refuseConnection(record, network.network, config);
+    refuseForeignAddress(context.state, network.network.name, config.ipv4Address);
     if (hasProcess(record)) {
       await connectRunning(context, record, network, config);
       return;

@@ -12,7 +12,6 @@ import {
   type NetworkEndpoint,
   NetworkEndpointSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
@@ -50,7 +49,11 @@ export function validateNetworking(networking: NetworkingConfig): void {
   }
 }
 
-/** The endpoints of a new container: those asked for, and the one that its network mode means. */
+/**
+ * The endpoints of a new container: those asked for, and the one that its network mode means.
+ *
+ * @throws invalid: an address that its network does not have
+ */
 export function plannedEndpoints(
   state: State,
   networkMode: string,
@@ -63,6 +66,7 @@ export function plannedEndpoints(
   const endpoints: Record<string, NetworkEndpoint> = {};
   for (const [reference, config] of Object.entries(networking?.endpoints ?? {})) {
     const name = nameOfNetwork(state, reference === "default" ? "bridge" : reference);
+    refuseForeignAddress(state, name, config.ipv4Address, `invalid config for network ${reference}: `);
     endpoints[name] = plannedEndpoint(state, name, config);
   }
   const own = nameOfNetwork(state, networkMode);
@@ -172,7 +176,7 @@ export function connectedEndpoint(
 ): NetworkEndpoint {
   const { network } = findNetwork(state, name);
   const config = endpoint.config ?? create(EndpointConfigSchema);
-  refuseAddressOutside(network, config.ipv4Address);
+  refuseForeignAddress(state, name, config.ipv4Address);
   const held = addresses.take(network, config.ipv4Address);
   return create(NetworkEndpointSchema, {
     config,
@@ -190,22 +194,27 @@ export function connectedEndpoint(
   });
 }
 
-/** @throws invalid: containers cannot ask for this address of the network */
-function refuseAddressOutside({ pools }: Network, address: string): void {
-  const [pool] = pools;
-  if (address === "") {
+/**
+ * Refuses an address that containers cannot ask for on a network; one that does not exist says so at the start.
+ *
+ * @throws invalid
+ */
+export function refuseForeignAddress(state: State, name: string, address: string, prefix = ""): void {
+  const known = [...state.networks.values()].find(({ network }) => network?.name === name);
+  const [pool] = known?.network?.pools ?? [];
+  if (address === "" || known === undefined) {
     return;
   }
   if (pool?.configured !== true) {
     throw invalid(
-      "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets",
+      `${prefix}invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets`,
     );
   }
   const asked = parseAddress(address);
   const subnet = parseCidr(pool.subnet);
   if (asked === undefined || subnet === undefined || !overlaps({ base: asked, prefix: 32 }, subnet)) {
     throw invalid(
-      `invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${address}`,
+      `${prefix}invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${address}`,
     );
   }
 }
@@ -218,12 +227,11 @@ function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string
 }
 
 function nameOfNetwork(state: State, reference: string): string {
-  for (const { network } of state.networks.values()) {
-    if (network?.id === reference || network?.name === reference) {
-      return network.name;
-    }
+  try {
+    return findNetwork(state, reference).network.name;
+  } catch {
+    return reference; // The start will say that it does not exist, as Docker's does.
   }
-  return reference;
 }
 
 function isPredefined(network: string): boolean {

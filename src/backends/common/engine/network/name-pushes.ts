@@ -54,14 +54,6 @@ export async function tellPeers(
   );
 }
 
-/** Tells every container that was adopted its names: agents forget nothing, but a backend that was away missed changes. */
-export function tellAdopted(context: EngineContext, live: LiveContainer): void {
-  const record = context.state.containers.get(live.id);
-  if (record !== undefined && namedNetworks(record.endpoints).length > 0) {
-    void context.background.run(`tell container ${live.id} its names`, () => push(context, live.id));
-  }
-}
-
 /**
  * Tells one container its names as they are when the agent is called. Calls to one agent go one after the other, so that
  * the last told is the latest; those that wait for one under way share the next.

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { until } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("user-defined networks", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const on = (network: string, name: string, aliases: readonly string[] = []) =>
+    bench.runScript("exec sleep 60", {
+      name,
+      hostConfig: { networkMode: network },
+      networking: { endpoints: { [network]: { aliases: [...aliases] } } },
+    });
+  const namesOf = (id: string) => bench.machine.agentOf(id).names;
+  const addressOf = (id: string, network: string) =>
+    bench.state.containers.get(id)?.endpoints[network]?.ipAddress ?? "";
+
+  it("take the first pool from 172.18.0.0/16 on that nothing uses", async () => {
+    for (const [name, subnet] of [
+      ["a", "172.19.0.0/16"],
+      ["b", "172.20.0.0/16"],
+    ] as const) {
+      await bench.networks.createNetwork({ name });
+      const { network } = await bench.networks.inspectNetwork({ network: name });
+      assert.equal(
+        network?.pools[0]?.subnet,
+        subnet,
+        "172.18.0.0/16 is the bridge's: a route of the machine overlaps the first",
+      );
+    }
+    await bench.networks.removeNetwork({ network: "a" });
+    await bench.networks.createNetwork({ name: "c" });
+    const { network } = await bench.networks.inspectNetwork({ network: "c" });
+    assert.equal(network?.pools[0]?.subnet, "172.19.0.0/16");
+  });
+
+  it("tell every member the names of all, before the process of a new one runs", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const first = await on("net", "first", ["one"]);
+    const second = await on("net", "second");
+    for (const id of [first, second]) {
+      assert.equal(namesOf(id).get("one.net"), addressOf(first, "net"));
+      assert.equal(namesOf(id).get("second.net"), addressOf(second, "net"));
+    }
+    await bench.containers.removeContainer({ container: second, force: true });
+    const left = ["first.net", `${first.slice(0, 12)}.net`, "one.net"].sort().join();
+    await until(() => ([...namesOf(first).keys()].sort().join() === left ? true : undefined));
+  });
+
+  it("tell names again to containers that ran on while the backend was away", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const id = await on("net", "stays");
+    await bench.stopBackend();
+    bench.machine.agentOf(id).names = new Map();
+    await bench.startBackend();
+    await bench.engine.context.live.of(id).lock.run(() => Promise.resolve());
+    assert.equal(namesOf(id).get("stays.net"), addressOf(id, "net"));
+  });
+
+  it("cannot be removed while a container runs on them, and then can", async () => {
+    const { id: network } = await bench.networks.createNetwork({ name: "net" });
+    const id = await on("net", "member");
+    await assert.rejects(
+      bench.networks.removeNetwork({ network: "net" }),
+      (error) =>
+        isErrorKind(error, "forbidden") && /has active endpoints \(name:"member"/.test(messageOf(error)),
+    );
+    assert.deepEqual((await bench.networks.pruneNetworks({})).removed, []);
+    await bench.containers.stopContainer({ container: id, timeoutSeconds: 0 });
+    await bench.networks.removeNetwork({ network: "net" });
+    assert.deepEqual(await bench.eventNames({ network: [network] }), [
+      "network create",
+      "network connect",
+      "network disconnect",
+      "network destroy",
+    ]);
+    await assert.rejects(bench.containers.startContainer({ container: id }), /network net not found/);
+  });
+
+  it("give an address that was asked for only where their subnet was", async () => {
+    await bench.networks.createNetwork({ name: "any" });
+    const asking = (network: string, ipv4Address: string) =>
+      bench.createScript("exit 0", {
+        hostConfig: { networkMode: network },
+        networking: { endpoints: { [network]: { ipv4Address, hasIpamConfig: true } } },
+      });
+    await assert.rejects(
+      asking("any", "172.19.0.9"),
+      (error) =>
+        isErrorKind(error, "invalid") &&
+        /only when connecting to networks with user configured/.test(messageOf(error)),
+    );
+    await bench.networks.createNetwork({ name: "fixed", pools: [{ subnet: "10.99.0.0/24" }] });
+    await assert.rejects(
+      asking("fixed", "10.98.0.9"),
+      /no configured subnet or ip-range contain the IP address/,
+    );
+    const id = await asking("fixed", "10.99.0.9");
+    await bench.containers.startContainer({ container: id });
+  });
+
+  it("are two with one name never, even when both are asked for at once", async () => {
+    const answers = await Promise.allSettled([
+      bench.networks.createNetwork({ name: "twin" }),
+      bench.networks.createNetwork({ name: "twin" }),
+    ]);
+    assert.deepEqual(answers.map(({ status }) => status).sort(), ["fulfilled", "rejected"]);
+  });
+
+  it("are left with what a failed connection took", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const id = await bench.runScript("exec sleep 60");
+    const { networks } = bench.engine.context.driver;
+    const { connect } = networks;
+    assert.ok(connect !== undefined);
+    networks.connect = () => Promise.reject(new Error("no cable"));
+    await assert.rejects(bench.networks.connectNetwork({ network: "net", container: id }), /no cable/);
+    assert.deepEqual(Object.keys(bench.state.containers.get(id)?.endpoints ?? {}), ["bridge"]);
+    networks.connect = connect;
+    await bench.networks.connectNetwork({ network: "net", container: id });
+    assert.equal(addressOf(id, "net"), "172.19.0.2", "the address is free again");
+  });
+});
