@@ -15,7 +15,7 @@ import { answered, createExec, receive, stalled } from "./stream-client.ts";
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const setting = withDaemon();
 /** How much a process may grow, in MiB, however many clients there are and however much they are sent. */
-const bounds = { frontend: 220, backend: 60, host: 150, shim: 60 };
+const bounds = { frontend: 220, backend: 60, host: 200, shim: 60 };
 
 const FOLLOWERS = 200;
 const EXECS = 100;
