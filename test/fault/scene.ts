@@ -1,6 +1,6 @@
 /**
- * What goes on in a machine when something dies: a container that prints and echoes on a published port, a CLI attached
- * to it, one that follows its log, an exec that streams, a connection to the port, and a container that talks to the
+ * What goes on in a machine when something dies: a container that prints and echoes on a published port, the CLI that
+ * ran it, one that follows its log, an exec that streams, a connection to the port, and a container that talks to the
  * Docker API through the mounted socket.
  */
 import assert from "node:assert/strict";
@@ -44,7 +44,13 @@ export class Scene {
   readonly waiting: FollowingClient;
   readonly inside: FollowingClient;
 
-  private constructor(daemon: Daemon, started: Date, directory: string, connection: Socket) {
+  private constructor(
+    daemon: Daemon,
+    started: Date,
+    directory: string,
+    connection: Socket,
+    attached: FollowingClient,
+  ) {
     this.daemon = daemon;
     this.#started = started;
     this.#directory = directory;
@@ -53,7 +59,7 @@ export class Scene {
       this.#echoed += chunk.toString();
     });
     connection.on("error", () => {}); // what is expected of it tells
-    this.attached = new FollowingClient(daemon, "attach", "--sig-proxy=false", "printer");
+    this.attached = attached;
     this.following = new FollowingClient(daemon, "logs", "--follow", "printer");
     this.exec = new FollowingClient(
       daemon,
@@ -72,16 +78,11 @@ export class Scene {
     const started = new Date();
     const directory = await mkdtemp(join(daemon.directory, "gate-"));
     const cli = (await runCommand("sh", ["-c", "command -v docker"])).text;
-    await daemon.ok(
-      "run",
-      "--detach",
-      "--name=printer",
-      "--publish=127.0.0.1::7",
-      "busybox",
-      "sh",
-      "-c",
-      printer,
+    const attached = new FollowingClient(
+      daemon,
+      ...["run", "--name=printer", "--publish=127.0.0.1::7", "busybox", "sh", "-c", printer],
     );
+    await attached.receives();
     await daemon.ok(
       ...["run", "--detach", "--name=gated", `--volume=${directory}:/gate`],
       ...["busybox", "sh", "-c", gate(EXIT_OF_GATE)],
@@ -92,7 +93,7 @@ export class Scene {
     );
     const port = Number((await daemon.ok("port", "printer", "7")).split(":").at(-1));
     const connection = await connectToEcho(port);
-    const scene = new Scene(daemon, started, directory, connection);
+    const scene = new Scene(daemon, started, directory, connection, attached);
     scene.#gatedExec = await scene.#startGatedExec();
     await Promise.all([
       scene.attached.receives(),

@@ -54,6 +54,8 @@ describe("kill -9", () => {
         }
       }
       await scene.assertWhole(logBefore);
+      const code = await scene.attached.exitCode();
+      assert.ok(victims.join() === "host" ? code === 7 : code !== 0, `docker run ends with ${code}`);
     });
   }
 });
