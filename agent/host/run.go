@@ -110,7 +110,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout, tag 
 	})
 	if i.volumes, err = volumes.Open(filepath.Join(layout.StateDir, "volumes"), i.trash); err == nil {
 		i.containers, err = containers.New(containers.Options{
-			Layout: layout, Layers: i.layers, Network: i.network, Trash: i.trash,
+			Layout: layout, Layers: i.layers, Network: i.network, Trash: i.trash, Volumes: i.volumes,
 			AgentPath: options.AgentPath, Runtime: i.runtime.runtime,
 		})
 	}

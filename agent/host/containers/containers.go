@@ -17,6 +17,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/network"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -27,11 +28,12 @@ type Containers struct {
 	layers    *layers.Store
 	network   *network.Instance
 	trash     *trash.Can
+	volumes   *volumes.Store
 	agentPath string
 	runtime   func(context.Context) (ociruntime.Runtime, error)
 
 	locks   keylock.Locks // by container ID
-	volumes keylock.Locks // by volume path, while it is seeded
+	seeding keylock.Locks // by volume path, while it is seeded
 	views   views
 }
 
@@ -41,6 +43,7 @@ type Options struct {
 	Layers  *layers.Store
 	Network *network.Instance
 	Trash   *trash.Can
+	Volumes *volumes.Store
 	// AgentPath is the executable that shims are started from.
 	AgentPath string
 	// Runtime answers the OCI runtime once it has been probed.
@@ -59,7 +62,7 @@ func New(options Options) (*Containers, error) {
 		}
 	}
 	return &Containers{
-		layout: options.Layout, layers: options.Layers, network: options.Network, trash: options.Trash,
+		layout: options.Layout, layers: options.Layers, network: options.Network, trash: options.Trash, volumes: options.Volumes,
 		agentPath: options.AgentPath, runtime: options.Runtime,
 	}, nil
 }

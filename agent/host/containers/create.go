@@ -53,6 +53,12 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
 		return err
 	}
+	for _, m := range request.Mounts {
+		// What is not there yet is told at the launch.
+		if err := c.volumes.CheckSource(m.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	if err := c.seedVolumes(ctx, paths, stack, request.VolumeSeeds); err != nil {
 		return err
 	}
@@ -130,10 +136,13 @@ func (c *Containers) seedVolumes(ctx context.Context, paths shimspec.ContainerPa
 }
 
 func (c *Containers) seedVolume(ctx context.Context, image *confined.Root, seed *hostv1.VolumeSeed) error {
-	unlock, err := c.volumes.Lock(ctx, seed.VolumePath)
+	unlock, err := c.seeding.Lock(ctx, seed.VolumePath)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := c.volumes.CheckSource(seed.VolumePath); err != nil {
+		return err
+	}
 	return volumes.Seed(ctx, image, seed.Path, seed.VolumePath)
 }

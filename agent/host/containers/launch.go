@@ -80,12 +80,14 @@ type launch struct {
 	paths   shimspec.ContainerPaths
 	runtime ociruntime.Runtime
 	spec    shimspec.Spec
+	parts   []volumePart
 }
 
 func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
 	if l.runtime, err = l.Containers.runtime(ctx); err != nil {
 		return ready, err
 	}
+	defer l.closeVolumeParts()
 	defer func() {
 		if err != nil {
 			l.undo()
@@ -107,7 +109,10 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	faultpoint.Reached("host.launch.specified")
-	return l.startShim(ctx)
+	if ready, err = l.startShim(ctx); err != nil {
+		return ready, err
+	}
+	return ready, l.verifyVolumeParts(ready.PID)
 }
 
 // prepareFiles makes everything but the network.
@@ -116,6 +121,9 @@ func (l *launch) prepareFiles() (err error) {
 		return err
 	}
 	if err := ensureBindSources(l.request.BindSources); err != nil {
+		return err
+	}
+	if err := l.openVolumeParts(); err != nil {
 		return err
 	}
 	if err := l.mountRoot(); err != nil {

@@ -148,7 +148,7 @@ func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
 	}
 	defer root.Close()
 	for _, m := range record.Mounts {
-		if err := bindInside(root, m); err != nil {
+		if err := c.bindInside(root, m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
@@ -157,11 +157,16 @@ func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
 
 // bindInside binds a mount's source to its destination, which links of the
 // container may lead to, but not out of it. A missing source has nothing to show.
-func bindInside(root *confined.Root, m mount) error {
-	info, err := os.Stat(m.Source)
+func (c *Containers) bindInside(root *confined.Root, m mount) error {
+	source, err := c.volumes.OpenSource(m.Source)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	info, err := source.Stat()
 	if err != nil {
 		return err
 	}
@@ -175,7 +180,7 @@ func bindInside(root *confined.Root, m mount) error {
 		return err
 	}
 	defer unix.Close(target)
-	return mounts.Bind(m.Source, fmt.Sprintf("/proc/self/fd/%d", target), m.ReadOnly)
+	return mounts.Bind(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target), m.ReadOnly)
 }
 
 // LogDir is where the log of a container that does not run lies. Errors as Files.

@@ -1,0 +1,157 @@
+package host_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+)
+
+// withBind adds a bind mount to an OCI configuration.
+func withBind(t testing.TB, spec []byte, source, destination string) []byte {
+	t.Helper()
+	var config map[string]any
+	if err := json.Unmarshal(spec, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["mounts"] = append(config["mounts"].([]any), map[string]any{
+		"destination": destination, "type": "bind", "source": source, "options": []string{"rbind", "rprivate"},
+	})
+	changed, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, outside := volume.Msg.Path, t.TempDir()
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(outside, "secret"), []byte("secret\n"), 0o600),
+		os.Mkdir(filepath.Join(data, "part"), 0o755),
+		os.WriteFile(filepath.Join(data, "part", "file"), []byte("inside\n"), 0o644),
+		// What a container can put there.
+		os.Symlink("part", filepath.Join(data, "inner")),
+		os.Symlink(outside, filepath.Join(data, "absolute")),
+		os.Symlink("../../../../../../../.."+outside, filepath.Join(data, "relative")),
+		os.Symlink("absolute", filepath.Join(data, "indirect")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, link := range []string{"absolute", "relative", "indirect", "part/../absolute"} {
+		source := data + "/" + link
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			ContainerId: randomID(), LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/x"}},
+		}))
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("create with %s: %v", link, err)
+		}
+		_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			ContainerId: randomID(), LayerDiffIds: []string{layer}, VolumeSeeds: []*hostv1.VolumeSeed{{VolumePath: source, Path: "/etc"}},
+		}))
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("filling %s: %v", link, err)
+		}
+		id := h.create(t, layer)
+		request := sleeper(t, id, layer, noNetwork())
+		request.OciSpec = withBind(t, request.OciSpec, source, "/x")
+		if _, err = h.LaunchContainer(t.Context(), connect.NewRequest(request)); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("launch with %s: %v", link, err)
+		}
+	}
+
+	// A link that comes after the creation shows nothing either.
+	id := randomID()
+	_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: data + "/inner", Destination: "/x"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := h.get(t, id, "/x"); files["x/file"] != "inside\n" {
+		t.Errorf("a link inside of the volume shows %v", files)
+	}
+	if err := os.Remove(data + "/inner"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, data+"/inner"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first look is over", func() bool { return len(h.leftovers(t, id)) == 0 })
+	if _, err := h.stat(t, id, "/x/secret"); err == nil {
+		t.Error("a link out of the volume is followed")
+	}
+	if entries, _ := os.ReadDir(outside); len(entries) != 1 {
+		t.Errorf("something was written outside: %v", entries)
+	}
+	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: "shared"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, outside := volume.Msg.Path, t.TempDir()
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(outside, "file"), []byte("secret\n"), 0o644),
+		os.Mkdir(filepath.Join(data, "part"), 0o755),
+		os.WriteFile(filepath.Join(data, "part", "file"), []byte("inside\n"), 0o644),
+		os.Symlink(outside, filepath.Join(data, "link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, data+"/part", unix.AT_FDCWD, data+"/link", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	launched, refused := 0, 0
+	for range 12 {
+		id := h.create(t, layer)
+		request := sleeper(t, id, layer, noNetwork())
+		request.OciSpec = withBind(t, ociSpec(t, "cat", "/x/file"), data+"/part", "/x")
+		c, err := h.launch(t, request)
+		if err != nil {
+			if connect.CodeOf(err) != connect.CodeInvalidArgument {
+				t.Fatal(err)
+			}
+			refused++
+			continue
+		}
+		launched++
+		c.start(t, 1)
+		if output := c.output(t); output != "inside\n" {
+			t.Errorf("it sees %q", output)
+		}
+	}
+	close(stop)
+	<-stopped
+	t.Logf("%d launched, %d refused", launched, refused)
+}

@@ -1,0 +1,73 @@
+package volumes
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+)
+
+// OpenSource opens (O_PATH) what a mount shows. Containers write to volumes: a path in
+// one of ours is followed beneath that volume's directory only, and a link that
+// leads out of it is INVALID_ARGUMENT. Other paths are the user's own.
+func (s *Store) OpenSource(source string) (*os.File, error) {
+	volume, subpath, ours := s.split(source)
+	if !ours {
+		return os.OpenFile(source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	base, err := unix.Open(volume, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: volume, Err: err}
+	}
+	defer unix.Close(base)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(base, subpath, &how)
+	for errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // something was renamed meanwhile
+		fd, err = unix.Openat2(base, subpath, &how)
+	}
+	if errors.Is(err, unix.EXDEV) {
+		return nil, connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("path concatenation escapes the base directory, base: %q, subpath: %q", volume, subpath))
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: source, Err: err}
+	}
+	return os.NewFile(uintptr(fd), source), nil
+}
+
+// CheckSource is OpenSource for those who follow the path themselves.
+func (s *Store) CheckSource(source string) error {
+	if _, _, ours := s.split(source); !ours {
+		return nil
+	}
+	file, err := s.OpenSource(source)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// IsPart tells whether a path is one below a volume's directory.
+func (s *Store) IsPart(source string) bool {
+	_, subpath, ours := s.split(source)
+	return ours && subpath != "."
+}
+
+// split tells whether a path lies in a volume of this store, which one's
+// directory that is, and where in it.
+func (s *Store) split(source string) (volume, subpath string, ours bool) {
+	rest, below := strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
+	parts := strings.SplitN(rest, "/", 3)
+	if !below || len(parts) < 2 {
+		return "", "", false
+	}
+	subpath = "."
+	if len(parts) == 3 {
+		subpath = parts[2]
+	}
+	return filepath.Join(s.dir, parts[0], parts[1]), subpath, true
+}
