@@ -74,3 +74,21 @@ test("a container on another one's network has no files of its own", () => {
     [],
   );
 });
+
+const userDefined: NetworkPlan = {
+  kind: "networks",
+  networks: [{ name: "shop", record: create(NetworkRecordSchema) }],
+};
+
+test("a container on a user-defined network asks 127.0.0.11, for names without a dot as they are", () => {
+  const names = { ...machine, resolvConf: "nameserver 10.0.0.2\nsearch corp.example\noptions edns0\n" };
+  assert.equal(
+    fileOf("/etc/resolv.conf", { dns: ["9.9.9.9"] }, userDefined, names),
+    "nameserver 127.0.0.11\nsearch corp.example\noptions edns0 ndots:0\n",
+  );
+});
+
+test("ndots of the machine or the user stays, unless it is no number", () => {
+  assert.match(fileOf("/etc/resolv.conf", {}, userDefined), /^options ndots:2$/m);
+  assert.match(fileOf("/etc/resolv.conf", { dnsOptions: ["ndots:many"] }, userDefined), /^options ndots:0$/m);
+});

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { type ErrorKind, isErrorKind, messageOf } from "../../../../common/errors.ts";
+import { NetworkEndpointSchema } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  CreateNetworkRequestSchema,
+  NetworkSchema,
+} from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import { AddressBook } from "./address-book.ts";
+import { defaultGatewayOf } from "./default-gateway.ts";
+import { validateNetwork } from "./validate-network.ts";
+
+const validate = (request: MessageInitShape<typeof CreateNetworkRequestSchema>) =>
+  validateNetwork(create(CreateNetworkRequestSchema, { name: "net", ...request }), "local");
+
+describe("a network that is asked for", () => {
+  it("may say what holds anyway, and what Docker does not know", () => {
+    validate({});
+    validate({ driver: "bridge", ipamDriver: "default" });
+    validate({ options: { "com.docker.network.bridge.enable_icc": "true", mine: "own" } });
+    validate({
+      pools: [
+        {
+          subnet: "10.0.0.0/8",
+          ipRange: "10.1.0.0/16",
+          gateway: "10.0.0.1",
+          auxiliaryAddresses: { nas: "10.0.0.2" },
+        },
+      ],
+    });
+  });
+
+  const refusals: readonly (readonly [
+    MessageInitShape<typeof CreateNetworkRequestSchema>,
+    ErrorKind,
+    RegExp,
+  ])[] = [
+    [{ name: "none" }, "forbidden", /^operation is not permitted on predefined none network $/],
+    [{ name: "" }, "invalid", /^invalid name: name is empty$/],
+    [{ driver: "null" }, "forbidden", /^only one instance of "null" network is allowed$/],
+    [{ driver: "overlay" }, "not-implemented", /the network driver overlay$/],
+    [{ ipamDriver: "dhcp" }, "not-implemented", /the IPAM driver dhcp$/],
+    [{ enableIpv6: true }, "not-implemented", /IPv6 networks$/],
+    [
+      { options: { "com.docker.network.bridge.name": "br0" } },
+      "not-implemented",
+      /the network option com\.docker\.network\.bridge\.name=br0$/,
+    ],
+    [{ pools: [{ subnet: "" }] }, "invalid", /invalid subnet : invalid CIDR block notation$/],
+    [{ pools: [{ subnet: "10.0.0.0" }] }, "invalid", /invalid subnet 10\.0\.0\.0: invalid CIDR block/],
+    [{ pools: [{ subnet: "10.0.0.1/8" }] }, "invalid", /it should be 10\.0\.0\.0\/8$/],
+    [
+      { pools: [{ subnet: "10.0.0.0/24", ipRange: "10.0.0.0/16" }] },
+      "invalid",
+      /CIDR block is bigger than its parent subnet 10\.0\.0\.0\/24$/,
+    ],
+    [
+      { pools: [{ subnet: "10.0.0.0/24", ipRange: "10.0.1.0/25" }] },
+      "invalid",
+      /parent subnet 10\.0\.0\.0\/24 doesn't contain ip-range$/,
+    ],
+    [
+      { pools: [{ subnet: "10.0.0.0/24", gateway: "10.0.1.1" }] },
+      "invalid",
+      /invalid gateway 10\.0\.1\.1: parent subnet 10\.0\.0\.0\/24 doesn't contain this address$/,
+    ],
+    [
+      { pools: [{ subnet: "10.0.0.0/24", auxiliaryAddresses: { nas: "here" } }] },
+      "invalid",
+      /invalid auxiliary address nas: invalid address$/,
+    ],
+    [
+      { pools: [{ subnet: "10.0.0.0/24" }, { subnet: "10.0.1.0/24" }] },
+      "forbidden",
+      /doesn't support multiple subnets$/,
+    ],
+  ];
+  for (const [request, kind, message] of refusals) {
+    it(`is refused as ${kind}: ${message.source}`, () => {
+      assert.throws(
+        () => validate(request),
+        (error) => isErrorKind(error, kind) && message.test(messageOf(error)),
+      );
+    });
+  }
+});
+
+describe("the way out of a container", () => {
+  const on = (gateway: string, gwPriority = 0) =>
+    create(NetworkEndpointSchema, { gateway, config: { gwPriority } });
+
+  it("is the network with the highest priority, then the first by name", () => {
+    assert.equal(defaultGatewayOf({ b: on("2"), a: on("1") }), "1");
+    assert.equal(defaultGatewayOf({ b: on("2", 1), a: on("1") }), "2");
+    assert.equal(defaultGatewayOf({ b: on("2"), a: on("1", -1) }), "2");
+  });
+
+  it("is never an internal network", () => {
+    assert.equal(defaultGatewayOf({ closed: on("", 9), open: on("1") }), "1");
+    assert.equal(defaultGatewayOf({ closed: on("") }), undefined);
+  });
+});
+
+describe("the addresses of a network", () => {
+  it("are kept free where they are another's, and have no gateway on an internal network", () => {
+    const network = create(NetworkSchema, {
+      id: "n",
+      internal: true,
+      pools: [{ subnet: "10.0.0.0/29", gateway: "10.0.0.1", auxiliaryAddresses: { nas: "10.0.0.2" } }],
+    });
+    const book = new AddressBook();
+    assert.deepEqual(book.take(network, ""), { address: "10.0.0.3", prefixLength: 29, gateway: "" });
+    assert.throws(
+      () => book.take(network, "10.0.0.2"),
+      (error) => isErrorKind(error, "forbidden"),
+    );
+  });
+});
