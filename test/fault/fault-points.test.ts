@@ -38,7 +38,7 @@ const hostSteps = [
   ...["host.remove.released", "host.layer.unpacked", "host.layer.published"],
 ];
 /** More than a whole life has; what lies beyond its end is not reached. */
-const commits = Array.from({ length: 60 }, (_, index) => `state.commit.after:${index + 1}`);
+const commits = Array.from({ length: 80 }, (_, index) => `state.commit.after:${index + 1}`);
 const sample = [
   "workloads.create.after",
   "workloads.launch.after",

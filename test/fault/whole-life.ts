@@ -27,6 +27,12 @@ const commands: readonly (readonly string[])[] = [
   ["kill", "life"],
   ["rm", "--volumes", "life"],
   ["run", "--rm", "--name=passing", "IMAGE", "sh", "-c", "exit 5"],
+  ["network", "create", "lane"],
+  ["run", "--detach", "--name=dweller", "--network=lane", "IMAGE", "sleep", "1000000"],
+  ["network", "connect", "bridge", "dweller"],
+  ["network", "disconnect", "lane", "dweller"],
+  ["rm", "--force", "dweller"],
+  ["network", "rm", "lane"],
   ["volume", "rm", "kept"],
   ["rmi", "IMAGE"],
 ];
@@ -84,6 +90,7 @@ export async function clearAway(daemon: Daemon, image: string): Promise<void> {
     await daemon.ok("rm", "--force", "--volumes", ...ids);
   }
   for (const command of [
+    ["network", "rm", "lane"],
     ["volume", "rm", "kept"],
     ["rmi", image],
   ]) {
