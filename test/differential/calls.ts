@@ -1,5 +1,7 @@
 /** Calls, good and bad, that are sent to two daemons; `{running}`, `{exited}` and `{created}` are names of containers. */
 
+// Left out: what has dockerd look for a plugin for 15 seconds (unknown log and volume drivers).
+
 /** One request. */
 export interface Call {
   readonly method: string;
@@ -238,7 +240,6 @@ const creations: readonly Call[] = [
   created("badcount", {}, { RestartPolicy: { Name: "always", MaximumRetryCount: 2 } }),
   created("negativecount", {}, { RestartPolicy: { Name: "on-failure", MaximumRetryCount: -1 } }),
   created("autorestart", {}, { RestartPolicy: { Name: "always" }, AutoRemove: true }),
-  created("badlog", {}, { LogConfig: { Type: "nonsense" } }),
   created("logopts", {}, { LogConfig: { Type: "json-file", Config: { nonsense: "x" } } }),
   created("logsize", {}, { LogConfig: { Type: "json-file", Config: { "max-size": "x" } } }),
   created("pidmode", {}, { PidMode: "nonsense" }),
@@ -351,7 +352,6 @@ const others: readonly Call[] = [
   post("/volumes/create", { Name: "one", Labels: { a: "b" } }),
   post("/volumes/create", { Name: "one" }),
   post("/volumes/create", { Name: "-bad-" }),
-  post("/volumes/create", { Name: "two", Driver: "nonsense" }),
   post("/volumes/create", "{"),
   get("/volumes/one"),
   remove("/volumes/one"),

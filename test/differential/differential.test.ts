@@ -57,5 +57,5 @@ for (const [index, call] of calls.entries()) {
 test("each intended difference has its paragraph", async () => {
   const document = await readFile(join(checkout, "docs/differences.md"), "utf8");
   const headings = [...document.matchAll(/^## (.*)$/gm)].map(([, heading]) => heading);
-  assert.deepEqual(headings.toSorted(), Object.keys(groups).toSorted());
+  assert.deepEqual(new Set(headings), new Set(Object.keys(groups)));
 });

@@ -1,5 +1,5 @@
 /**
- * Equal bytes in and out, by every way there is, while another client stalls; 256 MiB with SOCKERLESS_SOAK=1, else 16.
+ * Equal bytes in and out, by every way there is, while another client stalls; 256 MiB with SOCKERLESS_SOAK=1, else 8.
  */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -11,7 +11,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { createExec, stalled } from "./stream-client.ts";
 
 const setting = withDaemon();
-const size = (process.env["SOCKERLESS_SOAK"] === "1" ? 256 : 16) * 1024 * 1024;
+const size = (process.env["SOCKERLESS_SOAK"] === "1" ? 256 : 8) * 1024 * 1024;
 const content = randomBytes(size);
 const digest = sha256(content);
 

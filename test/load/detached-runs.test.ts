@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
-const RUNS = process.env["SOCKERLESS_SOAK"] === "1" ? 1000 : 40;
+const RUNS = process.env["SOCKERLESS_SOAK"] === "1" ? 1000 : 24;
 const LANES = 4;
 
 test(`${RUNS} detached runs in ${LANES} lanes: wait and logs are right`, async () => {
