@@ -115,7 +115,11 @@ func (r *stdinReceiver) receive() bool {
 	if bulk {
 		return r.follows(offset) && r.moveData(length)
 	}
-	request, err := hearing(r.cancel, r.stream.Receive)
+	receive := r.stream.Receive
+	if !r.body.ended() {
+		receive = func() (*agentv1.SessionRequest, error) { return hearing(r.cancel, r.stream.Receive) }
+	}
+	request, err := receive()
 	if errors.Is(err, io.EOF) {
 		return false // the client only listens from now on
 	}
