@@ -195,6 +195,21 @@ describe("volumes", () => {
     );
   });
 
+  it("are there when a container that was made with them is, whoever removes them meanwhile", async () => {
+    for (let round = 0; round < 50; round++) {
+      const name = `contested${round}`;
+      await bench.volumes.createVolume({ name });
+      const [made] = await Promise.allSettled([
+        bench.createScript("true", { hostConfig: { binds: [`${name}:/x`] } }),
+        ...[1, 2, 3].map(() => bench.volumes.removeVolume({ name })),
+      ]);
+      assert.equal(made.status, "fulfilled");
+      assert.ok(bench.machine.volumes.has(name), `round ${round}: the volume is gone`);
+      await bench.volumes.inspectVolume({ name });
+      await bench.containers.removeContainer({ container: made.value });
+    }
+  });
+
   it("are listed by name, driver, label and use", async () => {
     await bench.volumes.createVolume({ name: "used", labels: { team: "a" } });
     await bench.volumes.createVolume({ name: "free" });

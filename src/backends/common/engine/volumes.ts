@@ -15,7 +15,7 @@ import type { Change, State } from "../state/state.ts";
 import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
-import { hasProcess, isVisible, timestampOfNs } from "./records.ts";
+import { hasProcess, isRemoved, timestampOfNs } from "./records.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
@@ -24,17 +24,26 @@ const longestName = 255;
 /** Docker marks anonymous volumes with this label. */
 export const anonymousLabel = "com.docker.volume.anonymous";
 
+/** What a container adds to the changes of a volume that it is to have. */
+export interface VolumeOwner {
+  /** A new volume of that name is his. */
+  readonly claim?: (change: Change, name: string) => void;
+  /** He mounts the volume. */
+  readonly use?: (change: Change, volume: VolumeRecord) => void;
+}
+
 /**
  * The volume of that name, made where it does not exist; an anonymous one is always new. That it is being made is
  * journalled before the driver makes it, so that a crash leaves none that nobody knows.
  *
- * @param claim what else belongs into the change that announces a new volume: whose it is
+ * @param owner who the volume is for: what belongs into the change that announces a new one, and what makes him its
+ *   user. Both happen with the volume's lock held, so nobody removes it in between.
  * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver
  */
 export async function ensureVolume(
   context: EngineContext,
   wanted: WantedVolume,
-  claim: (change: Change, name: string) => void = () => undefined,
+  owner: VolumeOwner = {},
 ): Promise<VolumeRecord> {
   const anonymous = wanted.name === "";
   const name = anonymous ? newId() : wanted.name;
@@ -51,6 +60,9 @@ export async function ensureVolume(
             "volume name must be unique",
         );
       }
+      if (owner.use !== undefined) {
+        await context.state.commit((change) => owner.use?.(change, known));
+      }
       return known;
     }
     const planned = create(VolumeRecordSchema, {
@@ -64,10 +76,10 @@ export async function ensureVolume(
     });
     await context.state.commit((change) => {
       change.volumes.put(planned);
-      claim(change, name);
+      owner.claim?.(change, name);
     });
     try {
-      return await finishCreation(context, planned);
+      return await finishCreation(context, planned, owner.use);
     } catch (error) {
       await context.state.commit((change) => change.volumes.delete(name));
       throw error;
@@ -143,7 +155,11 @@ export async function settleVolume(context: EngineContext, record: VolumeRecord)
   });
 }
 
-async function finishCreation(context: EngineContext, planned: VolumeRecord): Promise<VolumeRecord> {
+async function finishCreation(
+  context: EngineContext,
+  planned: VolumeRecord,
+  use?: VolumeOwner["use"],
+): Promise<VolumeRecord> {
   const { name, driver } = planned;
   const made = await context.driver.volumes.create(planned);
   const record = {
@@ -154,6 +170,7 @@ async function finishCreation(context: EngineContext, planned: VolumeRecord): Pr
   };
   await context.state.commit((change) => {
     change.volumes.put(record);
+    use?.(change, record);
     change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
   });
   return record;
@@ -191,10 +208,10 @@ export function volumeOf(record: VolumeRecord): Volume {
   });
 }
 
-/** IDs of the containers that mount a volume. */
+/** IDs of the containers that mount a volume, those that are being made among them. */
 export function usersOf(state: State, name: string, onlyRunning = false): string[] {
   return [...state.containers.values()]
-    .filter((record) => isVisible(record) && (!onlyRunning || hasProcess(record)))
+    .filter((record) => !isRemoved(record) && (!onlyRunning || hasProcess(record)))
     .filter((record) => record.mounts.some((point) => point.type === "volume" && point.name === name))
     .map((record) => record.id);
 }

@@ -175,17 +175,23 @@ async function withVolumes(
 ): Promise<ContainerRecord> {
   let next = record;
   for (const { point, volume } of mounts) {
-    let mounted: MountPoint = point;
-    if (volume !== undefined) {
-      const made = await ensureVolume(context, volume, (change, name) => {
+    if (volume === undefined) {
+      next = withFields(next, { mounts: [...next.mounts, point] });
+      continue;
+    }
+    await ensureVolume(context, volume, {
+      claim: (change, name) => {
         if (volume.name === "") {
           next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, name] });
           change.containers.put(next);
         }
-      });
-      mounted = { ...point, name: made.name, driver: made.driver, source: made.mountpoint };
-    }
-    next = withFields(next, { mounts: [...next.mounts, mounted] });
+      },
+      use: (change, { name, driver, mountpoint }) => {
+        const mounted: MountPoint = { ...point, name, driver, source: mountpoint };
+        next = withFields(next, { mounts: [...next.mounts, mounted] });
+        change.containers.put(next);
+      },
+    });
   }
   const whole = next;
   await context.state.commit((change) => change.containers.put(whole));
