@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 
 import { callApi } from "../support/docker-api.ts";
+import { startNameServer } from "../support/name-server.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -134,6 +135,20 @@ describe("names", () => {
   test("do not resolve on the default bridge, which keeps the machine's servers", async () => {
     await serving("plain");
     assert.doesNotMatch(await ok("exec", "plain", "cat", "/etc/resolv.conf"), /127\.0\.0\.11/);
+  });
+
+  test("that no peer has are asked of other servers, but never from internal networks", async () => {
+    await using server = await startNameServer("192.0.2.7");
+    await ok("network", "create", "open");
+    await ok("network", "create", "--internal", "shut");
+    await serving("asker", "--network", "open", "--dns", server.address);
+    await serving("prisoner", "--network", "shut", "--dns", server.address);
+    assert.deepEqual(await resolved("asker", "elsewhere.example"), ["192.0.2.7"]);
+    assert.deepEqual(await resolved("asker", "asker"), [await addressOn("asker", "open")]);
+    assert.deepEqual(await resolved("prisoner", "secret.example"), []);
+    assert.deepEqual([...new Set(server.asked)], ["elsewhere.example"]);
+    await ok("network", "connect", "open", "prisoner");
+    assert.deepEqual(await resolved("prisoner", "free.example"), ["192.0.2.7"]);
   });
 
   test("are the same in a container that shares another's network", async () => {
