@@ -37,10 +37,15 @@ export async function main(script) {
   try {
     process.exitCode = (await script()) ?? 0;
   } catch (error) {
-    if (!(error instanceof Failure)) {
+    if (["EACCES", "EPERM", "EROFS"].includes(error.code)) {
+      announce(
+        `cannot write ${error.path}: run this as the owner of the checkout (containers of this machine need root)`,
+      );
+    } else if (error instanceof Failure) {
+      announce(error.message);
+    } else {
       throw error;
     }
-    announce(error.message);
     process.exitCode = 1;
   }
 }

@@ -9,6 +9,7 @@ import type { Command as ConfiguredCommand } from "../common/config/settings.ts"
 import { version } from "../common/version.ts";
 import { addFlags, flagValues, settingsOfCommand } from "./flags.ts";
 import { reportFailure } from "./lifetime.ts";
+import { backendService, frontendService } from "./services.ts";
 
 const program = new Command("sockerless")
   .description("The Docker Engine API without a Docker engine.")
@@ -27,9 +28,8 @@ configured(program.command("frontend"), "frontend")
   .description("Run the frontend alone: the Docker API for a backend that runs elsewhere.")
   .action(async (_, command: Command) => {
     const config = configOf(command, "frontend");
-    const [{ serveAlone }, { frontendService }, { dockerHostLine }] = await Promise.all([
+    const [{ serveAlone }, { dockerHostLine }] = await Promise.all([
       import("./alone.ts"),
-      import("./services.ts"),
       import("./docker-host.ts"),
     ]);
     await serveAlone(frontendService(), config, ([address = config.hosts[0] ?? ""]) =>
@@ -43,10 +43,7 @@ for (const name of backendNames) {
     .description(`Run the ${name} backend.`)
     .action(async (_, command: Command) => {
       const config = configOf(command, "backend", name);
-      const [{ serveAlone }, { backendService }] = await Promise.all([
-        import("./alone.ts"),
-        import("./services.ts"),
-      ]);
+      const { serveAlone } = await import("./alone.ts");
       await serveAlone(
         backendService(name),
         config,
@@ -83,6 +80,7 @@ function configOf(command: Command, as: ConfiguredCommand, backendName?: Backend
     flags: flagValues(options, settingsOfCommand(as, backendName)),
     environment: process.env,
     uid: process.geteuid?.() ?? 0,
+    ...(as === "frontend" ? {} : { checkBackend: (name) => void backendService(name) }),
   });
   for (const warning of warnings) {
     process.stderr.write(`sockerless: ${warning}\n`);

@@ -73,7 +73,12 @@ export class DockerApiServer {
       requestTimeout: 0,
       shouldUpgradeCallback: (request) => this.#mayHijack(request),
     };
-    const listener = tls === undefined ? createServer(options) : createTlsServer({ ...options, ...tls });
+    // node:http leaves connections half open by itself, node:https does not: a client that ends its stdin would lose
+    // the output that is still to come.
+    const listener =
+      tls === undefined
+        ? createServer(options)
+        : createTlsServer({ ...options, ...tls, allowHalfOpen: true });
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
     (listener as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));

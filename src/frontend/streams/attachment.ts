@@ -63,12 +63,18 @@ export class Attachment {
   /**
    * Where the attachment is served, once the container runs.
    *
-   * @returns undefined when it never will: the container was removed
-   * @throws ConnectError when the backend was lost or the reservation was given up
+   * @returns undefined when it never will: the container was removed, or its start failed. Whoever asked for the start
+   *   is told why; dockerd ends attachments without a word.
+   * @throws ConnectError when the backend was lost
    */
   async endpoint(): Promise<AttachEndpoint | undefined> {
     for (;;) {
-      const response = await nextOf(this.#responses);
+      const response = await nextOf(this.#responses).catch((error: unknown) => {
+        if (isErrorKind(error, "unavailable")) {
+          throw error;
+        }
+        return undefined;
+      });
       if (response === undefined || response.message.case === "endpoint") {
         this.cancel();
         return response?.message.case === "endpoint" ? response.message.value : undefined;

@@ -1,0 +1,84 @@
+/** The docker CLI over TCP with mutual TLS: the same bytes and exit codes as over the unix socket. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { get } from "node:https";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import type { CommandOptions } from "../support/command.ts";
+import { Daemon } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+
+let directory: string;
+let certificates: TestCertificates;
+let daemon: Daemon;
+let address: string;
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
+  certificates = await makeCertificates(directory);
+  address = `tcp://127.0.0.1:${await freePort()}`;
+  const { ca, cert, key } = certificates.server;
+  daemon = await Daemon.start({
+    args: ["--host", address, "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+  });
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+});
+after(async () => {
+  await daemon.stop();
+  await rm(directory, { recursive: true });
+});
+
+const overTls = (options: CommandOptions, ...args: string[]) => {
+  const { ca, cert, key } = certificates.client;
+  return daemon.dockerWith(
+    options,
+    ...["--host", address, "--tlsverify", "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+    ...args,
+  );
+};
+
+describe("over mutual TLS", () => {
+  test("an attached run shows everything, what comes late too", async () => {
+    const script = "echo early; sleep 0.7; echo late; exit 6";
+    const result = await overTls({}, "run", "--rm", "busybox", "sh", "-c", script);
+    assert.deepEqual([result.text, result.code], ["early\nlate", 6], result.errorText);
+  });
+
+  test("standard input reaches the process, and its end", async () => {
+    const input = "through TLS\n".repeat(50_000);
+    const result = await overTls({ input }, "run", "--rm", "-i", "busybox", "cat");
+    assert.equal(result.stdout.length, input.length, result.errorText);
+    assert.equal((await overTls({ input: "" }, "run", "--rm", "-i", "busybox", "cat")).code, 0);
+  });
+
+  test("an exec gives its output and exit code", async () => {
+    const id = await daemon.ok("run", "-d", "busybox", "sleep", "600");
+    for (let n = 0; n < 5; n++) {
+      const result = await overTls({ input: `input ${n}` }, "exec", "-i", id, "sh", "-c", `cat; exit ${n}`);
+      assert.deepEqual([result.text, result.code], [`input ${n}`, n], result.errorText);
+    }
+    await daemon.ok("rm", "-f", id);
+  });
+
+  test("a client without a certificate is refused", async () => {
+    const status = await new Promise<string>((resolve) => {
+      get(address.replace("tcp:", "https:"), { path: "/_ping", rejectUnauthorized: false }, (response) =>
+        resolve(`served: ${response.statusCode}`),
+      ).once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    });
+    assert.match(status, /CERTIFICATE_REQUIRED|ECONNRESET/);
+  });
+});
+
+/** A port that nobody has just now. */
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const found = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  assert.ok(typeof found === "object" && found !== null);
+  return found.port;
+}
