@@ -36,10 +36,17 @@ describe("bin/sockerless", () => {
   });
 
   it("refuses an incomplete configuration before it starts anything", () => {
-    const { status, stderr, stdout } = run(join(bin, "sockerless"), "serve", "--backend", "ecs");
+    const { status, stderr, stdout } = run(join(bin, "sockerless"), "serve", "--host", "tcp://127.0.0.1:0");
     assert.equal(status, 1);
     assert.equal(stdout, "");
-    assert.match(stderr, /ecs\.cluster is required/);
+    assert.match(stderr, /TCP demands mutual TLS/);
+  });
+
+  it("says that a backend is not built before it asks for that backend's settings", () => {
+    const { status, stderr } = run(join(bin, "sockerless"), "serve", "--backend", "ecs");
+    assert.equal(status, 1);
+    assert.match(stderr, /backend "ecs" is not built yet/);
+    assert.doesNotMatch(stderr, /required/);
   });
 
   it("has an alias for each backend", () => {
