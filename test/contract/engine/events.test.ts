@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { ExitStatusSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("events", () => {
@@ -52,6 +57,21 @@ describe("events", () => {
       propagation: "",
       "read/write": "true",
     });
+  });
+
+  it("are not dated by an agent that is wrong about the time", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const nextYear = timestampFromMs(Date.now() + 365 * 24 * 3_600_000);
+    bench.machine.agentOf(id).tell({
+      case: "exited",
+      value: create(ExitStatusSchema, { code: 3, finishedAt: nextYear }),
+    });
+    const [die] = await until(async () => {
+      const found = await bench.pastEvents({ event: ["die"] });
+      return found.length > 0 ? found : undefined;
+    });
+    assert.equal(die?.attributes["exitCode"], "3");
+    assert.ok(Number((die?.timeUnixNs ?? 0n) / 1_000_000n) <= Date.now());
   });
 
   it("are told again after the backend was restarted, and none twice to who follows", async () => {

@@ -1,4 +1,6 @@
 /** What follows when a main process has ended. */
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+
 import { isErrorKind } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
@@ -12,7 +14,14 @@ import type { LiveContainer } from "../live.ts";
 import { nextRestartDelay, restarts } from "../machine/restart-policy.ts";
 import { type Exit, exited } from "../machine/transitions.ts";
 import { announceChange } from "../network/name-pushes.ts";
-import { hasProcess, hostConfigOf, millisecondsOf, nanosecondsOf, stateOf } from "../records.ts";
+import {
+  hasProcess,
+  hostConfigOf,
+  millisecondsOf,
+  nanosecondsOf,
+  stateOf,
+  timestampOfNs,
+} from "../records.ts";
 import { releaseRun } from "./release-run.ts";
 
 /** Code of an exec that the end of the container's main process killed (128 + SIGKILL). */
@@ -28,7 +37,7 @@ export async function containerExited(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint,
-  exit: Exit,
+  told: Exit,
   execExits: ReadonlyMap<string, number> = new Map(),
 ): Promise<void> {
   await live.lock.run(async () => {
@@ -36,6 +45,7 @@ export async function containerExited(
     if (record === undefined || record.generation !== generation || !hasProcess(record)) {
       return;
     }
+    const exit = { ...told, finishedAt: plausibleEnd(told.finishedAt, record, context.clock.nowNs()) };
     const ranMs = Math.max(0, millisecondsOf(exit.finishedAt) - millisecondsOf(stateOf(record).startedAt));
     const restarting = restarts(hostConfigOf(record).restartPolicy, {
       code: exit.code,
@@ -67,6 +77,18 @@ export async function containerExited(
       context.followUps.autoRemove(record.id);
     }
   });
+}
+
+/**
+ * When a run can have ended: not before it started, and not later than now. The journal's times only rise, so an agent
+ * that is wrong about the time, or lies, would date everybody's later events.
+ */
+function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): Timestamp {
+  const { startedAt } = stateOf(record);
+  const startedNs = startedAt === undefined ? 0n : nanosecondsOf(startedAt);
+  const toldNs = nanosecondsOf(told);
+  const notBeforeStart = toldNs < startedNs ? startedNs : toldNs;
+  return timestampOfNs(notBeforeStart > nowNs ? nowNs : notBeforeStart);
 }
 
 /** Starts a container whose policy wants it, when its delay is over. */
