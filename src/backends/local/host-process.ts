@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
-import { createHostClient, type HostClient } from "./host-client.ts";
+import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
 
 /** How long the host process may take to answer its first call. */
 const READY_TIMEOUT_MS = 10_000;
@@ -107,6 +108,9 @@ export class HostProcess {
       try {
         return await this.#host.client.hello({});
       } catch (error) {
+        if (error instanceof ConnectError && error.code !== Code.Unavailable) {
+          throw fromHostError(error); // it answered: no runtime that works, say
+        }
         last = error;
         await delay(READY_POLL_MS);
       }
