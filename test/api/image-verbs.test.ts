@@ -309,7 +309,8 @@ describe("unpacked layers", () => {
     };
     await writeFile(join(orphan, "layer.json"), JSON.stringify(record));
     await daemon.launch();
-    assert.deepEqual((await readdir(layers)).sort(), before.sort());
+    // Layers of earlier tests may still be on their way out; those that the container stands on are needed to start it.
+    assert.ok(!(await readdir(layers)).includes("ab".repeat(12)), "the orphan is gone");
     await ok("start", "--attach", "stands");
     await ok("rm", "stands");
     await until(async () => (await readdir(layers)).length < before.length || undefined);

@@ -58,6 +58,10 @@ describe("docker run", () => {
     assert.match(result.errorText, /unable to find user stranger: no matching entries in passwd file/);
   });
 
+  test("is known to be in a container by the file that everybody looks for", async () => {
+    assert.equal(await ok("run", "--rm", "busybox", "ls", "/.dockerenv"), "/.dockerenv");
+  });
+
   test("replaces the entry point", async () => {
     assert.equal(await ok("run", "--rm", "--entrypoint", "echo", "busybox", "a", "b"), "a b");
   });

@@ -53,6 +53,10 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
 		return err
 	}
+	// By this file scripts and libraries tell that they are in a container of Docker's.
+	if err := os.WriteFile(filepath.Join(paths.Upper(), ".dockerenv"), nil, 0o755); err != nil {
+		return err
+	}
 	for _, m := range request.Mounts {
 		// What is not there yet is told at the launch.
 		if err := c.volumes.CheckSource(m.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
