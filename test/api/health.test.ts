@@ -167,10 +167,12 @@ describe("a container with a health check", () => {
     await ok("unpause", "held");
     await healthBecomes("held", ({ Status }) => Status === "healthy");
     await ok("kill", "held");
+    await ok("wait", "held"); // the kill is answered when the signal was sent
     assert.equal((await healthOf("held"))?.Status, "unhealthy");
     await ok("start", "held");
     const restarted = await healthOf("held");
-    assert.deepEqual([restarted?.Status, restarted?.FailingStreak], ["starting", 0]);
+    assert.equal(restarted?.FailingStreak, 0);
+    assert.match(restarted?.Status ?? "", /^(starting|healthy)$/);
     await healthBecomes("held", ({ Status }) => Status === "healthy");
     await ok("rm", "--force", "held");
   });
