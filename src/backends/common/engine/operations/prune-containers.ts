@@ -1,5 +1,4 @@
 /** Removing all containers that do not run. */
-import { fromUnknown } from "../../../../common/errors.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
@@ -7,15 +6,8 @@ import { Filters } from "../filters.ts";
 import { configOf, isActive, isVisible, nanosecondsOf } from "../records.ts";
 import { writableSizes } from "../sizes.ts";
 import { untilOf } from "../until-filter.ts";
+import { type PruneReport, pruneEach } from "./prune-each.ts";
 import { removeContainer } from "./remove-container.ts";
-
-/** What a prune did. */
-export interface PruneReport {
-  /** IDs. */
-  readonly removed: readonly string[];
-  /** Bytes. */
-  readonly spaceReclaimed: bigint;
-}
 
 /**
  * Removes every container that does not run and passes the filters; one that cannot be removed is left.
@@ -34,31 +26,14 @@ export async function pruneContainers(
     (record) => isVisible(record) && !isActive(record) && passes(record, filters, until),
   );
   const sizes = await writableSizes(context, doomed, signal);
-  const removed: string[] = [];
-  let spaceReclaimed = 0n;
-  for (const { id } of doomed) {
-    if (signal.aborted) {
-      break;
-    }
-    try {
-      await removeContainer(context, id, { force: false, volumes: false, link: false });
-    } catch (error) {
-      const { message } = fromUnknown(error);
-      context.logger.warn({ err: error, container: id }, `cannot prune a container: ${message}`);
-      continue;
-    }
-    removed.push(id);
-    spaceReclaimed += sizes.get(id) ?? 0n;
-  }
-  await context.state.commit((change) =>
-    change.event({
-      type: "container",
-      action: "prune",
-      actorId: "",
-      attributes: { reclaimed: String(spaceReclaimed) },
-    }),
+  return await pruneEach(
+    context,
+    "container",
+    doomed.map(({ id }) => id),
+    sizes,
+    (id) => removeContainer(context, id, { force: false, volumes: false, link: false }),
+    signal,
   );
-  return { removed, spaceReclaimed };
 }
 
 function passes(record: ContainerRecord, filters: Filters, until: bigint | undefined): boolean {

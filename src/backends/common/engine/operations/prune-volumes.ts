@@ -1,11 +1,11 @@
 /** Removing all volumes that no container uses. */
-import { invalid, messageOf } from "../../../../common/errors.ts";
+import { invalid } from "../../../../common/errors.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../filters.ts";
 import { volumeSizes } from "../sizes.ts";
 import { anonymousLabel, listVolumes, removeVolume, usersOf } from "../volumes.ts";
-import type { PruneReport } from "./prune-containers.ts";
+import { type PruneReport, pruneEach } from "./prune-each.ts";
 
 /**
  * Removes the anonymous volumes that nothing uses, or with `all` every such volume; those made with options are
@@ -31,34 +31,16 @@ export async function pruneVolumes(
       filters.matchesPairs("label", record.labels) &&
       !(filters.has("label!") && filters.matchesPairs("label!", record.labels)),
   );
-  const sizes = await volumeSizes(
+  const names = unused.map(({ name }) => name);
+  const sizes = await volumeSizes(context, names);
+  return await pruneEach(
     context,
-    unused.map(({ name }) => name),
+    "volume",
+    names,
+    sizes,
+    (name) => removeVolume(context, name, false),
+    signal,
   );
-  const removed: string[] = [];
-  let spaceReclaimed = 0n;
-  for (const { name } of unused) {
-    if (signal.aborted) {
-      break;
-    }
-    try {
-      await removeVolume(context, name, false);
-    } catch (error) {
-      context.logger.warn({ err: error, volume: name }, `cannot prune a volume: ${messageOf(error)}`);
-      continue;
-    }
-    removed.push(name);
-    spaceReclaimed += sizes.get(name) ?? 0n;
-  }
-  await context.state.commit((change) =>
-    change.event({
-      type: "volume",
-      action: "prune",
-      actorId: "",
-      attributes: { reclaimed: String(spaceReclaimed) },
-    }),
-  );
-  return { removed, spaceReclaimed };
 }
 
 /** The truth value of the filter `all`, as Go reads one. */
