@@ -136,6 +136,8 @@ export class MemoryMachine {
           runtimes: [{ name: "runc", path: "/usr/bin/runc", version: "1.1.5" }],
           securityOptions: [],
           warnings: [],
+          maskedPaths: ["/proc/kcore", "/sys/of-this-machine"],
+          readonlyPaths: ["/proc/sys"],
         }),
       },
       close: async () => {},

@@ -257,6 +257,9 @@ export interface MachineFacts {
   readonly runtimes: readonly { readonly name: string; readonly path: string; readonly version: string }[];
   readonly securityOptions: readonly string[];
   readonly warnings: readonly string[];
+  /** What containers that are not privileged do not see, and may only read, unless they say otherwise. */
+  readonly maskedPaths: readonly string[];
+  readonly readonlyPaths: readonly string[];
 }
 
 export interface Machine {

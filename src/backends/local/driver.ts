@@ -22,20 +22,21 @@ export function localDriver(
   hello: HelloResponse,
   frontendSocket: string | undefined,
 ): Driver {
+  const profile = readMachineProfile(hello.cgroupVersion);
   return {
     name: "local",
     capabilities: localCapabilities,
     policy: localPolicy,
     workloads: localWorkloads({
       host: host.client,
-      profile: readMachineProfile(hello.cgroupVersion),
+      profile,
       storedSocket: hello.storedSocket,
       frontendSocket,
     }),
     images: localImages(host.client),
     networks: localNetworks(host.client),
     volumes: localVolumes(host.client),
-    machine: localMachine(hello),
+    machine: localMachine(hello, profile),
     disk: localDisk(host.client),
     close: () => host.close(),
   };

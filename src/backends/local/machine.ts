@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, hostname, machine, release, totalmem } from "node:os";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Machine, MachineFacts } from "../common/driver.ts";
+import type { MachineProfile } from "./oci/spec.ts";
 
 /** What this machine tells of itself; it does not change while the process lives. */
-export function localMachine(hello: HelloResponse): Machine {
+export function localMachine(hello: HelloResponse, profile: MachineProfile): Machine {
   const system = operatingSystem();
   const facts: MachineFacts = {
     name: hostname(),
@@ -25,6 +26,8 @@ export function localMachine(hello: HelloResponse): Machine {
       ...(hello.cgroupVersion === "2" ? ["name=cgroupns"] : []),
     ],
     warnings: warningsOf(hello),
+    maskedPaths: profile.maskedPaths,
+    readonlyPaths: profile.readonlyPaths,
   };
   return { facts: () => Promise.resolve(facts) };
 }

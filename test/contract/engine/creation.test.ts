@@ -38,6 +38,16 @@ describe("a creation", () => {
     assert.ok(hostConfig.maskedPaths?.values.includes("/proc/kcore"));
   });
 
+  it("hides what its machine hides, and nothing where its user says so", async () => {
+    const plain = await inspect(await bench.createScript("true"));
+    assert.ok(plain.hostConfig.maskedPaths?.values.includes("/sys/of-this-machine"));
+    assert.deepEqual(plain.hostConfig.readonlyPaths?.values, ["/proc/sys"]);
+    const open = await inspect(
+      await bench.createScript("true", { hostConfig: { maskedPaths: { values: [] } } }),
+    );
+    assert.deepEqual(open.hostConfig.maskedPaths?.values, []);
+  });
+
   it("makes the volumes it names and needs, and takes away its own with `rm -v` only", async () => {
     const id = await bench.createScript("true", {
       config: { image: "with-volume" },

@@ -16,6 +16,7 @@ const machine: MachineProfile = {
   capabilities: capabilitiesOfMask("000001ffffffffff"),
   cgroupVersion: "1",
   maskedPaths: ["/proc/kcore"],
+  readonlyPaths: ["/proc/sys"],
   hasSysctl: () => true,
   devices: (path) =>
     path === "/dev/fuse" ? { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } : undefined,

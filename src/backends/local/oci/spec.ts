@@ -39,6 +39,7 @@ export interface MachineProfile {
   readonly capabilities: readonly string[];
   readonly cgroupVersion: string;
   readonly maskedPaths: readonly string[];
+  readonly readonlyPaths: readonly string[];
   /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
   hasSysctl(name: string): boolean;
   readonly devices: DeviceLookup;
@@ -52,6 +53,7 @@ export function readMachineProfile(cgroupVersion: string): MachineProfile {
     capabilities: availableCapabilities(),
     cgroupVersion,
     maskedPaths: [...MASKED_PATHS, ...thermalThrottlePaths()],
+    readonlyPaths: READONLY_PATHS,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
     devices: machineDevices,
     appArmorProfile: undefined,
@@ -130,7 +132,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
     linux: {
       namespaces: containerNamespaces(given, workload.network, machine.cgroupVersion),
       maskedPaths: given?.maskedPaths?.values ?? (openPaths ? [] : machine.maskedPaths),
-      readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : READONLY_PATHS),
+      readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : machine.readonlyPaths),
       devices,
       resources: containerResources(given?.resources, deviceRules, machine.devices),
       ...(Object.keys(sysctl).length > 0 && { sysctl }),

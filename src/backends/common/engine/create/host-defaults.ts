@@ -15,23 +15,6 @@ import { normalizeCapabilities } from "./capabilities.ts";
 
 const defaultShmSize = 64n * 1024n * 1024n;
 
-/** What Docker hides from containers that are not privileged. */
-const maskedPaths = [
-  "/proc/asound",
-  "/proc/acpi",
-  "/proc/interrupts",
-  "/proc/kcore",
-  "/proc/keys",
-  "/proc/latency_stats",
-  "/proc/timer_list",
-  "/proc/timer_stats",
-  "/proc/sched_debug",
-  "/proc/scsi",
-  "/sys/firmware",
-  "/sys/devices/virtual/powercap",
-];
-const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /** The log drivers that are honoured. */
 export const logDrivers = ["json-file", "local", "none"] as const;
 const honouredLogOptions: ReadonlySet<string> = new Set([
@@ -91,8 +74,8 @@ export function withHostDefaults(
     capAdd: normalizeCapabilities(said.capAdd, "CapAdd"),
     capDrop: normalizeCapabilities(said.capDrop, "CapDrop"),
     runtime: said.runtime || (facts.runtimes[0]?.name ?? "runc"),
-    maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(maskedPaths)),
-    readonlyPaths: said.readonlyPaths ?? (said.privileged ? undefined : list(readonlyPaths)),
+    maskedPaths: said.maskedPaths ?? (said.privileged ? undefined : list(facts.maskedPaths)),
+    readonlyPaths: said.readonlyPaths ?? (said.privileged ? undefined : list(facts.readonlyPaths)),
     resources: {
       ...resources,
       memorySwap:
