@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 
-import { HealthResultSchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { HealthResultSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { HealthStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -17,8 +17,9 @@ describe("a container with a health check", () => {
     await bench.close();
   });
 
-  const healthOf = async (container: string) =>
-    (await bench.containers.inspectContainer({ container })).container?.state?.health;
+  const stateOf = async (container: string) =>
+    (await bench.containers.inspectContainer({ container })).container?.state;
+  const healthOf = async (container: string) => (await stateOf(container))?.health;
 
   /** Lets the agent tell a result, and waits until the engine has taken it in. */
   const tell = async (container: string, exitCode: number): Promise<void> => {
@@ -63,6 +64,22 @@ describe("a container with a health check", () => {
       containers.map((container) => container.id),
       [id],
     );
+  });
+
+  it("counts no result that comes while it is paused", async () => {
+    const id = await bench.runScript("exec sleep 60", {
+      config: { healthcheck: { test: ["CMD-SHELL", "check"] } },
+    });
+    await tell(id, 0);
+    await bench.containers.pauseContainer({ container: id });
+    const agent = bench.machine.agentOf(id);
+    agent.tell({ case: "health", value: create(HealthResultSchema, { end: timestampNow(), exitCode: 0 }) });
+    agent.tell({ case: "oom", value: create(OutOfMemorySchema) }); // Told after it, so that it has been read.
+    while ((await stateOf(id))?.oomKilled !== true) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal((await healthOf(id))?.status, HealthStatus.UNHEALTHY);
+    assert.equal((await healthOf(id))?.log.length, 1);
   });
 
   it("has none when the user switches the image's off", async () => {

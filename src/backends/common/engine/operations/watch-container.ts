@@ -8,6 +8,7 @@ import type {
   HealthResult,
   WatchResponse,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { execEnded, execStarted } from "../exec/exec-ends.ts";
@@ -155,7 +156,10 @@ async function handleHealth(
     if (record === undefined || check === undefined || !isRun(record, link)) {
       return;
     }
-    const { health, startedAt } = stateOf(record);
+    const { health, startedAt, status } = stateOf(record);
+    if (status === ContainerStatus.PAUSED) {
+      return; // A check that was under way when the container was frozen; a frozen container counts as unhealthy.
+    }
     const after = healthAfter(health, check, startedAt, result);
     const next = withState(record, { health: after });
     await context.state.commit((change) => {
