@@ -23,6 +23,9 @@ const forTests = [
   { name: "docker-cli", isThere: () => findProgram("docker") !== undefined || !isKnownToApt("docker-cli") },
   { name: "docker-registry", isThere: () => findProgram("docker-registry") !== undefined },
   { name: "busybox-static", isThere: hasStaticBusybox },
+  // The simulated cloud fetches and unpacks images with programs that are not ours.
+  { name: "skopeo", isThere: () => findProgram("skopeo") !== undefined },
+  { name: "umoci", isThere: () => findProgram("umoci") !== undefined },
 ];
 
 /** Services that these packages start when they are installed; we want the programs only. */
