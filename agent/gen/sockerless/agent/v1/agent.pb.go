@@ -97,6 +97,59 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{0}
 }
 
+// Whether the container's output also goes, line by line, to the standard output
+// that the platform gave the agent. Lines of stderr have `[stderr] ` before
+// them; a line of stdout that begins with `[stderr] ` or `[stdout] ` has
+// `[stdout] ` before it. A last line without its end gets one.
+type Tee int32
+
+const (
+	Tee_TEE_UNSPECIFIED Tee = 0 // as TEE_STDOUT
+	Tee_TEE_STDOUT      Tee = 1
+	Tee_TEE_NONE        Tee = 2
+)
+
+// Enum value maps for Tee.
+var (
+	Tee_name = map[int32]string{
+		0: "TEE_UNSPECIFIED",
+		1: "TEE_STDOUT",
+		2: "TEE_NONE",
+	}
+	Tee_value = map[string]int32{
+		"TEE_UNSPECIFIED": 0,
+		"TEE_STDOUT":      1,
+		"TEE_NONE":        2,
+	}
+)
+
+func (x Tee) Enum() *Tee {
+	p := new(Tee)
+	*p = x
+	return p
+}
+
+func (x Tee) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Tee) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_agent_v1_agent_proto_enumTypes[1].Descriptor()
+}
+
+func (Tee) Type() protoreflect.EnumType {
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[1]
+}
+
+func (x Tee) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Tee.Descriptor instead.
+func (Tee) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
 type SessionErrorReason int32
 
 const (
@@ -139,11 +192,11 @@ func (x SessionErrorReason) String() string {
 }
 
 func (SessionErrorReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[1].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[2].Descriptor()
 }
 
 func (SessionErrorReason) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[1]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[2]
 }
 
 func (x SessionErrorReason) Number() protoreflect.EnumNumber {
@@ -152,7 +205,7 @@ func (x SessionErrorReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SessionErrorReason.Descriptor instead.
 func (SessionErrorReason) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
 type Stream int32
@@ -188,11 +241,11 @@ func (x Stream) String() string {
 }
 
 func (Stream) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[2].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[3].Descriptor()
 }
 
 func (Stream) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[2]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[3]
 }
 
 func (x Stream) Number() protoreflect.EnumNumber {
@@ -201,7 +254,7 @@ func (x Stream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Stream.Descriptor instead.
 func (Stream) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 type ChangeKind int32
@@ -240,11 +293,11 @@ func (x ChangeKind) String() string {
 }
 
 func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sockerless_agent_v1_agent_proto_enumTypes[3].Descriptor()
+	return file_sockerless_agent_v1_agent_proto_enumTypes[4].Descriptor()
 }
 
 func (ChangeKind) Type() protoreflect.EnumType {
-	return &file_sockerless_agent_v1_agent_proto_enumTypes[3]
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[4]
 }
 
 func (x ChangeKind) Number() protoreflect.EnumNumber {
@@ -253,7 +306,111 @@ func (x ChangeKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeKind.Descriptor instead.
 func (ChangeKind) EnumDescriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+type TransportProtocol int32
+
+const (
+	TransportProtocol_TRANSPORT_PROTOCOL_UNSPECIFIED TransportProtocol = 0
+	TransportProtocol_TRANSPORT_PROTOCOL_TCP         TransportProtocol = 1
+	TransportProtocol_TRANSPORT_PROTOCOL_UDP         TransportProtocol = 2
+)
+
+// Enum value maps for TransportProtocol.
+var (
+	TransportProtocol_name = map[int32]string{
+		0: "TRANSPORT_PROTOCOL_UNSPECIFIED",
+		1: "TRANSPORT_PROTOCOL_TCP",
+		2: "TRANSPORT_PROTOCOL_UDP",
+	}
+	TransportProtocol_value = map[string]int32{
+		"TRANSPORT_PROTOCOL_UNSPECIFIED": 0,
+		"TRANSPORT_PROTOCOL_TCP":         1,
+		"TRANSPORT_PROTOCOL_UDP":         2,
+	}
+)
+
+func (x TransportProtocol) Enum() *TransportProtocol {
+	p := new(TransportProtocol)
+	*p = x
+	return p
+}
+
+func (x TransportProtocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TransportProtocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_agent_v1_agent_proto_enumTypes[5].Descriptor()
+}
+
+func (TransportProtocol) Type() protoreflect.EnumType {
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[5]
+}
+
+func (x TransportProtocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TransportProtocol.Descriptor instead.
+func (TransportProtocol) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+type TunnelErrorReason int32
+
+const (
+	TunnelErrorReason_TUNNEL_ERROR_REASON_UNSPECIFIED TunnelErrorReason = 0
+	TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED     TunnelErrorReason = 1 // nothing listens on the port
+	TunnelErrorReason_TUNNEL_ERROR_REASON_UNREACHABLE TunnelErrorReason = 2 // no way to the address, or no answer from it
+	TunnelErrorReason_TUNNEL_ERROR_REASON_RESET       TunnelErrorReason = 3 // an open connection broke
+	TunnelErrorReason_TUNNEL_ERROR_REASON_INTERNAL    TunnelErrorReason = 4
+)
+
+// Enum value maps for TunnelErrorReason.
+var (
+	TunnelErrorReason_name = map[int32]string{
+		0: "TUNNEL_ERROR_REASON_UNSPECIFIED",
+		1: "TUNNEL_ERROR_REASON_REFUSED",
+		2: "TUNNEL_ERROR_REASON_UNREACHABLE",
+		3: "TUNNEL_ERROR_REASON_RESET",
+		4: "TUNNEL_ERROR_REASON_INTERNAL",
+	}
+	TunnelErrorReason_value = map[string]int32{
+		"TUNNEL_ERROR_REASON_UNSPECIFIED": 0,
+		"TUNNEL_ERROR_REASON_REFUSED":     1,
+		"TUNNEL_ERROR_REASON_UNREACHABLE": 2,
+		"TUNNEL_ERROR_REASON_RESET":       3,
+		"TUNNEL_ERROR_REASON_INTERNAL":    4,
+	}
+)
+
+func (x TunnelErrorReason) Enum() *TunnelErrorReason {
+	p := new(TunnelErrorReason)
+	*p = x
+	return p
+}
+
+func (x TunnelErrorReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TunnelErrorReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_agent_v1_agent_proto_enumTypes[6].Descriptor()
+}
+
+func (TunnelErrorReason) Type() protoreflect.EnumType {
+	return &file_sockerless_agent_v1_agent_proto_enumTypes[6]
+}
+
+func (x TunnelErrorReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TunnelErrorReason.Descriptor instead.
+func (TunnelErrorReason) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 type HelloRequest struct {
@@ -388,8 +545,11 @@ type ProcessSpec struct {
 	Capabilities    []string `protobuf:"bytes,9,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	NoNewPrivileges bool     `protobuf:"varint,10,opt,name=no_new_privileges,json=noNewPrivileges,proto3" json:"no_new_privileges,omitempty"`
 	Umask           uint32   `protobuf:"varint,11,opt,name=umask,proto3" json:"umask,omitempty"` // 0: 022
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Main process in init mode; those that are not named stay as the platform
+	// set them. Execs have the main process's.
+	ResourceLimits []*ResourceLimit `protobuf:"bytes,12,rep,name=resource_limits,json=resourceLimits,proto3" json:"resource_limits,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProcessSpec) Reset() {
@@ -499,6 +659,75 @@ func (x *ProcessSpec) GetUmask() uint32 {
 	return 0
 }
 
+func (x *ProcessSpec) GetResourceLimits() []*ResourceLimit {
+	if x != nil {
+		return x.ResourceLimits
+	}
+	return nil
+}
+
+// As `--ulimit name=soft:hard`. A limit above the hard one that the platform
+// set makes the start fail where the agent has no CAP_SYS_RESOURCE.
+type ResourceLimit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // Docker's: "nofile", "core", …
+	Soft          uint64                 `protobuf:"varint,2,opt,name=soft,proto3" json:"soft,omitempty"` // 2^64 - 1: unlimited
+	Hard          uint64                 `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"` // 2^64 - 1: unlimited
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceLimit) Reset() {
+	*x = ResourceLimit{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceLimit) ProtoMessage() {}
+
+func (x *ResourceLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceLimit.ProtoReflect.Descriptor instead.
+func (*ResourceLimit) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ResourceLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResourceLimit) GetSoft() uint64 {
+	if x != nil {
+		return x.Soft
+	}
+	return 0
+}
+
+func (x *ResourceLimit) GetHard() uint64 {
+	if x != nil {
+		return x.Hard
+	}
+	return 0
+}
+
 type ConsoleSize struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Height        uint32                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"` // rows
@@ -509,7 +738,7 @@ type ConsoleSize struct {
 
 func (x *ConsoleSize) Reset() {
 	*x = ConsoleSize{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +750,7 @@ func (x *ConsoleSize) String() string {
 func (*ConsoleSize) ProtoMessage() {}
 
 func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +763,7 @@ func (x *ConsoleSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleSize.ProtoReflect.Descriptor instead.
 func (*ConsoleSize) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConsoleSize) GetHeight() uint32 {
@@ -562,13 +791,34 @@ type StartRequest struct {
 	HealthCheck          *HealthCheck           `protobuf:"bytes,7,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`                                 // unset: none
 	Specification        []byte                 `protobuf:"bytes,8,opt,name=specification,proto3" json:"specification,omitempty"`                                                // init mode: what Describe hands back
 	Seal                 []byte                 `protobuf:"bytes,9,opt,name=seal,proto3" json:"seal,omitempty"`                                                                  // MAC over specification, under the backend's key
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// The container's name for itself: a line of /etc/hosts with the container's
+	// own address. The kernel's host name stays the platform's, and HOSTNAME is
+	// in the process's environment if the caller put it there. Empty: no line.
+	Hostname string `protobuf:"bytes,10,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Appended to /etc/hosts as the platform wrote it, in this order (`--add-host`,
+	// `--link`); each start replaces those of the one before.
+	ExtraHosts []*HostsEntry `protobuf:"bytes,11,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
+	// What /etc/resolv.conf is to say; unset: what the platform wrote there.
+	Resolver *ResolverSettings `protobuf:"bytes,12,opt,name=resolver,proto3" json:"resolver,omitempty"`
+	Tee      Tee               `protobuf:"varint,13,opt,name=tee,proto3,enum=sockerless.agent.v1.Tee" json:"tee,omitempty"`
+	// How long the agent stays after the main process's end; 0 with `--rm`.
+	// Unset: as the agent was told when its container began (60).
+	LingerSeconds *uint32 `protobuf:"varint,14,opt,name=linger_seconds,json=lingerSeconds,proto3,oneof" json:"linger_seconds,omitempty"`
+	// How long the agent stays, if that is longer, for a backend that is away at
+	// the end. Unset: as the agent was told when its container began (20).
+	DrainTimeoutSeconds *uint32 `protobuf:"varint,15,opt,name=drain_timeout_seconds,json=drainTimeoutSeconds,proto3,oneof" json:"drain_timeout_seconds,omitempty"`
+	// What the main process gets when the platform sends the agent any stop
+	// signal. 0: as the agent was told when its container began (SIGTERM).
+	StopSignal int32 `protobuf:"varint,16,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	// After how long SIGKILL follows; negative: never. Unset: 10.
+	StopTimeoutSeconds *int32 `protobuf:"varint,17,opt,name=stop_timeout_seconds,json=stopTimeoutSeconds,proto3,oneof" json:"stop_timeout_seconds,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +830,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +843,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StartRequest) GetGeneration() uint64 {
@@ -659,6 +909,177 @@ func (x *StartRequest) GetSeal() []byte {
 	return nil
 }
 
+func (x *StartRequest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *StartRequest) GetExtraHosts() []*HostsEntry {
+	if x != nil {
+		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *StartRequest) GetResolver() *ResolverSettings {
+	if x != nil {
+		return x.Resolver
+	}
+	return nil
+}
+
+func (x *StartRequest) GetTee() Tee {
+	if x != nil {
+		return x.Tee
+	}
+	return Tee_TEE_UNSPECIFIED
+}
+
+func (x *StartRequest) GetLingerSeconds() uint32 {
+	if x != nil && x.LingerSeconds != nil {
+		return *x.LingerSeconds
+	}
+	return 0
+}
+
+func (x *StartRequest) GetDrainTimeoutSeconds() uint32 {
+	if x != nil && x.DrainTimeoutSeconds != nil {
+		return *x.DrainTimeoutSeconds
+	}
+	return 0
+}
+
+func (x *StartRequest) GetStopSignal() int32 {
+	if x != nil {
+		return x.StopSignal
+	}
+	return 0
+}
+
+func (x *StartRequest) GetStopTimeoutSeconds() int32 {
+	if x != nil && x.StopTimeoutSeconds != nil {
+		return *x.StopTimeoutSeconds
+	}
+	return 0
+}
+
+// A line of /etc/hosts.
+type HostsEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // IPv4 or IPv6
+	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`     // never empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsEntry) Reset() {
+	*x = HostsEntry{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsEntry) ProtoMessage() {}
+
+func (x *HostsEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsEntry.ProtoReflect.Descriptor instead.
+func (*HostsEntry) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HostsEntry) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *HostsEntry) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// `--dns`, `--dns-search` and `--dns-option`. What is empty is as the platform
+// wrote it. Once Names was called the resolver asks these servers.
+type ResolverSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"` // addresses
+	Search        []string               `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`   // domains; "." alone: none
+	Options       []string               `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"` // as in resolv.conf: "ndots:2"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolverSettings) Reset() {
+	*x = ResolverSettings{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolverSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolverSettings) ProtoMessage() {}
+
+func (x *ResolverSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolverSettings.ProtoReflect.Descriptor instead.
+func (*ResolverSettings) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ResolverSettings) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *ResolverSettings) GetSearch() []string {
+	if x != nil {
+		return x.Search
+	}
+	return nil
+}
+
+func (x *ResolverSettings) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
 type StartResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Result:
@@ -672,7 +1093,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +1105,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +1118,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartResponse) GetResult() isStartResponse_Result {
@@ -751,7 +1172,7 @@ type StartedProcess struct {
 
 func (x *StartedProcess) Reset() {
 	*x = StartedProcess{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1184,7 @@ func (x *StartedProcess) String() string {
 func (*StartedProcess) ProtoMessage() {}
 
 func (x *StartedProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1197,7 @@ func (x *StartedProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartedProcess.ProtoReflect.Descriptor instead.
 func (*StartedProcess) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartedProcess) GetPid() int64 {
@@ -805,7 +1226,7 @@ type StartFailure struct {
 
 func (x *StartFailure) Reset() {
 	*x = StartFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1238,7 @@ func (x *StartFailure) String() string {
 func (*StartFailure) ProtoMessage() {}
 
 func (x *StartFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1251,7 @@ func (x *StartFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartFailure.ProtoReflect.Descriptor instead.
 func (*StartFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StartFailure) GetExitCode() int32 {
@@ -860,7 +1281,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1293,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1306,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HealthCheck) GetArgs() []string {
@@ -931,7 +1352,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1364,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1377,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 type DescribeResponse struct {
@@ -969,7 +1390,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1402,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1415,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DescribeResponse) GetSpecification() []byte {
@@ -1027,7 +1448,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1460,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1473,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SessionRequest) GetMessage() isSessionRequest_Message {
@@ -1158,7 +1579,7 @@ type OpenExec struct {
 
 func (x *OpenExec) Reset() {
 	*x = OpenExec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1591,7 @@ func (x *OpenExec) String() string {
 func (*OpenExec) ProtoMessage() {}
 
 func (x *OpenExec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1604,7 @@ func (x *OpenExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenExec.ProtoReflect.Descriptor instead.
 func (*OpenExec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OpenExec) GetExecId() string {
@@ -1244,7 +1665,7 @@ type OpenAttach struct {
 
 func (x *OpenAttach) Reset() {
 	*x = OpenAttach{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1677,7 @@ func (x *OpenAttach) String() string {
 func (*OpenAttach) ProtoMessage() {}
 
 func (x *OpenAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1690,7 @@ func (x *OpenAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenAttach.ProtoReflect.Descriptor instead.
 func (*OpenAttach) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OpenAttach) GetAttachId() string {
@@ -1324,7 +1745,7 @@ type Stdin struct {
 
 func (x *Stdin) Reset() {
 	*x = Stdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1757,7 @@ func (x *Stdin) String() string {
 func (*Stdin) ProtoMessage() {}
 
 func (x *Stdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1770,7 @@ func (x *Stdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdin.ProtoReflect.Descriptor instead.
 func (*Stdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Stdin) GetOffset() uint64 {
@@ -1374,7 +1795,7 @@ type CloseStdin struct {
 
 func (x *CloseStdin) Reset() {
 	*x = CloseStdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1807,7 @@ func (x *CloseStdin) String() string {
 func (*CloseStdin) ProtoMessage() {}
 
 func (x *CloseStdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1820,7 @@ func (x *CloseStdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdin.ProtoReflect.Descriptor instead.
 func (*CloseStdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type Heartbeat struct {
@@ -1410,7 +1831,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1843,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1856,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type SessionResponse struct {
@@ -1456,7 +1877,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1889,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1902,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -1611,7 +2032,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +2044,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +2057,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -1663,7 +2084,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +2096,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +2109,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SessionStarted) GetPid() int64 {
@@ -1713,7 +2134,7 @@ type SessionDetached struct {
 
 func (x *SessionDetached) Reset() {
 	*x = SessionDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +2146,7 @@ func (x *SessionDetached) String() string {
 func (*SessionDetached) ProtoMessage() {}
 
 func (x *SessionDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +2159,7 @@ func (x *SessionDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionDetached.ProtoReflect.Descriptor instead.
 func (*SessionDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 type ExitStatus struct {
@@ -1753,7 +2174,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2186,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2199,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExitStatus) GetCode() int32 {
@@ -1822,7 +2243,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2255,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2268,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SessionError) GetReason() SessionErrorReason {
@@ -1881,7 +2302,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2314,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2327,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResizeRequest) GetExecId() string {
@@ -1931,7 +2352,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2364,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2377,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 type SignalRequest struct {
@@ -1970,7 +2391,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2403,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2416,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SignalRequest) GetExecId() string {
@@ -2027,7 +2448,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2460,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2473,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 type ExecInspectRequest struct {
@@ -2064,7 +2485,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2497,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2510,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -2110,7 +2531,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2543,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2556,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -2167,7 +2588,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2600,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2613,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 type WatchResponse struct {
@@ -2209,14 +2630,17 @@ type WatchResponse struct {
 	//	*WatchResponse_Oom
 	//	*WatchResponse_Released
 	//	*WatchResponse_Heartbeat
-	Event         isWatchResponse_Event `protobuf_oneof:"event"`
+	Event isWatchResponse_Event `protobuf_oneof:"event"`
+	// Of the container's last start when the event came about; 0 before the first
+	// one, and outside init mode.
+	Generation    uint64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2652,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2665,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -2339,6 +2763,13 @@ func (x *WatchResponse) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *WatchResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 type isWatchResponse_Event interface {
 	isWatchResponse_Event()
 }
@@ -2412,7 +2843,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2855,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2868,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -2499,7 +2930,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2942,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2955,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -2551,7 +2982,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2994,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +3007,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -2605,7 +3036,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +3048,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +3061,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -2669,7 +3100,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +3112,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +3125,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -2706,7 +3137,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +3149,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +3162,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 type PauseRequest struct {
@@ -2742,7 +3173,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +3185,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +3198,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type PauseResponse struct {
@@ -2778,7 +3209,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +3221,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +3234,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 type ResumeRequest struct {
@@ -2814,7 +3245,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +3257,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +3270,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type ResumeResponse struct {
@@ -2850,7 +3281,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +3293,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +3306,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 type LogsRequest struct {
@@ -2884,18 +3315,24 @@ type LogsRequest struct {
 	Stderr bool                   `protobuf:"varint,2,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	Follow bool                   `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"` // stay until the main process has exited and all is sent
 	// Each line gets its time (RFC 3339, nanoseconds, UTC) and a space before it.
-	Timestamps    bool    `protobuf:"varint,4,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
-	SinceUnixNs   *int64  `protobuf:"varint,5,opt,name=since_unix_ns,json=sinceUnixNs,proto3,oneof" json:"since_unix_ns,omitempty"` // inclusive
-	UntilUnixNs   *int64  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3,oneof" json:"until_unix_ns,omitempty"` // inclusive
-	Tail          *uint64 `protobuf:"varint,7,opt,name=tail,proto3,oneof" json:"tail,omitempty"`                                    // lines from the end; unset: all
-	LinePrefix    string  `protobuf:"bytes,8,opt,name=line_prefix,json=linePrefix,proto3" json:"line_prefix,omitempty"`             // put before each line, after its time ("details")
+	Timestamps  bool    `protobuf:"varint,4,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	SinceUnixNs *int64  `protobuf:"varint,5,opt,name=since_unix_ns,json=sinceUnixNs,proto3,oneof" json:"since_unix_ns,omitempty"` // inclusive
+	UntilUnixNs *int64  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3,oneof" json:"until_unix_ns,omitempty"` // inclusive
+	Tail        *uint64 `protobuf:"varint,7,opt,name=tail,proto3,oneof" json:"tail,omitempty"`                                    // lines from the end; unset: all
+	LinePrefix  string  `protobuf:"bytes,8,opt,name=line_prefix,json=linePrefix,proto3" json:"line_prefix,omitempty"`             // put before each line, after its time ("details")
+	// The records themselves, of both streams, in the form of log files
+	// (docs/formats.md): the chunks' data, one after the other, is a log file that
+	// the same reader serves later. LogChunk.stream is not set, a record may begin
+	// in one chunk and end in another. INVALID_ARGUMENT together with anything
+	// else but `follow`.
+	Records       bool `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3344,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3357,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -2979,6 +3416,13 @@ func (x *LogsRequest) GetLinePrefix() string {
 	return ""
 }
 
+func (x *LogsRequest) GetRecords() bool {
+	if x != nil {
+		return x.Records
+	}
+	return false
+}
+
 type LogsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -2993,7 +3437,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3449,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3462,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -3090,7 +3534,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3546,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3559,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -3148,7 +3592,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3604,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3617,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -3196,7 +3640,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3652,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3665,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PathStat) GetName() string {
@@ -3268,7 +3712,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3724,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3737,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -3312,7 +3756,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +3768,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +3781,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -3356,7 +3800,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3812,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3825,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -3406,7 +3850,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3862,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3875,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -3515,7 +3959,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3971,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3984,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -3566,7 +4010,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +4022,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +4035,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -3616,7 +4060,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +4072,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +4085,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -3727,7 +4171,7 @@ type ArchivePutOpen struct {
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3739,7 +4183,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3752,7 +4196,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -3792,7 +4236,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3804,7 +4248,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3817,7 +4261,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -3835,7 +4279,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +4291,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +4304,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 type ChangesResponse struct {
@@ -3877,7 +4321,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4333,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4346,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -3971,7 +4415,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3983,7 +4427,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3996,7 +4440,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Change) GetPath() string {
@@ -4022,7 +4466,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +4478,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +4491,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -4067,7 +4511,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4523,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4536,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -4116,7 +4560,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4572,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4585,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -4209,7 +4653,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4665,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4678,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -4254,7 +4698,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4710,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4723,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -4305,7 +4749,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4761,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4774,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -4350,7 +4794,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4806,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4819,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -4409,7 +4853,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4865,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +4878,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -4510,7 +4954,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4522,7 +4966,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4535,7 +4979,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -4614,7 +5058,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4626,7 +5070,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4639,7 +5083,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -4687,7 +5131,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +5143,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +5156,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -4742,7 +5186,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4754,7 +5198,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4767,7 +5211,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -4821,7 +5265,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4833,7 +5277,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4846,7 +5290,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -4916,7 +5360,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4928,7 +5372,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4941,7 +5385,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -4959,7 +5403,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4971,7 +5415,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4984,7 +5428,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 type NamesRequest struct {
@@ -5002,7 +5446,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5014,7 +5458,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5027,7 +5471,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -5061,7 +5505,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5073,7 +5517,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5086,7 +5530,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -5115,7 +5559,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5127,7 +5571,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5140,7 +5584,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -5165,7 +5609,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5621,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5634,579 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+}
+
+type TunnelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*TunnelRequest_Open
+	//	*TunnelRequest_Data
+	//	*TunnelRequest_End
+	//	*TunnelRequest_Heartbeat
+	Message       isTunnelRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelRequest) Reset() {
+	*x = TunnelRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelRequest) ProtoMessage() {}
+
+func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
+func (*TunnelRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetOpen() *TunnelOpen {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelRequest_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetData() *TunnelData {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetEnd() *TunnelEnd {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelRequest_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelRequest_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isTunnelRequest_Message interface {
+	isTunnelRequest_Message()
+}
+
+type TunnelRequest_Open struct {
+	Open *TunnelOpen `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
+}
+
+type TunnelRequest_Data struct {
+	Data *TunnelData `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type TunnelRequest_End struct {
+	End *TunnelEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
+type TunnelRequest_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*TunnelRequest_Open) isTunnelRequest_Message() {}
+
+func (*TunnelRequest_Data) isTunnelRequest_Message() {}
+
+func (*TunnelRequest_End) isTunnelRequest_Message() {}
+
+func (*TunnelRequest_Heartbeat) isTunnelRequest_Message() {}
+
+type TunnelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*TunnelResponse_Opened
+	//	*TunnelResponse_Data
+	//	*TunnelResponse_End
+	//	*TunnelResponse_Error
+	//	*TunnelResponse_Heartbeat
+	Message       isTunnelResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelResponse) Reset() {
+	*x = TunnelResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelResponse) ProtoMessage() {}
+
+func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
+func (*TunnelResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *TunnelResponse) GetOpened() *TunnelOpened {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelResponse_Opened); ok {
+			return x.Opened
+		}
+	}
+	return nil
+}
+
+func (x *TunnelResponse) GetData() *TunnelData {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *TunnelResponse) GetEnd() *TunnelEnd {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *TunnelResponse) GetError() *TunnelError {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *TunnelResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*TunnelResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isTunnelResponse_Message interface {
+	isTunnelResponse_Message()
+}
+
+type TunnelResponse_Opened struct {
+	Opened *TunnelOpened `protobuf:"bytes,1,opt,name=opened,proto3,oneof"`
+}
+
+type TunnelResponse_Data struct {
+	Data *TunnelData `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type TunnelResponse_End struct {
+	End *TunnelEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
+type TunnelResponse_Error struct {
+	Error *TunnelError `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
+}
+
+type TunnelResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,5,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*TunnelResponse_Opened) isTunnelResponse_Message() {}
+
+func (*TunnelResponse_Data) isTunnelResponse_Message() {}
+
+func (*TunnelResponse_End) isTunnelResponse_Message() {}
+
+func (*TunnelResponse_Error) isTunnelResponse_Message() {}
+
+func (*TunnelResponse_Heartbeat) isTunnelResponse_Message() {}
+
+type TunnelOpen struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Protocol TransportProtocol      `protobuf:"varint,1,opt,name=protocol,proto3,enum=sockerless.agent.v1.TransportProtocol" json:"protocol,omitempty"`
+	// An address as the container sees it, IPv4 or IPv6; empty: 127.0.0.1.
+	Host          string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"` // 1 to 65535
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelOpen) Reset() {
+	*x = TunnelOpen{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelOpen) ProtoMessage() {}
+
+func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
+func (*TunnelOpen) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *TunnelOpen) GetProtocol() TransportProtocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return TransportProtocol_TRANSPORT_PROTOCOL_UNSPECIFIED
+}
+
+func (x *TunnelOpen) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TunnelOpen) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+type TunnelOpened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelOpened) Reset() {
+	*x = TunnelOpened{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelOpened) ProtoMessage() {}
+
+func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
+func (*TunnelOpened) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+}
+
+// The field order is fixed: clients decode it by hand.
+type TunnelData struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Offset uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"` // of data's first byte within this direction
+	// tcp: at most 1 MiB, never empty. udp: one datagram, which may be empty.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelData) Reset() {
+	*x = TunnelData{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelData) ProtoMessage() {}
+
+func (x *TunnelData) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
+func (*TunnelData) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *TunnelData) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *TunnelData) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type TunnelEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TotalBytes    uint64                 `protobuf:"varint,1,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"` // of this direction
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelEnd) Reset() {
+	*x = TunnelEnd{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelEnd) ProtoMessage() {}
+
+func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
+func (*TunnelEnd) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *TunnelEnd) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+// The connection was not made, or broke. The last message.
+type TunnelError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        TunnelErrorReason      `protobuf:"varint,1,opt,name=reason,proto3,enum=sockerless.agent.v1.TunnelErrorReason" json:"reason,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelError) Reset() {
+	*x = TunnelError{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelError) ProtoMessage() {}
+
+func (x *TunnelError) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
+func (*TunnelError) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *TunnelError) GetReason() TunnelErrorReason {
+	if x != nil {
+		return x.Reason
+	}
+	return TunnelErrorReason_TUNNEL_ERROR_REASON_UNSPECIFIED
+}
+
+func (x *TunnelError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type ReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"` // of the start whose end the caller knows; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ReleaseRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type ReleaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -5204,7 +6220,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12-\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x19.sockerless.agent.v1.ModeR\x04mode\x12!\n" +
 	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId\x12 \n" +
-	"\vlimitations\x18\x05 \x03(\tR\vlimitations\"\xf2\x02\n" +
+	"\vlimitations\x18\x05 \x03(\tR\vlimitations\"\xbf\x03\n" +
 	"\vProcessSpec\x12\x12\n" +
 	"\x04args\x18\x01 \x03(\tR\x04args\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\tR\x03env\x12\x1f\n" +
@@ -5220,10 +6236,15 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\fcapabilities\x18\t \x03(\tR\fcapabilities\x12*\n" +
 	"\x11no_new_privileges\x18\n" +
 	" \x01(\bR\x0fnoNewPrivileges\x12\x14\n" +
-	"\x05umask\x18\v \x01(\rR\x05umask\";\n" +
+	"\x05umask\x18\v \x01(\rR\x05umask\x12K\n" +
+	"\x0fresource_limits\x18\f \x03(\v2\".sockerless.agent.v1.ResourceLimitR\x0eresourceLimits\"K\n" +
+	"\rResourceLimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04soft\x18\x02 \x01(\x04R\x04soft\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\x04R\x04hard\";\n" +
 	"\vConsoleSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\x88\x03\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\xd8\x06\n" +
 	"\fStartRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -5237,7 +6258,29 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"stdin_once\x18\x06 \x01(\bR\tstdinOnce\x12C\n" +
 	"\fhealth_check\x18\a \x01(\v2 .sockerless.agent.v1.HealthCheckR\vhealthCheck\x12$\n" +
 	"\rspecification\x18\b \x01(\fR\rspecification\x12\x12\n" +
-	"\x04seal\x18\t \x01(\fR\x04seal\"\x99\x01\n" +
+	"\x04seal\x18\t \x01(\fR\x04seal\x12\x1a\n" +
+	"\bhostname\x18\n" +
+	" \x01(\tR\bhostname\x12@\n" +
+	"\vextra_hosts\x18\v \x03(\v2\x1f.sockerless.agent.v1.HostsEntryR\n" +
+	"extraHosts\x12A\n" +
+	"\bresolver\x18\f \x01(\v2%.sockerless.agent.v1.ResolverSettingsR\bresolver\x12*\n" +
+	"\x03tee\x18\r \x01(\x0e2\x18.sockerless.agent.v1.TeeR\x03tee\x12*\n" +
+	"\x0elinger_seconds\x18\x0e \x01(\rH\x00R\rlingerSeconds\x88\x01\x01\x127\n" +
+	"\x15drain_timeout_seconds\x18\x0f \x01(\rH\x01R\x13drainTimeoutSeconds\x88\x01\x01\x12\x1f\n" +
+	"\vstop_signal\x18\x10 \x01(\x05R\n" +
+	"stopSignal\x125\n" +
+	"\x14stop_timeout_seconds\x18\x11 \x01(\x05H\x02R\x12stopTimeoutSeconds\x88\x01\x01B\x11\n" +
+	"\x0f_linger_secondsB\x18\n" +
+	"\x16_drain_timeout_secondsB\x17\n" +
+	"\x15_stop_timeout_seconds\"<\n" +
+	"\n" +
+	"HostsEntry\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"^\n" +
+	"\x10ResolverSettings\x12\x18\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\x12\x16\n" +
+	"\x06search\x18\x02 \x03(\tR\x06search\x12\x18\n" +
+	"\aoptions\x18\x03 \x03(\tR\aoptions\"\x99\x01\n" +
 	"\rStartResponse\x12?\n" +
 	"\astarted\x18\x01 \x01(\v2#.sockerless.agent.v1.StartedProcessH\x00R\astarted\x12=\n" +
 	"\afailure\x18\x02 \x01(\v2!.sockerless.agent.v1.StartFailureH\x00R\afailureB\b\n" +
@@ -5335,7 +6378,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\arunning\x18\x01 \x01(\bR\arunning\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x123\n" +
 	"\x04exit\x18\x03 \x01(\v2\x1f.sockerless.agent.v1.ExitStatusR\x04exit\"\x0e\n" +
-	"\fWatchRequest\"\xe5\x04\n" +
+	"\fWatchRequest\"\x85\x05\n" +
 	"\rWatchResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12;\n" +
 	"\x05state\x18\x02 \x01(\v2#.sockerless.agent.v1.ContainerStateH\x00R\x05state\x12?\n" +
@@ -5348,7 +6391,10 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x03oom\x18\b \x01(\v2 .sockerless.agent.v1.OutOfMemoryH\x00R\x03oom\x12;\n" +
 	"\breleased\x18\t \x01(\v2\x1d.sockerless.agent.v1.ReleasedH\x00R\breleased\x12>\n" +
 	"\theartbeat\x18\n" +
-	" \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\a\n" +
+	" \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeat\x12\x1e\n" +
+	"\n" +
+	"generation\x18\v \x01(\x04R\n" +
+	"generationB\a\n" +
 	"\x05event\"\x9c\x03\n" +
 	"\x0eContainerState\x12=\n" +
 	"\astarted\x18\x01 \x01(\v2#.sockerless.agent.v1.StartedProcessR\astarted\x123\n" +
@@ -5376,7 +6422,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\fPauseRequest\"\x0f\n" +
 	"\rPauseResponse\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
-	"\x0eResumeResponse\"\xae\x02\n" +
+	"\x0eResumeResponse\"\xc8\x02\n" +
 	"\vLogsRequest\x12\x16\n" +
 	"\x06stdout\x18\x01 \x01(\bR\x06stdout\x12\x16\n" +
 	"\x06stderr\x18\x02 \x01(\bR\x06stderr\x12\x16\n" +
@@ -5388,7 +6434,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\runtil_unix_ns\x18\x06 \x01(\x03H\x01R\vuntilUnixNs\x88\x01\x01\x12\x17\n" +
 	"\x04tail\x18\a \x01(\x04H\x02R\x04tail\x88\x01\x01\x12\x1f\n" +
 	"\vline_prefix\x18\b \x01(\tR\n" +
-	"linePrefixB\x10\n" +
+	"linePrefix\x12\x18\n" +
+	"\arecords\x18\t \x01(\bR\arecordsB\x10\n" +
 	"\x0e_since_unix_nsB\x10\n" +
 	"\x0e_until_unix_nsB\a\n" +
 	"\x05_tail\"\xc2\x01\n" +
@@ -5544,12 +6591,51 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\tNamedPeer\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x0f\n" +
-	"\rNamesResponse*I\n" +
+	"\rNamesResponse\"\xfc\x01\n" +
+	"\rTunnelRequest\x125\n" +
+	"\x04open\x18\x01 \x01(\v2\x1f.sockerless.agent.v1.TunnelOpenH\x00R\x04open\x125\n" +
+	"\x04data\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.TunnelDataH\x00R\x04data\x122\n" +
+	"\x03end\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.TunnelEndH\x00R\x03end\x12>\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"\xbd\x02\n" +
+	"\x0eTunnelResponse\x12;\n" +
+	"\x06opened\x18\x01 \x01(\v2!.sockerless.agent.v1.TunnelOpenedH\x00R\x06opened\x125\n" +
+	"\x04data\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.TunnelDataH\x00R\x04data\x122\n" +
+	"\x03end\x18\x03 \x01(\v2\x1e.sockerless.agent.v1.TunnelEndH\x00R\x03end\x128\n" +
+	"\x05error\x18\x04 \x01(\v2 .sockerless.agent.v1.TunnelErrorH\x00R\x05error\x12>\n" +
+	"\theartbeat\x18\x05 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"x\n" +
+	"\n" +
+	"TunnelOpen\x12B\n" +
+	"\bprotocol\x18\x01 \x01(\x0e2&.sockerless.agent.v1.TransportProtocolR\bprotocol\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\x0e\n" +
+	"\fTunnelOpened\"8\n" +
+	"\n" +
+	"TunnelData\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\",\n" +
+	"\tTunnelEnd\x12\x1f\n" +
+	"\vtotal_bytes\x18\x01 \x01(\x04R\n" +
+	"totalBytes\"g\n" +
+	"\vTunnelError\x12>\n" +
+	"\x06reason\x18\x01 \x01(\x0e2&.sockerless.agent.v1.TunnelErrorReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"0\n" +
+	"\x0eReleaseRequest\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\"\x11\n" +
+	"\x0fReleaseResponse*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_SHIM\x10\x01\x12\r\n" +
 	"\tMODE_INIT\x10\x02\x12\r\n" +
-	"\tMODE_HOST\x10\x03*\xec\x01\n" +
+	"\tMODE_HOST\x10\x03*8\n" +
+	"\x03Tee\x12\x13\n" +
+	"\x0fTEE_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"TEE_STDOUT\x10\x01\x12\f\n" +
+	"\bTEE_NONE\x10\x02*\xec\x01\n" +
 	"\x12SessionErrorReason\x12$\n" +
 	" SESSION_ERROR_REASON_UNSPECIFIED\x10\x00\x12%\n" +
 	"!SESSION_ERROR_REASON_START_FAILED\x10\x01\x12$\n" +
@@ -5566,7 +6652,17 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CHANGE_KIND_MODIFIED\x10\x01\x12\x15\n" +
 	"\x11CHANGE_KIND_ADDED\x10\x02\x12\x17\n" +
-	"\x13CHANGE_KIND_DELETED\x10\x032\xd1\r\n" +
+	"\x13CHANGE_KIND_DELETED\x10\x03*o\n" +
+	"\x11TransportProtocol\x12\"\n" +
+	"\x1eTRANSPORT_PROTOCOL_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16TRANSPORT_PROTOCOL_TCP\x10\x01\x12\x1a\n" +
+	"\x16TRANSPORT_PROTOCOL_UDP\x10\x02*\xbf\x01\n" +
+	"\x11TunnelErrorReason\x12#\n" +
+	"\x1fTUNNEL_ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
+	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
+	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xfe\x0e\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -5589,7 +6685,9 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x03Top\x12\x1f.sockerless.agent.v1.TopRequest\x1a .sockerless.agent.v1.TopResponse\x12P\n" +
 	"\x05Stats\x12!.sockerless.agent.v1.StatsRequest\x1a\".sockerless.agent.v1.StatsResponse0\x01\x12Q\n" +
 	"\x06Update\x12\".sockerless.agent.v1.UpdateRequest\x1a#.sockerless.agent.v1.UpdateResponse\x12N\n" +
-	"\x05Names\x12!.sockerless.agent.v1.NamesRequest\x1a\".sockerless.agent.v1.NamesResponseB\xdb\x01\n" +
+	"\x05Names\x12!.sockerless.agent.v1.NamesRequest\x1a\".sockerless.agent.v1.NamesResponse\x12U\n" +
+	"\x06Tunnel\x12\".sockerless.agent.v1.TunnelRequest\x1a#.sockerless.agent.v1.TunnelResponse(\x010\x01\x12T\n" +
+	"\aRelease\x12#.sockerless.agent.v1.ReleaseRequest\x1a$.sockerless.agent.v1.ReleaseResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
 
@@ -5605,216 +6703,250 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_sockerless_agent_v1_agent_proto_rawDescData
 }
 
-var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
-	(SessionErrorReason)(0),       // 1: sockerless.agent.v1.SessionErrorReason
-	(Stream)(0),                   // 2: sockerless.agent.v1.Stream
-	(ChangeKind)(0),               // 3: sockerless.agent.v1.ChangeKind
-	(*HelloRequest)(nil),          // 4: sockerless.agent.v1.HelloRequest
-	(*HelloResponse)(nil),         // 5: sockerless.agent.v1.HelloResponse
-	(*ProcessSpec)(nil),           // 6: sockerless.agent.v1.ProcessSpec
-	(*ConsoleSize)(nil),           // 7: sockerless.agent.v1.ConsoleSize
-	(*StartRequest)(nil),          // 8: sockerless.agent.v1.StartRequest
-	(*StartResponse)(nil),         // 9: sockerless.agent.v1.StartResponse
-	(*StartedProcess)(nil),        // 10: sockerless.agent.v1.StartedProcess
-	(*StartFailure)(nil),          // 11: sockerless.agent.v1.StartFailure
-	(*HealthCheck)(nil),           // 12: sockerless.agent.v1.HealthCheck
-	(*DescribeRequest)(nil),       // 13: sockerless.agent.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 14: sockerless.agent.v1.DescribeResponse
-	(*SessionRequest)(nil),        // 15: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),              // 16: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),            // 17: sockerless.agent.v1.OpenAttach
-	(*Stdin)(nil),                 // 18: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),            // 19: sockerless.agent.v1.CloseStdin
-	(*Heartbeat)(nil),             // 20: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 21: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 22: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 23: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 24: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 25: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 26: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 27: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 28: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 29: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 30: sockerless.agent.v1.SignalResponse
-	(*ExecInspectRequest)(nil),    // 31: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 32: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 33: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 34: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 35: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 36: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 37: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 38: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 39: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 40: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 41: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 42: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 43: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 44: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 45: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 46: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 47: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 48: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 49: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 50: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 51: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 52: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 53: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 54: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 55: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 56: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 57: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 58: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),        // 59: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),       // 60: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                // 61: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),            // 62: sockerless.agent.v1.ChangesEnd
-	(*ExportRequest)(nil),         // 63: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),        // 64: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),            // 65: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),           // 66: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),            // 67: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),          // 68: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),         // 69: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),              // 70: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),           // 71: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),             // 72: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),          // 73: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),          // 74: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),         // 75: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 76: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),          // 77: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),          // 78: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),             // 79: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),         // 80: sockerless.agent.v1.NamesResponse
-	nil,                           // 81: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 82: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 83: google.protobuf.Timestamp
+	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
+	(SessionErrorReason)(0),       // 2: sockerless.agent.v1.SessionErrorReason
+	(Stream)(0),                   // 3: sockerless.agent.v1.Stream
+	(ChangeKind)(0),               // 4: sockerless.agent.v1.ChangeKind
+	(TransportProtocol)(0),        // 5: sockerless.agent.v1.TransportProtocol
+	(TunnelErrorReason)(0),        // 6: sockerless.agent.v1.TunnelErrorReason
+	(*HelloRequest)(nil),          // 7: sockerless.agent.v1.HelloRequest
+	(*HelloResponse)(nil),         // 8: sockerless.agent.v1.HelloResponse
+	(*ProcessSpec)(nil),           // 9: sockerless.agent.v1.ProcessSpec
+	(*ResourceLimit)(nil),         // 10: sockerless.agent.v1.ResourceLimit
+	(*ConsoleSize)(nil),           // 11: sockerless.agent.v1.ConsoleSize
+	(*StartRequest)(nil),          // 12: sockerless.agent.v1.StartRequest
+	(*HostsEntry)(nil),            // 13: sockerless.agent.v1.HostsEntry
+	(*ResolverSettings)(nil),      // 14: sockerless.agent.v1.ResolverSettings
+	(*StartResponse)(nil),         // 15: sockerless.agent.v1.StartResponse
+	(*StartedProcess)(nil),        // 16: sockerless.agent.v1.StartedProcess
+	(*StartFailure)(nil),          // 17: sockerless.agent.v1.StartFailure
+	(*HealthCheck)(nil),           // 18: sockerless.agent.v1.HealthCheck
+	(*DescribeRequest)(nil),       // 19: sockerless.agent.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 20: sockerless.agent.v1.DescribeResponse
+	(*SessionRequest)(nil),        // 21: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),              // 22: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),            // 23: sockerless.agent.v1.OpenAttach
+	(*Stdin)(nil),                 // 24: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),            // 25: sockerless.agent.v1.CloseStdin
+	(*Heartbeat)(nil),             // 26: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),       // 27: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                // 28: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),        // 29: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),       // 30: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),            // 31: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),          // 32: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),         // 33: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),        // 34: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),         // 35: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),        // 36: sockerless.agent.v1.SignalResponse
+	(*ExecInspectRequest)(nil),    // 37: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),   // 38: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),          // 39: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 40: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),        // 41: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),           // 42: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),             // 43: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),          // 44: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),           // 45: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),              // 46: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),          // 47: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 48: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 49: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 50: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),           // 51: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),          // 52: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),              // 53: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),               // 54: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),              // 55: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),    // 56: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),   // 57: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),     // 58: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),    // 59: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),          // 60: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),            // 61: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),     // 62: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),        // 63: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),    // 64: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),        // 65: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),       // 66: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                // 67: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),            // 68: sockerless.agent.v1.ChangesEnd
+	(*ExportRequest)(nil),         // 69: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),        // 70: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),            // 71: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),           // 72: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),            // 73: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),          // 74: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),         // 75: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),              // 76: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),           // 77: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),             // 78: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),          // 79: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),          // 80: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),         // 81: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 82: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),          // 83: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),          // 84: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),             // 85: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),         // 86: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),         // 87: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),        // 88: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),            // 89: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),          // 90: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),            // 91: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),             // 92: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),           // 93: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),        // 94: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 95: sockerless.agent.v1.ReleaseResponse
+	nil,                           // 96: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 97: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 98: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
-	0,  // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
-	7,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
-	6,  // 2: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
-	12, // 3: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
-	10, // 4: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	11, // 5: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	83, // 6: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	16, // 7: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	17, // 8: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	18, // 9: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	19, // 10: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	20, // 11: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	6,  // 12: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	23, // 13: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	22, // 14: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	22, // 15: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	25, // 16: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	26, // 17: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	20, // 18: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	24, // 19: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	83, // 20: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
-	1,  // 21: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	7,  // 22: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	25, // 23: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	35, // 24: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	10, // 25: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	25, // 26: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	36, // 27: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	37, // 28: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	38, // 29: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	39, // 30: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	40, // 31: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	20, // 32: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	10, // 33: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	25, // 34: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	37, // 35: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	36, // 36: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	38, // 37: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	11, // 38: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	25, // 39: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	83, // 40: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	83, // 41: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	47, // 42: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	48, // 43: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	20, // 44: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	2,  // 45: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	83, // 46: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	49, // 47: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	49, // 48: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	54, // 49: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	55, // 50: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	20, // 51: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	57, // 52: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	54, // 53: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	55, // 54: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	20, // 55: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	61, // 56: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	62, // 57: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	20, // 58: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	3,  // 59: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	54, // 60: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	55, // 61: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	20, // 62: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	67, // 63: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	83, // 64: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	70, // 65: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	70, // 66: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	83, // 67: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	71, // 68: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	72, // 69: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	73, // 70: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	81, // 71: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	82, // 72: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	78, // 73: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	79, // 74: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	74, // 75: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	4,  // 76: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	8,  // 77: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	13, // 78: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	15, // 79: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	27, // 80: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	29, // 81: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	31, // 82: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	33, // 83: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	41, // 84: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	43, // 85: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	45, // 86: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	50, // 87: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	52, // 88: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	56, // 89: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	59, // 90: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	63, // 91: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	65, // 92: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	68, // 93: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	75, // 94: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	77, // 95: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	5,  // 96: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	9,  // 97: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	14, // 98: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	21, // 99: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	28, // 100: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	30, // 101: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	32, // 102: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	34, // 103: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	42, // 104: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	44, // 105: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	46, // 106: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	51, // 107: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	53, // 108: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	58, // 109: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	60, // 110: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	64, // 111: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	66, // 112: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	69, // 113: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	76, // 114: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	80, // 115: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	96, // [96:116] is the sub-list for method output_type
-	76, // [76:96] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
+	11,  // 1: sockerless.agent.v1.ProcessSpec.console_size:type_name -> sockerless.agent.v1.ConsoleSize
+	10,  // 2: sockerless.agent.v1.ProcessSpec.resource_limits:type_name -> sockerless.agent.v1.ResourceLimit
+	9,   // 3: sockerless.agent.v1.StartRequest.process:type_name -> sockerless.agent.v1.ProcessSpec
+	18,  // 4: sockerless.agent.v1.StartRequest.health_check:type_name -> sockerless.agent.v1.HealthCheck
+	13,  // 5: sockerless.agent.v1.StartRequest.extra_hosts:type_name -> sockerless.agent.v1.HostsEntry
+	14,  // 6: sockerless.agent.v1.StartRequest.resolver:type_name -> sockerless.agent.v1.ResolverSettings
+	1,   // 7: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
+	16,  // 8: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	17,  // 9: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
+	98,  // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	22,  // 11: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	23,  // 12: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	24,  // 13: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	25,  // 14: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	26,  // 15: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	9,   // 16: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	29,  // 17: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	28,  // 18: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	28,  // 19: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	31,  // 20: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	32,  // 21: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	26,  // 22: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	30,  // 23: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	98,  // 24: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	2,   // 25: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
+	11,  // 26: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	31,  // 27: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	41,  // 28: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	16,  // 29: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	31,  // 30: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	42,  // 31: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	43,  // 32: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	44,  // 33: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	45,  // 34: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	46,  // 35: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	26,  // 36: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	16,  // 37: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	31,  // 38: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	43,  // 39: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	42,  // 40: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	44,  // 41: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	17,  // 42: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	31,  // 43: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	98,  // 44: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	98,  // 45: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	53,  // 46: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	54,  // 47: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	26,  // 48: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	3,   // 49: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
+	98,  // 50: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	55,  // 51: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	55,  // 52: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	60,  // 53: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	61,  // 54: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	26,  // 55: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	63,  // 56: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	60,  // 57: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	61,  // 58: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	26,  // 59: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	67,  // 60: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	68,  // 61: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	26,  // 62: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	4,   // 63: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	60,  // 64: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	61,  // 65: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	26,  // 66: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	73,  // 67: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	98,  // 68: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	76,  // 69: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	76,  // 70: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	98,  // 71: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	77,  // 72: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	78,  // 73: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	79,  // 74: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	96,  // 75: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	97,  // 76: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	84,  // 77: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	85,  // 78: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	89,  // 79: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	91,  // 80: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	92,  // 81: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	26,  // 82: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	90,  // 83: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	91,  // 84: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	92,  // 85: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	93,  // 86: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	26,  // 87: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 88: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	6,   // 89: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	80,  // 90: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	7,   // 91: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	12,  // 92: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	19,  // 93: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	21,  // 94: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	33,  // 95: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	35,  // 96: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	37,  // 97: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	39,  // 98: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	47,  // 99: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	49,  // 100: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	51,  // 101: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	56,  // 102: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	58,  // 103: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	62,  // 104: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	65,  // 105: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	69,  // 106: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	71,  // 107: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	74,  // 108: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	81,  // 109: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	83,  // 110: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	87,  // 111: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	94,  // 112: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 113: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	15,  // 114: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	20,  // 115: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	27,  // 116: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	34,  // 117: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	36,  // 118: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	38,  // 119: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	40,  // 120: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	48,  // 121: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	50,  // 122: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	52,  // 123: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	57,  // 124: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	59,  // 125: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	64,  // 126: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	66,  // 127: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	70,  // 128: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	72,  // 129: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	75,  // 130: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	82,  // 131: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	86,  // 132: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	88,  // 133: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	95,  // 134: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	113, // [113:135] is the sub-list for method output_type
+	91,  // [91:113] is the sub-list for method input_type
+	91,  // [91:91] is the sub-list for extension type_name
+	91,  // [91:91] is the sub-list for extension extendee
+	0,   // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -5822,18 +6954,19 @@ func file_sockerless_agent_v1_agent_proto_init() {
 	if File_sockerless_agent_v1_agent_proto != nil {
 		return
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[5].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[5].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[8].OneofWrappers = []any{
 		(*StartResponse_Started)(nil),
 		(*StartResponse_Failure)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[11].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[14].OneofWrappers = []any{
 		(*SessionRequest_OpenExec)(nil),
 		(*SessionRequest_OpenAttach)(nil),
 		(*SessionRequest_Stdin)(nil),
 		(*SessionRequest_CloseStdin)(nil),
 		(*SessionRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[17].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[20].OneofWrappers = []any{
 		(*SessionResponse_Started)(nil),
 		(*SessionResponse_Stdout)(nil),
 		(*SessionResponse_Stderr)(nil),
@@ -5842,7 +6975,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Heartbeat)(nil),
 		(*SessionResponse_Detached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[30].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[33].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -5853,41 +6986,54 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Released)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[41].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[42].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[44].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[45].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[49].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[55].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[56].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[59].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[63].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
+	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[80].OneofWrappers = []any{
+		(*TunnelRequest_Open)(nil),
+		(*TunnelRequest_Data)(nil),
+		(*TunnelRequest_End)(nil),
+		(*TunnelRequest_Heartbeat)(nil),
+	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[81].OneofWrappers = []any{
+		(*TunnelResponse_Opened)(nil),
+		(*TunnelResponse_Data)(nil),
+		(*TunnelResponse_End)(nil),
+		(*TunnelResponse_Error)(nil),
+		(*TunnelResponse_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   79,
+			NumEnums:      7,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -98,6 +98,10 @@ const (
 	AgentServiceUpdateProcedure = "/sockerless.agent.v1.AgentService/Update"
 	// AgentServiceNamesProcedure is the fully-qualified name of the AgentService's Names RPC.
 	AgentServiceNamesProcedure = "/sockerless.agent.v1.AgentService/Names"
+	// AgentServiceTunnelProcedure is the fully-qualified name of the AgentService's Tunnel RPC.
+	AgentServiceTunnelProcedure = "/sockerless.agent.v1.AgentService/Tunnel"
+	// AgentServiceReleaseProcedure is the fully-qualified name of the AgentService's Release RPC.
+	AgentServiceReleaseProcedure = "/sockerless.agent.v1.AgentService/Release"
 )
 
 // AgentServiceClient is a client for the sockerless.agent.v1.AgentService service.
@@ -108,6 +112,10 @@ type AgentServiceClient interface {
 	// Starts the main process. May be repeated with the same generation: a
 	// second call answers with the first one's result. The call first waits,
 	// bounded, until the attach sessions named in it are open.
+	//
+	// init mode: while the agent lingers after the main process's end, a call
+	// with a later generation runs the container again, files and all. Its
+	// settings replace the ones of the start before.
 	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
 	// The specification that Start was given, as the backend sealed it. The
 	// caller believes it only where the seal verifies. init mode only.
@@ -162,7 +170,27 @@ type AgentServiceClient interface {
 	// table, which replaces the one before. The first call opens the resolver.
 	// The agent keeps the table in memory only; the backend tells it again after
 	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
+	//
+	// init mode: the first call also makes /etc/resolv.conf point at the resolver,
+	// so it belongs before Start. UNIMPLEMENTED where the agent may not bind port
+	// 53 or write the file: Hello.limitations says so beforehand.
 	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
+	// One connection (tcp) or one exchange of datagrams (udp) from the container
+	// to a port: how a published port's bytes reach a container whose address the
+	// caller cannot. The first request opens it, the first response is `opened`
+	// or `error`. Then both sides send data until their `end`, which closes that
+	// direction only, as a TCP half-close does; when both have ended the call
+	// does. A connection that is reset answers `error`, and a caller that breaks
+	// the call off resets the connection. Data flows no faster than its receiver
+	// takes it: HTTP/2's windows are the only buffer.
+	Tunnel(context.Context) *connect.BidiStreamForClient[v1.TunnelRequest, v1.TunnelResponse]
+	// The caller has all it needs of a container that does not run, its exit, log
+	// and files: the agent need not linger. Calls under way are let finish,
+	// watches get `released`, and the agent ends with the main process's exit
+	// code (0 where nothing was ever started). May be repeated.
+	// FAILED_PRECONDITION while the container runs or starts, or when it has been
+	// started again since the caller's generation. init mode only.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the sockerless.agent.v1.AgentService service. By
@@ -300,6 +328,18 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Names")),
 			connect.WithClientOptions(opts...),
 		),
+		tunnel: connect.NewClient[v1.TunnelRequest, v1.TunnelResponse](
+			httpClient,
+			baseURL+AgentServiceTunnelProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Tunnel")),
+			connect.WithClientOptions(opts...),
+		),
+		release: connect.NewClient[v1.ReleaseRequest, v1.ReleaseResponse](
+			httpClient,
+			baseURL+AgentServiceReleaseProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Release")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -325,6 +365,8 @@ type agentServiceClient struct {
 	stats       *connect.Client[v1.StatsRequest, v1.StatsResponse]
 	update      *connect.Client[v1.UpdateRequest, v1.UpdateResponse]
 	names       *connect.Client[v1.NamesRequest, v1.NamesResponse]
+	tunnel      *connect.Client[v1.TunnelRequest, v1.TunnelResponse]
+	release     *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
 }
 
 // Hello calls sockerless.agent.v1.AgentService.Hello.
@@ -427,6 +469,16 @@ func (c *agentServiceClient) Names(ctx context.Context, req *connect.Request[v1.
 	return c.names.CallUnary(ctx, req)
 }
 
+// Tunnel calls sockerless.agent.v1.AgentService.Tunnel.
+func (c *agentServiceClient) Tunnel(ctx context.Context) *connect.BidiStreamForClient[v1.TunnelRequest, v1.TunnelResponse] {
+	return c.tunnel.CallBidiStream(ctx)
+}
+
+// Release calls sockerless.agent.v1.AgentService.Release.
+func (c *agentServiceClient) Release(ctx context.Context, req *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return c.release.CallUnary(ctx, req)
+}
+
 // AgentServiceHandler is an implementation of the sockerless.agent.v1.AgentService service.
 type AgentServiceHandler interface {
 	// Who answers: version and features. Shims and tasks outlive an upgrade, so
@@ -435,6 +487,10 @@ type AgentServiceHandler interface {
 	// Starts the main process. May be repeated with the same generation: a
 	// second call answers with the first one's result. The call first waits,
 	// bounded, until the attach sessions named in it are open.
+	//
+	// init mode: while the agent lingers after the main process's end, a call
+	// with a later generation runs the container again, files and all. Its
+	// settings replace the ones of the start before.
 	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
 	// The specification that Start was given, as the backend sealed it. The
 	// caller believes it only where the seal verifies. init mode only.
@@ -489,7 +545,27 @@ type AgentServiceHandler interface {
 	// table, which replaces the one before. The first call opens the resolver.
 	// The agent keeps the table in memory only; the backend tells it again after
 	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
+	//
+	// init mode: the first call also makes /etc/resolv.conf point at the resolver,
+	// so it belongs before Start. UNIMPLEMENTED where the agent may not bind port
+	// 53 or write the file: Hello.limitations says so beforehand.
 	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
+	// One connection (tcp) or one exchange of datagrams (udp) from the container
+	// to a port: how a published port's bytes reach a container whose address the
+	// caller cannot. The first request opens it, the first response is `opened`
+	// or `error`. Then both sides send data until their `end`, which closes that
+	// direction only, as a TCP half-close does; when both have ended the call
+	// does. A connection that is reset answers `error`, and a caller that breaks
+	// the call off resets the connection. Data flows no faster than its receiver
+	// takes it: HTTP/2's windows are the only buffer.
+	Tunnel(context.Context, *connect.BidiStream[v1.TunnelRequest, v1.TunnelResponse]) error
+	// The caller has all it needs of a container that does not run, its exit, log
+	// and files: the agent need not linger. Calls under way are let finish,
+	// watches get `released`, and the agent ends with the main process's exit
+	// code (0 where nothing was ever started). May be repeated.
+	// FAILED_PRECONDITION while the container runs or starts, or when it has been
+	// started again since the caller's generation. init mode only.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -623,6 +699,18 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Names")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceTunnelHandler := connect.NewBidiStreamHandler(
+		AgentServiceTunnelProcedure,
+		svc.Tunnel,
+		connect.WithSchema(agentServiceMethods.ByName("Tunnel")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceReleaseHandler := connect.NewUnaryHandler(
+		AgentServiceReleaseProcedure,
+		svc.Release,
+		connect.WithSchema(agentServiceMethods.ByName("Release")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sockerless.agent.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceHelloProcedure:
@@ -665,6 +753,10 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceUpdateHandler.ServeHTTP(w, r)
 		case AgentServiceNamesProcedure:
 			agentServiceNamesHandler.ServeHTTP(w, r)
+		case AgentServiceTunnelProcedure:
+			agentServiceTunnelHandler.ServeHTTP(w, r)
+		case AgentServiceReleaseProcedure:
+			agentServiceReleaseHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -752,4 +844,12 @@ func (UnimplementedAgentServiceHandler) Update(context.Context, *connect.Request
 
 func (UnimplementedAgentServiceHandler) Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Names is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Tunnel(context.Context, *connect.BidiStream[v1.TunnelRequest, v1.TunnelResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Tunnel is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Release is not implemented"))
 }
