@@ -1,0 +1,126 @@
+/** One call of AWS from beginning to end: waits for its rate, is repeated where that helps, is logged. */
+import type { Clock } from "../../../common/clock.ts";
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { type AwsCall, AwsError, type AwsServiceName, isThrottled, isTransient } from "./errors.ts";
+import { DEFAULT_RATES, paceOf, type RateName } from "./rates.ts";
+import { type Rate, TokenBucket } from "./token-bucket.ts";
+
+/** What all clients of the SDK have in common. */
+export interface SdkClient {
+  send(command: never, options?: { abortSignal?: AbortSignal }): Promise<unknown>;
+  destroy(): void;
+}
+
+/** Makes a call; see {@link createCaller}. */
+export type AwsCaller = (
+  service: AwsServiceName,
+  client: SdkClient,
+  command: object,
+  signal?: AbortSignal,
+) => Promise<unknown>;
+
+/** What a caller depends on. */
+export interface CallerOptions {
+  readonly spot: boolean;
+  readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A call that AWS itself failed, or that was lost, is made again so often. */
+const TRANSIENT_ATTEMPTS = 4;
+/** One that came too soon may wait longer: others share the account's rates. */
+const THROTTLED_ATTEMPTS = 12;
+const FIRST_DELAY_MS = 100;
+const LONGEST_DELAY_MS = 5_000;
+
+/**
+ * Makes calls at the account's rates, all services together.
+ *
+ * A lost or throttled call is repeated whatever it is: those that create something carry a token or a unique name.
+ */
+export function createCaller(options: CallerOptions): AwsCaller {
+  const { clock } = options;
+  const logger = componentLogger(options.logger, "aws");
+  const buckets = new Map<RateName, TokenBucket>();
+  const bucketOf = (name: RateName): TokenBucket => {
+    const known = buckets.get(name);
+    if (known !== undefined) {
+      return known;
+    }
+    const made = new TokenBucket(options.rates[name] ?? DEFAULT_RATES[name], clock);
+    buckets.set(name, made);
+    return made;
+  };
+
+  return async (service, client, command, signal) => {
+    const call: AwsCall = { service, operation: operationOf(command) };
+    const pace = paceOf(call.operation, options.spot);
+    const shared = (pace?.rates ?? []).map(bucketOf);
+    for (let attempt = 1; ; attempt++) {
+      for (const bucket of shared) {
+        await bucket.take(pace?.priority ?? 0, signal);
+      }
+      signal?.throwIfAborted();
+      const answer = await once(call, client, command, signal, clock, logger);
+      if (!(answer instanceof AwsError)) {
+        return answer;
+      }
+      signal?.throwIfAborted();
+      if (attempt >= attemptsAfter(answer)) {
+        throw answer;
+      }
+      if (isThrottled(answer)) {
+        for (const bucket of shared) {
+          bucket.drain();
+        }
+      }
+      await clock.sleep(delayBefore(attempt), signal);
+    }
+  };
+}
+
+/** @returns the answer, or the error */
+async function once(
+  call: AwsCall,
+  client: SdkClient,
+  command: object,
+  signal: AbortSignal | undefined,
+  clock: Clock,
+  logger: Logger,
+): Promise<unknown> {
+  const begunMs = clock.nowMs();
+  try {
+    const answer = await client.send(command as never, signal === undefined ? {} : { abortSignal: signal });
+    const requestId = (answer as { $metadata?: { requestId?: string } }).$metadata?.requestId;
+    logger.debug({ ...call, requestId, durationMs: clock.nowMs() - begunMs }, "called AWS");
+    return answer;
+  } catch (caught) {
+    const error = new AwsError(call, caught);
+    const { code, requestId, status } = error;
+    logger.info(
+      { ...call, code, requestId, status, durationMs: clock.nowMs() - begunMs, reason: error.message },
+      "AWS refused a call",
+    );
+    return error;
+  }
+}
+
+/** How often a call is made in all that failed like this. */
+function attemptsAfter(error: AwsError): number {
+  if (isThrottled(error)) {
+    return THROTTLED_ATTEMPTS;
+  }
+  return isTransient(error) ? TRANSIENT_ATTEMPTS : 1;
+}
+
+/** Doubles, and strays by half so that those who were refused together do not come back together. */
+function delayBefore(attempt: number): number {
+  const full = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
+  return full / 2 + Math.random() * (full / 2);
+}
+
+/** `RunTaskCommand` is AWS's `RunTask`. */
+function operationOf(command: object): string {
+  return command.constructor.name.replace(/Command$/, "");
+}

@@ -1,0 +1,61 @@
+/** The rates at which AWS lets an account call it, and which calls share one. */
+import type { Rate } from "./token-bucket.ts";
+
+/** AWS's published defaults. Where an account's differ, `ecs.api_rates` says so. */
+export const DEFAULT_RATES = {
+  /** Registering and deregistering task definitions. */
+  "task-definition-writes": { burst: 20, perSecond: 1 },
+  "task-definition-deletes": { burst: 5, perSecond: 1 },
+  "task-definition-reads": { burst: 50, perSecond: 20 },
+  /** RunTask, StopTask and others that change tasks. */
+  "task-writes": { burst: 100, perSecond: 40 },
+  /** RunTask on Fargate, within `task-writes`. */
+  "run-task": { burst: 20, perSecond: 20 },
+  "fargate-launches": { burst: 100, perSecond: 20 },
+  "spot-launches": { burst: 100, perSecond: 20 },
+  "task-reads": { burst: 100, perSecond: 20 },
+  "tag-writes": { burst: 20, perSecond: 10 },
+  /** 25 in most regions, 10 in several large ones. */
+  "log-reads": { burst: 10, perSecond: 10 },
+  /** AWS publishes no rates for Cloud Map; these are what it has been seen to take. */
+  "name-services": { burst: 5, perSecond: 5 },
+  "name-instances": { burst: 50, perSecond: 50 },
+} as const satisfies Record<string, Rate>;
+
+/** A rate that several calls share. */
+export type RateName = keyof typeof DEFAULT_RATES;
+
+/** Starts come first, since a user waits for them; then what ends something; then what clears away. */
+export const PRIORITY = { start: 0, stop: 1, clear: 2 } as const;
+
+interface Pace {
+  readonly rates: readonly RateName[];
+  readonly priority: number;
+}
+
+/** How a call is paced; undefined: AWS's limit is far above what this backend does. The scarcest rate comes first. */
+export function paceOf(operation: string, spot: boolean): Pace | undefined {
+  if (operation === "RunTask") {
+    return {
+      rates: ["run-task", spot ? "spot-launches" : "fargate-launches", "task-writes"],
+      priority: PRIORITY.start,
+    };
+  }
+  return PACES[operation];
+}
+
+const PACES: Readonly<Record<string, Pace>> = {
+  StopTask: { rates: ["task-writes"], priority: PRIORITY.stop },
+  RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.start },
+  DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.clear },
+  DeleteTaskDefinitions: { rates: ["task-definition-deletes"], priority: PRIORITY.clear },
+  DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: PRIORITY.start },
+  ListTaskDefinitions: { rates: ["task-definition-reads"], priority: PRIORITY.clear },
+  DescribeTasks: { rates: ["task-reads"], priority: PRIORITY.start },
+  ListTasks: { rates: ["task-reads"], priority: PRIORITY.clear },
+  GetLogEvents: { rates: ["log-reads"], priority: PRIORITY.start },
+  CreateService: { rates: ["name-services"], priority: PRIORITY.start },
+  DeleteService: { rates: ["name-services"], priority: PRIORITY.clear },
+  RegisterInstance: { rates: ["name-instances"], priority: PRIORITY.start },
+  DeregisterInstance: { rates: ["name-instances"], priority: PRIORITY.clear },
+};
