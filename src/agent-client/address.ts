@@ -35,6 +35,14 @@ export interface DialTarget {
   readonly containerId?: string | undefined;
 }
 
+/** Credentials that expire: asked for whenever a connection is opened. */
+export type CredentialsProvider = () => Promise<ClientCredentials>;
+
+/** A target of connections that are opened again and again, and so not plain data. */
+export type AgentTarget = Omit<DialTarget, "credentials"> & {
+  readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
+};
+
 /** The metadata key that names the container at a relay. */
 export const containerIdHeader = "sockerless-container-id";
 

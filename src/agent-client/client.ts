@@ -2,7 +2,12 @@
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
-import { type AgentAddress, type ClientCredentials, containerIdHeader } from "./address.ts";
+import {
+  type AgentAddress,
+  type ClientCredentials,
+  containerIdHeader,
+  type CredentialsProvider,
+} from "./address.ts";
 import { AgentConnection } from "./connection.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
@@ -12,7 +17,7 @@ const readMaxBytes = 4 * 1024 * 1024;
 /** What may be said about a client beside the address. */
 export interface AgentClientOptions {
   /** Required for `tcp` addresses. */
-  readonly credentials?: ClientCredentials | undefined;
+  readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
   /** Full ID; required where the address serves several containers (the relay, the agent of stored ones). */
   readonly containerId?: string | undefined;
 }

@@ -3,7 +3,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { type DialTarget, describeAddress } from "./address.ts";
+import { type AgentTarget, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
 
 /** Streams of one session share its window, so that many that stall slow the rest down: then another session is due. */
@@ -35,14 +35,14 @@ export interface StreamOptions {
 export class AgentConnection {
   /** What Connect's base URL has to begin with; the socket is chosen by the target alone. */
   readonly authority = "http://agent";
-  readonly #target: DialTarget;
+  readonly #target: AgentTarget;
   readonly #onIdle: (() => void) | undefined;
   readonly #sessions = new Set<LiveSession>();
   #dialling: Promise<void> | undefined;
   #closed: boolean = false;
 
   /** @param onIdle called whenever the last session has closed */
-  constructor(target: DialTarget, onIdle?: () => void) {
+  constructor(target: AgentTarget, onIdle?: () => void) {
     this.#target = target;
     this.#onIdle = onIdle;
   }
@@ -95,7 +95,9 @@ export class AgentConnection {
 
   async #dial(): Promise<void> {
     try {
-      const session = await dial(this.#target);
+      const { credentials } = this.#target;
+      const shown = typeof credentials === "function" ? await credentials() : credentials;
+      const session = await dial({ ...this.#target, credentials: shown });
       const live = new LiveSession(session, this.#target.address.kind !== "unix");
       this.#sessions.add(live);
       session.once("close", () => {

@@ -73,6 +73,7 @@ export class MemoryMachine {
         volumeInUseMessage: undefined,
         networkInUseMessage: undefined,
         hostPaths: "mount",
+        publishesPorts: "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
       },
       workloads: {

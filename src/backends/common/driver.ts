@@ -14,6 +14,10 @@
  * - A signal that aborts ends the wait, not necessarily the work.
  */
 
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import type { ClientCredentials } from "../../agent-client/address.ts";
+import type { StartRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { Resources } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
@@ -37,6 +41,8 @@ export interface Driver {
   readonly machine: Machine;
   /** Absent: this backend cannot measure what is on its disks. */
   readonly disk?: DiskMeter;
+  /** Absent: no agent of this driver is on TCP. */
+  readonly authority?: AgentAuthority;
   /** Drains and lets go of connections and helper processes; containers go on. */
   close(): Promise<void>;
 }
@@ -56,11 +62,26 @@ export interface Policy {
   readonly networkInUseMessage: string | undefined;
   /** Host paths in `Binds` and bind `Mounts`: mounted, or accepted and not applied. */
   readonly hostPaths: "mount" | "ignore";
+  /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
+  readonly publishesPorts: "driver" | "frontend";
   /**
    * Settings that this backend cannot honour. Called at create with the merged
    * configuration; each string names one (`--privileged`); any leads to 501.
    */
   unsupported(record: ContainerRecord): readonly string[];
+}
+
+/** Vouches for those who may talk to agents on TCP. A certificate is good for one container and for minutes. */
+export interface AgentAuthority {
+  /** What this process shows to a container's agent. */
+  credentialsFor(containerId: string): Promise<ClientCredentials>;
+  /**
+   * A certificate for somebody else's key.
+   *
+   * @param publicKey SubjectPublicKeyInfo, DER
+   * @returns DER, leaf first. Kinds: invalid (not such a key)
+   */
+  certify(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
 }
 
 /** Where an agent can be dialled by this machine. */
@@ -101,8 +122,17 @@ export interface WorkloadSpec {
   readonly mounts: readonly ResolvedMount[];
   /** How the container is joined to networks. */
   readonly network: NetworkPlan;
+  /** Other containers whose namespaces it joins; the other modes of these namespaces are in the record. */
+  readonly joined?: JoinedContainers;
   /** Attach reservations for which the process waits. */
   readonly awaitAttachIds: readonly string[];
+}
+
+/** IDs of containers that run. */
+export interface JoinedContainers {
+  readonly pid?: string;
+  /** Its /dev/shm, too. */
+  readonly ipc?: string;
 }
 
 export type NetworkPlan =
@@ -127,6 +157,8 @@ export interface Launched {
   readonly boundPorts: readonly BoundPort[];
   /** Handle for the state, so that the workload is found again (`driver_reference`). */
   readonly reference: string;
+  /** Where the container is really reached, where the addresses of its endpoints are virtual. */
+  readonly address?: string;
 }
 
 /** A workload found by `list`. */
@@ -142,6 +174,11 @@ export interface FoundWorkload {
     | undefined;
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
+  /**
+   * The engine's record as it was when the run began, where the driver can vouch for it: what a state that lost the
+   * container is rebuilt from.
+   */
+  readonly record?: ContainerRecord;
 }
 
 /** Running containers. */
@@ -161,8 +198,16 @@ export interface Workloads {
   launch(spec: WorkloadSpec, signal: AbortSignal): Promise<Launched>;
 
   /**
+   * What the agent of a launched workload is told with `AgentService.Start` beside what the engine says: process, names,
+   * limits. Absent: its driver has told it already.
+   */
+  startDetails?(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
+
+  /**
    * Takes away what a run leaves (network, mounts, task), killing what still
-   * runs. The engine calls it behind the client's back.
+   * runs. The engine calls it behind the client's back, and launches the
+   * container again only after it. A driver may keep what the next launch can
+   * use, for a bounded time.
    */
   release(containerId: string): Promise<void>;
 
@@ -180,7 +225,7 @@ export interface Workloads {
    */
   encodeLimits?(limits: Resources): Uint8Array;
 
-  /** Where the log and the files of a container that does not run are served. */
+  /** Where the log and the files of a container that does not run are served now. */
   stored(containerId: string): AgentAddress;
 }
 
@@ -217,6 +262,8 @@ export interface NetworkFabric {
   /** Answers the driver's reference (bridge name, security group). */
   ensure(record: NetworkRecord): Promise<string>;
   remove(record: NetworkRecord): Promise<void>;
+  /** What there is of this instance's networks, for a state that lost them. Absent: nothing outlives the state. */
+  found?(): Promise<readonly NetworkRecord[]>;
   /** Destinations in CIDR form that address pools must not overlap. */
   usedRoutes(): Promise<readonly string[]>;
 }
@@ -226,6 +273,8 @@ export interface VolumeStore {
   /** Answers the driver's reference and the mountpoint on this machine, if there is one. */
   create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
   remove(record: VolumeRecord): Promise<void>;
+  /** What there is of this instance's volumes, for a state that lost them. Absent: nothing outlives the state. */
+  found?(): Promise<readonly VolumeRecord[]>;
 }
 
 /** What is on the disks of this backend. */

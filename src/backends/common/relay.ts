@@ -16,8 +16,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { Code } from "@connectrpc/connect";
-import type { AgentAddress } from "../../agent-client/address.ts";
-import { containerIdHeader } from "../../agent-client/address.ts";
+import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
 import { AgentConnection } from "../../agent-client/connection.ts";
 import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
 import { isFullId } from "../../common/ids.ts";
@@ -26,10 +25,10 @@ import { isFullId } from "../../common/ids.ts";
 export const RELAYED_PREFIX = "/sockerless.agent.v1.AgentService/";
 
 /**
- * Where the agent of a container is: its own while it runs, else the one that
- * serves stored files. undefined: no such container.
+ * How the agent of a container is dialled: its own while it runs, else the one
+ * that serves stored files. undefined: no such container.
  */
-export type AgentResolver = (containerId: string) => Promise<AgentAddress | undefined>;
+export type AgentResolver = (containerId: string) => Promise<AgentTarget | undefined>;
 
 /** Headers that belong to one HTTP/2 hop. */
 const HOP_HEADERS = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
@@ -49,12 +48,12 @@ export async function relayAgentCall(
     return;
   }
   try {
-    const address = await resolveAgent(containerId);
-    if (address === undefined) {
+    const target = await resolveAgent(containerId);
+    if (target === undefined) {
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
       return;
     }
-    await forward(request, response, address, containerId);
+    await forward(request, response, target);
   } catch (error) {
     refuse(stream, Code.Unavailable, messageOf(error), error);
   }
@@ -68,11 +67,10 @@ export async function relayAgentCall(
 async function forward(
   request: Http2ServerRequest,
   response: Http2ServerResponse,
-  address: AgentAddress,
-  containerId: string,
+  target: AgentTarget,
 ): Promise<void> {
   const { stream, headers } = request;
-  const connection = new AgentConnection({ address, containerId });
+  const connection = new AgentConnection(target);
   stream.once("close", () => connection.close());
   const upstream = await connection.request("POST", request.url, endToEnd(headers));
   if (stream.destroyed) {

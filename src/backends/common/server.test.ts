@@ -64,7 +64,9 @@ describe("a backend's listener", () => {
           },
         }),
       resolveAgent: (id) =>
-        Promise.resolve(id === CONTAINER ? { kind: "unix", path: agentSocket } : undefined),
+        Promise.resolve(
+          id === CONTAINER ? { address: { kind: "unix", path: agentSocket }, containerId: id } : undefined,
+        ),
     });
   });
 

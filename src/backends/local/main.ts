@@ -91,7 +91,7 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
       });
       registerImageService(router, images);
     },
-    resolveAgent: (containerId) => Promise.resolve(engine.agentAddressOf(containerId)),
+    resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
   });
   resources.defer(() => server.close());
 

@@ -42,6 +42,7 @@ export const localPolicy: Policy = {
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,
   hostPaths: "mount",
+  publishesPorts: "driver",
   unsupported(record) {
     const host = record.hostConfig;
     parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read

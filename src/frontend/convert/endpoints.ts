@@ -11,6 +11,9 @@ import type { NetworkEndpoint, PortMapping } from "../../gen/sockerless/backend/
 import { JsonFields } from "./json-fields.ts";
 import { listOrNull, mapOrNull, unlessEmpty } from "./json-values.ts";
 
+/** The driver option under which inspect tells the real address of a container whose `IPAddress` is virtual. */
+const addressOption = "com.sockerless.address";
+
 /** Reads `NetworkingConfig` of a create request. */
 export function networkingConfigFromJson(fields: JsonFields): NetworkingConfig {
   const path = fields.pathOf("EndpointsConfig");
@@ -86,7 +89,7 @@ function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
     Links: listOrNull(config.links),
     Aliases: listOrNull(config.aliases),
     MacAddress: endpoint.macAddress,
-    DriverOpts: mapOrNull(config.driverOpts),
+    DriverOpts: mapOrNull(driverOptions(endpoint, config)),
     GwPriority: config.gwPriority,
     NetworkID: endpoint.networkId,
     EndpointID: endpoint.endpointId,
@@ -98,6 +101,14 @@ function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
     GlobalIPv6PrefixLen: endpoint.globalIpv6PrefixLen,
     DNSNames: listOrNull(endpoint.dnsNames),
   };
+}
+
+/** Where addresses are virtual, the real one is told as an option of the driver: Docker has no field for it. */
+function driverOptions(
+  { reachableAddress }: NetworkEndpoint,
+  { driverOpts }: EndpointConfig,
+): Readonly<Record<string, string>> {
+  return reachableAddress === "" ? driverOpts : { ...driverOpts, [addressOption]: reachableAddress };
 }
 
 function ipamConfigToJson(config: EndpointConfig): Record<string, unknown> | null {

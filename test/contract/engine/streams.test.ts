@@ -88,8 +88,8 @@ describe("attachments and execs", () => {
     });
     assert.equal(endpoint?.address.case, "relay");
     assert.equal(endpoint?.containerId, id);
-    assert.equal(bench.engine.agentAddressOf(id)?.kind, "unix");
-    assert.equal(bench.engine.agentAddressOf("f".repeat(64)), undefined);
+    assert.equal(bench.engine.agentTargetOf(id)?.address.kind, "unix");
+    assert.equal(bench.engine.agentTargetOf("f".repeat(64)), undefined);
   });
 
   const exec = async (container: string, ...cmd: string[]) => {

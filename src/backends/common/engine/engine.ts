@@ -3,11 +3,12 @@
  * list/, events/); what is done stands in operations/ and exec/; services/ puts both on the wire.
  */
 import type { Clock } from "../../../common/clock.ts";
+import type { AgentTarget } from "../../../agent-client/address.ts";
 import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
-import type { AgentAddress, Driver } from "../driver.ts";
+import type { Driver } from "../driver.ts";
 import type { State } from "../state/state.ts";
-import { agentAddressOf } from "./agent-endpoint.ts";
+import { agentTargetOf } from "./agent-endpoint.ts";
 import { BackgroundWork } from "./background.ts";
 import type { EngineContext } from "./context.ts";
 import type { ImageSource } from "./image-source.ts";
@@ -31,8 +32,8 @@ export interface EngineOptions {
 export interface Engine {
   /** For the services. */
   readonly context: EngineContext;
-  /** For the relay: where the agent of a container (full ID) answers now; undefined where there is no such container. */
-  agentAddressOf(containerId: string): AgentAddress | undefined;
+  /** For the relay: how the agent of a container (full ID) is dialled now; undefined where there is no such container. */
+  agentTargetOf(containerId: string): AgentTarget | undefined;
   /**
    * Ends watches, waits and streams, and waits for what is being written. Containers go on. The driver and the state
    * are to be closed afterwards.
@@ -74,5 +75,5 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     await close();
     throw error;
   }
-  return { context, agentAddressOf: (containerId) => agentAddressOf(context, containerId), close };
+  return { context, agentTargetOf: (containerId) => agentTargetOf(context, containerId), close };
 }

@@ -1,5 +1,9 @@
 /** What is known of containers only while this process runs: locks, waiters, links to agents. */
-import { createAgentClient, type AgentClient } from "../../../agent-client/client.ts";
+import {
+  createAgentClient,
+  type AgentClient,
+  type AgentClientOptions,
+} from "../../../agent-client/client.ts";
 import type { AgentAddress } from "../driver.ts";
 import { Reservations } from "./reservations.ts";
 import { Lock } from "./serial.ts";
@@ -49,12 +53,12 @@ export class LiveContainer {
   }
 
   /** Links the container to the agent of a run; the link before is ended. */
-  connect(address: AgentAddress, generation: bigint): AgentLink {
+  connect(address: AgentAddress, generation: bigint, options: AgentClientOptions): AgentLink {
     this.disconnect();
     this.link = {
       address,
       generation,
-      agent: createAgentClient(address, { containerId: this.id }),
+      agent: createAgentClient(address, options),
       ended: new AbortController(),
     };
     return this.link;

@@ -83,6 +83,18 @@ export function portMappings(
   return mappings;
 }
 
+/** Mappings of published ports as {@link portMappings} takes them. */
+export function boundPortsOf(mappings: readonly PortMapping[]): BoundPort[] {
+  return mappings
+    .filter(({ publicPort }) => publicPort !== 0)
+    .map(({ ip, privatePort, publicPort, type }) => ({
+      protocol: type as BoundPort["protocol"],
+      hostIp: ip,
+      hostPort: publicPort,
+      containerPort: privatePort,
+    }));
+}
+
 function portNumber(text: string): number | undefined {
   if (!/^\d{1,5}$/.test(text)) {
     return undefined;

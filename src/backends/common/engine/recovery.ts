@@ -16,6 +16,8 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
+import { adoptContainers, adoptNetworks, adoptVolumes } from "./adoption.ts";
+import { agentOptions } from "./agent-endpoint.ts";
 import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
 import { choosePool } from "./network/address-pools.ts";
@@ -43,6 +45,7 @@ import {
 /** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
 export async function ensureNetworks(context: EngineContext): Promise<void> {
   const { state, driver, clock } = context;
+  await adoptNetworks(context);
   for (const record of [...state.networks.values()]) {
     if (record.phase === Phase.UNSPECIFIED) {
       await driver.networks.ensure(record);
@@ -82,6 +85,8 @@ export async function recoverContainers(context: EngineContext): Promise<void> {
   for (const workload of await context.driver.workloads.list()) {
     found.set(workload.containerId, workload);
   }
+  await adoptVolumes(context);
+  await adoptContainers(context, found.values());
   const records = [...context.state.containers.values()];
   for (const record of records) {
     if (hasProcess(record) || record.phase === Phase.STARTING) {
@@ -126,7 +131,7 @@ async function recoverContainer(
   } else if (hasProcess(record)) {
     const isSameRun = found?.generation === record.generation;
     if (isSameRun && found.agent !== undefined) {
-      const link = live.connect(found.agent, record.generation);
+      const link = live.connect(found.agent, record.generation, agentOptions(context, record.id));
       watchContainer(context, live, link);
       expectSessions(context, link, record.id);
       adoptEndpoints(context, live);

@@ -339,9 +339,12 @@ func (x *CreateContainerResponse) GetWarnings() []string {
 }
 
 type StartContainerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
-	ClientToken   string                 `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Container   string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	ClientToken string                 `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	// What the frontend listens on for this container, where the backend leaves
+	// that to it; kept for starts that nobody asks for (restart policies).
+	Published     []*PortMapping `protobuf:"bytes,3,rep,name=published,proto3" json:"published,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -388,6 +391,13 @@ func (x *StartContainerRequest) GetClientToken() string {
 		return x.ClientToken
 	}
 	return ""
+}
+
+func (x *StartContainerRequest) GetPublished() []*PortMapping {
+	if x != nil {
+		return x.Published
+	}
+	return nil
 }
 
 type StartContainerResponse struct {
@@ -2126,6 +2136,7 @@ type NetworkEndpoint struct {
 	GlobalIpv6PrefixLen int32                  `protobuf:"varint,9,opt,name=global_ipv6_prefix_len,json=globalIpv6PrefixLen,proto3" json:"global_ipv6_prefix_len,omitempty"`
 	MacAddress          string                 `protobuf:"bytes,10,opt,name=mac_address,json=macAddress,proto3" json:"mac_address,omitempty"`
 	DnsNames            []string               `protobuf:"bytes,11,rep,name=dns_names,json=dnsNames,proto3" json:"dns_names,omitempty"`
+	ReachableAddress    string                 `protobuf:"bytes,12,opt,name=reachable_address,json=reachableAddress,proto3" json:"reachable_address,omitempty"` // where ip_address is virtual: the real one, while it runs
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -2235,6 +2246,13 @@ func (x *NetworkEndpoint) GetDnsNames() []string {
 		return x.DnsNames
 	}
 	return nil
+}
+
+func (x *NetworkEndpoint) GetReachableAddress() string {
+	if x != nil {
+		return x.ReachableAddress
+	}
+	return ""
 }
 
 type AttachContainerRequest struct {
@@ -3781,10 +3799,11 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bplatform\x18\x06 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"E\n" +
 	"\x17CreateContainerResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"X\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x9a\x01\n" +
 	"\x15StartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
-	"\fclient_token\x18\x02 \x01(\tR\vclientToken\"\x18\n" +
+	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
+	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\"\x18\n" +
 	"\x16StartContainerResponse\"\x8e\x01\n" +
 	"\x14StopContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12,\n" +
@@ -3950,7 +3969,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bnetworks\x18\x04 \x03(\v24.sockerless.backend.v1.NetworkSettings.NetworksEntryR\bnetworks\x1ac\n" +
 	"\rNetworksEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
-	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\"\xb3\x03\n" +
+	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\"\xe0\x03\n" +
 	"\x0fNetworkEndpoint\x12=\n" +
 	"\x06config\x18\x01 \x01(\v2%.sockerless.backend.v1.EndpointConfigR\x06config\x12\x1d\n" +
 	"\n" +
@@ -3967,7 +3986,8 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\vmac_address\x18\n" +
 	" \x01(\tR\n" +
 	"macAddress\x12\x1b\n" +
-	"\tdns_names\x18\v \x03(\tR\bdnsNames\"\xe4\x01\n" +
+	"\tdns_names\x18\v \x03(\tR\bdnsNames\x12+\n" +
+	"\x11reachable_address\x18\f \x01(\tR\x10reachableAddress\"\xe4\x01\n" +
 	"\x16AttachContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
 	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\x12\x14\n" +
@@ -4209,111 +4229,112 @@ var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
 	69, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
 	70, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
 	71, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	0,  // 4: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	17, // 5: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	18, // 6: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	72, // 7: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	60, // 8: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	21, // 9: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	73, // 10: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	28, // 11: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	61, // 12: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	25, // 13: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	62, // 14: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	63, // 15: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	29, // 16: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	24, // 17: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	73, // 18: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	25, // 19: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	71, // 20: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	68, // 21: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	69, // 22: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	64, // 23: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	29, // 24: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	30, // 25: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	1,  // 26: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	73, // 27: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	73, // 28: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	26, // 29: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	2,  // 30: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	27, // 31: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	73, // 32: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	73, // 33: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	28, // 34: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	65, // 35: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	74, // 36: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	75, // 37: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	34, // 38: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	35, // 39: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	72, // 40: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	76, // 41: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	75, // 42: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 43: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	66, // 44: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	75, // 45: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 46: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 47: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	78, // 48: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	79, // 49: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	75, // 50: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 51: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	75, // 52: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 53: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	68, // 54: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	67, // 55: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	79, // 56: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	31, // 57: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	31, // 58: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	79, // 59: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	3,  // 60: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	5,  // 61: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	7,  // 62: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	9,  // 63: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	11, // 64: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	13, // 65: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	15, // 66: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	19, // 67: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	22, // 68: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	32, // 69: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	36, // 70: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	38, // 71: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	40, // 72: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	42, // 73: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	44, // 74: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	46, // 75: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	48, // 76: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	50, // 77: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	52, // 78: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	54, // 79: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	56, // 80: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	58, // 81: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	4,  // 82: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	6,  // 83: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	8,  // 84: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	10, // 85: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	12, // 86: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	14, // 87: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	16, // 88: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	20, // 89: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	23, // 90: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	33, // 91: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	37, // 92: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	39, // 93: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	41, // 94: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	43, // 95: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	45, // 96: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	47, // 97: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	49, // 98: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	51, // 99: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	53, // 100: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	55, // 101: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	57, // 102: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	59, // 103: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	82, // [82:104] is the sub-list for method output_type
-	60, // [60:82] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	28, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	0,  // 5: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	17, // 6: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	18, // 7: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	72, // 8: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	60, // 9: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	21, // 10: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	73, // 11: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	28, // 12: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	61, // 13: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	25, // 14: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	62, // 15: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	63, // 16: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	29, // 17: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	24, // 18: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	73, // 19: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	25, // 20: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	71, // 21: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	68, // 22: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	69, // 23: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	64, // 24: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	29, // 25: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	30, // 26: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	1,  // 27: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	73, // 28: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	73, // 29: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	26, // 30: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	2,  // 31: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	27, // 32: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	73, // 33: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	73, // 34: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	28, // 35: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	65, // 36: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	74, // 37: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	75, // 38: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	34, // 39: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	35, // 40: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	72, // 41: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	76, // 42: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	75, // 43: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 44: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	66, // 45: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	75, // 46: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 47: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	77, // 48: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	78, // 49: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	79, // 50: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	75, // 51: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 52: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	75, // 53: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	76, // 54: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	68, // 55: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	67, // 56: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	79, // 57: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	31, // 58: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	31, // 59: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	79, // 60: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	3,  // 61: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	5,  // 62: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	7,  // 63: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	9,  // 64: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	11, // 65: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	13, // 66: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	15, // 67: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	19, // 68: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	22, // 69: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	32, // 70: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	36, // 71: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	38, // 72: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	40, // 73: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	42, // 74: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	44, // 75: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	46, // 76: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	48, // 77: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	50, // 78: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	52, // 79: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	54, // 80: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	56, // 81: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	58, // 82: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	4,  // 83: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	6,  // 84: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	8,  // 85: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	10, // 86: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	12, // 87: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	14, // 88: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	16, // 89: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	20, // 90: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	23, // 91: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	33, // 92: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	37, // 93: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	39, // 94: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	41, // 95: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	43, // 96: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	45, // 97: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	47, // 98: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	49, // 99: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	51, // 100: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	53, // 101: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	55, // 102: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	57, // 103: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	59, // 104: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	83, // [83:105] is the sub-list for method output_type
+	61, // [61:83] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }

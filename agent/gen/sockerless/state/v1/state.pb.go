@@ -163,6 +163,7 @@ type ContainerRecord struct {
 	ImageVolumes     []*v1.MountPoint               `protobuf:"bytes,22,rep,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"`
 	DriverReference  string                         `protobuf:"bytes,23,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // the driver's handle: task ARN, agent socket
 	ImageEnvLabels   map[string]string              `protobuf:"bytes,24,rep,name=image_env_labels,json=imageEnvLabels,proto3" json:"image_env_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	PublishedPorts   []*v1.PortMapping              `protobuf:"bytes,25,rep,name=published_ports,json=publishedPorts,proto3" json:"published_ports,omitempty"` // by a frontend, at the last start that was asked for
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -361,6 +362,13 @@ func (x *ContainerRecord) GetDriverReference() string {
 func (x *ContainerRecord) GetImageEnvLabels() map[string]string {
 	if x != nil {
 		return x.ImageEnvLabels
+	}
+	return nil
+}
+
+func (x *ContainerRecord) GetPublishedPorts() []*v1.PortMapping {
+	if x != nil {
+		return x.PublishedPorts
 	}
 	return nil
 }
@@ -753,8 +761,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xdd\n" +
-	"\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xaa\v\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -786,7 +793,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\fclient_token\x18\x15 \x01(\tR\vclientToken\x12F\n" +
 	"\rimage_volumes\x18\x16 \x03(\v2!.sockerless.backend.v1.MountPointR\fimageVolumes\x12)\n" +
 	"\x10driver_reference\x18\x17 \x01(\tR\x0fdriverReference\x12b\n" +
-	"\x10image_env_labels\x18\x18 \x03(\v28.sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntryR\x0eimageEnvLabels\x1ad\n" +
+	"\x10image_env_labels\x18\x18 \x03(\v28.sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntryR\x0eimageEnvLabels\x12K\n" +
+	"\x0fpublished_ports\x18\x19 \x03(\v2\".sockerless.backend.v1.PortMappingR\x0epublishedPorts\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +
@@ -909,22 +917,23 @@ var file_sockerless_state_v1_state_proto_depIdxs = []int32{
 	18, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
 	17, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
 	8,  // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	19, // 12: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
-	1,  // 13: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
-	11, // 14: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
-	15, // 15: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
-	11, // 16: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
-	9,  // 17: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
-	10, // 18: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
-	0,  // 19: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
-	20, // 20: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
-	0,  // 21: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
-	21, // 22: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	18, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
+	19, // 13: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
+	1,  // 14: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
+	11, // 15: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
+	15, // 16: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
+	11, // 17: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
+	9,  // 18: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
+	10, // 19: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
+	0,  // 20: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
+	20, // 21: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	0,  // 22: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
+	21, // 23: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }

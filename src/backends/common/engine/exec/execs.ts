@@ -73,7 +73,9 @@ export interface HandedExec {
 
 /** Hands an exec out, once. @throws not-found; conflict: started before, or its container does not run */
 export async function startExec(context: EngineContext, request: StartExecRequest): Promise<HandedExec> {
-  const { exec, container, link } = runningExecOf(context, request.execId);
+  const known = runningExecOf(context, request.execId);
+  const endpoint = await endpointFor(context, known.container.id, known.link.address, request.access);
+  const { exec, container, link } = runningExecOf(context, request.execId); // As it is now: it starts once.
   refuse(execStartRefusal(exec));
   const config = exec.config ?? create(ExecConfigSchema);
   const started = startingExec(exec);
@@ -83,7 +85,7 @@ export async function startExec(context: EngineContext, request: StartExecReques
   });
   expectSession(context, link, exec.id);
   return {
-    endpoint: endpointFor(container.id, link.address, request.access),
+    endpoint,
     config: {
       ...config,
       env: [...environmentOf(container, config.tty, config.env)],

@@ -120,7 +120,8 @@ async function connectRunning(
     throw notImplemented(`the ${context.driver.name} backend cannot connect a running container`);
   }
   const planned = plannedEndpoint(context.state, name, config);
-  const endpoint = connectedEndpoint(context.state, context.addresses, record, name, planned);
+  const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
+  const endpoint = { ...taken, reachableAddress: reachableAddressOf(record) };
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
   await context.state.commit((change) => change.containers.put(next));
@@ -177,6 +178,11 @@ async function disconnectRunning(
   if (left.length > 0) {
     await Promise.all([push(context, record.id), tellPeers(context, left)]);
   }
+}
+
+/** It is the same on every network of a container. */
+function reachableAddressOf({ endpoints }: ContainerRecord): string {
+  return Object.values(endpoints).find((each) => each.reachableAddress !== "")?.reachableAddress ?? "";
 }
 
 function gatewayOf({ endpoints }: ContainerRecord): string {

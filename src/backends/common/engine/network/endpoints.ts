@@ -112,6 +112,16 @@ export function disconnectedEndpoints(endpoints: Endpoints): Record<string, Netw
   );
 }
 
+/** Endpoints of a container that is really reached at another address than theirs. */
+export function placedEndpoints(endpoints: Endpoints, address: string): Record<string, NetworkEndpoint> {
+  return Object.fromEntries(
+    Object.entries(endpoints).map(([name, endpoint]) => [
+      name,
+      create(NetworkEndpointSchema, { ...endpoint, reachableAddress: address }),
+    ]),
+  );
+}
+
 /** A container that shares another's network has its host name too, from the start on; others keep theirs. */
 export function withSharedHostname(state: State, record: ContainerRecord): ContainerRecord {
   const { networkMode } = hostConfigOf(record);

@@ -8,6 +8,7 @@ import {
   type NamesRequest,
   NamesRequestSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import { hostConfigOf } from "../records.ts";
@@ -36,13 +37,18 @@ export function peersOn(state: State, networks: readonly string[]): readonly Con
   );
 }
 
+/** The address that a peer dials. */
+function addressOf(endpoint: NetworkEndpoint | undefined): string {
+  return endpoint?.reachableAddress || endpoint?.ipAddress || "";
+}
+
 function namedNetwork(state: State, name: string): NamedNetwork {
   return create(NamedNetworkSchema, {
     name,
     peers: peersOn(state, [name]).map((peer) =>
       create(NamedPeerSchema, {
         names: peer.endpoints[name]?.dnsNames ?? [],
-        addresses: [peer.endpoints[name]?.ipAddress ?? ""],
+        addresses: [addressOf(peer.endpoints[name])],
       }),
     ),
   });

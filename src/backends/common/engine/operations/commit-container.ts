@@ -8,7 +8,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { applyChanges } from "../../images/changes/apply-changes.ts";
-import { agentAddressOf } from "../agent-endpoint.ts";
+import { agentAddressOf, agentOptions } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { mergeConfig } from "../create/merge-config.ts";
 import { containerEvent } from "../events/container-events.ts";
@@ -32,7 +32,7 @@ export async function commitContainer(
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
   const { reference, comment, author } = request;
   const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
-  const agent = createAgentClient(address, { containerId: record.id });
+  const agent = createAgentClient(address, agentOptions(context, record.id));
   let imageId: string;
   try {
     await using _frozen = await frozen(context, record, request.pause);

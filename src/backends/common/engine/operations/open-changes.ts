@@ -26,5 +26,5 @@ export async function openChanges(
   if (isExport) {
     await context.state.commit((change) => change.event(containerEvent(record, "export")));
   }
-  return endpointFor(record.id, address, access);
+  return endpointFor(context, record.id, address, access);
 }

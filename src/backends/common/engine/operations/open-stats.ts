@@ -15,13 +15,15 @@ export interface OpenedStats {
 }
 
 /** Opens a container's resource use. @throws not-found */
-export function openStats(
+export async function openStats(
   context: EngineContext,
   reference: string,
   access: AgentAccess | undefined,
-): OpenedStats {
+): Promise<OpenedStats> {
   const record = findContainer(context.state, reference);
   const opened = { id: record.id, name: `/${record.name}` };
   const address = hasProcess(record) ? agentAddressOf(context, record.id) : undefined;
-  return address === undefined ? opened : { ...opened, endpoint: endpointFor(record.id, address, access) };
+  return address === undefined
+    ? opened
+    : { ...opened, endpoint: await endpointFor(context, record.id, address, access) };
 }

@@ -20,11 +20,11 @@ export interface OpenedLogs {
 }
 
 /** Opens a container's log. @throws not-found; conflict: it goes; not-implemented: it keeps none */
-export function openLogs(
+export async function openLogs(
   context: EngineContext,
   reference: string,
   access: AgentAccess | undefined,
-): OpenedLogs {
+): Promise<OpenedLogs> {
   const record = findContainer(context.state, reference);
   if (context.live.peek(record.id)?.removing === true) {
     throw conflict("can not get logs from container which is dead or marked for removal");
@@ -33,7 +33,7 @@ export function openLogs(
     throw notImplemented("configured logging driver does not support reading");
   }
   return {
-    endpoint: endpointNow(context, record, access),
+    endpoint: await endpointNow(context, record, access),
     tty: configOf(record).tty,
     details: logDetails(record),
   };
@@ -52,19 +52,19 @@ export interface OpenedArchive {
  * @param write refuses a container nothing in which can be written; the agent knows which paths can
  * @throws not-found; forbidden: read-only
  */
-export function openArchive(
+export async function openArchive(
   context: EngineContext,
   reference: string,
   access: AgentAccess | undefined,
   write: boolean,
-): OpenedArchive {
+): Promise<OpenedArchive> {
   const record = findContainer(context.state, reference);
   const { readonlyRootfs, tmpfs } = hostConfigOf(record);
   const isWritable = record.mounts.some((point) => point.rw) || Object.keys(tmpfs).length > 0;
   if (write && readonlyRootfs && !isWritable) {
     throw forbidden("container rootfs is marked read-only");
   }
-  return { endpoint: endpointNow(context, record, access), user: configOf(record).user };
+  return { endpoint: await endpointNow(context, record, access), user: configOf(record).user };
 }
 
 /** Sets the size of a container's terminal. @throws not-found; conflict: it does not run */
@@ -97,9 +97,9 @@ function endpointNow(
   context: EngineContext,
   record: ContainerRecord,
   access: AgentAccess | undefined,
-): AgentEndpoint {
+): Promise<AgentEndpoint> {
   const address = isRemoved(record) ? undefined : agentAddressOf(context, record.id);
-  return endpointFor(record.id, address ?? context.driver.workloads.stored(record.id), access);
+  return endpointFor(context, record.id, address ?? context.driver.workloads.stored(record.id), access);
 }
 
 /** Labels and environment that the log options `labels` and `env` (and their `-regex`) name. */

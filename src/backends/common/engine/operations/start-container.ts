@@ -8,9 +8,10 @@ import {
   type StartRequest,
   StartRequestSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerStatus, type PortMapping } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched } from "../../driver.ts";
+import type { Launched, Workloads } from "../../driver.ts";
+import { agentOptions } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent, mountEvents, networkEvents } from "../events/container-events.ts";
 import type { AgentLink, LiveContainer } from "../live.ts";
@@ -19,8 +20,9 @@ import { agentHealthCheck } from "../machine/health.ts";
 import { startRefusal } from "../machine/refusals.ts";
 import { startFailureError, unknownFailureCode } from "../machine/start-failure.ts";
 import { running, startFailed, starting } from "../machine/transitions.ts";
-import { connectedEndpoints, withSharedHostname } from "../network/endpoints.ts";
+import { connectedEndpoints, placedEndpoints, withSharedHostname } from "../network/endpoints.ts";
 import { announceChange, introduce } from "../network/name-pushes.ts";
+import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { workloadOf } from "../workload.ts";
@@ -31,6 +33,9 @@ import { watchContainer } from "./watch-container.ts";
 const attachTimeoutMs = 10_000;
 /** How long the agent may take beyond that. */
 const startTimeoutMs = 60_000;
+
+/** What a driver adds to the request of a start. */
+type StartDetails = Awaited<ReturnType<NonNullable<Workloads["startDetails"]>>>;
 
 /** A start that failed, with the exit code that inspect shows. */
 class FailedStart extends Error {
@@ -48,12 +53,14 @@ class FailedStart extends Error {
  * Starts a container and answers once its process runs.
  *
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
+ * @param published what a frontend listens on for it; undefined: what it listened on before
  * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
  */
 export async function startContainer(
   context: EngineContext,
   containerId: string,
   by: "user" | "policy" = "user",
+  published?: readonly PortMapping[],
 ): Promise<void> {
   const live = context.live.of(containerId);
   await live.lock.run(async () => {
@@ -70,7 +77,8 @@ export async function startContainer(
       live.restartDelayMs = 0;
     }
     await live.released;
-    const begun = await beginStart(context, live, record, by);
+    const asked = published === undefined ? record : withFields(record, { publishedPorts: [...published] });
+    const begun = await beginStart(context, live, asked, by);
     await runStart(context, live, begun);
   });
 }
@@ -109,12 +117,14 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     const launched = await withScopedSignal(context.shutdown, (signal) =>
       context.driver.workloads.launch(spec, signal),
     );
-    const link = live.connect(launched.agent, record.generation);
+    const link = live.connect(launched.agent, record.generation, agentOptions(context, record.id));
     live.reservations.serve(launched.agent);
     watchContainer(context, live, link);
-    await introduce(context, record);
-    const started = await startProcess(link, startRequestOf(context, live, record));
-    await recordRunning(context, record, launched, started);
+    const placed = await place(context, record, launched);
+    await introduce(context, placed);
+    const details = await context.driver.workloads.startDetails?.({ ...spec, record: placed });
+    const started = await startProcess(link, startRequestOf(context, live, placed, details));
+    await recordRunning(context, placed, launched, started);
     live.reservations.end();
   } catch (error) {
     if (context.shutdown.aborted) {
@@ -124,10 +134,30 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
   }
 }
 
-function startRequestOf(context: EngineContext, live: LiveContainer, record: ContainerRecord): StartRequest {
+/** With the address that peers are told, where those of its endpoints are virtual. */
+async function place(
+  context: EngineContext,
+  record: ContainerRecord,
+  { address }: Launched,
+): Promise<ContainerRecord> {
+  if (address === undefined) {
+    return record;
+  }
+  const placed = withFields(record, { endpoints: placedEndpoints(record.endpoints, address) });
+  await context.state.commit((change) => change.containers.put(placed));
+  return placed;
+}
+
+function startRequestOf(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  details: StartDetails | undefined,
+): StartRequest {
   const config = configOf(record);
   const check = context.driver.capabilities.healthChecks ? agentHealthCheck(config) : undefined;
   return create(StartRequestSchema, {
+    ...details,
     generation: record.generation,
     awaitAttachIds: live.reservations.ids(),
     awaitAttachTimeoutMs: attachTimeoutMs,
@@ -168,10 +198,11 @@ async function recordRunning(
   launched: Launched,
   started: StartedProcess,
 ): Promise<void> {
+  const byFrontend = context.driver.policy.publishesPorts === "frontend";
   const next = running(
     record,
     { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
-    launched,
+    byFrontend ? { ...launched, boundPorts: boundPortsOf(record.publishedPorts) } : launched,
     context.driver.capabilities.healthChecks,
   );
   await context.state.commit((change) => {

@@ -46,9 +46,9 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async ({ container, clientToken }) => {
+    startContainer: async ({ container, clientToken, published }) => {
       await starts.once(clientToken, async () => {
-        await startContainer(context, findContainer(context.state, container).id);
+        await startContainer(context, findContainer(context.state, container).id, "user", published);
       });
       return {};
     },
@@ -147,7 +147,7 @@ async function* attach(
     yield create(AttachContainerResponseSchema, {
       message: { case: "accepted", value: { id, tty, openStdin } },
     });
-    const endpoint = endpointFor(id, await attachment.address, request.access);
+    const endpoint = await endpointFor(context, id, await attachment.address, request.access);
     yield create(AttachContainerResponseSchema, {
       message: { case: "endpoint", value: { endpoint, attachId } },
     });

@@ -1,0 +1,59 @@
+/**
+ * Taking over what exists and the state does not know: a state directory that was lost is rebuilt from what the driver
+ * finds of this instance. Volumes and networks come first, because containers name them.
+ */
+import type { FoundWorkload } from "../driver.ts";
+import type { EngineContext } from "./context.ts";
+
+/** Takes over networks. One whose name is taken is reported and left. */
+export async function adoptNetworks({ driver, state, logger }: EngineContext): Promise<void> {
+  for (const record of (await driver.networks.found?.()) ?? []) {
+    const { id, name } = record.network ?? { id: "", name: "" };
+    if (state.networks.has(id)) {
+      continue;
+    }
+    if ([...state.networks.values()].some(({ network }) => network?.name === name)) {
+      logger.warn(
+        { network: id },
+        `a network ${name} exists that is not the one of the state; it is left alone`,
+      );
+      continue;
+    }
+    await state.commit((change) => change.networks.put(record));
+    logger.info({ network: id }, `network ${name} is taken over`);
+  }
+}
+
+/** Takes over volumes. */
+export async function adoptVolumes({ driver, state, logger }: EngineContext): Promise<void> {
+  for (const record of (await driver.volumes.found?.()) ?? []) {
+    if (!state.volumes.has(record.name)) {
+      await state.commit((change) => change.volumes.put(record));
+      logger.info({ volume: record.name }, `volume ${record.name} is taken over`);
+    }
+  }
+}
+
+/**
+ * Takes over containers whose agents answer. Their records are those of starts under way: taking such a start up again
+ * finds the run, since a start of one generation happens once.
+ */
+export async function adoptContainers(
+  { state, logger }: EngineContext,
+  found: Iterable<FoundWorkload>,
+): Promise<void> {
+  for (const { record, agent, containerId } of found) {
+    if (record === undefined || agent === undefined || state.containers.has(containerId)) {
+      continue;
+    }
+    if ([...state.containers.values()].some(({ name }) => name === record.name)) {
+      logger.warn(
+        { container: containerId },
+        `a container ${record.name} runs that is not the one of the state`,
+      );
+      continue;
+    }
+    await state.commit((change) => change.containers.put(record));
+    logger.info({ container: containerId }, `container ${record.name} is taken over`);
+  }
+}
