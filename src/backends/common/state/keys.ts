@@ -9,6 +9,8 @@
  *     image!sha256:<64 hex>    sockerless.state.v1.ImageRecord
  *     volume!<name>            sockerless.state.v1.VolumeRecord
  *     network!<64 hex>         sockerless.state.v1.NetworkRecord
+ *     task!<64 hex>            sockerless.state.v1.TaskRecord, under the container's ID; cloud backends only
+ *     definition!<family>      sockerless.state.v1.DefinitionRecord; cloud backends only
  *     event!<19 digits>        sockerless.backend.v1.Event; the digits are its time in nanoseconds, zero-padded,
  *                              so that the order of the keys is the order of the events
  *
@@ -17,7 +19,15 @@
  */
 
 /** The tables; each is a key's part before the exclamation mark. */
-export type TableName = "container" | "exec" | "image" | "volume" | "network" | "event";
+export type TableName =
+  | "container"
+  | "exec"
+  | "image"
+  | "volume"
+  | "network"
+  | "task"
+  | "definition"
+  | "event";
 
 /** Where the number of the last migration stands. */
 export const schemaKey = "meta!schema";
@@ -25,7 +35,7 @@ export const schemaKey = "meta!schema";
 /** Where the instance ID stands. */
 export const instanceKey = "meta!instance";
 
-/** The key of a record: its ID, or the name of a volume. */
+/** The key of a record: its ID, or the name of a volume or definition. */
 export function recordKey(table: TableName, id: string): string {
   return `${table}!${id}`;
 }

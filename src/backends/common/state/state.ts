@@ -12,12 +12,16 @@ import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   type ContainerRecord,
   ContainerRecordSchema,
+  type DefinitionRecord,
+  DefinitionRecordSchema,
   type ExecRecord,
   ExecRecordSchema,
   type ImageRecord,
   ImageRecordSchema,
   type NetworkRecord,
   NetworkRecordSchema,
+  type TaskRecord,
+  TaskRecordSchema,
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -34,6 +38,8 @@ export interface Change {
   readonly images: TableChange<ImageRecord>;
   readonly volumes: TableChange<VolumeRecord>;
   readonly networks: TableChange<NetworkRecord>;
+  readonly tasks: TableChange<TaskRecord>;
+  readonly definitions: TableChange<DefinitionRecord>;
   /** Journals an event; listeners hear of it once the change is durable. */
   event(event: NewEvent): void;
 }
@@ -47,6 +53,9 @@ export interface State {
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
   readonly networks: Table<NetworkRecord>;
+  /** What containers run in, by the container's ID, and what their tasks are made from, by family; cloud backends only. */
+  readonly tasks: Table<TaskRecord>;
+  readonly definitions: Table<DefinitionRecord>;
   readonly events: EventJournal;
   /** Resolves with the reason when a batch could not be written; stays pending otherwise. */
   readonly failed: Promise<Error>;
@@ -121,6 +130,8 @@ class LevelState implements State {
   readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
   readonly networks = new RecordTable("network", NetworkRecordSchema, (record) => record.network?.id ?? "");
+  readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
+  readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
   readonly events: Journal;
   readonly failed: Promise<Error>;
 
@@ -150,7 +161,15 @@ class LevelState implements State {
       throw damaged(this.#directory, `no value at ${instanceKey}`);
     }
     this.instanceId = new TextDecoder().decode(instance);
-    for (const table of [this.containers, this.execs, this.images, this.volumes, this.networks]) {
+    for (const table of [
+      this.containers,
+      this.execs,
+      this.images,
+      this.volumes,
+      this.networks,
+      this.tasks,
+      this.definitions,
+    ]) {
       await this.#read(table.name, (id, value) => table.load(id, value));
     }
     await this.#read("event", (_id, value) => this.events.load(value));
@@ -168,6 +187,8 @@ class LevelState implements State {
       images: this.images.changeInto(operations),
       volumes: this.volumes.changeInto(operations),
       networks: this.networks.changeInto(operations),
+      tasks: this.tasks.changeInto(operations),
+      definitions: this.definitions.changeInto(operations),
       event: (event) => this.#pendingEvents.push(this.events.append(event, operations)),
     });
     // Commits that come while a batch is being written share the next one: two batches in flight could land in the

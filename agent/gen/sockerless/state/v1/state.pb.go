@@ -137,6 +137,58 @@ func (ExecPhase) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{1}
 }
 
+type TaskPhase int32
+
+const (
+	TaskPhase_TASK_PHASE_UNSPECIFIED TaskPhase = 0 // asked for
+	TaskPhase_TASK_PHASE_SERVING     TaskPhase = 1 // its agent has answered
+	TaskPhase_TASK_PHASE_LINGERING   TaskPhase = 2 // the main process has ended, the agent still answers
+	TaskPhase_TASK_PHASE_GONE        TaskPhase = 3 // stopped; kept for its log streams
+)
+
+// Enum value maps for TaskPhase.
+var (
+	TaskPhase_name = map[int32]string{
+		0: "TASK_PHASE_UNSPECIFIED",
+		1: "TASK_PHASE_SERVING",
+		2: "TASK_PHASE_LINGERING",
+		3: "TASK_PHASE_GONE",
+	}
+	TaskPhase_value = map[string]int32{
+		"TASK_PHASE_UNSPECIFIED": 0,
+		"TASK_PHASE_SERVING":     1,
+		"TASK_PHASE_LINGERING":   2,
+		"TASK_PHASE_GONE":        3,
+	}
+)
+
+func (x TaskPhase) Enum() *TaskPhase {
+	p := new(TaskPhase)
+	*p = x
+	return p
+}
+
+func (x TaskPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TaskPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_state_v1_state_proto_enumTypes[2].Descriptor()
+}
+
+func (TaskPhase) Type() protoreflect.EnumType {
+	return &file_sockerless_state_v1_state_proto_enumTypes[2]
+}
+
+func (x TaskPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TaskPhase.Descriptor instead.
+func (TaskPhase) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
 type ContainerRecord struct {
 	state            protoimpl.MessageState         `protogen:"open.v1"`
 	Id               string                         `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -757,6 +809,186 @@ func (x *NetworkRecord) GetPhase() Phase {
 	return Phase_PHASE_UNSPECIFIED
 }
 
+// What a container of a cloud backend runs in.
+type TaskRecord struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// Of the container's start that the task was asked for, and of the last one that it serves: a task that lingers
+	// serves several.
+	LaunchGeneration uint64                 `protobuf:"varint,2,opt,name=launch_generation,json=launchGeneration,proto3" json:"launch_generation,omitempty"`
+	Generation       uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Request          string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`                         // JSON of the request, written before the cloud is asked
+	Task             string                 `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`                               // ARN; empty until the cloud has answered
+	Address          string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`                         // of its network interface; empty until it is known
+	AgentPin         []byte                 `protobuf:"bytes,7,opt,name=agent_pin,json=agentPin,proto3" json:"agent_pin,omitempty"`       // SHA-256 of the agent's SubjectPublicKeyInfo, as seen at first contact
+	LogStreams       []string               `protobuf:"bytes,8,rep,name=log_streams,json=logStreams,proto3" json:"log_streams,omitempty"` // in the cloud's log, of every task that the container has had, oldest first
+	Phase            TaskPhase              `protobuf:"varint,9,opt,name=phase,proto3,enum=sockerless.state.v1.TaskPhase" json:"phase,omitempty"`
+	LeavesAt         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=leaves_at,json=leavesAt,proto3" json:"leaves_at,omitempty"` // while it lingers: when it should be gone
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *TaskRecord) Reset() {
+	*x = TaskRecord{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRecord) ProtoMessage() {}
+
+func (x *TaskRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
+func (*TaskRecord) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TaskRecord) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetLaunchGeneration() uint64 {
+	if x != nil {
+		return x.LaunchGeneration
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetAgentPin() []byte {
+	if x != nil {
+		return x.AgentPin
+	}
+	return nil
+}
+
+func (x *TaskRecord) GetLogStreams() []string {
+	if x != nil {
+		return x.LogStreams
+	}
+	return nil
+}
+
+func (x *TaskRecord) GetPhase() TaskPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return TaskPhase_TASK_PHASE_UNSPECIFIED
+}
+
+func (x *TaskRecord) GetLeavesAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LeavesAt
+	}
+	return nil
+}
+
+// A task definition that this backend has registered or found.
+type DefinitionRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
+	Arn           string                 `protobuf:"bytes,2,opt,name=arn,proto3" json:"arn,omitempty"` // with its revision
+	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefinitionRecord) Reset() {
+	*x = DefinitionRecord{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefinitionRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefinitionRecord) ProtoMessage() {}
+
+func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefinitionRecord.ProtoReflect.Descriptor instead.
+func (*DefinitionRecord) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DefinitionRecord) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *DefinitionRecord) GetArn() string {
+	if x != nil {
+		return x.Arn
+	}
+	return ""
+}
+
+func (x *DefinitionRecord) GetLastUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsed
+	}
+	return nil
+}
+
 var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
@@ -850,7 +1082,27 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\rNetworkRecord\x128\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\x12)\n" +
 	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\x120\n" +
-	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase*n\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\"\xf1\x02\n" +
+	"\n" +
+	"TaskRecord\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12+\n" +
+	"\x11launch_generation\x18\x02 \x01(\x04R\x10launchGeneration\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\tR\arequest\x12\x12\n" +
+	"\x04task\x18\x05 \x01(\tR\x04task\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x1b\n" +
+	"\tagent_pin\x18\a \x01(\fR\bagentPin\x12\x1f\n" +
+	"\vlog_streams\x18\b \x03(\tR\n" +
+	"logStreams\x124\n" +
+	"\x05phase\x18\t \x01(\x0e2\x1e.sockerless.state.v1.TaskPhaseR\x05phase\x127\n" +
+	"\tleaves_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bleavesAt\"u\n" +
+	"\x10DefinitionRecord\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
+	"\x03arn\x18\x02 \x01(\tR\x03arn\x127\n" +
+	"\tlast_used\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\blastUsed*n\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePHASE_CREATING\x10\x01\x12\x12\n" +
@@ -862,7 +1114,12 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x12EXEC_PHASE_CREATED\x10\x01\x12\x17\n" +
 	"\x13EXEC_PHASE_STARTING\x10\x02\x12\x16\n" +
 	"\x12EXEC_PHASE_RUNNING\x10\x03\x12\x14\n" +
-	"\x10EXEC_PHASE_ENDED\x10\x04B\xdb\x01\n" +
+	"\x10EXEC_PHASE_ENDED\x10\x04*n\n" +
+	"\tTaskPhase\x12\x1a\n" +
+	"\x16TASK_PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12TASK_PHASE_SERVING\x10\x01\x12\x18\n" +
+	"\x14TASK_PHASE_LINGERING\x10\x02\x12\x13\n" +
+	"\x0fTASK_PHASE_GONE\x10\x03B\xdb\x01\n" +
 	"\x17com.sockerless.state.v1B\n" +
 	"StateProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/state/v1;statev1\xa2\x02\x03SSX\xaa\x02\x13Sockerless.State.V1\xca\x02\x13Sockerless\\State\\V1\xe2\x02\x1fSockerless\\State\\V1\\GPBMetadata\xea\x02\x15Sockerless::State::V1b\x06proto3"
 
@@ -878,62 +1135,68 @@ func file_sockerless_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_sockerless_state_v1_state_proto_rawDescData
 }
 
-var file_sockerless_state_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_sockerless_state_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(Phase)(0),                    // 0: sockerless.state.v1.Phase
 	(ExecPhase)(0),                // 1: sockerless.state.v1.ExecPhase
-	(*ContainerRecord)(nil),       // 2: sockerless.state.v1.ContainerRecord
-	(*ExecRecord)(nil),            // 3: sockerless.state.v1.ExecRecord
-	(*ImageRecord)(nil),           // 4: sockerless.state.v1.ImageRecord
-	(*VolumeRecord)(nil),          // 5: sockerless.state.v1.VolumeRecord
-	(*NetworkRecord)(nil),         // 6: sockerless.state.v1.NetworkRecord
-	nil,                           // 7: sockerless.state.v1.ContainerRecord.EndpointsEntry
-	nil,                           // 8: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	nil,                           // 9: sockerless.state.v1.VolumeRecord.LabelsEntry
-	nil,                           // 10: sockerless.state.v1.VolumeRecord.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*v1.ContainerConfig)(nil),    // 12: sockerless.backend.v1.ContainerConfig
-	(*v1.HostConfig)(nil),         // 13: sockerless.backend.v1.HostConfig
-	(*v1.NetworkingConfig)(nil),   // 14: sockerless.backend.v1.NetworkingConfig
-	(*v1.Platform)(nil),           // 15: sockerless.backend.v1.Platform
-	(*v1.ContainerState)(nil),     // 16: sockerless.backend.v1.ContainerState
-	(*v1.MountPoint)(nil),         // 17: sockerless.backend.v1.MountPoint
-	(*v1.PortMapping)(nil),        // 18: sockerless.backend.v1.PortMapping
-	(*v1.ExecConfig)(nil),         // 19: sockerless.backend.v1.ExecConfig
-	(*v1.Network)(nil),            // 20: sockerless.backend.v1.Network
-	(*v1.NetworkEndpoint)(nil),    // 21: sockerless.backend.v1.NetworkEndpoint
+	(TaskPhase)(0),                // 2: sockerless.state.v1.TaskPhase
+	(*ContainerRecord)(nil),       // 3: sockerless.state.v1.ContainerRecord
+	(*ExecRecord)(nil),            // 4: sockerless.state.v1.ExecRecord
+	(*ImageRecord)(nil),           // 5: sockerless.state.v1.ImageRecord
+	(*VolumeRecord)(nil),          // 6: sockerless.state.v1.VolumeRecord
+	(*NetworkRecord)(nil),         // 7: sockerless.state.v1.NetworkRecord
+	(*TaskRecord)(nil),            // 8: sockerless.state.v1.TaskRecord
+	(*DefinitionRecord)(nil),      // 9: sockerless.state.v1.DefinitionRecord
+	nil,                           // 10: sockerless.state.v1.ContainerRecord.EndpointsEntry
+	nil,                           // 11: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	nil,                           // 12: sockerless.state.v1.VolumeRecord.LabelsEntry
+	nil,                           // 13: sockerless.state.v1.VolumeRecord.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*v1.ContainerConfig)(nil),    // 15: sockerless.backend.v1.ContainerConfig
+	(*v1.HostConfig)(nil),         // 16: sockerless.backend.v1.HostConfig
+	(*v1.NetworkingConfig)(nil),   // 17: sockerless.backend.v1.NetworkingConfig
+	(*v1.Platform)(nil),           // 18: sockerless.backend.v1.Platform
+	(*v1.ContainerState)(nil),     // 19: sockerless.backend.v1.ContainerState
+	(*v1.MountPoint)(nil),         // 20: sockerless.backend.v1.MountPoint
+	(*v1.PortMapping)(nil),        // 21: sockerless.backend.v1.PortMapping
+	(*v1.ExecConfig)(nil),         // 22: sockerless.backend.v1.ExecConfig
+	(*v1.Network)(nil),            // 23: sockerless.backend.v1.Network
+	(*v1.NetworkEndpoint)(nil),    // 24: sockerless.backend.v1.NetworkEndpoint
 }
 var file_sockerless_state_v1_state_proto_depIdxs = []int32{
-	11, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
-	12, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
-	13, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
-	14, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	15, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
-	16, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
+	14, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
+	15, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
+	16, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
+	17, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	18, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
+	19, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
 	0,  // 6: sockerless.state.v1.ContainerRecord.phase:type_name -> sockerless.state.v1.Phase
-	17, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
-	7,  // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
-	18, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
-	17, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
-	8,  // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	18, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
-	19, // 13: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
+	20, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
+	10, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
+	21, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
+	20, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
+	11, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	21, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
+	22, // 13: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
 	1,  // 14: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
-	11, // 15: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
-	15, // 16: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
-	11, // 17: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
-	9,  // 18: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
-	10, // 19: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
+	14, // 15: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
+	18, // 16: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
+	14, // 17: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
+	12, // 18: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
+	13, // 19: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
 	0,  // 20: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
-	20, // 21: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	23, // 21: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
 	0,  // 22: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
-	21, // 23: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	2,  // 23: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
+	14, // 24: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
+	14, // 25: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
+	24, // 26: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }
@@ -947,8 +1210,8 @@ func file_sockerless_state_v1_state_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_state_v1_state_proto_rawDesc), len(file_sockerless_state_v1_state_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   9,
+			NumEnums:      3,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

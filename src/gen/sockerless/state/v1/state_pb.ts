@@ -24,7 +24,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/state/v1/state.proto.
  */
 export const file_sockerless_state_v1_state: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zb2NrZXJsZXNzL3N0YXRlL3YxL3N0YXRlLnByb3RvEhNzb2NrZXJsZXNzLnN0YXRlLnYxIv4ICg9Db250YWluZXJSZWNvcmQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2CgZjb25maWcYBCABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEjYKC2hvc3RfY29uZmlnGAUgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhvc3RDb25maWcSOwoKbmV0d29ya2luZxgGIAEoCzInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JraW5nQ29uZmlnEjEKCHBsYXRmb3JtGAcgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhAKCGltYWdlX2lkGAggASgJEhYKDmxheWVyX2RpZmZfaWRzGAkgAygJEjQKBXN0YXRlGAogASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN0YXRlEhIKCmdlbmVyYXRpb24YCyABKAQSKQoFcGhhc2UYDCABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlEhUKDXJlc3RhcnRfY291bnQYDSABKAUSFwoPc3RvcHBlZF9ieV91c2VyGA4gASgIEjEKBm1vdW50cxgPIAMoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Nb3VudFBvaW50EhkKEWFub255bW91c192b2x1bWVzGBAgAygJEkYKCWVuZHBvaW50cxgRIAMoCzIzLnNvY2tlcmxlc3Muc3RhdGUudjEuQ29udGFpbmVyUmVjb3JkLkVuZHBvaW50c0VudHJ5EjcKC2JvdW5kX3BvcnRzGBIgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlBvcnRNYXBwaW5nEgwKBHBhdGgYEyABKAkSDAoEYXJncxgUIAMoCRIUCgxjbGllbnRfdG9rZW4YFSABKAkSOAoNaW1hZ2Vfdm9sdW1lcxgWIAMoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Nb3VudFBvaW50EhgKEGRyaXZlcl9yZWZlcmVuY2UYFyABKAkSUgoQaW1hZ2VfZW52X2xhYmVscxgYIAMoCzI4LnNvY2tlcmxlc3Muc3RhdGUudjEuQ29udGFpbmVyUmVjb3JkLkltYWdlRW52TGFiZWxzRW50cnkSOwoPcHVibGlzaGVkX3BvcnRzGBkgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlBvcnRNYXBwaW5nGlgKDkVuZHBvaW50c0VudHJ5EgsKA2tleRgBIAEoCRI1CgV2YWx1ZRgCIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrRW5kcG9pbnQ6AjgBGjUKE0ltYWdlRW52TGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLXAQoKRXhlY1JlY29yZBIKCgJpZBgBIAEoCRIUCgxjb250YWluZXJfaWQYAiABKAkSMQoGY29uZmlnGAMgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkV4ZWNDb25maWcSLQoFcGhhc2UYBCABKA4yHi5zb2NrZXJsZXNzLnN0YXRlLnYxLkV4ZWNQaGFzZRIWCglleGl0X2NvZGUYBSABKAVIAIgBARILCgNwaWQYBiABKAMSEgoKZ2VuZXJhdGlvbhgHIAEoBEIMCgpfZXhpdF9jb2RlIp8CCgtJbWFnZVJlY29yZBIKCgJpZBgBIAEoCRIXCg9tYW5pZmVzdF9kaWdlc3QYAiABKAkSGwoTbWFuaWZlc3RfbWVkaWFfdHlwZRgDIAEoCRINCgVuYW1lcxgEIAMoCRIPCgdkaWdlc3RzGAUgAygJEgwKBHNpemUYBiABKAMSEAoIZGlmZl9pZHMYByADKAkSFQoNbGF5ZXJfZGlnZXN0cxgIIAMoCRIvCgtsYXN0X3RhZ2dlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoIcGxhdGZvcm0YCiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SEwoLbGF5ZXJfc2l6ZXMYCyADKAMipAMKDFZvbHVtZVJlY29yZBIMCgRuYW1lGAEgASgJEg4KBmRyaXZlchgCIAEoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI9CgZsYWJlbHMYBCADKAsyLS5zb2NrZXJsZXNzLnN0YXRlLnYxLlZvbHVtZVJlY29yZC5MYWJlbHNFbnRyeRI/CgdvcHRpb25zGAUgAygLMi4uc29ja2VybGVzcy5zdGF0ZS52MS5Wb2x1bWVSZWNvcmQuT3B0aW9uc0VudHJ5EhEKCWFub255bW91cxgGIAEoCBISCgptb3VudHBvaW50GAcgASgJEhgKEGRyaXZlcl9yZWZlcmVuY2UYCCABKAkSKQoFcGhhc2UYCSABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihQEKDU5ldHdvcmtSZWNvcmQSLwoHbmV0d29yaxgBIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrEhgKEGRyaXZlcl9yZWZlcmVuY2UYAiABKAkSKQoFcGhhc2UYAyABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlKm4KBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEgoOUEhBU0VfQ1JFQVRJTkcQARISCg5QSEFTRV9TVEFSVElORxACEhIKDlBIQVNFX1NUT1BQSU5HEAMSEgoOUEhBU0VfUkVNT1ZJTkcQBCqGAQoJRXhlY1BoYXNlEhoKFkVYRUNfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJFWEVDX1BIQVNFX0NSRUFURUQQARIXChNFWEVDX1BIQVNFX1NUQVJUSU5HEAISFgoSRVhFQ19QSEFTRV9SVU5OSU5HEAMSFAoQRVhFQ19QSEFTRV9FTkRFRBAEQtsBChdjb20uc29ja2VybGVzcy5zdGF0ZS52MUIKU3RhdGVQcm90b1ABWkZnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9zdGF0ZS92MTtzdGF0ZXYxogIDU1NYqgITU29ja2VybGVzcy5TdGF0ZS5WMcoCE1NvY2tlcmxlc3NcU3RhdGVcVjHiAh9Tb2NrZXJsZXNzXFN0YXRlXFYxXEdQQk1ldGFkYXRh6gIVU29ja2VybGVzczo6U3RhdGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_container, file_sockerless_backend_v1_exec, file_sockerless_backend_v1_network]);
+  fileDesc("Ch9zb2NrZXJsZXNzL3N0YXRlL3YxL3N0YXRlLnByb3RvEhNzb2NrZXJsZXNzLnN0YXRlLnYxIv4ICg9Db250YWluZXJSZWNvcmQSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2CgZjb25maWcYBCABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEjYKC2hvc3RfY29uZmlnGAUgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhvc3RDb25maWcSOwoKbmV0d29ya2luZxgGIAEoCzInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JraW5nQ29uZmlnEjEKCHBsYXRmb3JtGAcgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhAKCGltYWdlX2lkGAggASgJEhYKDmxheWVyX2RpZmZfaWRzGAkgAygJEjQKBXN0YXRlGAogASgLMiUuc29ja2VybGVzcy5iYWNrZW5kLnYxLkNvbnRhaW5lclN0YXRlEhIKCmdlbmVyYXRpb24YCyABKAQSKQoFcGhhc2UYDCABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlEhUKDXJlc3RhcnRfY291bnQYDSABKAUSFwoPc3RvcHBlZF9ieV91c2VyGA4gASgIEjEKBm1vdW50cxgPIAMoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Nb3VudFBvaW50EhkKEWFub255bW91c192b2x1bWVzGBAgAygJEkYKCWVuZHBvaW50cxgRIAMoCzIzLnNvY2tlcmxlc3Muc3RhdGUudjEuQ29udGFpbmVyUmVjb3JkLkVuZHBvaW50c0VudHJ5EjcKC2JvdW5kX3BvcnRzGBIgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlBvcnRNYXBwaW5nEgwKBHBhdGgYEyABKAkSDAoEYXJncxgUIAMoCRIUCgxjbGllbnRfdG9rZW4YFSABKAkSOAoNaW1hZ2Vfdm9sdW1lcxgWIAMoCzIhLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Nb3VudFBvaW50EhgKEGRyaXZlcl9yZWZlcmVuY2UYFyABKAkSUgoQaW1hZ2VfZW52X2xhYmVscxgYIAMoCzI4LnNvY2tlcmxlc3Muc3RhdGUudjEuQ29udGFpbmVyUmVjb3JkLkltYWdlRW52TGFiZWxzRW50cnkSOwoPcHVibGlzaGVkX3BvcnRzGBkgAygLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLlBvcnRNYXBwaW5nGlgKDkVuZHBvaW50c0VudHJ5EgsKA2tleRgBIAEoCRI1CgV2YWx1ZRgCIAEoCzImLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrRW5kcG9pbnQ6AjgBGjUKE0ltYWdlRW52TGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLXAQoKRXhlY1JlY29yZBIKCgJpZBgBIAEoCRIUCgxjb250YWluZXJfaWQYAiABKAkSMQoGY29uZmlnGAMgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkV4ZWNDb25maWcSLQoFcGhhc2UYBCABKA4yHi5zb2NrZXJsZXNzLnN0YXRlLnYxLkV4ZWNQaGFzZRIWCglleGl0X2NvZGUYBSABKAVIAIgBARILCgNwaWQYBiABKAMSEgoKZ2VuZXJhdGlvbhgHIAEoBEIMCgpfZXhpdF9jb2RlIp8CCgtJbWFnZVJlY29yZBIKCgJpZBgBIAEoCRIXCg9tYW5pZmVzdF9kaWdlc3QYAiABKAkSGwoTbWFuaWZlc3RfbWVkaWFfdHlwZRgDIAEoCRINCgVuYW1lcxgEIAMoCRIPCgdkaWdlc3RzGAUgAygJEgwKBHNpemUYBiABKAMSEAoIZGlmZl9pZHMYByADKAkSFQoNbGF5ZXJfZGlnZXN0cxgIIAMoCRIvCgtsYXN0X3RhZ2dlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoIcGxhdGZvcm0YCiABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0SEwoLbGF5ZXJfc2l6ZXMYCyADKAMipAMKDFZvbHVtZVJlY29yZBIMCgRuYW1lGAEgASgJEg4KBmRyaXZlchgCIAEoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI9CgZsYWJlbHMYBCADKAsyLS5zb2NrZXJsZXNzLnN0YXRlLnYxLlZvbHVtZVJlY29yZC5MYWJlbHNFbnRyeRI/CgdvcHRpb25zGAUgAygLMi4uc29ja2VybGVzcy5zdGF0ZS52MS5Wb2x1bWVSZWNvcmQuT3B0aW9uc0VudHJ5EhEKCWFub255bW91cxgGIAEoCBISCgptb3VudHBvaW50GAcgASgJEhgKEGRyaXZlcl9yZWZlcmVuY2UYCCABKAkSKQoFcGhhc2UYCSABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLgoMT3B0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihQEKDU5ldHdvcmtSZWNvcmQSLwoHbmV0d29yaxgBIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5OZXR3b3JrEhgKEGRyaXZlcl9yZWZlcmVuY2UYAiABKAkSKQoFcGhhc2UYAyABKA4yGi5zb2NrZXJsZXNzLnN0YXRlLnYxLlBoYXNlIocCCgpUYXNrUmVjb3JkEhQKDGNvbnRhaW5lcl9pZBgBIAEoCRIZChFsYXVuY2hfZ2VuZXJhdGlvbhgCIAEoBBISCgpnZW5lcmF0aW9uGAMgASgEEg8KB3JlcXVlc3QYBCABKAkSDAoEdGFzaxgFIAEoCRIPCgdhZGRyZXNzGAYgASgJEhEKCWFnZW50X3BpbhgHIAEoDBITCgtsb2dfc3RyZWFtcxgIIAMoCRItCgVwaGFzZRgJIAEoDjIeLnNvY2tlcmxlc3Muc3RhdGUudjEuVGFza1BoYXNlEi0KCWxlYXZlc19hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXgoQRGVmaW5pdGlvblJlY29yZBIOCgZmYW1pbHkYASABKAkSCwoDYXJuGAIgASgJEi0KCWxhc3RfdXNlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqbgoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABISCg5QSEFTRV9DUkVBVElORxABEhIKDlBIQVNFX1NUQVJUSU5HEAISEgoOUEhBU0VfU1RPUFBJTkcQAxISCg5QSEFTRV9SRU1PVklORxAEKoYBCglFeGVjUGhhc2USGgoWRVhFQ19QSEFTRV9VTlNQRUNJRklFRBAAEhYKEkVYRUNfUEhBU0VfQ1JFQVRFRBABEhcKE0VYRUNfUEhBU0VfU1RBUlRJTkcQAhIWChJFWEVDX1BIQVNFX1JVTk5JTkcQAxIUChBFWEVDX1BIQVNFX0VOREVEEAQqbgoJVGFza1BoYXNlEhoKFlRBU0tfUEhBU0VfVU5TUEVDSUZJRUQQABIWChJUQVNLX1BIQVNFX1NFUlZJTkcQARIYChRUQVNLX1BIQVNFX0xJTkdFUklORxACEhMKD1RBU0tfUEhBU0VfR09ORRADQtsBChdjb20uc29ja2VybGVzcy5zdGF0ZS52MUIKU3RhdGVQcm90b1ABWkZnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9zdGF0ZS92MTtzdGF0ZXYxogIDU1NYqgITU29ja2VybGVzcy5TdGF0ZS5WMcoCE1NvY2tlcmxlc3NcU3RhdGVcVjHiAh9Tb2NrZXJsZXNzXFN0YXRlXFYxXEdQQk1ldGFkYXRh6gIVU29ja2VybGVzczo6U3RhdGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_container, file_sockerless_backend_v1_exec, file_sockerless_backend_v1_network]);
 
 /**
  * @generated from message sockerless.state.v1.ContainerRecord
@@ -410,6 +410,116 @@ export const NetworkRecordSchema: GenMessage<NetworkRecord> = /*@__PURE__*/
   messageDesc(file_sockerless_state_v1_state, 4);
 
 /**
+ * What a container of a cloud backend runs in.
+ *
+ * @generated from message sockerless.state.v1.TaskRecord
+ */
+export type TaskRecord = Message<"sockerless.state.v1.TaskRecord"> & {
+  /**
+   * @generated from field: string container_id = 1;
+   */
+  containerId: string;
+
+  /**
+   * Of the container's start that the task was asked for, and of the last one that it serves: a task that lingers
+   * serves several.
+   *
+   * @generated from field: uint64 launch_generation = 2;
+   */
+  launchGeneration: bigint;
+
+  /**
+   * @generated from field: uint64 generation = 3;
+   */
+  generation: bigint;
+
+  /**
+   * JSON of the request, written before the cloud is asked
+   *
+   * @generated from field: string request = 4;
+   */
+  request: string;
+
+  /**
+   * ARN; empty until the cloud has answered
+   *
+   * @generated from field: string task = 5;
+   */
+  task: string;
+
+  /**
+   * of its network interface; empty until it is known
+   *
+   * @generated from field: string address = 6;
+   */
+  address: string;
+
+  /**
+   * SHA-256 of the agent's SubjectPublicKeyInfo, as seen at first contact
+   *
+   * @generated from field: bytes agent_pin = 7;
+   */
+  agentPin: Uint8Array;
+
+  /**
+   * in the cloud's log, of every task that the container has had, oldest first
+   *
+   * @generated from field: repeated string log_streams = 8;
+   */
+  logStreams: string[];
+
+  /**
+   * @generated from field: sockerless.state.v1.TaskPhase phase = 9;
+   */
+  phase: TaskPhase;
+
+  /**
+   * while it lingers: when it should be gone
+   *
+   * @generated from field: google.protobuf.Timestamp leaves_at = 10;
+   */
+  leavesAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message sockerless.state.v1.TaskRecord.
+ * Use `create(TaskRecordSchema)` to create a new message.
+ */
+export const TaskRecordSchema: GenMessage<TaskRecord> = /*@__PURE__*/
+  messageDesc(file_sockerless_state_v1_state, 5);
+
+/**
+ * A task definition that this backend has registered or found.
+ *
+ * @generated from message sockerless.state.v1.DefinitionRecord
+ */
+export type DefinitionRecord = Message<"sockerless.state.v1.DefinitionRecord"> & {
+  /**
+   * @generated from field: string family = 1;
+   */
+  family: string;
+
+  /**
+   * with its revision
+   *
+   * @generated from field: string arn = 2;
+   */
+  arn: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last_used = 3;
+   */
+  lastUsed?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message sockerless.state.v1.DefinitionRecord.
+ * Use `create(DefinitionRecordSchema)` to create a new message.
+ */
+export const DefinitionRecordSchema: GenMessage<DefinitionRecord> = /*@__PURE__*/
+  messageDesc(file_sockerless_state_v1_state, 6);
+
+/**
  * @generated from enum sockerless.state.v1.Phase
  */
 export enum Phase {
@@ -484,4 +594,43 @@ export enum ExecPhase {
  */
 export const ExecPhaseSchema: GenEnum<ExecPhase> = /*@__PURE__*/
   enumDesc(file_sockerless_state_v1_state, 1);
+
+/**
+ * @generated from enum sockerless.state.v1.TaskPhase
+ */
+export enum TaskPhase {
+  /**
+   * asked for
+   *
+   * @generated from enum value: TASK_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * its agent has answered
+   *
+   * @generated from enum value: TASK_PHASE_SERVING = 1;
+   */
+  SERVING = 1,
+
+  /**
+   * the main process has ended, the agent still answers
+   *
+   * @generated from enum value: TASK_PHASE_LINGERING = 2;
+   */
+  LINGERING = 2,
+
+  /**
+   * stopped; kept for its log streams
+   *
+   * @generated from enum value: TASK_PHASE_GONE = 3;
+   */
+  GONE = 3,
+}
+
+/**
+ * Describes the enum sockerless.state.v1.TaskPhase.
+ */
+export const TaskPhaseSchema: GenEnum<TaskPhase> = /*@__PURE__*/
+  enumDesc(file_sockerless_state_v1_state, 2);
 
