@@ -1,0 +1,130 @@
+/** The simulated AWS: one account in one region, which speaks AWS's protocols and really runs its tasks. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { CallLog } from "./calls.ts";
+import { SimulatedClock } from "./clock.ts";
+import type { Context } from "./context.ts";
+import { Faults } from "./faults.ts";
+import type { AccessKey } from "./iam/access.ts";
+import { Iam } from "./iam/iam.ts";
+import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
+import { Rates } from "./rates.ts";
+import { publishedRates } from "./services/rates.ts";
+import { stsService } from "./services/sts/sts.ts";
+import { defaultSwitches, type Switches } from "./switches.ts";
+import { WireServer } from "./wire/server.ts";
+
+/** What a simulated account is made with. */
+export interface AwsOptions {
+  readonly region?: string;
+  readonly quotas?: Partial<Quotas>;
+  readonly delays?: Partial<Delays>;
+  readonly switches?: Partial<Switches>;
+}
+
+/** A running simulator. */
+export class Aws implements AsyncDisposable {
+  /** `http://127.0.0.1:port`, for all services. */
+  readonly endpoint: string;
+  readonly context: Context;
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(endpoint: string, context: Context, stack: AsyncDisposableStack) {
+    this.endpoint = endpoint;
+    this.context = context;
+    this.#stack = stack;
+  }
+
+  get region(): string {
+    return this.context.region;
+  }
+
+  get accountId(): string {
+    return this.context.accountId;
+  }
+
+  get clock(): SimulatedClock {
+    return this.context.clock;
+  }
+
+  get calls(): CallLog {
+    return this.context.calls;
+  }
+
+  get faults(): Faults {
+    return this.context.faults;
+  }
+
+  get rates(): Rates {
+    return this.context.rates;
+  }
+
+  get quotas(): Quotas {
+    return this.context.quotas;
+  }
+
+  get delays(): Delays {
+    return this.context.delays;
+  }
+
+  get switches(): Switches {
+    return this.context.switches;
+  }
+
+  get iam(): Iam {
+    return this.context.iam;
+  }
+
+  /** Keys of a user that may do everything. */
+  get credentials(): AccessKey {
+    return this.context.iam.administrator;
+  }
+
+  /** What the SDK's clients are constructed with. */
+  get clientConfig(): {
+    readonly endpoint: string;
+    readonly region: string;
+    readonly credentials: AccessKey;
+  } {
+    return { endpoint: this.endpoint, region: this.region, credentials: this.credentials };
+  }
+
+  /** Ends everything; nothing is left behind. */
+  async stop(): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/** Starts a simulated account. */
+export async function startAws(options: AwsOptions = {}): Promise<Aws> {
+  await using stack = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-aws-"));
+  stack.defer(() => rm(directory, { recursive: true }));
+  const clock = new SimulatedClock();
+  stack.defer(() => clock.stop());
+  const accountId = "123456789012";
+  const context: Context = {
+    accountId,
+    region: options.region ?? "us-east-1",
+    clock,
+    calls: new CallLog(),
+    faults: new Faults(),
+    rates: new Rates(clock, publishedRates),
+    quotas: { ...defaultQuotas(), ...options.quotas },
+    delays: { ...noDelays(), ...options.delays },
+    switches: { ...defaultSwitches(), ...options.switches },
+    iam: new Iam(accountId),
+    directory,
+  };
+  const server = new WireServer(context);
+  server.add(stsService(context));
+  const endpoint = await server.listen();
+  stack.defer(() => server.close());
+  return new Aws(endpoint, context, stack.move());
+}

@@ -1,0 +1,152 @@
+/** What the services are to one another: ECS reaches files, network, logs, images and secrets through these. */
+
+/** A subnet of the VPC. */
+export interface Subnet {
+  readonly subnetId: string;
+  readonly subnetArn: string;
+  readonly vpcId: string;
+  /** `10.90.0.0/18`; its first address after the network's own is the router's, which on this machine is the host. */
+  readonly cidr: string;
+  /** The host's address in this subnet. */
+  readonly routerAddress: string;
+  readonly availabilityZone: string;
+}
+
+/** A network interface of the VPC. */
+export interface NetworkInterface {
+  /** `eni-…` */
+  readonly networkInterfaceId: string;
+  readonly subnet: Subnet;
+  readonly privateIpAddress: string;
+  readonly privateDnsName: string;
+  readonly macAddress: string;
+  readonly groupIds: readonly string[];
+  readonly description: string;
+}
+
+/** A rule of a security group. */
+export interface SecurityRule {
+  readonly groupId: string;
+  readonly direction: "ingress" | "egress";
+  /** `tcp`, `udp`, `icmp`, a protocol number, or `-1` for all. */
+  readonly protocol: string;
+  /** Ports, both included; -1 where the protocol has none or all are meant. */
+  readonly fromPort: number;
+  readonly toPort: number;
+  /** The other side. */
+  readonly peer: { readonly cidr: string } | { readonly groupId: string };
+}
+
+/** The VPC as the machinery of tasks sees it. */
+export interface VpcNetwork {
+  readonly vpcId: string;
+  /** Of the whole VPC. */
+  readonly cidr: string;
+  subnets(): readonly Subnet[];
+  subnet(subnetId: string): Subnet | undefined;
+  hasGroup(groupId: string): boolean;
+  /** Every rule of these groups. */
+  rulesOf(groupIds: readonly string[]): readonly SecurityRule[];
+  interfaces(): readonly NetworkInterface[];
+  /**
+   * A new interface with the next free address.
+   *
+   * @throws AwsFault `InvalidSubnetID.NotFound`, `InvalidGroup.NotFound`, `SecurityGroupsPerInterfaceLimitExceeded`,
+   *   `InsufficientFreeAddressesInSubnet` or `NetworkInterfaceLimitExceeded`
+   */
+  createInterface(request: {
+    readonly subnetId: string;
+    readonly groupIds: readonly string[];
+    readonly description: string;
+  }): NetworkInterface;
+  /** Gives the address back; one that is gone is no error. */
+  deleteInterface(networkInterfaceId: string): void;
+  /** Whether the rules let a packet from one interface reach a port of another, by both sides' rules. */
+  allows(from: NetworkInterface, to: NetworkInterface, port: number, protocol?: "tcp" | "udp"): boolean;
+  /** Calls back after rules or interfaces have changed; answers how to end it. */
+  onChanged(listener: () => void): () => void;
+}
+
+/** A user and its groups, as an access point has them. */
+export interface PosixUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly secondaryGids: readonly number[];
+}
+
+/** A file system, opened for a task. */
+export interface EfsMount {
+  /** The directory on this machine that the task sees as the root. */
+  readonly hostDirectory: string;
+  /** Every operation is done as this user, whoever does it. */
+  readonly posixUser: PosixUser | undefined;
+  /** Whether user 0 is treated as nobody, for want of `elasticfilesystem:ClientRootAccess`. */
+  readonly rootSquash: boolean;
+  /** For want of `elasticfilesystem:ClientWrite`. */
+  readonly readOnly: boolean;
+}
+
+/** EFS as tasks mount it. */
+export interface FileSystems {
+  /**
+   * Opens what a definition's `efsVolumeConfiguration` names; the directory of an access point is made at the first mount.
+   *
+   * @throws Error whose message is what ECS puts after `ResourceInitializationError: failed to invoke EFS utils commands
+   *   to set up EFS volumes: `
+   */
+  mount(request: {
+    readonly fileSystemId: string;
+    readonly rootDirectory?: string;
+    readonly accessPointId?: string;
+    readonly transitEncryption: boolean;
+    /** `authorizationConfig.iam` */
+    readonly iamEnabled: boolean;
+    readonly taskRoleArn?: string;
+    readonly networkInterface: NetworkInterface;
+  }): EfsMount;
+}
+
+/** A line of a log. */
+export interface LogEvent {
+  /** Milliseconds since the epoch. */
+  readonly timestamp: number;
+  readonly message: string;
+}
+
+/** CloudWatch Logs as the awslogs driver uses it. */
+export interface LogGroups {
+  hasGroup(group: string): boolean;
+  /** @throws AwsFault `ResourceAlreadyExistsException` */
+  createGroup(group: string): void;
+  /** @throws AwsFault `ResourceNotFoundException`, `ResourceAlreadyExistsException` */
+  createStream(group: string, stream: string): void;
+  /** @throws AwsFault `ResourceNotFoundException` */
+  putLogEvents(group: string, stream: string, events: readonly LogEvent[]): void;
+}
+
+/** ECR as tasks pull from it. */
+export interface ImageRegistry {
+  /** `127.0.0.1:port`, plain HTTP: the domain of the repositories' URIs. */
+  readonly host: string;
+  /**
+   * The credentials with which ECS pulls.
+   *
+   * @throws AwsFault when the execution role may not
+   */
+  credentialsFor(roleArn: string): { readonly username: string; readonly password: string };
+}
+
+/** Secrets Manager as tasks use it. */
+export interface Secrets {
+  /** @throws AwsFault when there is none, or the role may not read it */
+  valueFor(roleArn: string, secretArn: string): string;
+}
+
+/** The other services, as ECS reaches them. */
+export interface Cloud {
+  readonly network: VpcNetwork;
+  readonly fileSystems: FileSystems;
+  readonly logGroups: LogGroups;
+  readonly registry: ImageRegistry;
+  readonly secrets: Secrets;
+}
