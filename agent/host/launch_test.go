@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -272,6 +273,71 @@ func TestNetworksOfTheMachineAndOfAnotherContainer(t *testing.T) {
 				t.Errorf("namespace %s, want %s (%v)", got, want, err)
 			}
 		})
+	}
+}
+
+// sharing is a sleeper with a /dev/shm that others may join.
+func sharing(t testing.TB, id, layer string) *hostv1.LaunchContainerRequest {
+	t.Helper()
+	request := sleeper(t, id, layer, noNetwork())
+	var config map[string]any
+	if err := json.Unmarshal(request.OciSpec, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["mounts"] = append(config["mounts"].([]any),
+		map[string]any{"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": []string{"nosuid", "mode=1777", "size=65536"}})
+	spec, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.OciSpec, request.IpcShareable = spec, true
+	return request
+}
+
+func TestNamespacesOfAnotherContainerThatRuns(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	donor, joiner := h.create(t, layer), h.create(t, layer)
+	request := sharing(t, joiner, layer)
+	request.PidContainerId, request.IpcContainerId, request.IpcShareable = donor, donor, false
+	if _, err := h.launch(t, request); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("joined a container that does not run: %v", err)
+	}
+	first := h.mustLaunch(t, sharing(t, donor, layer))
+	first.start(t, 1)
+	second := h.mustLaunch(t, request)
+	for _, kind := range []string{"pid", "ipc"} {
+		want, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", first.Pid, kind))
+		got, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", second.Pid, kind))
+		if err != nil || got != want {
+			t.Errorf("%s namespace %s, want %s (%v)", kind, got, want, err)
+		}
+	}
+	shared, machine := fmt.Sprintf("/proc/%d/root/dev/shm", second.Pid), filepath.Join(h.runDir, "c", donor[:16], "shm")
+	if err := os.WriteFile(filepath.Join(shared, "note"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(machine, "note")); err != nil {
+		t.Errorf("the shared memory is not one: %v", err)
+	}
+	h.release(t, donor)
+	if found := h.leftovers(t, donor); len(found) > 0 {
+		t.Errorf("left over: %v", found)
+	}
+}
+
+func TestAPrivateIPCNamespaceIsNotJoined(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	donor, joiner := h.create(t, layer), h.create(t, layer)
+	closed := sharing(t, donor, layer)
+	closed.IpcShareable = false
+	first := h.mustLaunch(t, closed)
+	first.start(t, 1)
+	request := sharing(t, joiner, layer)
+	request.IpcContainerId = donor
+	if _, err := h.launch(t, request); connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "non-shareable IPC") {
+		t.Errorf("joined a private namespace: %v", err)
 	}
 }
 

@@ -45,6 +45,9 @@ func (c *localContainer) create() error {
 		return err
 	}
 	c.main = main
+	if err := c.endTogether(); err != nil {
+		return err
+	}
 	c.oom = findOOMCounter(main.child.PID())
 	c.confinement, c.needsRuntime = readConfinement(filepath.Join(c.spec.Bundle, "config.json"), c.spec.ContainerID, main.child, c.runtime.reaper)
 	// A process that has been killed meanwhile has none, and needs none.
@@ -66,6 +69,9 @@ func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session
 	if err != nil {
 		_ = c.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
 		return nil, session.Stdio{}, startFailure(err)
+	}
+	if c.exec.underInit() {
+		awaitCommand(c.main.child)
 	}
 	c.started()
 	return &process{Child: c.main.child, oom: c.oom}, c.main.stdio, nil

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -17,12 +19,13 @@ const initPath = "/sbin/docker-init"
 // machineFacts is what only this machine knows of a container's OCI
 // configuration.
 type machineFacts struct {
-	rootfs           string
-	user             identity.Identity
-	networkNamespace string // empty: the machine's own
-	cgroupsPath      string // unless the configuration names one
-	mounts           []ociMount
-	initExecutable   string // empty: no init
+	rootfs         string
+	user           identity.Identity
+	namespaces     map[string]string // paths of those that are joined, by type
+	sharedMemory   string            // in place of the configuration's own; empty: as it is
+	cgroupsPath    string            // unless the configuration names one
+	mounts         []ociMount
+	initExecutable string // empty: no init
 }
 
 // ociMount is an element of `mounts`.
@@ -132,12 +135,13 @@ func (f machineFacts) completeLinux(top object) error {
 		return edit(*linux, "namespaces", func(namespaces *[]namespace) error {
 			kept := []namespace{}
 			for _, n := range *namespaces {
-				if n.Type != "network" {
+				// Which network a container has is decided here.
+				if n.Type != "network" && f.namespaces[n.Type] == "" {
 					kept = append(kept, n)
 				}
 			}
-			if f.networkNamespace != "" {
-				kept = append(kept, namespace{"network", f.networkNamespace})
+			for _, kind := range slices.Sorted(maps.Keys(f.namespaces)) {
+				kept = append(kept, namespace{kind, f.namespaces[kind]})
 			}
 			*namespaces = kept
 			return nil
@@ -151,6 +155,9 @@ func (f machineFacts) addMounts(top object) error {
 		added = append(added, ociMount{initPath, "bind", f.initExecutable, []string{"bind", "ro", "rprivate"}})
 	}
 	return edit(top, "mounts", func(mounts *[]json.RawMessage) error {
+		if err := f.replaceSharedMemory(*mounts); err != nil {
+			return err
+		}
 		for _, mount := range added {
 			raw, err := json.Marshal(mount)
 			if err != nil {
@@ -160,6 +167,25 @@ func (f machineFacts) addMounts(top object) error {
 		}
 		return nil
 	})
+}
+
+// replaceSharedMemory leaves it its place: the user may mount beneath it.
+func (f machineFacts) replaceSharedMemory(mounts []json.RawMessage) error {
+	for i, raw := range mounts {
+		var mount ociMount
+		if err := json.Unmarshal(raw, &mount); err != nil {
+			return err
+		}
+		if f.sharedMemory == "" || !isSharedMemory(mount) {
+			continue
+		}
+		replacement, err := json.Marshal(ociMount{mount.Destination, "bind", f.sharedMemory, []string{"rbind", "rprivate"}})
+		if err != nil {
+			return err
+		}
+		mounts[i] = replacement
+	}
+	return nil
 }
 
 // readOnlyRoot tells whether the configuration has root.readonly.

@@ -32,7 +32,7 @@ func TestTheMachinesFactsAreFilledInAndTheRestIsKept(t *testing.T) {
 		"linux": {"namespaces": [{"type": "pid"}, {"type": "network"}], "seccomp": {"defaultAction": "x"}}
 	}`, machineFacts{
 		rootfs: "/root/fs", user: identity.Identity{UID: 1, GID: 2, AdditionalGIDs: []uint32{2, 3}},
-		networkNamespace: "/ns", cgroupsPath: "/sockerless/id", initExecutable: "/agent",
+		namespaces: map[string]string{"network": "/ns"}, cgroupsPath: "/sockerless/id", initExecutable: "/agent",
 		mounts: []ociMount{{"/etc/hosts", "bind", "/files/hosts", []string{"rbind"}}},
 	})
 	var want map[string]any

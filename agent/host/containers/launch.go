@@ -81,6 +81,7 @@ type launch struct {
 	runtime ociruntime.Runtime
 	spec    shimspec.Spec
 	parts   []volumePart
+	donors  []*donor
 }
 
 func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) {
@@ -88,6 +89,7 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	defer l.closeVolumeParts()
+	defer l.closeDonors()
 	defer func() {
 		if err != nil {
 			l.undo()
@@ -109,7 +111,8 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 		return ready, err
 	}
 	faultpoint.Reached("host.launch.specified")
-	if ready, err = l.startShim(ctx); err != nil {
+	ready, err = l.startShim(ctx)
+	if err := cmp.Or(l.requireDonors(), err); err != nil {
 		return ready, err
 	}
 	return ready, l.verifyVolumeParts(ready.PID)
@@ -118,6 +121,13 @@ func (l *launch) run(ctx context.Context) (ready shimspec.Readiness, err error) 
 // prepareFiles makes everything but the network.
 func (l *launch) prepareFiles() (err error) {
 	if l.spec.NetworkNamespace, err = l.networkNamespace(); err != nil {
+		return err
+	}
+	if err := l.makeSharedMemory(); err != nil {
+		return err
+	}
+	joined, err := l.joinNamespaces()
+	if err != nil {
 		return err
 	}
 	if err := ensureBindSources(l.request.BindSources); err != nil {
@@ -139,7 +149,7 @@ func (l *launch) prepareFiles() (err error) {
 		return err
 	}
 	facts := machineFacts{
-		rootfs: l.paths.Merged(), user: user, networkNamespace: l.spec.NetworkNamespace,
+		rootfs: l.paths.Merged(), user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory,
 		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
 	}
 	if l.request.Init {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/network"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 // Reclaim takes away what processes that were killed left behind: launches
@@ -96,7 +97,7 @@ func (c *Containers) reclaimUnknown(known map[string]bool) error {
 	}
 	for _, entry := range runs {
 		if !known[entry.Name()] {
-			if err := os.RemoveAll(filepath.Join(c.layout.RunDir, "c", entry.Name())); err != nil {
+			if err := removeRun(shimspec.ContainerPaths{Run: filepath.Join(c.layout.RunDir, "c", entry.Name())}); err != nil {
 				return err
 			}
 		}

@@ -91,6 +91,15 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 		return fmt.Errorf("release container: %w", err)
 	}
 	faultpoint.Reached("host.release.unmounted")
+	return removeRun(paths)
+}
+
+// removeRun removes a run directory. Containers that share its /dev/shm have
+// mounts of their own.
+func removeRun(paths shimspec.ContainerPaths) error {
+	if err := mounts.Unmount(paths.SharedMemory()); err != nil {
+		return err
+	}
 	return confined.RemovePath(paths.Run)
 }
 

@@ -72,3 +72,6 @@ func (p ContainerPaths) AgentSocket() string { return filepath.Join(p.Run, "agen
 
 // ReadyRecord is ready.json, written by the shim, read by the host process.
 func (p ContainerPaths) ReadyRecord() string { return filepath.Join(p.Run, "ready.json") }
+
+// SharedMemory is where the /dev/shm of a container that shares it is mounted.
+func (p ContainerPaths) SharedMemory() string { return filepath.Join(p.Run, "shm") }

@@ -69,6 +69,9 @@ type Spec struct {
 
 	// Empty: the machine's own.
 	NetworkNamespace string `json:"network_namespace,omitempty"`
+	// The directory that the container has as /dev/shm, where another container
+	// may have it, too. The shim has no use for it.
+	SharedMemory string `json:"shared_memory,omitempty"`
 
 	TTY         bool         `json:"tty,omitempty"`
 	OpenStdin   bool         `json:"open_stdin,omitempty"`

@@ -3,15 +3,10 @@ import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts"
 import type { Policy } from "../common/driver.ts";
 import { parseSecurityOptions } from "./oci/security.ts";
 
-/** Modes that share another container's namespace are joined by the network alone. */
-const joinsContainer = (mode: string): boolean => mode.startsWith("container:");
-
 type Refusal = readonly [feature: string, asked: (host: HostConfig, record: ContainerRecord) => boolean];
 
 /** What cannot be honoured here, each by the name its users know it by. */
 const REFUSALS: readonly Refusal[] = [
-  ["--pid container:ID", (host) => joinsContainer(host.pidMode)],
-  ["--ipc container:ID", (host) => joinsContainer(host.ipcMode)],
   ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
   ["--cgroup-parent", (host) => (host.resources?.cgroupParent ?? "") !== ""],
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],

@@ -114,7 +114,11 @@ function launchRequest(
     stdinOnce: record.config?.stdinOnce ?? false,
     ...(size !== undefined && { consoleSize: size }),
     log: logSettings(record.hostConfig?.logConfig),
-    init: record.hostConfig?.init ?? false,
+    // Elsewhere there is an init already.
+    init: record.hostConfig?.init === true && record.hostConfig.pidMode === "",
+    pidContainerId: workload.joined?.pid ?? "",
+    ipcContainerId: workload.joined?.ipc ?? "",
+    ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
     bindSources: sockets.rest
       .filter((mount) => mount.type === "bind")

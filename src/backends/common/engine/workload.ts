@@ -9,6 +9,7 @@ import {
 import type { WorkloadSpec } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 import { environmentOf } from "./create/environment.ts";
+import { joinedContainers } from "./joined-containers.ts";
 import { resolveMounts } from "./mounts/resolve-mounts.ts";
 import { networkPlanOf } from "./network/endpoints.ts";
 import { configOf } from "./records.ts";
@@ -17,7 +18,8 @@ import { configOf } from "./records.ts";
  * The workload of a container.
  *
  * @param network whether networks are looked up: nothing is joined before a start
- * @throws not-found: a volume or a network has gone; conflict: the container whose network is shared does not run
+ * @throws not-found: a volume or a network has gone; conflict: the container whose network is shared does not run; what
+ *   {@link joinedContainers} throws
  */
 export function workloadOf(
   context: EngineContext,
@@ -25,13 +27,15 @@ export function workloadOf(
   awaitAttachIds: readonly string[],
   network: "joined" | "not-yet",
 ): WorkloadSpec {
+  const isStart = network === "joined";
   return {
     record,
     image: imageOf(context, record),
     args: [record.path, ...record.args],
     env: environmentOf(record, configOf(record).tty),
     mounts: resolveMounts(record, context.state.volumes),
-    network: network === "joined" ? networkPlanOf(context.state, record) : { kind: "none" },
+    network: isStart ? networkPlanOf(context.state, record) : { kind: "none" },
+    ...(isStart ? { joined: joinedContainers(context.state, record) } : {}),
     awaitAttachIds,
   };
 }

@@ -40,7 +40,7 @@ export interface MountSettings {
   readonly shmSize: bigint;
   readonly readonlyRootfs: boolean;
   readonly privileged: boolean;
-  /** "none" leaves /dev/shm out, "host" shows the machine's. */
+  /** "none" leaves /dev/shm out, "host" shows the machine's; where containers share it the host process replaces it. */
   readonly ipcMode: string;
 }
 
@@ -65,16 +65,8 @@ export function containerMounts(user: readonly ResolvedMount[], settings: MountS
 }
 
 function adjusted(mount: OciMount, settings: MountSettings): OciMount {
-  if (
-    settings.ipcMode === "host" &&
-    (mount.destination === "/dev/shm" || mount.destination === "/dev/mqueue")
-  ) {
-    return {
-      destination: mount.destination,
-      type: "bind",
-      source: mount.destination,
-      options: ["rbind", "nosuid", "noexec", "nodev"],
-    };
+  if (settings.ipcMode === "host" && mount.destination === "/dev/shm") {
+    return { destination: "/dev/shm", type: "bind", source: "/dev/shm", options: ["rbind", "rprivate"] };
   }
   const privilegedWritable =
     settings.privileged && (mount.destination === "/sys" || mount.destination === "/sys/fs/cgroup");

@@ -450,6 +450,11 @@ type LaunchContainerRequest struct {
 	Init          bool            `protobuf:"varint,15,opt,name=init,proto3" json:"init,omitempty"` // a reaping init as PID 1 (docker run --init)
 	DockerSockets []*DockerSocket `protobuf:"bytes,16,rep,name=docker_sockets,json=dockerSockets,proto3" json:"docker_sockets,omitempty"`
 	BindSources   []*BindSource   `protobuf:"bytes,17,rep,name=bind_sources,json=bindSources,proto3" json:"bind_sources,omitempty"`
+	// Containers whose namespaces are joined; empty: as oci_spec says.
+	PidContainerId string `protobuf:"bytes,18,opt,name=pid_container_id,json=pidContainerId,proto3" json:"pid_container_id,omitempty"`
+	IpcContainerId string `protobuf:"bytes,19,opt,name=ipc_container_id,json=ipcContainerId,proto3" json:"ipc_container_id,omitempty"` // its /dev/shm takes the place of the one in oci_spec, too
+	// The /dev/shm of oci_spec is made so that ipc_container_id may name this container.
+	IpcShareable  bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +606,27 @@ func (x *LaunchContainerRequest) GetBindSources() []*BindSource {
 		return x.BindSources
 	}
 	return nil
+}
+
+func (x *LaunchContainerRequest) GetPidContainerId() string {
+	if x != nil {
+		return x.PidContainerId
+	}
+	return ""
+}
+
+func (x *LaunchContainerRequest) GetIpcContainerId() string {
+	if x != nil {
+		return x.IpcContainerId
+	}
+	return ""
+}
+
+func (x *LaunchContainerRequest) GetIpcShareable() bool {
+	if x != nil {
+		return x.IpcShareable
+	}
+	return false
 }
 
 // A bind mount's source that may be missing.
@@ -2762,7 +2788,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
 	"volumePath\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x19\n" +
-	"\x17CreateContainerResponse\"\xf5\x05\n" +
+	"\x17CreateContainerResponse\"\xee\x06\n" +
 	"\x16LaunchContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -2785,7 +2811,10 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x03log\x18\x0e \x01(\v2\x1f.sockerless.host.v1.LogSettingsR\x03log\x12\x12\n" +
 	"\x04init\x18\x0f \x01(\bR\x04init\x12G\n" +
 	"\x0edocker_sockets\x18\x10 \x03(\v2 .sockerless.host.v1.DockerSocketR\rdockerSockets\x12A\n" +
-	"\fbind_sources\x18\x11 \x03(\v2\x1e.sockerless.host.v1.BindSourceR\vbindSources\"8\n" +
+	"\fbind_sources\x18\x11 \x03(\v2\x1e.sockerless.host.v1.BindSourceR\vbindSources\x12(\n" +
+	"\x10pid_container_id\x18\x12 \x01(\tR\x0epidContainerId\x12(\n" +
+	"\x10ipc_container_id\x18\x13 \x01(\tR\x0eipcContainerId\x12#\n" +
+	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\"8\n" +
 	"\n" +
 	"BindSource\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +

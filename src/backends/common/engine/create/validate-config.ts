@@ -84,11 +84,27 @@ export function validateHostConfig(hostConfig: HostConfig): void {
   if (Object.hasOwn(hostConfig.annotations, "")) {
     throw invalid("invalid Annotations: the empty string is not permitted as an annotation key");
   }
+  validateNamespaceModes(hostConfig);
   if (hostConfig.shmSize < 0n) {
     throw invalid("SHM size can not be less than 0");
   }
   if (hostConfig.oomScoreAdj < -1000 || hostConfig.oomScoreAdj > 1000) {
     throw invalid(`Invalid value ${hostConfig.oomScoreAdj}, range for oom score adj is [-1000, 1000]`);
+  }
+}
+
+function validateNamespaceModes({ ipcMode, pidMode, utsMode, cgroupnsMode }: HostConfig): void {
+  if (!["", "none", "private", "host", "shareable"].includes(ipcMode) && !ipcMode.startsWith("container:")) {
+    throw invalid(`invalid IPC mode: ${ipcMode}`);
+  }
+  if (!["", "host"].includes(pidMode) && !/^container:./.test(pidMode)) {
+    throw invalid(`invalid PID mode: ${pidMode}`);
+  }
+  if (!["", "host"].includes(utsMode)) {
+    throw invalid(`invalid UTS mode: ${utsMode}`);
+  }
+  if (!["", "private", "host"].includes(cgroupnsMode)) {
+    throw invalid(`invalid cgroup namespace mode: ${cgroupnsMode}`);
   }
 }
 

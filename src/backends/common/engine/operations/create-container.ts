@@ -25,6 +25,7 @@ import { validateConfig, validateHostConfig, validateTogether } from "../create/
 import { validateResources } from "../create/validate-resources.ts";
 import { warningsOf } from "../create/warnings.ts";
 import { containerEvent } from "../events/container-events.ts";
+import { requireDonors } from "../joined-containers.ts";
 import { findContainer } from "../lookup.ts";
 import { bindSourceMissing } from "../mounts/validate-mount.ts";
 import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
@@ -124,6 +125,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   const hostConfig = withHostDefaults(saidToHost, facts, driver.name, (reference) =>
     idOfContainer(context, reference),
   );
+  requireDonors(state, hostConfig);
   const config = mergeConfig(said, image.config);
   const mounts = planMounts(config, hostConfig, (reference) => findContainer(state, reference));
   await refuseMissingSources(context, mounts);

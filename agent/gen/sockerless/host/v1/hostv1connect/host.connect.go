@@ -107,7 +107,8 @@ type HostServiceClient interface {
 	// AgentService.Start runs the process. Repeated with the same generation it
 	// answers the running shim. Errors leave nothing behind.
 	// ALREADY_EXISTS: another generation still runs. RESOURCE_EXHAUSTED: a port
-	// is taken (message as Docker words it).
+	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
+	// whose namespace is to be joined does not run.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
@@ -381,7 +382,8 @@ type HostServiceHandler interface {
 	// AgentService.Start runs the process. Repeated with the same generation it
 	// answers the running shim. Errors leave nothing behind.
 	// ALREADY_EXISTS: another generation still runs. RESOURCE_EXHAUSTED: a port
-	// is taken (message as Docker words it).
+	// is taken (message as Docker words it). FAILED_PRECONDITION: a container
+	// whose namespace is to be joined does not run.
 	LaunchContainer(context.Context, *connect.Request[v1.LaunchContainerRequest]) (*connect.Response[v1.LaunchContainerResponse], error)
 	// Kills what still runs of it, then takes network, mounts and the OCI
 	// container away. Files stay. Slow (tens of ms): nobody waits for it on a
