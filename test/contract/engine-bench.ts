@@ -47,8 +47,10 @@ export class EngineBench {
     this.machine = new MemoryMachine(path.join(directory));
   }
 
-  static async start(): Promise<EngineBench> {
+  /** @param cloud containers run somewhere else */
+  static async start({ cloud = false } = {}): Promise<EngineBench> {
     const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")));
+    bench.machine.cloud = cloud;
     await bench.startBackend();
     return bench;
   }
@@ -185,6 +187,11 @@ export class EngineBench {
   /** @param breaksAt from where on its state writes nothing */
   async startBackend(breaksAt?: CrashPoint): Promise<void> {
     this.#running = await startBackend(this.#directory, this.machine, breaksAt);
+  }
+
+  /** Forgets everything that a backend has written; the backend must be stopped. */
+  emptyState(): void {
+    rmSync(path.join(this.#directory, "state"), { recursive: true });
   }
 
   /** Ends the backend as a crash does; containers go on. */

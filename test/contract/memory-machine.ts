@@ -2,7 +2,7 @@
 import { rmSync } from "node:fs";
 import path from "node:path";
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { systemError } from "../../src/common/errors.ts";
 import type {
@@ -12,7 +12,14 @@ import type {
   FoundWorkload,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
+import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
+import {
+  type ContainerRecord,
+  type NetworkRecord,
+  Phase,
+  type VolumeRecord,
+} from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { ProcessAgent } from "./process-agent.ts";
 
 interface Workload {
@@ -21,6 +28,8 @@ interface Workload {
   boundPorts: readonly BoundPort[];
   exit: FoundWorkload["exit"];
   execExits: ReadonlyMap<string, number>;
+  /** What was told with the start. */
+  sealed?: ContainerRecord;
 }
 
 /** What survives the backend: workloads, volumes, networks. A driver of it can be made again and again. */
@@ -29,12 +38,17 @@ export class MemoryMachine {
   readonly workloads = new Map<string, Workload>();
   readonly volumes = new Set<string>();
   readonly networks = new Set<string>();
+  /** As their tags tell them in a cloud. */
+  readonly volumeRecords = new Map<string, VolumeRecord>();
+  readonly networkRecords = new Map<string, NetworkRecord>();
   /** Running containers' connections: `id network`. */
   readonly legs = new Set<string>();
   /** Roles' calls in order: `create 0123…`, `launch`, `release`, `remove`. */
   readonly calls: string[] = [];
   /** Host ports in use by somebody else. */
   readonly takenPorts = new Set<number>();
+  /** As a cloud: addresses of endpoints are virtual, agents are told the process, and what exists tells what it is. */
+  cloud: boolean = false;
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
   #sockets = 0;
 
@@ -73,7 +87,7 @@ export class MemoryMachine {
         volumeInUseMessage: undefined,
         networkInUseMessage: undefined,
         hostPaths: "mount",
-        publishesPorts: "driver",
+        publishesPorts: this.cloud ? "frontend" : "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
       },
       workloads: {
@@ -91,16 +105,24 @@ export class MemoryMachine {
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
-        list: async () => [...this.workloads].map(([containerId, workload]) => found(containerId, workload)),
+        list: async () =>
+          [...this.workloads].map(([containerId, workload]) => ({
+            ...found(containerId, workload),
+            ...(this.cloud && workload.sealed !== undefined && { record: workload.sealed }),
+          })),
+        ...(this.cloud && { startDetails: (spec: WorkloadSpec) => this.#startDetails(spec) }),
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
       },
       images: { prepare: async () => {}, forget: async () => {}, known: async () => [], needsLayers: true },
       networks: {
-        ensure: async ({ network }) => {
+        ensure: async (record) => {
+          const { network } = record;
           this.networks.add(network?.name ?? "");
+          this.networkRecords.set(network?.id ?? "", { ...record, phase: Phase.UNSPECIFIED });
           return `reference of ${network?.name}`;
         },
         remove: async ({ network }) => {
+          this.networkRecords.delete(network?.id ?? "");
           this.networks.delete(network?.name ?? "");
         },
         connect: async ({ after, network }) => {
@@ -109,14 +131,19 @@ export class MemoryMachine {
         disconnect: async ({ before, network }) => {
           this.legs.delete(`${before.id} ${network.network?.name}`);
         },
+        ...(this.cloud && { found: async () => [...this.networkRecords.values()] }),
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {
-        create: async ({ name }) => {
+        ...(this.cloud && { found: async () => [...this.volumeRecords.values()] }),
+        create: async (record) => {
+          const { name } = record;
           this.volumes.add(name);
+          this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
           return { reference: name, mountpoint: `/volumes/${name}/_data` };
         },
         remove: async ({ name }) => {
+          this.volumeRecords.delete(name);
           this.volumes.delete(name);
         },
       },
@@ -193,7 +220,17 @@ export class MemoryMachine {
         env: spec.env,
       });
     }
-    return { agent: addressOf(workload), boundPorts: workload.boundPorts, reference: "" };
+    return {
+      agent: addressOf(workload),
+      boundPorts: this.cloud ? [] : workload.boundPorts,
+      reference: "",
+      ...(this.cloud && { address: `10.9.0.${this.#sockets}` }),
+    };
+  }
+
+  async #startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>> {
+    this.#workload(spec).sealed = spec.record;
+    return { process: { args: [...spec.args], env: [...spec.env] } };
   }
 
   async #end(containerId: string): Promise<void> {

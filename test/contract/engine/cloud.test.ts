@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { until } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("containers that run in a cloud", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ cloud: true });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const inspect = async (container: string) =>
+    (await bench.containers.inspectContainer({ container })).container;
+
+  it("have their process told by the start", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    const [start] = bench.machine.agentOf(id).starts;
+    assert.deepEqual(start?.process?.args, ["sh", "-c", "exec sleep 60"]);
+    assert.equal(start?.generation, 1n);
+  });
+
+  it("are shown with virtual addresses and found by their names at the real ones", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const hostConfig = { networkMode: "web" };
+    const id = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
+    await bench.runScript("exec sleep 60", { name: "two", hostConfig });
+    const endpoint = (await inspect(id))?.networkSettings?.networks["web"];
+    assert.equal(endpoint?.reachableAddress, "10.9.0.1");
+    assert.notEqual(endpoint?.ipAddress, endpoint?.reachableAddress);
+    const { names } = bench.machine.agentOf(id);
+    assert.deepEqual([names.get("one.web"), names.get("two.web")], ["10.9.0.1", "10.9.0.2"]);
+  });
+
+  it("are told by their agents' address on a network that they join later", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const id = await bench.runScript("exec sleep 60", { name: "one" });
+    await bench.networks.connectNetwork({ network: "web", container: id });
+    assert.equal(bench.machine.agentOf(id).names.get("one.web"), "10.9.0.1");
+  });
+
+  it("show the ports that a frontend listens on, also after a restart that nobody asked for", async () => {
+    const id = await bench.createScript("exec sleep 60", {
+      config: { exposedPorts: ["80/tcp"] },
+      hostConfig: {
+        portBindings: [{ containerPort: "80/tcp", hostPort: "" }],
+        restartPolicy: { name: "always" },
+      },
+    });
+    const bound = { ip: "0.0.0.0", privatePort: 80, publicPort: 32768, type: "tcp" };
+    await bench.containers.startContainer({ container: id, published: [bound] });
+    const ports = async () =>
+      (await inspect(id))?.networkSettings?.ports.map(({ ip, privatePort, publicPort }) => [
+        ip,
+        privatePort,
+        publicPort,
+      ]);
+    assert.deepEqual(await ports(), [["0.0.0.0", 80, 32768]]);
+    await bench.containers.killContainer({ container: id, signal: "KILL" });
+    await until(async () => (await inspect(id))?.restartCount === 1 || undefined);
+    await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
+    assert.deepEqual(await ports(), [["0.0.0.0", 80, 32768]]);
+  });
+
+  it("are taken over, with their networks and volumes, by a backend that has lost its state", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    await bench.volumes.createVolume({ name: "data" });
+    const id = await bench.runScript("sleep 60; exit 3", {
+      name: "lasting",
+      hostConfig: { networkMode: "web", binds: ["data:/data"] },
+    });
+    const before = await inspect(id);
+    await bench.stopBackend();
+    bench.emptyState();
+    await bench.startBackend();
+    await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
+    const after = await inspect(id);
+    assert.equal(after?.name, "/lasting");
+    assert.deepEqual(after?.networkSettings?.networks, before?.networkSettings?.networks);
+    const { network } = await bench.networks.inspectNetwork({ network: "web" });
+    assert.deepEqual(Object.keys(network?.containers ?? {}), [id]);
+    const { volumes } = await bench.volumes.listVolumes({});
+    assert.deepEqual(
+      volumes.map(({ name }) => name),
+      ["data"],
+    );
+    const exit = bench.wait(id);
+    await bench.containers.stopContainer({ container: id });
+    assert.equal(await exit, 143);
+    assert.equal(bench.machine.calls.filter((call) => call === "create").length, 1);
+  });
+});
