@@ -27,9 +27,11 @@ type container struct {
 	mu         sync.Mutex
 	starting   int // Start calls under way
 	generation uint64
+	terms      terms // of the last start that began
 	watchers   int
 	watched    bool // somebody has watched since the main process ended
 	leaving    bool
+	released   bool                      // the backend needs nothing more
 	sealed     *agentv1.DescribeResponse // of the last start
 	changed    chan struct{}             // closed and replaced whenever one of these changes
 }
@@ -46,11 +48,16 @@ func newContainer(settings *settings, sessions *session.Container, log *log.Writ
 			Version:     version.Version,
 			Mode:        agentv1.Mode_MODE_INIT,
 			ContainerId: settings.containerID,
+			Features:    features,
 			Limitations: limitations,
 		},
+		terms:   termsOf(settings, nil),
 		changed: make(chan struct{}),
 	}
 }
+
+// features of this agent that an earlier one lacks.
+var features = []string{"start-settings", "log-records", "release", "tunnel"}
 
 // notify wakes who waits for a change. c.mu is held.
 func (c *container) notify() {
@@ -65,8 +72,8 @@ var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 
 // Start starts the main process, for the first time or again.
 func (c *container) Start(ctx context.Context, request *agentv1.StartRequest) (*agentv1.StartResponse, error) {
-	if len(request.GetProcess().GetArgs()) == 0 {
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("a start needs a process with a command"))
+	if err := checkStart(request); err != nil {
+		return nil, err
 	}
 	c.mu.Lock()
 	if c.leaving {
@@ -103,6 +110,15 @@ func (c *container) started(request *agentv1.StartRequest, err error) {
 		c.sealed = &agentv1.DescribeResponse{Specification: request.Specification, Seal: request.Seal}
 	}
 	c.notify()
+}
+
+// prepare gets the container ready for a run whose main process is about to be
+// launched.
+func (c *container) prepare(request *agentv1.StartRequest) error {
+	c.mu.Lock()
+	c.terms = termsOf(c.settings, request)
+	c.mu.Unlock()
+	return nil
 }
 
 // Describe hands back what the last start brought.

@@ -23,6 +23,9 @@ type launcher struct {
 	reaper  *children.Reaper
 	inherit []string // the platform's variables for the user's process
 
+	// prepare is called before the main process is launched; its error is why
+	// the start fails.
+	prepare func(*agentv1.StartRequest) error
 	// oom is called when the kernel has killed a process of the container for
 	// want of memory, before that process's end is told.
 	oom func()
@@ -39,15 +42,15 @@ var _ session.Runtime = (*launcher)(nil)
 func newLauncher(powers *powers, reaper *children.Reaper, environ []string) *launcher {
 	return &launcher{
 		powers: powers, reaper: reaper, inherit: platformVariables(environ),
-		oom: func() {}, kills: oomKills(), living: make(map[*children.Child]struct{}),
+		prepare: func(*agentv1.StartRequest) error { return nil }, oom: func() {}, kills: oomKills(), living: make(map[*children.Child]struct{}),
 	}
 }
 
 // Launch starts the main process.
 func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (session.Process, session.Stdio, error) {
 	spec := request.Process
-	if len(spec.GetArgs()) == 0 {
-		return nil, session.Stdio{}, &session.StartError{ExitCode: stage.NotFound, Message: "no command specified"}
+	if err := l.prepare(request); err != nil {
+		return nil, session.Stdio{}, err
 	}
 	main, err := l.mainDefaults(spec)
 	if err != nil {

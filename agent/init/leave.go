@@ -20,19 +20,24 @@ const shutdownLimit = 2 * time.Second
 // stopSignals are what a platform may send PID 1 for "stop": the image's stop
 // signal, whatever it is, else SIGTERM.
 func stopSignals(own unix.Signal) []os.Signal {
-	return []os.Signal{own, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGPWR, unix.SIGWINCH, unix.Signal(realTimeMin + 3)}
+	signals := []os.Signal{own, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGPWR, unix.SIGWINCH}
+	for number := realTimeMin + 1; number <= realTimeMax; number++ { // the Go runtime keeps the first for itself
+		signals = append(signals, unix.Signal(number))
+	}
+	return signals
 }
 
 // stay serves until the agent may leave, and answers its exit code:
 //
 //   - While the main process runs, until it ends; a stop signal is passed on as
-//     the container's own.
+//     the container's own, and followed by SIGKILL after its stop timeout.
 //   - Then for the linger: files and log are there, and a new start runs in
 //     this container. A stop signal ends it.
 //   - And while somebody watches, at most for the drain timeout: a backend
 //     closes its watch when it needs nothing more. If nobody has watched since
 //     the end, the agent waits as long for somebody to come.
+//   - A Release ends all of this at once.
 func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) (exitCode int) {
 	stopped := make(chan struct{}) // closed at the first stop signal
 	go c.passOn(signals, stopped, launcher, logger)
@@ -55,11 +60,27 @@ func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, la
 		if state.Started == nil && state.Failure == nil {
 			c.Sessions.FailStart(&session.StartError{ExitCode: 128 + int(caught), Message: errStopped.Message})
 		} else if state.Exit == nil && state.Failure == nil {
-			_ = c.Sessions.Signal(context.Background(), &agentv1.SignalRequest{Signal: int32(c.settings.stopSignal)}) // it may have ended just now
+			c.stopMain(first)
 		}
 		if first {
 			close(stopped)
 		}
+	}
+}
+
+// stopMain passes a stop on to the main process. That it may have ended just
+// now is no matter.
+func (c *container) stopMain(first bool) {
+	c.mu.Lock()
+	terms := c.terms
+	c.mu.Unlock()
+	send := func(signal unix.Signal) {
+		_ = c.Sessions.Signal(context.Background(), &agentv1.SignalRequest{Signal: int32(signal)})
+	}
+	send(terms.stopSignal)
+	_ = c.Sessions.Resume(context.Background()) // a paused process could not stop
+	if first && terms.stopTimeout >= 0 {
+		time.AfterFunc(terms.stopTimeout, func() { send(unix.SIGKILL) }) // nothing starts after a stop
 	}
 }
 
@@ -69,11 +90,14 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 	ended := time.Now()
 	c.mu.Lock()
 	c.watched = c.watchers > 0
-	generation := c.generation
+	generation, linger := c.generation, c.terms.linger
 	c.mu.Unlock()
-	linger := c.settings.linger
 	for {
 		c.mu.Lock()
+		if c.released {
+			c.mu.Unlock()
+			return true
+		}
 		if c.generation != generation {
 			c.mu.Unlock()
 			return false
@@ -85,7 +109,7 @@ func (c *container) lingerOut(stopped <-chan struct{}) bool {
 		}
 		waiting := linger
 		if c.watchers > 0 || !c.watched {
-			waiting = max(linger, c.settings.drain)
+			waiting = max(linger, c.terms.drain)
 		}
 		left := waiting - time.Since(ended)
 		if left <= 0 && c.starting == 0 {
@@ -118,9 +142,9 @@ func (c *container) exitCode() int {
 }
 
 // leave lets the calls under way finish, tells the watchers and ends.
-func leave(settings *settings, self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
+func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
 	gate.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), settings.drain)
+	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancel()
 	if err := gate.WaitIdle(ctx); err != nil {
 		logger.Warn("a slow client is cut")

@@ -79,6 +79,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	})
 	launcher.oom = sessions.OutOfMemory
 	self := newContainer(settings, sessions, record, append(powers.limitations(), place.limitations()...))
+	launcher.prepare = self.prepare
 
 	gate := server.NewGate()
 	web, served, err := serve(settings, self, gate, logger)
@@ -87,7 +88,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 	logger.Info("the agent is ready", "listen", settings.listen, "container", settings.containerID)
 	exitCode = self.stay(signals, launcher, logger)
-	leave(settings, self, gate, web, logger)
+	leave(self, gate, web, logger)
 	return exitCode, <-served
 }
 

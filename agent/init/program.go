@@ -29,6 +29,7 @@ type programDefaults struct {
 	capabilities    capability.Set
 	noNewPrivileges bool
 	umask           uint32
+	limits          []stage.Limit
 }
 
 // mainDefaults reads the main process's specification.
@@ -57,6 +58,9 @@ func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, er
 	if d.dir == "" {
 		d.dir = "/"
 	}
+	if d.limits, err = limitsOf(spec.ResourceLimits); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -70,6 +74,7 @@ func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*stag
 		Capabilities:    d.capabilities,
 		NoNewPrivileges: d.noNewPrivileges || spec.NoNewPrivileges,
 		Umask:           defaultUmask,
+		Limits:          d.limits,
 		OOMScoreRaise:   oomScoreRaise,
 	}
 	if spec.WorkingDir != "" {

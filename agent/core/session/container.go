@@ -157,7 +157,7 @@ func (c *Container) Watch() *Watcher {
 		c.notify()
 	})
 	if c.hub.released {
-		w.push(releasedEvent(c.hub.sequence))
+		w.push(c.hub.releasedAgain())
 	}
 	c.notify()
 	return w
@@ -176,12 +176,8 @@ func (c *Container) Release() {
 	defer c.mu.Unlock()
 	if !c.hub.released {
 		c.hub.released = true
-		c.hub.publish(releasedEvent(0))
+		c.hub.publish(releasedEvent())
 	}
-}
-
-func releasedEvent(sequence uint64) *agentv1.WatchResponse {
-	return &agentv1.WatchResponse{Sequence: sequence, Event: &agentv1.WatchResponse_Released{Released: &agentv1.Released{}}}
 }
 
 // OutOfMemory tells the watchers that the kernel killed a process of the

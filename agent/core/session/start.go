@@ -31,7 +31,7 @@ func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	case !r.begun && r.over():
 		c.refuseStart(r, request.Generation)
 	case !r.begun:
-		r.begun, r.generation = true, request.Generation
+		c.begin(r, request.Generation)
 		if request.Process != nil {
 			r.tty, r.once = request.Process.Tty, request.StdinOnce
 		}
@@ -51,6 +51,12 @@ func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	return r.response, nil
 }
 
+// begin notes that a run was started. c.mu is held.
+func (c *Container) begin(r *run, generation uint64) {
+	r.begun, r.generation = true, generation
+	c.hub.generation = generation
+}
+
 // nextRun replaces a run that is over. Attachments that were opened for the
 // next start are there already. c.mu is held.
 func (c *Container) nextRun() *run {
@@ -67,7 +73,7 @@ func (c *Container) nextRun() *run {
 // refuseStart answers a start whose process ended before it was started, or of
 // which it is known that it cannot run. c.mu is held.
 func (c *Container) refuseStart(r *run, generation uint64) {
-	r.begun, r.generation = true, generation
+	c.begin(r, generation)
 	failure := r.failure
 	if failure == nil {
 		failure = &agentv1.StartFailure{ExitCode: 128, Message: fmt.Sprintf(

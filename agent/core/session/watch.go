@@ -19,8 +19,10 @@ var errWatchBehind = errors.New("the watcher fell behind: watch again")
 // snapshot and the events after it fit.
 type hub struct {
 	sequence uint64 // of the last event; the state in which the agent begins is 1
-	watchers map[*Watcher]struct{}
-	released bool
+	// generation of the last start that was accepted; 0: none
+	generation uint64
+	watchers   map[*Watcher]struct{}
+	released   bool
 }
 
 // Watcher receives what happens to the container.
@@ -37,7 +39,7 @@ type Watcher struct {
 // publish stamps an event and hands it to every watcher.
 func (h *hub) publish(event *agentv1.WatchResponse) {
 	h.sequence++
-	event.Sequence = h.sequence
+	event.Sequence, event.Generation = h.sequence, h.generation
 	for w := range h.watchers {
 		w.push(event)
 	}
@@ -47,9 +49,20 @@ func (h *hub) publish(event *agentv1.WatchResponse) {
 func (h *hub) add(state *agentv1.ContainerState, remove func(*Watcher)) *Watcher {
 	w := &Watcher{hub: h, ready: make(chan struct{}, 1)}
 	w.closed = sync.OnceFunc(func() { remove(w) })
-	w.push(&agentv1.WatchResponse{Sequence: h.sequence, Event: &agentv1.WatchResponse_State{State: state}})
+	w.push(&agentv1.WatchResponse{Sequence: h.sequence, Generation: h.generation, Event: &agentv1.WatchResponse_State{State: state}})
 	h.watchers[w] = struct{}{}
 	return w
+}
+
+// releasedAgain is the last event for a watcher that came after it.
+func (h *hub) releasedAgain() *agentv1.WatchResponse {
+	event := releasedEvent()
+	event.Sequence, event.Generation = h.sequence, h.generation
+	return event
+}
+
+func releasedEvent() *agentv1.WatchResponse {
+	return &agentv1.WatchResponse{Event: &agentv1.WatchResponse_Released{Released: &agentv1.Released{}}}
 }
 
 func (w *Watcher) push(event *agentv1.WatchResponse) {

@@ -59,6 +59,14 @@ type Spec struct {
 	NoNewPrivileges bool
 	Umask           uint32
 	OOMScoreRaise   int // added to the agent's own score
+	Limits          []Limit
+}
+
+// Limit is a resource limit (getrlimit(2)); ^uint64(0) is none.
+type Limit struct {
+	Name       string // for messages
+	Resource   int
+	Soft, Hard uint64
 }
 
 // Report is a line of the status pipe. One without an exit code says that only
@@ -116,6 +124,9 @@ func become(spec *Spec, status io.Writer) error {
 		return err
 	}
 	unix.Umask(int(spec.Umask))
+	if err := limitResources(spec.Limits); err != nil {
+		return err
+	}
 
 	// The directory may be the user's alone, or root's alone: both get their try.
 	enterErr := unix.Chdir(spec.Dir)
@@ -155,6 +166,15 @@ func joinSession(spec *Spec) error {
 	if spec.Terminal {
 		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
 			return fmt.Errorf("take the controlling terminal: %w", err)
+		}
+	}
+	return nil
+}
+
+func limitResources(limits []Limit) error {
+	for _, limit := range limits {
+		if err := unix.Setrlimit(limit.Resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard}); err != nil {
+			return fmt.Errorf("set the limit %s to %d:%d: %w", limit.Name, int64(limit.Soft), int64(limit.Hard), err)
 		}
 	}
 	return nil

@@ -2631,8 +2631,7 @@ type WatchResponse struct {
 	//	*WatchResponse_Released
 	//	*WatchResponse_Heartbeat
 	Event isWatchResponse_Event `protobuf_oneof:"event"`
-	// Of the container's last start when the event came about; 0 before the first
-	// one, and outside init mode.
+	// Of the container's last start when the event came about; 0 before the first.
 	Generation    uint64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1214,8 +1214,7 @@ export type WatchResponse = Message<"sockerless.agent.v1.WatchResponse"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Of the container's last start when the event came about; 0 before the first
-   * one, and outside init mode.
+   * Of the container's last start when the event came about; 0 before the first.
    *
    * @generated from field: uint64 generation = 11;
    */

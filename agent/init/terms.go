@@ -1,0 +1,58 @@
+package containerinit
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// terms are how the container ends: as its last start said, and where that said
+// nothing as the agent was told when the container began.
+type terms struct {
+	linger      time.Duration // after the main process's end
+	drain       time.Duration // for a backend that is away at the end
+	stopSignal  unix.Signal
+	stopTimeout time.Duration // from stopSignal to SIGKILL; negative: never
+}
+
+// defaultStopTimeout is Docker's.
+const defaultStopTimeout = 10 * time.Second
+
+func termsOf(settings *settings, request *agentv1.StartRequest) terms {
+	t := terms{settings.linger, settings.drain, settings.stopSignal, defaultStopTimeout}
+	if request == nil {
+		return t
+	}
+	if request.LingerSeconds != nil {
+		t.linger = time.Duration(*request.LingerSeconds) * time.Second
+	}
+	if request.DrainTimeoutSeconds != nil {
+		t.drain = time.Duration(*request.DrainTimeoutSeconds) * time.Second
+	}
+	if request.StopSignal != 0 {
+		t.stopSignal = unix.Signal(request.StopSignal)
+	}
+	if request.StopTimeoutSeconds != nil {
+		t.stopTimeout = time.Duration(*request.StopTimeoutSeconds) * time.Second
+	}
+	return t
+}
+
+// checkStart refuses what makes no sense before anything is done with it.
+func checkStart(request *agentv1.StartRequest) error {
+	var err error
+	switch {
+	case len(request.GetProcess().GetArgs()) == 0:
+		err = errors.New("a start needs a process with a command")
+	case request.StopSignal < 0 || request.StopSignal > realTimeMax:
+		err = fmt.Errorf("no such signal: %d", request.StopSignal)
+	default:
+		return nil
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err)
+}
