@@ -1,0 +1,154 @@
+/** Access points of one EFS file system: made, listed, removed. */
+import { createHash } from "node:crypto";
+
+import {
+  type AccessPointDescription,
+  CreateAccessPointCommand,
+  type CreateAccessPointCommandInput,
+  DeleteAccessPointCommand,
+  DescribeAccessPointsCommand,
+  type DescribeAccessPointsCommandOutput,
+  type EFSClient,
+  LifeCycleState,
+} from "@aws-sdk/client-efs";
+
+import type { Clock } from "../../../common/clock.ts";
+import { systemError } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { type AwsError, isAwsError } from "../aws/errors.ts";
+import type { VolumeOptions } from "./options.ts";
+import { accessPointPath } from "./path.ts";
+import { volumeTags } from "./volume-tags.ts";
+
+/** What access points are made with. */
+export interface AccessPointsOptions {
+  readonly efs: AwsService<EFSClient>;
+  readonly fileSystemId: string;
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A new access point can be mounted after a moment. */
+const AVAILABLE_WITHIN_MS = 60_000;
+const FIRST_LOOK_AFTER_MS = 100;
+const LONGEST_PAUSE_MS = 2_000;
+
+/** The access points of the configured file system. */
+export class AccessPoints {
+  readonly #options: AccessPointsOptions;
+
+  constructor(options: AccessPointsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes the access point of a volume, or takes the one that an earlier attempt made, and waits until it can be
+   * mounted. A failure leaves none.
+   *
+   * @returns its ID
+   * @throws AwsError; system: it does not become available
+   */
+  async create(volume: VolumeRecord, settings: VolumeOptions): Promise<string> {
+    const made = await this.#make(volume, settings);
+    try {
+      await this.#available(made.id, made.state);
+    } catch (error) {
+      await this.remove(made.id).catch((cause: unknown) =>
+        this.#options.logger.warn({ err: cause, accessPoint: made.id }, "an access point is left behind"),
+      );
+      throw error;
+    }
+    return made.id;
+  }
+
+  /** Removes an access point; one that is gone is no error. The directory stays. @throws AwsError */
+  async remove(accessPointId: string): Promise<void> {
+    try {
+      await this.#options.efs.send(new DeleteAccessPointCommand({ AccessPointId: accessPointId }));
+    } catch (error) {
+      if (!isAwsError(error, "AccessPointNotFound")) {
+        throw error;
+      }
+    }
+  }
+
+  /** All of the file system, whoever made them. @throws AwsError */
+  async list(): Promise<AccessPointDescription[]> {
+    const found: AccessPointDescription[] = [];
+    let token: string | undefined;
+    do {
+      const page: DescribeAccessPointsCommandOutput = await this.#options.efs.send(
+        new DescribeAccessPointsCommand({ FileSystemId: this.#options.fileSystemId, NextToken: token }),
+      );
+      found.push(...(page.AccessPoints ?? []));
+      token = page.NextToken;
+    } while (token !== undefined);
+    return found;
+  }
+
+  async #make(
+    volume: VolumeRecord,
+    settings: VolumeOptions,
+  ): Promise<{ readonly id: string; readonly state: LifeCycleState | undefined }> {
+    try {
+      const made = await this.#options.efs.send(
+        new CreateAccessPointCommand(this.#request(volume, settings)),
+      );
+      return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
+    } catch (error) {
+      if (!isAwsError(error, "AccessPointAlreadyExists")) {
+        throw error;
+      }
+      return { id: existingId(error), state: undefined };
+    }
+  }
+
+  #request(volume: VolumeRecord, settings: VolumeOptions): CreateAccessPointCommandInput {
+    const { fileSystemId, instance, logger } = this.#options;
+    return {
+      ClientToken: clientToken(instance, volume),
+      FileSystemId: fileSystemId,
+      ...(settings.posixUser === "root" ? { PosixUser: { Uid: 0, Gid: 0 } } : {}),
+      RootDirectory: {
+        Path: accessPointPath(volume.name),
+        CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
+      },
+      Tags: volumeTags(volume, instance, logger),
+    };
+  }
+
+  async #available(id: string, known: LifeCycleState | undefined): Promise<void> {
+    const { efs, clock } = this.#options;
+    const deadline = clock.nowMs() + AVAILABLE_WITHIN_MS;
+    let state = known;
+    for (let pause = FIRST_LOOK_AFTER_MS; state !== LifeCycleState.AVAILABLE; pause *= 2) {
+      if (state === LifeCycleState.ERROR || clock.nowMs() > deadline) {
+        throw systemError(
+          `access point ${id} of the file system is ${state ?? "unknown"} and cannot be mounted`,
+        );
+      }
+      if (state !== undefined) {
+        await clock.sleep(Math.min(pause, LONGEST_PAUSE_MS));
+      }
+      const answer = await efs.send(new DescribeAccessPointsCommand({ AccessPointId: id }));
+      state = answer.AccessPoints?.[0]?.LifeCycleState ?? LifeCycleState.CREATING;
+    }
+  }
+}
+
+/** Equal for repetitions of one creation; a volume that is made again after a removal has another. */
+function clientToken(instance: string, { name, created }: VolumeRecord): string {
+  const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
+  return createHash("sha256").update(`${instance}\n${name}\n${at}`).digest("hex");
+}
+
+function existingId(error: AwsError): string {
+  const { AccessPointId: id } = error.cause as { readonly AccessPointId?: string };
+  if (id === undefined) {
+    throw systemError("AWS names no access point where it says that there is one", error);
+  }
+  return id;
+}

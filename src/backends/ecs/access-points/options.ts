@@ -1,0 +1,32 @@
+/** What `docker volume create -o` may say. */
+import { invalid, notImplemented } from "../../../common/errors.ts";
+
+/** Options of a volume. */
+export interface VolumeOptions {
+  /**
+   * Everybody who mounts the volume is root there, whoever they are in their container; or `none`, they are who they
+   * are. Images that check who owns their data (postgres) need `none`.
+   */
+  readonly posixUser: "root" | "none";
+}
+
+const posixUserOption = "posix_user";
+
+/**
+ * Reads a volume's driver options.
+ *
+ * @throws invalid: a value; not-implemented: an option of another driver, by name
+ */
+export function parseVolumeOptions(options: Readonly<Record<string, string>>): VolumeOptions {
+  const unknown = Object.keys(options).filter((name) => name !== posixUserOption);
+  if (unknown.length > 0) {
+    throw notImplemented(`the ecs backend does not support volume options (${unknown.join(", ")})`);
+  }
+  const posixUser = options[posixUserOption] ?? "root";
+  if (posixUser !== "root" && posixUser !== "none") {
+    throw invalid(
+      `volume option ${posixUserOption} must be "root" or "none", not ${JSON.stringify(posixUser)}`,
+    );
+  }
+  return { posixUser };
+}

@@ -1,0 +1,26 @@
+/** What a volume's record keeps of its access point. */
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+
+/** The access point of a volume. */
+export interface AccessPointReference {
+  readonly fileSystemId: string;
+  readonly accessPointId: string;
+}
+
+/** As `driver_reference` of the volume's record: `fs-…/fsap-…`. */
+export function formatAccessPoint(reference: AccessPointReference): string {
+  return `${reference.fileSystemId}/${reference.accessPointId}`;
+}
+
+/**
+ * The access point that a task mounts for a volume.
+ *
+ * @returns undefined: the volume has none (it is anonymous, or there is no file system) and is a directory of the
+ *   task's own
+ */
+export function accessPointOf(
+  volume: Pick<VolumeRecord, "driverReference">,
+): AccessPointReference | undefined {
+  const [fileSystemId = "", accessPointId = ""] = volume.driverReference.split("/");
+  return fileSystemId === "" || accessPointId === "" ? undefined : { fileSystemId, accessPointId };
+}

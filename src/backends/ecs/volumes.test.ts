@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { EFSClient } from "@aws-sdk/client-efs";
+
+import { systemClock } from "../../common/clock.ts";
+import { type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { AwsService } from "./aws/clients.ts";
+import { AwsError } from "./aws/errors.ts";
+import { capturedLogger } from "./testing/captured-logger.ts";
+import { accessPointPath } from "./access-points/path.ts";
+import { accessPointOf } from "./access-points/reference.ts";
+import { ecsVolumes } from "./volumes.ts";
+
+interface Kept {
+  readonly input: Record<string, unknown>;
+  readonly id: string;
+  state: string;
+}
+
+/** As much of EFS as volumes use; the simulator's own tests know the rest. */
+class FakeEfs {
+  readonly points: Kept[] = [];
+  readonly calls: string[] = [];
+  failWith: { readonly operation: string; readonly name: string; readonly message: string } | undefined;
+  stateAfterCreation = "available";
+  pageSize = 2;
+
+  readonly client = {
+    send: (command: { constructor: { name: string }; input: Record<string, unknown> }) =>
+      this.#answer(command.constructor.name.replace(/Command$/, ""), command.input),
+  } as unknown as AwsService<EFSClient>;
+
+  async #answer(operation: string, input: Record<string, unknown>): Promise<unknown> {
+    this.calls.push(operation);
+    if (this.failWith?.operation === operation) {
+      throw refusal(operation, this.failWith.name, this.failWith.message);
+    }
+    switch (operation) {
+      case "CreateAccessPoint": {
+        const same = this.points.find((point) => point.input["ClientToken"] === input["ClientToken"]);
+        if (same !== undefined) {
+          throw refusal(operation, "AccessPointAlreadyExists", "exists", { AccessPointId: same.id });
+        }
+        const point = { input, id: `fsap-${this.points.length + 1}`, state: "creating" };
+        this.points.push(point);
+        return { AccessPointId: point.id, LifeCycleState: point.state };
+      }
+      case "DeleteAccessPoint": {
+        const at = this.points.findIndex(({ id }) => id === input["AccessPointId"]);
+        if (at === -1) {
+          throw refusal(operation, "AccessPointNotFound", "not found");
+        }
+        this.points.splice(at, 1);
+        return {};
+      }
+      case "DescribeAccessPoints": {
+        for (const point of this.points) {
+          point.state = this.stateAfterCreation;
+        }
+        const asked = this.points.filter(
+          ({ id }) => input["AccessPointId"] === undefined || input["AccessPointId"] === id,
+        );
+        const from = Number(input["NextToken"] ?? 0);
+        const next = from + this.pageSize;
+        return {
+          AccessPoints: asked.slice(from, next).map(({ input: made, id, state }) => ({
+            ...made,
+            AccessPointId: id,
+            LifeCycleState: state,
+          })),
+          NextToken: next < asked.length ? String(next) : undefined,
+        };
+      }
+      default:
+        throw new Error(`unexpected call ${operation}`);
+    }
+  }
+}
+
+function refusal(operation: string, name: string, message: string, more: object = {}): AwsError {
+  const cause = Object.assign(new Error(message), { name, $metadata: { httpStatusCode: 400 }, ...more });
+  return new AwsError({ service: "efs", operation }, cause);
+}
+
+function volume(name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}): VolumeRecord {
+  const created = timestampFromMs(Date.UTC(2026, 1, 15, 12));
+  return create(VolumeRecordSchema, { name, driver: "local", created, ...more } as MessageInitShape<
+    typeof VolumeRecordSchema
+  >);
+}
+
+describe("volumes on EFS", () => {
+  let efs: FakeEfs;
+  let log: ReturnType<typeof capturedLogger>;
+  beforeEach(() => {
+    efs = new FakeEfs();
+    log = capturedLogger();
+  });
+
+  const volumes = (more: Partial<Parameters<typeof ecsVolumes>[0]> = {}) =>
+    ecsVolumes({
+      efs: efs.client,
+      fileSystemId: "fs-1",
+      accessPointLimit: 1000,
+      instance: "one",
+      clock: systemClock,
+      logger: log.logger,
+      ...more,
+    });
+
+  it("are access points of root, below /sockerless/volumes, tagged with their name", async () => {
+    const made = await volumes().create(volume("runner-cache"));
+    assert.deepEqual(accessPointOf({ driverReference: made.reference }), {
+      fileSystemId: "fs-1",
+      accessPointId: "fsap-1",
+    });
+    const input = efs.points[0]?.input ?? {};
+    assert.equal(input["FileSystemId"], "fs-1");
+    assert.deepEqual(input["PosixUser"], { Uid: 0, Gid: 0 });
+    assert.deepEqual(input["RootDirectory"], {
+      Path: "/sockerless/volumes/runner-cache",
+      CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
+    });
+    const tags = input["Tags"] as { Key: string; Value: string }[];
+    assert.ok(tags.some(({ Key, Value }) => Key === "sockerless-volume" && Value === "runner-cache"));
+  });
+
+  it("have no user of their own where posix_user=none asks for that, and refuse other options by name", async () => {
+    await volumes().create(volume("data", { options: { posix_user: "none" } }));
+    assert.equal(efs.points[0]?.input["PosixUser"], undefined);
+    await assert.rejects(
+      async () => volumes().create(volume("x1", { options: { posix_user: "me" } })),
+      /must be "root" or "none"/,
+    );
+    await assert.rejects(async () => volumes().create(volume("x2", { options: { type: "nfs" } })), {
+      kind: "not-implemented",
+      message: /volume options \(type\)/,
+    });
+    assert.equal(efs.points.length, 1);
+  });
+
+  it("have a hash in the path where the name is longer than EFS takes", () => {
+    const long = `a${"b".repeat(90)}`;
+    assert.equal(accessPointPath(long).length, 100);
+    assert.notEqual(accessPointPath(long), accessPointPath(`${long}c`));
+    assert.equal(accessPointPath("c".repeat(80)).length, 100);
+    assert.match(accessPointPath("c".repeat(80)), /\/c{80}$/);
+    assert.doesNotMatch(accessPointPath("c".repeat(81)), /\/c{81}$/);
+  });
+
+  it("are made once, however often a creation is repeated", async () => {
+    const first = await volumes().create(volume("cache"));
+    assert.deepEqual(await volumes().create(volume("cache")), first);
+    assert.equal(efs.points.length, 1);
+    const later = volume("cache", { created: timestampFromMs(Date.UTC(2026, 1, 16)) });
+    assert.notDeepEqual(await volumes().create(later), first, "a volume that was made anew is another");
+  });
+
+  it("are taken back when they do not become available", async () => {
+    efs.stateAfterCreation = "error";
+    await assert.rejects(async () => volumes().create(volume("cache")), {
+      kind: "system",
+      message: /is error/,
+    });
+    assert.equal(efs.points.length, 0);
+  });
+
+  it("fail with AWS's own words where the file system cannot be had", async () => {
+    const name = "FileSystemNotFound";
+    efs.failWith = { operation: "CreateAccessPoint", name, message: "File system 'fs-1' does not exist." };
+    await assert.rejects(async () => volumes().create(volume("cache")), {
+      kind: "system",
+      message:
+        "create cache: efs: CreateAccessPoint: File system 'fs-1' does not exist. (FileSystemNotFound)",
+    });
+    efs.failWith = { operation: "DeleteAccessPoint", name: "AccessDeniedException", message: "not allowed" };
+    const record = volume("cache", { driverReference: "fs-1/fsap-9" });
+    await assert.rejects(async () => volumes().remove(record), {
+      kind: "system",
+      message: /^remove cache: .*not allowed/,
+    });
+  });
+
+  it("are removed by their access point; one that is gone is no error", async () => {
+    const { reference } = await volumes().create(volume("cache"));
+    const record = volume("cache", { driverReference: reference });
+    await volumes().remove(record);
+    assert.equal(efs.points.length, 0);
+    await volumes().remove(record);
+  });
+
+  it("are rebuilt from the tags, labels and options too", async () => {
+    const labels = { "com.gitlab.gitlab-runner.managed": "true", text: "ä\n".repeat(300) };
+    const options = { posix_user: "none" };
+    const { reference } = await volumes().create(volume("cache", { labels, options }));
+    await volumes().create(volume("other"));
+    await volumes({ instance: "two" }).create(volume("theirs"));
+    const found = (await volumes().found?.()) ?? [];
+    assert.deepEqual(
+      found.map(({ name }) => name),
+      ["cache", "other"],
+    );
+    assert.deepEqual(
+      { ...found[0] },
+      {
+        ...volume("cache", {
+          labels,
+          options,
+          driverReference: reference,
+          mountpoint: "/var/lib/docker/volumes/cache/_data",
+        }),
+      },
+    );
+    assert.ok(
+      log.lines.some(({ volume: name, reason }) => name === "theirs" && reason === "it is of instance two"),
+    );
+    for (const { Value = "" } of (efs.points[0]?.input["Tags"] ?? []) as { Value?: string }[]) {
+      assert.match(Value, /^[\w+\-=.:/@ ]{0,256}$/);
+    }
+  });
+
+  it("lose their labels in the tags alone where these are too long", async () => {
+    await volumes().create(volume("cache", { labels: { text: "x".repeat(9000) } }));
+    assert.ok(log.warnings().some((message) => message.includes("do not fit in AWS's tags")));
+    assert.deepEqual((await volumes().found?.())?.[0]?.labels, {});
+  });
+
+  it("warn from four fifths of the limit on, once for each percent", async () => {
+    const store = volumes({ accessPointLimit: 10 });
+    for (let index = 0; index < 7; index++) {
+      await store.create(volume(`v${index}`));
+    }
+    await store.found?.();
+    assert.deepEqual(log.warnings(), []);
+    await store.create(volume("v8"));
+    assert.match(log.warnings()[0] ?? "", /^80 % of the file system's access points are in use/);
+    await store.found?.();
+    assert.equal(log.warnings().length, 1);
+  });
+
+  it("without a file system are known, shared with nobody and warned of", async () => {
+    const store = volumes({ fileSystemId: undefined });
+    assert.deepEqual(await store.create(volume("cache")), {
+      reference: "",
+      mountpoint: "/var/lib/docker/volumes/cache/_data",
+    });
+    assert.match(log.warnings()[0] ?? "", /efs_filesystem_id is not set/);
+    await store.remove(volume("cache"));
+    assert.deepEqual(efs.calls, []);
+  });
+
+  it("that are anonymous are of the task alone", async () => {
+    const made = await volumes().create(volume("f".repeat(64), { anonymous: true }));
+    assert.equal(accessPointOf({ driverReference: made.reference }), undefined);
+    assert.deepEqual(efs.calls, []);
+  });
+});

@@ -1,0 +1,119 @@
+/**
+ * A named volume is an access point on the configured EFS file system: tasks that mount it share one directory.
+ *
+ * Anonymous volumes, and all volumes where no file system is configured, are directories of the task that mounts them
+ * (their records have no `driver_reference`).
+ */
+import type { EFSClient } from "@aws-sdk/client-efs";
+
+import type { Clock } from "../../common/clock.ts";
+import { fromUnknown, SockerlessError } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { VolumeStore } from "../common/driver.ts";
+import { volumeMountpoint } from "./access-points/mountpoint.ts";
+import { AccessPoints } from "./access-points/access-points.ts";
+import { parseVolumeOptions } from "./access-points/options.ts";
+import { accessPointOf, formatAccessPoint } from "./access-points/reference.ts";
+import { AccessPointUsage } from "./access-points/usage.ts";
+import { volumesOfAccessPoints } from "./access-points/volume-tags.ts";
+import type { AwsService } from "./aws/clients.ts";
+
+/** What volumes are made with. */
+export interface EcsVolumesOptions {
+  readonly efs: AwsService<EFSClient>;
+  /** Undefined: volumes are known, and nothing is shared. */
+  readonly fileSystemId: string | undefined;
+  /** Access points that the file system may have. */
+  readonly accessPointLimit: number;
+  /** Of this sockerless; in the tags of what it makes. */
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The volumes of this backend. Failures keep AWS's words and are of kind `system`, but for limits (`unavailable`). */
+export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
+  const logger = componentLogger(options.logger, "volumes");
+  const { fileSystemId, efs, instance, clock } = options;
+  if (fileSystemId === undefined) {
+    return logicalVolumes(logger);
+  }
+  const usage = new AccessPointUsage(options.accessPointLimit, logger);
+  const accessPoints = new AccessPoints({ efs, fileSystemId, instance, clock, logger });
+
+  return {
+    async create(record) {
+      const settings = parseVolumeOptions(record.options);
+      if (record.anonymous) {
+        return { reference: "", mountpoint: volumeMountpoint(record.name) };
+      }
+      const accessPointId = await told("create", record.name, accessPoints.create(record, settings));
+      usage.added();
+      if (!usage.isCounted) {
+        void accessPoints.list().then(
+          (all) => usage.counted(all.length),
+          (error: unknown) => logger.info({ err: error }, "cannot count the file system's access points"),
+        );
+      }
+      logger.info(
+        { volume: record.name, accessPoint: accessPointId, fileSystem: fileSystemId },
+        "made a volume",
+      );
+      return {
+        reference: formatAccessPoint({ fileSystemId, accessPointId }),
+        mountpoint: volumeMountpoint(record.name),
+      };
+    },
+
+    async remove(record) {
+      const reference = accessPointOf(record);
+      if (reference === undefined) {
+        return;
+      }
+      await told("remove", record.name, accessPoints.remove(reference.accessPointId));
+      usage.removed();
+      logger.info(
+        { volume: record.name, accessPoint: reference.accessPointId, fileSystem: reference.fileSystemId },
+        "removed a volume; what was in it stays on the file system",
+      );
+    },
+
+    async found(): Promise<readonly VolumeRecord[]> {
+      const all = await accessPoints.list();
+      usage.counted(all.length);
+      const { ours, others } = volumesOfAccessPoints(all, instance);
+      for (const other of others) {
+        logger.info(other, "an access point of sockerless is not adopted");
+      }
+      return ours;
+    },
+  };
+}
+
+/** Without a file system: enough for clients that make volumes and never share them. */
+function logicalVolumes(logger: Logger): VolumeStore {
+  return {
+    create(record) {
+      parseVolumeOptions(record.options);
+      if (!record.anonymous) {
+        logger.warn(
+          { volume: record.name },
+          "ecs.efs_filesystem_id is not set: containers will not share this volume, and it is empty at each start",
+        );
+      }
+      return Promise.resolve({ reference: "", mountpoint: volumeMountpoint(record.name) });
+    },
+    remove: () => Promise.resolve(),
+  };
+}
+
+/** The failure of an operation names the volume. */
+async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const { kind, message } = fromUnknown(error);
+    throw new SockerlessError(kind, `${verb} ${volume}: ${message}`, error);
+  }
+}
