@@ -5,6 +5,7 @@
 import { z } from "zod";
 
 import {
+  count,
   describe,
   duration,
   listOf,
@@ -78,7 +79,11 @@ export const ecsSchema = z.strictObject({
   task_role_arn: describe(optional(arn), "Role that the containers get."),
   efs_filesystem_id: describe(
     optional(text("file system ID")),
-    "EFS file system of volumes; without it volumes are refused.",
+    "EFS file system of volumes; without it a volume is a directory of the task that mounts it, and nothing is shared.",
+  ),
+  efs_access_point_limit: describe(
+    withDefault(count(), 1000),
+    "Access points that the file system may have; from four fifths of them on a warning is logged. AWS's own limit is 10,000 today.",
   ),
   efs_security_group_id: describe(
     optional(text("security group ID")),
@@ -98,6 +103,14 @@ export const ecsSchema = z.strictObject({
   ecr_repository: describe(
     optional(text("repository URI")),
     "ECR repository for the agent's image and for images that are loaded, imported or committed.",
+  ),
+  registry_credentials: describe(
+    withDefault(listOf(matching(/^[^=\s]+=arn:\S+$/, "`host=ARN`")), []),
+    "Secrets in Secrets Manager with which tasks pull from other registries than ECR: `ghcr.io=arn:aws:secretsmanager:…`.",
+  ),
+  pull_through_caches: describe(
+    withDefault(listOf(matching(/^[^=\s]+=[^=\s]+$/, "`host=prefix`")), []),
+    "ECR pull-through caches from which tasks pull instead of the registry itself: `docker.io=123456789012.dkr.ecr.eu-west-1.amazonaws.com/docker-hub`.",
   ),
   agent_image: describe(optional(text("image reference")), "Image that brings the agent into a task.", {
     defaultText: "the one that `sockerless ecs push-agent` puts into `ecr_repository`",

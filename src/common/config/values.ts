@@ -131,6 +131,17 @@ export function duration(): Value<z.ZodType<number>> {
   };
 }
 
+/** A whole number from 1 on. */
+export function count(): Value<z.ZodType<number>> {
+  return {
+    schema: parsedText(
+      (given) => (/^[1-9]\d{0,8}$/.test(given) ? Number(given) : undefined),
+      "must be a whole number from 1 on",
+    ),
+    about: { typeName: "number" },
+  };
+}
+
 /** A number of bytes. */
 export function size(): Value<z.ZodType<number>> {
   return {
