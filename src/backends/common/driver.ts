@@ -253,8 +253,21 @@ export interface NetworkChange {
   readonly defaultGateway: string;
 }
 
+/** Addresses for networks that ask for no subnet: slices of `/size` out of `base`. */
+export interface AddressPool {
+  /** CIDR. */
+  readonly base: string;
+  /** Length of the prefix of one network. */
+  readonly size: number;
+}
+
 /** Networks below the engine's IPAM. */
 export interface NetworkFabric {
+  /**
+   * Where networks that ask for no subnet get theirs, in this order; the first slice of all is the default bridge's.
+   * Absent: Docker's own.
+   */
+  readonly addressPools?: readonly AddressPool[];
   /** Joins a running container to a network. Absent: that takes effect at its next start only. */
   connect?(change: NetworkChange): Promise<void>;
   /** Takes a running container off a network. */

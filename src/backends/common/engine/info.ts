@@ -6,7 +6,7 @@ import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb
 import { type GetInfoResponse, GetInfoResponseSchema } from "../../../gen/sockerless/backend/v1/system_pb.ts";
 import type { EngineContext } from "./context.ts";
 import { logDrivers } from "./create/host-defaults.ts";
-import { addressPools } from "./network/address-pools.ts";
+import { toldPools } from "./network/address-pools.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { isVisible, stateOf, timestampOfNs } from "./records.ts";
 
@@ -54,7 +54,7 @@ export async function infoOf(context: EngineContext, rootDirectory: string): Pro
     warnings: [...facts.warnings],
     components: facts.runtimes.map((runtime) => ({ name: runtime.name, version: runtime.version })),
     ipv4Forwarding: true,
-    defaultAddressPools: addressPools.map((pool) => ({ ...pool })),
+    defaultAddressPools: toldPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
   });
 }
 

@@ -215,7 +215,7 @@ async function bridgePool(context: EngineContext) {
   } catch (error) {
     context.logger.warn({ err: error }, `cannot read the machine's routes: ${messageOf(error)}`);
   }
-  const pool = choosePool(routes);
+  const pool = choosePool(routes, context.driver.networks.addressPools);
   return { subnet: formatCidr(pool), gateway: formatAddress(pool.base + 1) };
 }
 

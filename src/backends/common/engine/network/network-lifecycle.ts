@@ -49,7 +49,7 @@ export async function createNetwork(context: EngineContext, request: CreateNetwo
       driver: "bridge",
       ipamDriver: "default",
       ipamOptions: request.ipamOptions,
-      pools: [poolFor(request, taken, routes)],
+      pools: [poolFor(context, request, taken, routes)],
       internal: request.internal,
       attachable: request.attachable,
       options: request.options,
@@ -144,13 +144,16 @@ export function activeEndpoints(state: State, networkId: string): string[] {
 }
 
 function poolFor(
+  { driver }: EngineContext,
   { pools: [asked] }: CreateNetworkRequest,
   taken: readonly NetworkRecord[],
   routes: readonly string[],
 ): IpamPool {
   const subnets = taken.flatMap(({ network }) => network?.pools.map(({ subnet }) => subnet) ?? []);
   const subnet =
-    asked === undefined ? choosePool([bridgePool, ...subnets, ...routes]) : parseCidr(asked.subnet);
+    asked === undefined
+      ? choosePool([bridgePool, ...subnets, ...routes], driver.networks.addressPools)
+      : parseCidr(asked.subnet);
   if (subnet === undefined) {
     throw forbidden("invalid pool request: invalid pool");
   }

@@ -32,6 +32,12 @@ describe("the pool of a new network", () => {
     assert.equal(formatCidr(choosePool(["0.0.0.0/0", "fe80::/64"])), "172.17.0.0/16");
     assert.equal(formatCidr(choosePool(["172.17.3.0/24", "172.18.0.0/15"])), "172.20.0.0/16");
     assert.equal(formatCidr(choosePool(["172.16.0.0/12"])), "192.168.0.0/20");
+    const small = [
+      { base: "172.17.0.0/16", size: 16 },
+      { base: "172.18.0.0/15", size: 24 },
+    ];
+    assert.equal(formatCidr(choosePool([], small)), "172.17.0.0/16");
+    assert.equal(formatCidr(choosePool(["172.17.0.0/16", "172.18.0.0/23"], small)), "172.18.2.0/24");
   });
 
   it("is refused when all are taken", () => {
