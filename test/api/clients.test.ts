@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
 import { load } from "@grpc/proto-loader";
@@ -35,8 +36,8 @@ describe("dockerode", () => {
       },
     )) as [{ StatusCode: number }];
     assert.equal(result.StatusCode, 5);
-    assert.equal(String(out.read()), "out\n");
-    assert.equal(String(err.read()), "err\n");
+    // The wait is answered on another connection than the output.
+    assert.deepEqual(await Promise.all([text(out), text(err)]), ["out\n", "err\n"]);
   });
 
   test("executes, copies, inspects, stops and removes", async () => {

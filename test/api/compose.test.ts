@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { until } from "../support/until.ts";
 import { findCompose, installCompose } from "../support/compose.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -21,13 +22,13 @@ const services = (greeting: string) => `
 services:
   database:
     image: busybox
-    command: sh -c 'sleep 0.3; echo ready > /data/ready; echo serving; exec nc -ll -p 80 -e echo $$GREETING'
+    command: sh -c 'sleep 0.3; exec nc -ll -p 80 -e echo $$GREETING'
     environment:
       GREETING: ${greeting}
     volumes: [ "kept:/data" ]
     networks:
       inner: { aliases: [ db ] }
-    healthcheck: { test: test -f /data/ready, interval: 100ms, retries: 100 }
+    healthcheck: { test: netstat -ltn | grep -q :80, interval: 100ms, retries: 1000 }
     stop_grace_period: 0s
   web:
     image: busybox
@@ -74,7 +75,10 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     assert.deepEqual(await listed(), { database: "running healthy", web: "running" });
   });
   await t.test("a service finds another by its alias, and was started once that was healthy", async () => {
-    assert.match(await compose("logs", "--no-color", "web"), /web-1 +\| hello\nweb-1 +\| connected/);
+    await until(
+      async () =>
+        /web-1 +\| hello\nweb-1 +\| connected/.test(await compose("logs", "--no-color", "web")) || undefined,
+    );
     assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", "database", "80"), "hello");
   });
   await t.test("containers carry the project's labels", async () => {

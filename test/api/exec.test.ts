@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
+import { FollowingClient } from "../support/following-client.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -13,6 +14,9 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 async function running(name: string, ...flags: string[]): Promise<void> {
   await ok("run", "-d", "--name", name, ...flags, "busybox", "sleep", "600");
 }
+
+/** A script that says that it waits until there is the file `/go`: whoever hears it is attached. */
+const untilToldTo = (script: string) => `until test -e /go; do echo waiting; sleep 0.05; done; ${script}`;
 
 describe("docker exec", () => {
   test("shows both streams and ends with the process's exit code", async () => {
@@ -179,9 +183,12 @@ describe("at a terminal", () => {
 
 describe("docker attach", () => {
   test("without standard input shows what comes and ends with the exit code", async () => {
-    await ok("run", "-d", "--name", "watched", "busybox", "sh", "-c", "sleep 1; echo later; exit 9");
-    const result = await docker("attach", "--no-stdin", "watched");
-    assert.deepEqual([result.text, result.code], ["later", 9]);
+    await ok("run", "-d", "--name", "watched", "busybox", "sh", "-c", untilToldTo("echo later; exit 9"));
+    const client = new FollowingClient(setting.daemon, "attach", "--no-stdin", "watched");
+    await client.receives();
+    await ok("exec", "watched", "touch", "/go");
+    assert.equal(await client.exitCode(), 9);
+    assert.equal(client.stdout.replaceAll("waiting\n", ""), "later\n");
     await ok("rm", "watched");
   });
 
@@ -193,11 +200,14 @@ describe("docker attach", () => {
   });
 
   test("several attached clients see the same output", async () => {
-    await ok("run", "-d", "--name", "shown", "busybox", "sh", "-c", "sleep 1; seq 1 1000");
-    const seen = await Promise.all([1, 2, 3].map(() => docker("attach", "--no-stdin", "shown")));
-    const expected = Array.from({ length: 1000 }, (_, n) => n + 1).join("\n");
+    await ok("run", "-d", "--name", "shown", "busybox", "sh", "-c", untilToldTo("seq 1 1000"));
+    const clients = [1, 2, 3].map(() => new FollowingClient(setting.daemon, "attach", "--no-stdin", "shown"));
+    await Promise.all(clients.map((client) => client.receives()));
+    await ok("exec", "shown", "touch", "/go");
+    assert.deepEqual(await Promise.all(clients.map((client) => client.exitCode())), [0, 0, 0]);
+    const expected = Array.from({ length: 1000 }, (_, n) => `${n + 1}\n`).join("");
     assert.deepEqual(
-      seen.map((result) => result.text),
+      clients.map((client) => client.stdout.replaceAll("waiting\n", "")),
       [expected, expected, expected],
     );
     await ok("rm", "shown");

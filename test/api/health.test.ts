@@ -47,12 +47,13 @@ describe("a container with a health check", () => {
     const id = await run("changing", [
       ...often,
       "--health-cmd",
-      "echo looked; test -e /tmp/well",
+      // The first check lasts until the test has looked at the health before it.
+      "until test -e /tmp/seen; do sleep 0.02; done; echo looked; test -e /tmp/well",
       "--health-retries",
       "2",
     ]);
     assert.equal((await healthOf("changing"))?.Status, "starting");
-    await ok("exec", "changing", "touch", "/tmp/well");
+    await ok("exec", "changing", "touch", "/tmp/well", "/tmp/seen");
     await healthBecomes("changing", ({ Status }) => Status === "healthy");
     const status = () => ok("ps", "--filter", "name=changing", "--format", "{{.Status}}");
     assert.match(await status(), /^Up .* \(healthy\)$/);
@@ -92,14 +93,15 @@ describe("a container with a health check", () => {
       "--health-cmd",
       "echo begun; sleep 1000",
       "--health-timeout",
-      "200ms",
+      "1s",
       "--health-retries",
       "1",
     ]);
     const late = await healthBecomes("slow", ({ Status }) => Status === "unhealthy");
-    assert.deepEqual(
-      [late.Log[0]?.ExitCode, late.Log[0]?.Output],
-      [-1, "Health check exceeded timeout (200ms): begun\n"],
+    assert.ok(late.Log.every(({ ExitCode }) => ExitCode === -1));
+    // On a machine with other work a check may be killed before it has said anything.
+    await healthBecomes("slow", ({ Log }) =>
+      Log.some(({ Output }) => Output === "Health check exceeded timeout (1s): begun\n"),
     );
     const body = {
       Image: "busybox",

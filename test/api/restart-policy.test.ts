@@ -1,5 +1,6 @@
 /** `docker run --restart`: which ends of a container are followed by a start. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { until } from "../support/until.ts";
@@ -44,12 +45,15 @@ describe("a restart policy", () => {
   });
 
   test("always starts again whatever the end, until a user stops it", async () => {
-    const id = await run("steady", "always", "echo ran; sleep 0.1");
+    const id = await run("steady", "always", "test -e /stay && exec sleep 1000; touch /ran; sleep 0.1");
     await until(async () => (Number(await inspect("steady", "{{.RestartCount}}")) >= 2 ? true : undefined));
     await ok("stop", "--time", "1", "steady");
     assert.equal(await inspect("steady", "{{.State.Status}} {{.State.Restarting}}"), "exited false");
     const [stop = 0] = await timesOf(id, "stop");
     assert.ok((await timesOf(id, "start")).every((start) => start < stop));
+    // From now on it runs until it is removed.
+    await ok("cp", "steady:/ran", join(setting.daemon.directory, "stay"));
+    await ok("cp", join(setting.daemon.directory, "stay"), "steady:/stay");
     await ok("start", "steady");
     assert.equal(await inspect("steady", "{{.RestartCount}}"), "0");
     await ok("rm", "--force", "steady");

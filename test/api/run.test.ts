@@ -8,6 +8,14 @@ const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
+/** Waits until a container answers HTTP at one of its addresses. */
+const serves = (container: string, address: string) =>
+  until(async () =>
+    (await docker("exec", container, "wget", "-qO-", `http://${address}/os-release`)).code === 0
+      ? true
+      : undefined,
+  );
+
 describe("docker run", () => {
   test("shows both streams and ends with the process's exit code", async () => {
     const result = await docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 42");
@@ -195,6 +203,7 @@ describe("docker run", () => {
     assert.equal(await ok("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"), "lo");
     assert.match(await ok("run", "--rm", "--network", "host", "busybox", "ls", "/sys/class/net"), /skl/);
     await ok("run", "-d", "--name", "peer", "busybox", "httpd", "-f", "-p", "127.0.0.1:80", "-h", "/etc");
+    await serves("peer", "127.0.0.1");
     const text = await ok(
       "run",
       "--rm",
@@ -213,6 +222,7 @@ describe("docker run", () => {
     await ok("run", "-d", "--name", "server", "busybox", "httpd", "-f", "-h", "/etc");
     const address = await ok("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "server");
     assert.match(address, /^172\.\d+\.0\.\d+$/);
+    await serves("server", address);
     assert.equal(
       await ok("run", "--rm", "busybox", "wget", "-qO-", `http://${address}/os-release`),
       "ID=sockerless-test",
@@ -255,9 +265,10 @@ describe("a container's life", () => {
       "busybox",
       "sh",
       "-c",
-      "trap 'exit 5' USR1; while :; do sleep 0.1; done",
+      "trap 'exit 5' USR1; echo up; while :; do sleep 0.1; done",
     );
-    await ok("stop", "polite");
+    await until(async () => ((await ok("logs", "polite")) === "up" ? true : undefined));
+    await ok("stop", "--time", "60", "polite");
     assert.equal(await ok("inspect", "-f", "{{.State.ExitCode}}", "polite"), "5");
     await ok("rm", "polite");
   });

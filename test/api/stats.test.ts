@@ -48,6 +48,7 @@ describe("resource use of a running container", () => {
       "9",
       ...busyLoop,
     );
+    const asked = Date.now();
     const answer = await api("/v1.51/containers/working/stats?stream=false");
     assert.equal(answer.headers["content-type"], "application/json");
     assertDescribed("get", "/containers/{id}/stats", 200, answer.json(), undescribed);
@@ -59,7 +60,8 @@ describe("resource use of a running container", () => {
     assert.ok(stats.cpu_stats.cpu_usage.total_usage > stats.precpu_stats.cpu_usage.total_usage);
     assert.ok((stats.cpu_stats.system_cpu_usage ?? 0) > (stats.precpu_stats.system_cpu_usage ?? 0));
     const betweenMs = Date.parse(stats.read) - Date.parse(stats.preread);
-    assert.ok(betweenMs > 900 && betweenMs < 5_000, `${betweenMs} ms`);
+    assert.ok(betweenMs >= 1_000, `${betweenMs} ms`);
+    assert.ok(Date.parse(stats.preread) >= asked, "the reading before was made for this answer");
     assert.deepEqual(Object.keys(stats.networks ?? {}), ["eth0"]);
     await ok("rm", "--force", "working");
   });
@@ -103,7 +105,7 @@ describe("resource use of a running container", () => {
       "shown",
     );
     const [, percent, limit] = /^shown ([\d.]+)% [\d.]+\w+ \/ ([\w.]+) 1$/.exec(line) ?? [];
-    assert.ok(Number(percent) > 5, line);
+    assert.ok(Number(percent) > 0, line);
     assert.equal(limit, "64MiB");
     await ok("rm", "--force", "shown");
   });

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { get } from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -10,6 +9,7 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import type { CommandOptions } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
 
 let directory: string;
 let certificates: TestCertificates;
@@ -19,11 +19,12 @@ let address: string;
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
   certificates = await makeCertificates(directory);
-  address = `tcp://127.0.0.1:${await freePort()}`;
   const { ca, cert, key } = certificates.server;
   daemon = await Daemon.start({
-    args: ["--host", address, "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
+    args: ["--host", "tcp://127.0.0.1:0", "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
   });
+  // Its log tells which port it was given.
+  address = await until(() => /"address":"(tcp:\/\/127\.0\.0\.1:\d+)"/.exec(daemon.output)?.[1]);
   await daemon.ok("load", "--input", await busyboxArchiveFile());
 });
 after(async () => {
@@ -72,13 +73,3 @@ describe("over mutual TLS", () => {
     assert.match(status, /CERTIFICATE_REQUIRED|ECONNRESET/);
   });
 });
-
-/** A port that nobody has just now. */
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const found = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  assert.ok(typeof found === "object" && found !== null);
-  return found.port;
-}

@@ -4,13 +4,14 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { type TestContext, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { Service } from "../../src/cli/services.ts";
 import { restartDelayMs, supervise } from "../../src/cli/supervisor.ts";
 import { createLogger } from "../../src/common/logger.ts";
+import { isAlive } from "../support/processes.ts";
+import { until } from "../support/until.ts";
 import { localConfig, recordingService } from "./supervised-services.ts";
 
 const logger = createLogger({ level: "silent", process: "supervisor" });
@@ -40,22 +41,6 @@ function told(stateDir: string): string[] {
   return recorded(stateDir).map(({ service, event }) => `${service} ${event}`);
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!condition()) {
-    assert.ok(Date.now() < deadline, "it did not happen within 10 s");
-    await delay(20);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
-
 function start(services: Service[], stateDir: string, signal = new AbortController().signal) {
   return supervise(services, localConfig(stateDir), logger, signal);
 }
@@ -79,7 +64,7 @@ describe("the supervisor", () => {
       recordingService("frontend", "startWell"),
     ];
     const supervised = await start(services, stateDir);
-    await until(() => told(stateDir).filter((line) => line === "backend started").length === 2);
+    await until(() => told(stateDir).filter((line) => line === "backend started").length === 2 || undefined);
     await supervised.stop();
     assert.equal(told(stateDir).filter((line) => line === "frontend started").length, 1);
   });
@@ -110,7 +95,7 @@ describe("the supervisor", () => {
     const [service] = recorded(stateDir);
     assert.ok(service !== undefined && isAlive(service.pid));
     supervisor.kill("SIGKILL");
-    await until(() => !isAlive(service.pid));
+    await until(() => !isAlive(service.pid) || undefined);
     assert.deepEqual(told(stateDir), ["backend started", "backend closed"]);
   });
 

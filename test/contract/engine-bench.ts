@@ -148,10 +148,15 @@ export class EngineBench {
     return past;
   }
 
-  /** Opens the session that the frontend would open, and reads it to its end. */
+  /**
+   * Opens the session that the frontend would open, and reads it to its end.
+   *
+   * @param onStarted called once the agent says that the session is in place
+   */
   async session(
     endpoint: AgentEndpoint | undefined,
     open: { readonly openExec: object } | { readonly openAttach: object },
+    onStarted?: () => void,
   ): Promise<{ readonly output: string; readonly exitCode: number | undefined }> {
     if (endpoint?.address.case !== "unixPath") {
       throw new Error("the endpoint is no unix socket");
@@ -169,6 +174,8 @@ export class EngineBench {
           output += new TextDecoder().decode(message.value.data);
         } else if (message.case === "exit") {
           exitCode = message.value.code;
+        } else if (message.case === "started") {
+          onStarted?.();
         }
       }
     } finally {

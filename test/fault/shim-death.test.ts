@@ -88,9 +88,7 @@ test("SIGTERM answers what is under way, sends followers away with an error, and
   const waiting = new FollowingClient(daemon, "wait", "stays");
   await following.receives();
   const port = Number((await daemon.ok("port", "stays", "7")).split(":").at(-1));
-  const began = performance.now();
-  await daemon.shutDown();
-  assert.ok(performance.now() - began < 15_000, "the end does not wait for followers");
+  await daemon.shutDown(); // which fails if it waits for followers: they stay as long as they may
   assert.notEqual(await following.exitCode(), 0);
   assert.notEqual(await waiting.exitCode(), 0);
 

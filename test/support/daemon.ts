@@ -10,8 +10,8 @@ import { type CommandOptions, type CommandResult, runCommand } from "./command.t
 /** The checkout: this file runs as dist/test/support/daemon.js. */
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
 
-const READY_LIMIT_MS = 30_000;
-const END_LIMIT_MS = 40_000;
+const READY_LIMIT_MS = 120_000;
+const END_LIMIT_MS = 60_000;
 
 export interface DaemonOptions {
   /** Further arguments of `sockerless serve`. */
@@ -43,7 +43,12 @@ export class Daemon {
   /** Starts one with empty state and waits until it serves. */
   static async start(options: DaemonOptions = {}): Promise<Daemon> {
     const daemon = new Daemon(await mkdtemp(join(tmpdir(), "skl-")), options);
-    await daemon.launch();
+    try {
+      await daemon.launch();
+    } catch (error) {
+      await rm(daemon.directory, { recursive: true, force: true });
+      throw error;
+    }
     return daemon;
   }
 
@@ -95,7 +100,8 @@ export class Daemon {
     };
     child.stdout.on("data", read);
     child.stderr.on("data", read);
-    child.once("exit", (code) => ready.reject(new Error(`serve ended with ${code}:\n${this.#output}`)));
+    // Not "exit", which may come before the last of what it printed.
+    child.once("close", (code) => ready.reject(new Error(`serve ended with ${code}:\n${this.#output}`)));
     const limit = setTimeout(
       () => ready.reject(new Error(`serve was not ready after ${READY_LIMIT_MS} ms:\n${this.#output}`)),
       READY_LIMIT_MS,
@@ -107,7 +113,11 @@ export class Daemon {
     }
   }
 
-  /** Ends the processes as a user's Ctrl-C does; containers go on. */
+  /**
+   * Ends the processes as a user's Ctrl-C does; containers go on.
+   *
+   * @throws when they do not end by themselves
+   */
   async shutDown(): Promise<void> {
     const child = this.#process;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) {
@@ -118,6 +128,9 @@ export class Daemon {
     const limit = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS);
     await ended;
     clearTimeout(limit);
+    if (child.signalCode === "SIGKILL") {
+      throw new Error(`serve did not end within ${END_LIMIT_MS} ms:\n${this.#output}`);
+    }
     this.#output = "";
   }
 

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
-const END_LIMIT_MS = 30_000;
+const END_LIMIT_MS = 60_000;
 
 export class FollowingClient {
   readonly #child: ChildProcess;
@@ -44,10 +44,10 @@ export class FollowingClient {
     this.#child.stdin?.write(text);
   }
 
-  /** Waits until more than so much has come. */
-  async receives(length = 0): Promise<void> {
+  /** Waits until more than so much has come, or this text. */
+  async receives(wanted: number | string = 0): Promise<void> {
     await until(() => {
-      if (this.#stdout.length > length) {
+      if (typeof wanted === "string" ? this.#stdout.includes(wanted) : this.#stdout.length > wanted) {
         return true;
       }
       if (this.hasEnded) {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { buildProgram } from "./programs.ts";
 
-const LOOK_LIMIT_MS = 20_000;
+const LOOK_LIMIT_MS = 60_000;
 
 export class Terminal {
   readonly #child: ChildProcess;

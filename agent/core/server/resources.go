@@ -68,8 +68,6 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 	if err != nil {
 		return wireError(err)
 	}
-	tick := time.NewTicker(statsEvery)
-	defer tick.Stop()
 	// Of two readings that are one answer, the first is only the one before.
 	unsent := !request.Msg.Stream && !request.Msg.OneShot
 	var previous *agentv1.StatsResponse
@@ -94,7 +92,7 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 		}
 		unsent, previous = false, reading
 		select {
-		case <-tick.C:
+		case <-time.After(statsEvery): // counted from the reading: never less between two
 		case <-meter.Done():
 			return endOfStats(request.Msg)
 		case <-ctx.Done():

@@ -90,6 +90,7 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 		go func() {
 			defer copies.Done()
 			io.Copy(output, file)
+			drain(output, file)
 		}()
 	}
 	var expired <-chan time.Time
@@ -99,8 +100,8 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	select {
 	case <-process.Done():
 		// What it wrote is in its pipes; another holder does not delay the result.
-		stdio.Stdout.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		stdio.Stderr.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		stdio.Stdout.SetReadDeadline(time.Unix(1, 0))
+		stdio.Stderr.SetReadDeadline(time.Unix(1, 0))
 		copies.Wait()
 		result.ExitCode, result.Output = int32(process.Status().Code), output.bytes()
 	case <-expired:
@@ -118,6 +119,13 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	}
 	result.End = timestamppb.Now()
 	return result
+}
+
+// drain takes what is in a pipe, and does not wait for more.
+func drain(output io.Writer, file *os.File) {
+	if left := buffered(file); left > 0 && file.SetReadDeadline(time.Time{}) == nil {
+		io.CopyN(output, file, int64(left))
+	}
 }
 
 func (c *Container) recordHealth(result *agentv1.HealthResult) {

@@ -5,6 +5,7 @@ import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/common/engine/machine/transitions.ts";
+import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("a backend that is started again", () => {
@@ -41,11 +42,9 @@ describe("a backend that is started again", () => {
     const id = await bench.runScript("sleep 0.1; exit 9");
     const agent = bench.machine.agentOf(id);
     await bench.stopBackend();
-    while (agent.exit === undefined) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await until(() => agent.exit);
     const endedMs = Date.now();
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await until(() => Date.now() > endedMs + 20 || undefined);
     await bench.startBackend();
     assert.equal(await bench.wait(id), 9);
     const [die] = await bench.pastEvents({ event: ["die"] });
@@ -101,9 +100,7 @@ describe("a backend that is started again", () => {
     );
     await bench.stopBackend();
     await bench.startBackend();
-    while ((await inspect(id))?.state?.status !== ContainerStatus.RUNNING) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
     assert.equal(bench.machine.agentOf(id).starts.length, 1);
   });
 

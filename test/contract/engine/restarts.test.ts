@@ -22,7 +22,7 @@ describe("a container that its policy starts again", () => {
     const id = await bench.runScript("exit 6", {
       hostConfig: { portBindings: [...portBindings], restartPolicy: { name: "always" } },
     });
-    while ((bench.state.containers.get(id)?.restartCount ?? 0) < 4) {
+    while ((bench.state.containers.get(id)?.restartCount ?? 0) < 5) {
       await bench.wait(id, WaitCondition.NEXT_EXIT);
     }
     assert.equal(statusOf(id), ContainerStatus.RESTARTING);

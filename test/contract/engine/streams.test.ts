@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
@@ -72,11 +74,14 @@ describe("attachments and execs", () => {
   });
 
   it("are answered at once on a container that runs", async () => {
-    const id = await bench.runScript("sleep 0.2; echo late");
+    const gate = join(bench.machine.directory, "gate");
+    const id = await bench.runScript(`while test ! -e ${gate}; do sleep 0.01; done; echo late`);
     const { endpoint } = await attach(id);
     const { endpoint: agent, attachId } = await endpoint;
     assert.equal(attachId, "");
-    const { output } = await bench.session(agent, { openAttach: { stdout: true, stream: true } });
+    const { output } = await bench.session(agent, { openAttach: { stdout: true, stream: true } }, () =>
+      writeFileSync(gate, ""),
+    );
     assert.equal(output, "late\n");
   });
 
