@@ -3,8 +3,15 @@ import { create } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../common/errors.ts";
 import type { PortBinding } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { type PortMapping, PortMappingSchema } from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  type PortMapping,
+  PortMappingSchema,
+  type WantedPort,
+  WantedPortSchema,
+} from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { BoundPort } from "../driver.ts";
+import { configOf, hostConfigOf } from "./records.ts";
 
 /** A port of a container: `80/tcp`. */
 export interface ContainerPort {
@@ -81,6 +88,42 @@ export function portMappings(
     }
   }
   return mappings;
+}
+
+/**
+ * The ports that a container wants published: what `-p` says, and for `-P` every exposed port that `-p` does not name.
+ *
+ * @throws invalid
+ */
+export function wantedPorts(record: ContainerRecord): WantedPort[] {
+  const { portBindings, publishAllPorts } = hostConfigOf(record);
+  const wanted = portBindings
+    .filter((binding) => !binding.noHostBinding)
+    .map(({ containerPort, hostIp, hostPort }) => wantedPort(containerPort, hostIp, hostPort));
+  if (publishAllPorts) {
+    const named = new Set(portBindings.map((binding) => binding.containerPort));
+    for (const exposed of configOf(record).exposedPorts) {
+      if (!named.has(exposed)) {
+        wanted.push(wantedPort(exposed, "", ""));
+      }
+    }
+  }
+  return wanted;
+}
+
+function wantedPort(containerPort: string, hostIp: string, hostPort: string): WantedPort {
+  const { port, protocol } = parseContainerPort(containerPort);
+  const range = parsePortRange(hostPort === "" ? "0" : hostPort);
+  if (range === undefined) {
+    throw invalid(`invalid port specification: ${JSON.stringify(hostPort)}`);
+  }
+  return create(WantedPortSchema, {
+    containerPort: port,
+    protocol,
+    hostIp,
+    hostPort: range.first,
+    hostPortEnd: range.last === range.first ? 0 : range.last,
+  });
 }
 
 /** Mappings of published ports as {@link portMappings} takes them. */

@@ -436,6 +436,310 @@ func (*StartContainerResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
 }
 
+type DescribePortsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribePortsRequest) Reset() {
+	*x = DescribePortsRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribePortsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribePortsRequest) ProtoMessage() {}
+
+func (x *DescribePortsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribePortsRequest.ProtoReflect.Descriptor instead.
+func (*DescribePortsRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DescribePortsRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+type DescribePortsResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full
+	// false: the backend listens itself, wherever its containers run; the other
+	// fields are then empty.
+	ByFrontend    bool           `protobuf:"varint,2,opt,name=by_frontend,json=byFrontend,proto3" json:"by_frontend,omitempty"`
+	Active        bool           `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"` // it starts or runs
+	Wanted        []*WantedPort  `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`
+	Published     []*PortMapping `protobuf:"bytes,5,rep,name=published,proto3" json:"published,omitempty"` // as the last start told
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribePortsResponse) Reset() {
+	*x = DescribePortsResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribePortsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribePortsResponse) ProtoMessage() {}
+
+func (x *DescribePortsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribePortsResponse.ProtoReflect.Descriptor instead.
+func (*DescribePortsResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DescribePortsResponse) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *DescribePortsResponse) GetByFrontend() bool {
+	if x != nil {
+		return x.ByFrontend
+	}
+	return false
+}
+
+func (x *DescribePortsResponse) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *DescribePortsResponse) GetWanted() []*WantedPort {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *DescribePortsResponse) GetPublished() []*PortMapping {
+	if x != nil {
+		return x.Published
+	}
+	return nil
+}
+
+// A port to publish. host_ip empty: all addresses. host_port 0: any free one;
+// else the first free one up to host_port_end (0: just that one).
+type WantedPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerPort uint32                 `protobuf:"varint,1,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	Protocol      string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"` // "tcp", "udp"
+	HostIp        string                 `protobuf:"bytes,3,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"`
+	HostPort      uint32                 `protobuf:"varint,4,opt,name=host_port,json=hostPort,proto3" json:"host_port,omitempty"`
+	HostPortEnd   uint32                 `protobuf:"varint,5,opt,name=host_port_end,json=hostPortEnd,proto3" json:"host_port_end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WantedPort) Reset() {
+	*x = WantedPort{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WantedPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WantedPort) ProtoMessage() {}
+
+func (x *WantedPort) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WantedPort.ProtoReflect.Descriptor instead.
+func (*WantedPort) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WantedPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+func (x *WantedPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *WantedPort) GetHostIp() string {
+	if x != nil {
+		return x.HostIp
+	}
+	return ""
+}
+
+func (x *WantedPort) GetHostPort() uint32 {
+	if x != nil {
+		return x.HostPort
+	}
+	return 0
+}
+
+func (x *WantedPort) GetHostPortEnd() uint32 {
+	if x != nil {
+		return x.HostPortEnd
+	}
+	return 0
+}
+
+type OpenTunnelRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Access        *AgentAccess           `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenTunnelRequest) Reset() {
+	*x = OpenTunnelRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenTunnelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenTunnelRequest) ProtoMessage() {}
+
+func (x *OpenTunnelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenTunnelRequest.ProtoReflect.Descriptor instead.
+func (*OpenTunnelRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OpenTunnelRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *OpenTunnelRequest) GetAccess() *AgentAccess {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+type OpenTunnelResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      *AgentEndpoint         `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // for TunnelOpen: the container's own address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenTunnelResponse) Reset() {
+	*x = OpenTunnelResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenTunnelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenTunnelResponse) ProtoMessage() {}
+
+func (x *OpenTunnelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenTunnelResponse.ProtoReflect.Descriptor instead.
+func (*OpenTunnelResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OpenTunnelResponse) GetEndpoint() *AgentEndpoint {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+func (x *OpenTunnelResponse) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type StopContainerRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Container      string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
@@ -447,7 +751,7 @@ type StopContainerRequest struct {
 
 func (x *StopContainerRequest) Reset() {
 	*x = StopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +763,7 @@ func (x *StopContainerRequest) String() string {
 func (*StopContainerRequest) ProtoMessage() {}
 
 func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +776,7 @@ func (x *StopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerRequest.ProtoReflect.Descriptor instead.
 func (*StopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StopContainerRequest) GetContainer() string {
@@ -504,7 +808,7 @@ type StopContainerResponse struct {
 
 func (x *StopContainerResponse) Reset() {
 	*x = StopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +820,7 @@ func (x *StopContainerResponse) String() string {
 func (*StopContainerResponse) ProtoMessage() {}
 
 func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +833,7 @@ func (x *StopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopContainerResponse.ProtoReflect.Descriptor instead.
 func (*StopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
 }
 
 type KillContainerRequest struct {
@@ -542,7 +846,7 @@ type KillContainerRequest struct {
 
 func (x *KillContainerRequest) Reset() {
 	*x = KillContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +858,7 @@ func (x *KillContainerRequest) String() string {
 func (*KillContainerRequest) ProtoMessage() {}
 
 func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +871,7 @@ func (x *KillContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerRequest.ProtoReflect.Descriptor instead.
 func (*KillContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *KillContainerRequest) GetContainer() string {
@@ -592,7 +896,7 @@ type KillContainerResponse struct {
 
 func (x *KillContainerResponse) Reset() {
 	*x = KillContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +908,7 @@ func (x *KillContainerResponse) String() string {
 func (*KillContainerResponse) ProtoMessage() {}
 
 func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +921,7 @@ func (x *KillContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillContainerResponse.ProtoReflect.Descriptor instead.
 func (*KillContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
 }
 
 type RestartContainerRequest struct {
@@ -631,7 +935,7 @@ type RestartContainerRequest struct {
 
 func (x *RestartContainerRequest) Reset() {
 	*x = RestartContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +947,7 @@ func (x *RestartContainerRequest) String() string {
 func (*RestartContainerRequest) ProtoMessage() {}
 
 func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +960,7 @@ func (x *RestartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerRequest.ProtoReflect.Descriptor instead.
 func (*RestartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RestartContainerRequest) GetContainer() string {
@@ -688,7 +992,7 @@ type RestartContainerResponse struct {
 
 func (x *RestartContainerResponse) Reset() {
 	*x = RestartContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +1004,7 @@ func (x *RestartContainerResponse) String() string {
 func (*RestartContainerResponse) ProtoMessage() {}
 
 func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +1017,7 @@ func (x *RestartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartContainerResponse.ProtoReflect.Descriptor instead.
 func (*RestartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
 }
 
 type RemoveContainerRequest struct {
@@ -728,7 +1032,7 @@ type RemoveContainerRequest struct {
 
 func (x *RemoveContainerRequest) Reset() {
 	*x = RemoveContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1044,7 @@ func (x *RemoveContainerRequest) String() string {
 func (*RemoveContainerRequest) ProtoMessage() {}
 
 func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1057,7 @@ func (x *RemoveContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveContainerRequest) GetContainer() string {
@@ -792,7 +1096,7 @@ type RemoveContainerResponse struct {
 
 func (x *RemoveContainerResponse) Reset() {
 	*x = RemoveContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1108,7 @@ func (x *RemoveContainerResponse) String() string {
 func (*RemoveContainerResponse) ProtoMessage() {}
 
 func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1121,7 @@ func (x *RemoveContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveContainerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
 }
 
 type WaitContainerRequest struct {
@@ -830,7 +1134,7 @@ type WaitContainerRequest struct {
 
 func (x *WaitContainerRequest) Reset() {
 	*x = WaitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1146,7 @@ func (x *WaitContainerRequest) String() string {
 func (*WaitContainerRequest) ProtoMessage() {}
 
 func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1159,7 @@ func (x *WaitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerRequest.ProtoReflect.Descriptor instead.
 func (*WaitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WaitContainerRequest) GetContainer() string {
@@ -886,7 +1190,7 @@ type WaitContainerResponse struct {
 
 func (x *WaitContainerResponse) Reset() {
 	*x = WaitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1202,7 @@ func (x *WaitContainerResponse) String() string {
 func (*WaitContainerResponse) ProtoMessage() {}
 
 func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1215,7 @@ func (x *WaitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitContainerResponse.ProtoReflect.Descriptor instead.
 func (*WaitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitContainerResponse) GetMessage() isWaitContainerResponse_Message {
@@ -979,7 +1283,7 @@ type WaitAccepted struct {
 
 func (x *WaitAccepted) Reset() {
 	*x = WaitAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1295,7 @@ func (x *WaitAccepted) String() string {
 func (*WaitAccepted) ProtoMessage() {}
 
 func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1308,7 @@ func (x *WaitAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAccepted.ProtoReflect.Descriptor instead.
 func (*WaitAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WaitAccepted) GetId() string {
@@ -1024,7 +1328,7 @@ type WaitExited struct {
 
 func (x *WaitExited) Reset() {
 	*x = WaitExited{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1340,7 @@ func (x *WaitExited) String() string {
 func (*WaitExited) ProtoMessage() {}
 
 func (x *WaitExited) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1353,7 @@ func (x *WaitExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitExited.ProtoReflect.Descriptor instead.
 func (*WaitExited) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitExited) GetExitCode() int64 {
@@ -1078,7 +1382,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1394,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1407,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListContainersRequest) GetAll() bool {
@@ -1143,7 +1447,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1459,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1472,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListContainersResponse) GetContainers() []*ContainerSummary {
@@ -1202,7 +1506,7 @@ type ContainerSummary struct {
 
 func (x *ContainerSummary) Reset() {
 	*x = ContainerSummary{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1518,7 @@ func (x *ContainerSummary) String() string {
 func (*ContainerSummary) ProtoMessage() {}
 
 func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1531,7 @@ func (x *ContainerSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerSummary.ProtoReflect.Descriptor instead.
 func (*ContainerSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerSummary) GetId() string {
@@ -1352,7 +1656,7 @@ type InspectContainerRequest struct {
 
 func (x *InspectContainerRequest) Reset() {
 	*x = InspectContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1668,7 @@ func (x *InspectContainerRequest) String() string {
 func (*InspectContainerRequest) ProtoMessage() {}
 
 func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1681,7 @@ func (x *InspectContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerRequest.ProtoReflect.Descriptor instead.
 func (*InspectContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InspectContainerRequest) GetContainer() string {
@@ -1403,7 +1707,7 @@ type InspectContainerResponse struct {
 
 func (x *InspectContainerResponse) Reset() {
 	*x = InspectContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1719,7 @@ func (x *InspectContainerResponse) String() string {
 func (*InspectContainerResponse) ProtoMessage() {}
 
 func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1732,7 @@ func (x *InspectContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectContainerResponse.ProtoReflect.Descriptor instead.
 func (*InspectContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InspectContainerResponse) GetContainer() *ContainerDetail {
@@ -1469,7 +1773,7 @@ type ContainerDetail struct {
 
 func (x *ContainerDetail) Reset() {
 	*x = ContainerDetail{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1785,7 @@ func (x *ContainerDetail) String() string {
 func (*ContainerDetail) ProtoMessage() {}
 
 func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1798,7 @@ func (x *ContainerDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerDetail.ProtoReflect.Descriptor instead.
 func (*ContainerDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerDetail) GetId() string {
@@ -1674,7 +1978,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1990,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2003,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerState) GetStatus() ContainerStatus {
@@ -1769,7 +2073,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +2085,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +2098,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Health) GetStatus() HealthStatus {
@@ -1830,7 +2134,7 @@ type HealthLogEntry struct {
 
 func (x *HealthLogEntry) Reset() {
 	*x = HealthLogEntry{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2146,7 @@ func (x *HealthLogEntry) String() string {
 func (*HealthLogEntry) ProtoMessage() {}
 
 func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2159,7 @@ func (x *HealthLogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthLogEntry.ProtoReflect.Descriptor instead.
 func (*HealthLogEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HealthLogEntry) GetStart() *timestamppb.Timestamp {
@@ -1899,7 +2203,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2215,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2228,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PortMapping) GetIp() string {
@@ -1971,7 +2275,7 @@ type MountPoint struct {
 
 func (x *MountPoint) Reset() {
 	*x = MountPoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2287,7 @@ func (x *MountPoint) String() string {
 func (*MountPoint) ProtoMessage() {}
 
 func (x *MountPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2300,7 @@ func (x *MountPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountPoint.ProtoReflect.Descriptor instead.
 func (*MountPoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MountPoint) GetType() string {
@@ -2067,7 +2371,7 @@ type NetworkSettings struct {
 
 func (x *NetworkSettings) Reset() {
 	*x = NetworkSettings{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2383,7 @@ func (x *NetworkSettings) String() string {
 func (*NetworkSettings) ProtoMessage() {}
 
 func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2396,7 @@ func (x *NetworkSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkSettings.ProtoReflect.Descriptor instead.
 func (*NetworkSettings) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NetworkSettings) GetSandboxId() string {
@@ -2143,7 +2447,7 @@ type NetworkEndpoint struct {
 
 func (x *NetworkEndpoint) Reset() {
 	*x = NetworkEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2459,7 @@ func (x *NetworkEndpoint) String() string {
 func (*NetworkEndpoint) ProtoMessage() {}
 
 func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2472,7 @@ func (x *NetworkEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkEndpoint.ProtoReflect.Descriptor instead.
 func (*NetworkEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NetworkEndpoint) GetConfig() *EndpointConfig {
@@ -2270,7 +2574,7 @@ type AttachContainerRequest struct {
 
 func (x *AttachContainerRequest) Reset() {
 	*x = AttachContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2586,7 @@ func (x *AttachContainerRequest) String() string {
 func (*AttachContainerRequest) ProtoMessage() {}
 
 func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2599,7 @@ func (x *AttachContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerRequest.ProtoReflect.Descriptor instead.
 func (*AttachContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AttachContainerRequest) GetContainer() string {
@@ -2361,7 +2665,7 @@ type AttachContainerResponse struct {
 
 func (x *AttachContainerResponse) Reset() {
 	*x = AttachContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2677,7 @@ func (x *AttachContainerResponse) String() string {
 func (*AttachContainerResponse) ProtoMessage() {}
 
 func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2690,7 @@ func (x *AttachContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachContainerResponse.ProtoReflect.Descriptor instead.
 func (*AttachContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AttachContainerResponse) GetMessage() isAttachContainerResponse_Message {
@@ -2456,7 +2760,7 @@ type AttachAccepted struct {
 
 func (x *AttachAccepted) Reset() {
 	*x = AttachAccepted{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2772,7 @@ func (x *AttachAccepted) String() string {
 func (*AttachAccepted) ProtoMessage() {}
 
 func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2785,7 @@ func (x *AttachAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachAccepted.ProtoReflect.Descriptor instead.
 func (*AttachAccepted) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AttachAccepted) GetId() string {
@@ -2515,7 +2819,7 @@ type AttachEndpoint struct {
 
 func (x *AttachEndpoint) Reset() {
 	*x = AttachEndpoint{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2831,7 @@ func (x *AttachEndpoint) String() string {
 func (*AttachEndpoint) ProtoMessage() {}
 
 func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2844,7 @@ func (x *AttachEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachEndpoint.ProtoReflect.Descriptor instead.
 func (*AttachEndpoint) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AttachEndpoint) GetEndpoint() *AgentEndpoint {
@@ -2568,7 +2872,7 @@ type ResizeContainerRequest struct {
 
 func (x *ResizeContainerRequest) Reset() {
 	*x = ResizeContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2884,7 @@ func (x *ResizeContainerRequest) String() string {
 func (*ResizeContainerRequest) ProtoMessage() {}
 
 func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2897,7 @@ func (x *ResizeContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerRequest.ProtoReflect.Descriptor instead.
 func (*ResizeContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ResizeContainerRequest) GetContainer() string {
@@ -2625,7 +2929,7 @@ type ResizeContainerResponse struct {
 
 func (x *ResizeContainerResponse) Reset() {
 	*x = ResizeContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2941,7 @@ func (x *ResizeContainerResponse) String() string {
 func (*ResizeContainerResponse) ProtoMessage() {}
 
 func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2954,7 @@ func (x *ResizeContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeContainerResponse.ProtoReflect.Descriptor instead.
 func (*ResizeContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
 }
 
 type OpenLogsRequest struct {
@@ -2663,7 +2967,7 @@ type OpenLogsRequest struct {
 
 func (x *OpenLogsRequest) Reset() {
 	*x = OpenLogsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2979,7 @@ func (x *OpenLogsRequest) String() string {
 func (*OpenLogsRequest) ProtoMessage() {}
 
 func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2992,7 @@ func (x *OpenLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsRequest.ProtoReflect.Descriptor instead.
 func (*OpenLogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *OpenLogsRequest) GetContainer() string {
@@ -2717,7 +3021,7 @@ type OpenLogsResponse struct {
 
 func (x *OpenLogsResponse) Reset() {
 	*x = OpenLogsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3033,7 @@ func (x *OpenLogsResponse) String() string {
 func (*OpenLogsResponse) ProtoMessage() {}
 
 func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3046,7 @@ func (x *OpenLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLogsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OpenLogsResponse) GetEndpoint() *AgentEndpoint {
@@ -2777,7 +3081,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +3093,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3106,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -2836,7 +3140,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3152,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[38]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3165,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -2887,7 +3191,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2899,7 +3203,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[39]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2912,7 +3216,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -2930,7 +3234,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3246,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[40]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3259,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 type UnpauseContainerRequest struct {
@@ -2967,7 +3271,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2979,7 +3283,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[41]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2992,7 +3296,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3010,7 +3314,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3326,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3339,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 type RenameContainerRequest struct {
@@ -3048,7 +3352,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3364,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3377,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -3098,7 +3402,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3414,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3427,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 type UpdateContainerRequest struct {
@@ -3137,7 +3441,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3453,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3466,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -3195,7 +3499,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3511,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3524,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -3240,7 +3544,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3556,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3569,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -3292,7 +3596,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3608,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3621,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -3344,7 +3648,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3660,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3673,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -3397,7 +3701,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3713,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3726,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -3457,7 +3761,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3773,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3786,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -3515,7 +3819,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3831,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3844,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -3565,7 +3869,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3881,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3894,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -3651,7 +3955,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3663,7 +3967,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3676,7 +3980,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -3695,7 +3999,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +4011,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +4024,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -3740,7 +4044,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +4056,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +4069,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -3804,7 +4108,29 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
 	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
 	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\"\x18\n" +
-	"\x16StartContainerResponse\"\x8e\x01\n" +
+	"\x16StartContainerResponse\"4\n" +
+	"\x14DescribePortsRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xf0\x01\n" +
+	"\x15DescribePortsResponse\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
+	"\vby_frontend\x18\x02 \x01(\bR\n" +
+	"byFrontend\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x129\n" +
+	"\x06wanted\x18\x04 \x03(\v2!.sockerless.backend.v1.WantedPortR\x06wanted\x12@\n" +
+	"\tpublished\x18\x05 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\"\xa9\x01\n" +
+	"\n" +
+	"WantedPort\x12%\n" +
+	"\x0econtainer_port\x18\x01 \x01(\rR\rcontainerPort\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x17\n" +
+	"\ahost_ip\x18\x03 \x01(\tR\x06hostIp\x12\x1b\n" +
+	"\thost_port\x18\x04 \x01(\rR\bhostPort\x12\"\n" +
+	"\rhost_port_end\x18\x05 \x01(\rR\vhostPortEnd\"m\n" +
+	"\x11OpenTunnelRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
+	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\"j\n" +
+	"\x12OpenTunnelResponse\x12@\n" +
+	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\"\x8e\x01\n" +
 	"\x14StopContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12,\n" +
 	"\x0ftimeout_seconds\x18\x02 \x01(\x05H\x00R\x0etimeoutSeconds\x88\x01\x01\x12\x16\n" +
@@ -4102,7 +4428,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HEALTH_STATUS_STARTING\x10\x01\x12\x19\n" +
 	"\x15HEALTH_STATUS_HEALTHY\x10\x02\x12\x1b\n" +
-	"\x17HEALTH_STATUS_UNHEALTHY\x10\x032\x97\x13\n" +
+	"\x17HEALTH_STATUS_UNHEALTHY\x10\x032\xeb\x14\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -4113,7 +4439,10 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\rWaitContainer\x12+.sockerless.backend.v1.WaitContainerRequest\x1a,.sockerless.backend.v1.WaitContainerResponse0\x01\x12r\n" +
 	"\x0eListContainers\x12,.sockerless.backend.v1.ListContainersRequest\x1a-.sockerless.backend.v1.ListContainersResponse\"\x03\x90\x02\x01\x12x\n" +
 	"\x10InspectContainer\x12..sockerless.backend.v1.InspectContainerRequest\x1a/.sockerless.backend.v1.InspectContainerResponse\"\x03\x90\x02\x01\x12r\n" +
-	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12p\n" +
+	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12o\n" +
+	"\rDescribePorts\x12+.sockerless.backend.v1.DescribePortsRequest\x1a,.sockerless.backend.v1.DescribePortsResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\n" +
+	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\x12p\n" +
 	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\x12[\n" +
 	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\x12d\n" +
 	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12m\n" +
@@ -4141,7 +4470,7 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
@@ -4150,191 +4479,204 @@ var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(*CreateContainerResponse)(nil),  // 4: sockerless.backend.v1.CreateContainerResponse
 	(*StartContainerRequest)(nil),    // 5: sockerless.backend.v1.StartContainerRequest
 	(*StartContainerResponse)(nil),   // 6: sockerless.backend.v1.StartContainerResponse
-	(*StopContainerRequest)(nil),     // 7: sockerless.backend.v1.StopContainerRequest
-	(*StopContainerResponse)(nil),    // 8: sockerless.backend.v1.StopContainerResponse
-	(*KillContainerRequest)(nil),     // 9: sockerless.backend.v1.KillContainerRequest
-	(*KillContainerResponse)(nil),    // 10: sockerless.backend.v1.KillContainerResponse
-	(*RestartContainerRequest)(nil),  // 11: sockerless.backend.v1.RestartContainerRequest
-	(*RestartContainerResponse)(nil), // 12: sockerless.backend.v1.RestartContainerResponse
-	(*RemoveContainerRequest)(nil),   // 13: sockerless.backend.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 14: sockerless.backend.v1.RemoveContainerResponse
-	(*WaitContainerRequest)(nil),     // 15: sockerless.backend.v1.WaitContainerRequest
-	(*WaitContainerResponse)(nil),    // 16: sockerless.backend.v1.WaitContainerResponse
-	(*WaitAccepted)(nil),             // 17: sockerless.backend.v1.WaitAccepted
-	(*WaitExited)(nil),               // 18: sockerless.backend.v1.WaitExited
-	(*ListContainersRequest)(nil),    // 19: sockerless.backend.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 20: sockerless.backend.v1.ListContainersResponse
-	(*ContainerSummary)(nil),         // 21: sockerless.backend.v1.ContainerSummary
-	(*InspectContainerRequest)(nil),  // 22: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 23: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 24: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 25: sockerless.backend.v1.ContainerState
-	(*Health)(nil),                   // 26: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 27: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 28: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 29: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 30: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 31: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 32: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 33: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 34: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 35: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 36: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 37: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 38: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 39: sockerless.backend.v1.OpenLogsResponse
-	(*OpenArchiveRequest)(nil),       // 40: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 41: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 42: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 43: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 44: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 45: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 46: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 47: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 48: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 49: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 50: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 51: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 52: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 53: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 54: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 55: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 56: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 57: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 58: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 59: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 60: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 61: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 62: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 63: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 64: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 65: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 66: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 67: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 68: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 69: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 70: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 71: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                // 72: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 73: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 74: sockerless.backend.v1.EndpointConfig
-	(*AgentAccess)(nil),              // 75: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 76: sockerless.backend.v1.AgentEndpoint
-	(*Resources)(nil),                // 77: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 78: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 79: sockerless.backend.v1.StringList
+	(*DescribePortsRequest)(nil),     // 7: sockerless.backend.v1.DescribePortsRequest
+	(*DescribePortsResponse)(nil),    // 8: sockerless.backend.v1.DescribePortsResponse
+	(*WantedPort)(nil),               // 9: sockerless.backend.v1.WantedPort
+	(*OpenTunnelRequest)(nil),        // 10: sockerless.backend.v1.OpenTunnelRequest
+	(*OpenTunnelResponse)(nil),       // 11: sockerless.backend.v1.OpenTunnelResponse
+	(*StopContainerRequest)(nil),     // 12: sockerless.backend.v1.StopContainerRequest
+	(*StopContainerResponse)(nil),    // 13: sockerless.backend.v1.StopContainerResponse
+	(*KillContainerRequest)(nil),     // 14: sockerless.backend.v1.KillContainerRequest
+	(*KillContainerResponse)(nil),    // 15: sockerless.backend.v1.KillContainerResponse
+	(*RestartContainerRequest)(nil),  // 16: sockerless.backend.v1.RestartContainerRequest
+	(*RestartContainerResponse)(nil), // 17: sockerless.backend.v1.RestartContainerResponse
+	(*RemoveContainerRequest)(nil),   // 18: sockerless.backend.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 19: sockerless.backend.v1.RemoveContainerResponse
+	(*WaitContainerRequest)(nil),     // 20: sockerless.backend.v1.WaitContainerRequest
+	(*WaitContainerResponse)(nil),    // 21: sockerless.backend.v1.WaitContainerResponse
+	(*WaitAccepted)(nil),             // 22: sockerless.backend.v1.WaitAccepted
+	(*WaitExited)(nil),               // 23: sockerless.backend.v1.WaitExited
+	(*ListContainersRequest)(nil),    // 24: sockerless.backend.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 25: sockerless.backend.v1.ListContainersResponse
+	(*ContainerSummary)(nil),         // 26: sockerless.backend.v1.ContainerSummary
+	(*InspectContainerRequest)(nil),  // 27: sockerless.backend.v1.InspectContainerRequest
+	(*InspectContainerResponse)(nil), // 28: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 29: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 30: sockerless.backend.v1.ContainerState
+	(*Health)(nil),                   // 31: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 32: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 33: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 34: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 35: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 36: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 37: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 38: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 39: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 40: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 41: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 42: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 43: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 44: sockerless.backend.v1.OpenLogsResponse
+	(*OpenArchiveRequest)(nil),       // 45: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 46: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 47: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 48: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 49: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 50: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 51: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 52: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 53: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 54: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 55: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 56: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 57: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 58: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 59: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 60: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 61: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 62: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 63: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 64: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 65: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 66: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 67: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 68: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 69: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 70: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 71: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 72: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 73: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 74: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 75: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 76: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 77: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 78: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 79: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 80: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 81: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 82: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 83: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 84: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	68, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	69, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	70, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	71, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	28, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	0,  // 5: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	17, // 6: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	18, // 7: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	72, // 8: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	60, // 9: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	21, // 10: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	73, // 11: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	28, // 12: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	61, // 13: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	25, // 14: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	62, // 15: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	63, // 16: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	29, // 17: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	24, // 18: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	73, // 19: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	25, // 20: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	71, // 21: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	68, // 22: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	69, // 23: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	64, // 24: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	29, // 25: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	30, // 26: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
-	1,  // 27: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	73, // 28: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	73, // 29: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	26, // 30: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
-	2,  // 31: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	27, // 32: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	73, // 33: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	73, // 34: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	28, // 35: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	65, // 36: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	74, // 37: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	75, // 38: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	34, // 39: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	35, // 40: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	72, // 41: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	76, // 42: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	75, // 43: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 44: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	66, // 45: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	75, // 46: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 47: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 48: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	78, // 49: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	79, // 50: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	75, // 51: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 52: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	75, // 53: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	76, // 54: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	68, // 55: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	67, // 56: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	79, // 57: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	31, // 58: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	31, // 59: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	79, // 60: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	3,  // 61: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	5,  // 62: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	7,  // 63: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	9,  // 64: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	11, // 65: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	13, // 66: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	15, // 67: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	19, // 68: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	22, // 69: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	32, // 70: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	36, // 71: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	38, // 72: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	40, // 73: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	42, // 74: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	44, // 75: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	46, // 76: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	48, // 77: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	50, // 78: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	52, // 79: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	54, // 80: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	56, // 81: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	58, // 82: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	4,  // 83: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	6,  // 84: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	8,  // 85: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	10, // 86: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	12, // 87: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	14, // 88: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	16, // 89: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	20, // 90: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	23, // 91: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	33, // 92: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	37, // 93: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	39, // 94: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	41, // 95: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	43, // 96: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	45, // 97: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	47, // 98: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	49, // 99: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	51, // 100: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	53, // 101: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	55, // 102: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	57, // 103: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	59, // 104: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	83, // [83:105] is the sub-list for method output_type
-	61, // [61:83] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	73, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	74, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	75, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	76, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	33, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	9,  // 5: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	33, // 6: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	77, // 7: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	78, // 8: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	0,  // 9: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
+	22, // 10: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	23, // 11: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	79, // 12: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	65, // 13: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	26, // 14: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	80, // 15: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	33, // 16: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	66, // 17: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	30, // 18: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	67, // 19: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	68, // 20: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	34, // 21: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	29, // 22: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	80, // 23: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	30, // 24: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	76, // 25: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	73, // 26: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	74, // 27: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	69, // 28: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	34, // 29: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	35, // 30: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	1,  // 31: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
+	80, // 32: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	80, // 33: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	31, // 34: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	2,  // 35: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
+	32, // 36: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	80, // 37: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	80, // 38: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	33, // 39: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	70, // 40: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	81, // 41: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	77, // 42: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	39, // 43: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	40, // 44: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	79, // 45: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	78, // 46: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	77, // 47: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	78, // 48: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	71, // 49: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	77, // 50: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	78, // 51: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	82, // 52: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	83, // 53: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	84, // 54: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	77, // 55: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	78, // 56: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	77, // 57: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	78, // 58: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	73, // 59: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	72, // 60: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	84, // 61: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	36, // 62: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	36, // 63: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	84, // 64: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	3,  // 65: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	5,  // 66: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	12, // 67: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	14, // 68: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	16, // 69: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	18, // 70: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	20, // 71: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	24, // 72: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	27, // 73: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	37, // 74: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	7,  // 75: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	10, // 76: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	41, // 77: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	43, // 78: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	45, // 79: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	47, // 80: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	49, // 81: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	51, // 82: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	53, // 83: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	55, // 84: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	57, // 85: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	59, // 86: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	61, // 87: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	63, // 88: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	4,  // 89: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	6,  // 90: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	13, // 91: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	15, // 92: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	17, // 93: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	19, // 94: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	21, // 95: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	25, // 96: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	28, // 97: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	38, // 98: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	8,  // 99: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	11, // 100: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	42, // 101: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	44, // 102: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	46, // 103: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	48, // 104: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	50, // 105: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	52, // 106: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	54, // 107: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	56, // 108: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	58, // 109: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	60, // 110: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	62, // 111: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	64, // 112: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	89, // [89:113] is the sub-list for method output_type
+	65, // [65:89] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -4344,16 +4686,16 @@ func file_sockerless_backend_v1_container_proto_init() {
 	}
 	file_sockerless_backend_v1_config_proto_init()
 	file_sockerless_backend_v1_endpoint_proto_init()
-	file_sockerless_backend_v1_container_proto_msgTypes[4].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[13].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[13].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[18].OneofWrappers = []any{
 		(*WaitContainerResponse_Accepted)(nil),
 		(*WaitContainerResponse_Exited)(nil),
 		(*WaitContainerResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_container_proto_msgTypes[18].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[21].OneofWrappers = []any{}
-	file_sockerless_backend_v1_container_proto_msgTypes[30].OneofWrappers = []any{
+	file_sockerless_backend_v1_container_proto_msgTypes[23].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[26].OneofWrappers = []any{}
+	file_sockerless_backend_v1_container_proto_msgTypes[35].OneofWrappers = []any{
 		(*AttachContainerResponse_Accepted)(nil),
 		(*AttachContainerResponse_Endpoint)(nil),
 		(*AttachContainerResponse_Heartbeat)(nil),
@@ -4364,7 +4706,7 @@ func file_sockerless_backend_v1_container_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   65,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

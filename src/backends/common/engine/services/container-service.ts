@@ -22,7 +22,9 @@ import { commitContainer } from "../operations/commit-container.ts";
 import { type CreatedContainer, createContainer } from "../operations/create-container.ts";
 import { openChanges } from "../operations/open-changes.ts";
 import { openArchive, openLogs, resizeContainer } from "../operations/open-streams.ts";
+import { recordStreamUse } from "../operations/record-stream-use.ts";
 import { removeContainer } from "../operations/remove-container.ts";
+import { describePorts, openTunnel } from "../operations/open-ports.ts";
 import { startContainer } from "../operations/start-container.ts";
 import { signalContainer } from "../operations/signal-container.ts";
 import { restartContainer, stopContainer } from "../operations/stop-container.ts";
@@ -80,6 +82,8 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       return { container: { ...detailOf(context, record), ...sizes.get(record.id) } };
     },
     attachContainer: (request, call) => attach(context, request, call),
+    describePorts: ({ container }) => describePorts(context, container),
+    openTunnel: ({ container, access }) => openTunnel(context, container, access),
     resizeContainer: async ({ container, height, width }) => {
       await resizeContainer(context, container, height, width);
       return {};
@@ -92,6 +96,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     commitContainer: async (request, call) => {
       const signal = AbortSignal.any([call.signal, context.shutdown]);
       return { imageId: await commitContainer(context, request, signal) };
+    },
+    recordStreamUse: async (request) => {
+      await recordStreamUse(context, request);
+      return {};
     },
     openArchive: ({ container, access, write }) => openArchive(context, container, access, write),
   };

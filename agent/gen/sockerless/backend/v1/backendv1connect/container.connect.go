@@ -75,6 +75,12 @@ const (
 	// ContainerServiceAttachContainerProcedure is the fully-qualified name of the ContainerService's
 	// AttachContainer RPC.
 	ContainerServiceAttachContainerProcedure = "/sockerless.backend.v1.ContainerService/AttachContainer"
+	// ContainerServiceDescribePortsProcedure is the fully-qualified name of the ContainerService's
+	// DescribePorts RPC.
+	ContainerServiceDescribePortsProcedure = "/sockerless.backend.v1.ContainerService/DescribePorts"
+	// ContainerServiceOpenTunnelProcedure is the fully-qualified name of the ContainerService's
+	// OpenTunnel RPC.
+	ContainerServiceOpenTunnelProcedure = "/sockerless.backend.v1.ContainerService/OpenTunnel"
 	// ContainerServiceResizeContainerProcedure is the fully-qualified name of the ContainerService's
 	// ResizeContainer RPC.
 	ContainerServiceResizeContainerProcedure = "/sockerless.backend.v1.ContainerService/ResizeContainer"
@@ -138,6 +144,12 @@ type ContainerServiceClient interface {
 	// for one that does not run. Closing the stream before the endpoint came
 	// cancels the reservation. The call ends after the endpoint.
 	AttachContainer(context.Context, *connect.Request[v1.AttachContainerRequest]) (*connect.ServerStreamForClient[v1.AttachContainerResponse], error)
+	// What a container wants published and what is; for frontends that listen
+	// for published ports.
+	DescribePorts(context.Context, *connect.Request[v1.DescribePortsRequest]) (*connect.Response[v1.DescribePortsResponse], error)
+	// Where the ports of a running container are reached: by AgentService.Tunnel
+	// at the endpoint. conflict: it does not run.
+	OpenTunnel(context.Context, *connect.Request[v1.OpenTunnelRequest]) (*connect.Response[v1.OpenTunnelResponse], error)
 	ResizeContainer(context.Context, *connect.Request[v1.ResizeContainerRequest]) (*connect.Response[v1.ResizeContainerResponse], error)
 	// Where the log of the container is served: its agent, or the relay.
 	OpenLogs(context.Context, *connect.Request[v1.OpenLogsRequest]) (*connect.Response[v1.OpenLogsResponse], error)
@@ -237,6 +249,19 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(containerServiceMethods.ByName("AttachContainer")),
 			connect.WithClientOptions(opts...),
 		),
+		describePorts: connect.NewClient[v1.DescribePortsRequest, v1.DescribePortsResponse](
+			httpClient,
+			baseURL+ContainerServiceDescribePortsProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("DescribePorts")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		openTunnel: connect.NewClient[v1.OpenTunnelRequest, v1.OpenTunnelResponse](
+			httpClient,
+			baseURL+ContainerServiceOpenTunnelProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("OpenTunnel")),
+			connect.WithClientOptions(opts...),
+		),
 		resizeContainer: connect.NewClient[v1.ResizeContainerRequest, v1.ResizeContainerResponse](
 			httpClient,
 			baseURL+ContainerServiceResizeContainerProcedure,
@@ -325,6 +350,8 @@ type containerServiceClient struct {
 	listContainers   *connect.Client[v1.ListContainersRequest, v1.ListContainersResponse]
 	inspectContainer *connect.Client[v1.InspectContainerRequest, v1.InspectContainerResponse]
 	attachContainer  *connect.Client[v1.AttachContainerRequest, v1.AttachContainerResponse]
+	describePorts    *connect.Client[v1.DescribePortsRequest, v1.DescribePortsResponse]
+	openTunnel       *connect.Client[v1.OpenTunnelRequest, v1.OpenTunnelResponse]
 	resizeContainer  *connect.Client[v1.ResizeContainerRequest, v1.ResizeContainerResponse]
 	openLogs         *connect.Client[v1.OpenLogsRequest, v1.OpenLogsResponse]
 	openArchive      *connect.Client[v1.OpenArchiveRequest, v1.OpenArchiveResponse]
@@ -387,6 +414,16 @@ func (c *containerServiceClient) InspectContainer(ctx context.Context, req *conn
 // AttachContainer calls sockerless.backend.v1.ContainerService.AttachContainer.
 func (c *containerServiceClient) AttachContainer(ctx context.Context, req *connect.Request[v1.AttachContainerRequest]) (*connect.ServerStreamForClient[v1.AttachContainerResponse], error) {
 	return c.attachContainer.CallServerStream(ctx, req)
+}
+
+// DescribePorts calls sockerless.backend.v1.ContainerService.DescribePorts.
+func (c *containerServiceClient) DescribePorts(ctx context.Context, req *connect.Request[v1.DescribePortsRequest]) (*connect.Response[v1.DescribePortsResponse], error) {
+	return c.describePorts.CallUnary(ctx, req)
+}
+
+// OpenTunnel calls sockerless.backend.v1.ContainerService.OpenTunnel.
+func (c *containerServiceClient) OpenTunnel(ctx context.Context, req *connect.Request[v1.OpenTunnelRequest]) (*connect.Response[v1.OpenTunnelResponse], error) {
+	return c.openTunnel.CallUnary(ctx, req)
 }
 
 // ResizeContainer calls sockerless.backend.v1.ContainerService.ResizeContainer.
@@ -475,6 +512,12 @@ type ContainerServiceHandler interface {
 	// for one that does not run. Closing the stream before the endpoint came
 	// cancels the reservation. The call ends after the endpoint.
 	AttachContainer(context.Context, *connect.Request[v1.AttachContainerRequest], *connect.ServerStream[v1.AttachContainerResponse]) error
+	// What a container wants published and what is; for frontends that listen
+	// for published ports.
+	DescribePorts(context.Context, *connect.Request[v1.DescribePortsRequest]) (*connect.Response[v1.DescribePortsResponse], error)
+	// Where the ports of a running container are reached: by AgentService.Tunnel
+	// at the endpoint. conflict: it does not run.
+	OpenTunnel(context.Context, *connect.Request[v1.OpenTunnelRequest]) (*connect.Response[v1.OpenTunnelResponse], error)
 	ResizeContainer(context.Context, *connect.Request[v1.ResizeContainerRequest]) (*connect.Response[v1.ResizeContainerResponse], error)
 	// Where the log of the container is served: its agent, or the relay.
 	OpenLogs(context.Context, *connect.Request[v1.OpenLogsRequest]) (*connect.Response[v1.OpenLogsResponse], error)
@@ -568,6 +611,19 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceAttachContainerProcedure,
 		svc.AttachContainer,
 		connect.WithSchema(containerServiceMethods.ByName("AttachContainer")),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceDescribePortsHandler := connect.NewUnaryHandler(
+		ContainerServiceDescribePortsProcedure,
+		svc.DescribePorts,
+		connect.WithSchema(containerServiceMethods.ByName("DescribePorts")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	containerServiceOpenTunnelHandler := connect.NewUnaryHandler(
+		ContainerServiceOpenTunnelProcedure,
+		svc.OpenTunnel,
+		connect.WithSchema(containerServiceMethods.ByName("OpenTunnel")),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceResizeContainerHandler := connect.NewUnaryHandler(
@@ -665,6 +721,10 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 			containerServiceInspectContainerHandler.ServeHTTP(w, r)
 		case ContainerServiceAttachContainerProcedure:
 			containerServiceAttachContainerHandler.ServeHTTP(w, r)
+		case ContainerServiceDescribePortsProcedure:
+			containerServiceDescribePortsHandler.ServeHTTP(w, r)
+		case ContainerServiceOpenTunnelProcedure:
+			containerServiceOpenTunnelHandler.ServeHTTP(w, r)
 		case ContainerServiceResizeContainerProcedure:
 			containerServiceResizeContainerHandler.ServeHTTP(w, r)
 		case ContainerServiceOpenLogsProcedure:
@@ -736,6 +796,14 @@ func (UnimplementedContainerServiceHandler) InspectContainer(context.Context, *c
 
 func (UnimplementedContainerServiceHandler) AttachContainer(context.Context, *connect.Request[v1.AttachContainerRequest], *connect.ServerStream[v1.AttachContainerResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.AttachContainer is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) DescribePorts(context.Context, *connect.Request[v1.DescribePortsRequest]) (*connect.Response[v1.DescribePortsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.DescribePorts is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) OpenTunnel(context.Context, *connect.Request[v1.OpenTunnelRequest]) (*connect.Response[v1.OpenTunnelResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.OpenTunnel is not implemented"))
 }
 
 func (UnimplementedContainerServiceHandler) ResizeContainer(context.Context, *connect.Request[v1.ResizeContainerRequest]) (*connect.Response[v1.ResizeContainerResponse], error) {

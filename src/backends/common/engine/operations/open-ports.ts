@@ -1,0 +1,51 @@
+/** What a frontend that listens for published ports has to know, and where it sends what arrives. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { conflict } from "../../../../common/errors.ts";
+import type { AgentAccess } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import {
+  type DescribePortsResponse,
+  DescribePortsResponseSchema,
+  type OpenTunnelResponseSchema,
+} from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { endpointFor } from "../agent-endpoint.ts";
+import type { EngineContext } from "../context.ts";
+import { findContainer } from "../lookup.ts";
+import { wantedPorts } from "../ports.ts";
+import { hasProcess } from "../records.ts";
+
+/** What a container wants published. @throws not-found; invalid: it names no port */
+export function describePorts(context: EngineContext, reference: string): DescribePortsResponse {
+  const record = findContainer(context.state, reference);
+  const containerId = record.id;
+  if (context.driver.policy.publishesPorts !== "frontend") {
+    return create(DescribePortsResponseSchema, { containerId });
+  }
+  return create(DescribePortsResponseSchema, {
+    containerId,
+    byFrontend: true,
+    active: record.phase === Phase.STARTING || hasProcess(record),
+    wanted: wantedPorts(record),
+    published: record.publishedPorts,
+  });
+}
+
+/** Where the ports of a container are reached. @throws not-found; conflict: it does not run */
+export async function openTunnel(
+  context: EngineContext,
+  reference: string,
+  access: AgentAccess | undefined,
+): Promise<MessageInitShape<typeof OpenTunnelResponseSchema>> {
+  const record = findContainer(context.state, reference);
+  const link = context.live.peek(record.id)?.link;
+  if (link === undefined) {
+    throw conflict(`container ${record.id} is not running`);
+  }
+  const endpoints = Object.values(record.endpoints);
+  const placed = endpoints.find(({ reachableAddress }) => reachableAddress !== "");
+  return {
+    endpoint: await endpointFor(context, record.id, link.address, access),
+    host: placed?.reachableAddress ?? endpoints.find(({ ipAddress }) => ipAddress !== "")?.ipAddress ?? "",
+  };
+}
