@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { capabilitiesOfMask, containerCapabilities, DEFAULT_CAPABILITIES } from "./capabilities.ts";
+import { DEFAULT_CAPABILITIES } from "../../common/default-capabilities.ts";
+import { capabilitiesOfMask, containerCapabilities } from "./capabilities.ts";
 
 const everything = capabilitiesOfMask("000001ffffffffff");
 const none = { capAdd: [], capDrop: [], privileged: false };

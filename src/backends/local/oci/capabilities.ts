@@ -1,24 +1,7 @@
 import { readFileSync } from "node:fs";
 import { invalid } from "../../../common/errors.ts";
+import { DEFAULT_CAPABILITIES } from "../../common/default-capabilities.ts";
 import type { OciCapabilities } from "./types.ts";
-
-/** What a container may do when nobody says otherwise; dockerd's list. */
-export const DEFAULT_CAPABILITIES: readonly string[] = [
-  "CAP_CHOWN",
-  "CAP_DAC_OVERRIDE",
-  "CAP_FSETID",
-  "CAP_FOWNER",
-  "CAP_MKNOD",
-  "CAP_NET_RAW",
-  "CAP_SETGID",
-  "CAP_SETUID",
-  "CAP_SETFCAP",
-  "CAP_SETPCAP",
-  "CAP_NET_BIND_SERVICE",
-  "CAP_SYS_CHROOT",
-  "CAP_KILL",
-  "CAP_AUDIT_WRITE",
-];
 
 /** Linux' capabilities in the order of their bits (capability.h, Linux 6). */
 const BY_BIT: readonly string[] = [

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DEFAULT_CAPABILITIES } from "./capabilities.ts";
+import { DEFAULT_CAPABILITIES } from "../../common/default-capabilities.ts";
 import { DEFAULT_PROFILE, parseSeccompProfile, resolveSeccomp, type SeccompTarget } from "./seccomp.ts";
 import type { OciSeccomp } from "./types.ts";
 

@@ -1,0 +1,108 @@
+/** Who may talk to this instance's agents: those to whom its authority has given a certificate for one container. */
+import { createHash } from "node:crypto";
+
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  type X509Certificate,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+
+import type { ClientCredentials } from "../../../agent-client/address.ts";
+import type { Clock } from "../../../common/clock.ts";
+import { invalid } from "../../../common/errors.ts";
+import type { AgentAuthority } from "../driver.ts";
+import { type AuthorityKey, KEY_ALGORITHM } from "./authority-file.ts";
+import { randomSerial } from "./serial-number.ts";
+
+/** The authority of a cloud backend, with what its tasks are told of it. */
+export interface CloudAuthority extends AgentAuthority {
+  /** SHA-256 of its SubjectPublicKeyInfo: what an agent knows it by. */
+  readonly pin: Uint8Array;
+}
+
+/** Checked when a connection is made, so that it need not be good for longer than a few attempts. */
+const VALID_MS = 10 * 60_000;
+/** Clocks differ. */
+const BACKDATED_MS = 5 * 60_000;
+/** Own certificates are used until so much of their time is left. */
+const RENEWED_MS = 5 * 60_000;
+/** Own certificates that are kept; beyond it the oldest go. */
+const MAX_KEPT = 10_000;
+
+interface Kept {
+  readonly credentials: Promise<ClientCredentials>;
+  readonly goodUntilMs: number;
+}
+
+/** The authority over an instance's agents. */
+export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<CloudAuthority> {
+  const own = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
+  const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
+  const authorityPem = key.certificate.toString("pem");
+  const kept = new Map<string, Kept>();
+
+  const issue = (containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
+    X509CertificateGenerator.create({
+      serialNumber: randomSerial(),
+      subject: `CN=client of ${containerId.slice(0, 12)}`,
+      issuer: key.certificate.subject,
+      notBefore: new Date(clock.nowMs() - BACKDATED_MS),
+      notAfter: new Date(clock.nowMs() + VALID_MS),
+      publicKey,
+      signingKey: key.privateKey,
+      signingAlgorithm: KEY_ALGORITHM,
+      extensions: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+        new SubjectAlternativeNameExtension([{ type: "url", value: containerUri(containerId) }]),
+      ],
+    });
+
+  const ownCredentials = async (containerId: string): Promise<ClientCredentials> => {
+    const leaf = await issue(containerId, own.publicKey);
+    return { key: ownKey, certificateChain: `${leaf.toString("pem")}\n${authorityPem}\n` };
+  };
+
+  return {
+    pin: createHash("sha256").update(new Uint8Array(key.certificate.publicKey.rawData)).digest(),
+    credentialsFor(containerId) {
+      const known = kept.get(containerId);
+      if (known !== undefined && clock.nowMs() < known.goodUntilMs) {
+        return known.credentials;
+      }
+      const credentials = ownCredentials(containerId);
+      kept.delete(containerId);
+      kept.set(containerId, { credentials, goodUntilMs: clock.nowMs() + VALID_MS - RENEWED_MS });
+      const [oldest] = kept.keys();
+      if (kept.size > MAX_KEPT && oldest !== undefined) {
+        kept.delete(oldest);
+      }
+      return credentials;
+    },
+    async certify(containerId, publicKey) {
+      const imported = await importPublicKey(publicKey);
+      const leaf = await issue(containerId, imported);
+      return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
+    },
+  };
+}
+
+/** The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. */
+function containerUri(containerId: string): string {
+  return `sockerless://container/${containerId}`;
+}
+
+async function importPublicKey(spki: Uint8Array): Promise<CryptoKey> {
+  try {
+    return await crypto.subtle.importKey("spki", new Uint8Array(spki), KEY_ALGORITHM, true, ["verify"]);
+  } catch (error) {
+    throw invalid("the client's public key must be an ECDSA key on P-256 (SubjectPublicKeyInfo, DER)", error);
+  }
+}

@@ -1,0 +1,54 @@
+/** The first connection to an agent whose key nobody knows yet. */
+import { createHash } from "node:crypto";
+import { connect } from "node:tls";
+
+import type { ClientCredentials } from "../../../agent-client/address.ts";
+import { messageOf, unavailable } from "../../../common/errors.ts";
+
+/**
+ * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
+ *
+ * @returns SHA-256 of the SubjectPublicKeyInfo of the agent's certificate
+ * @throws unavailable: nobody answers there (yet), or no agent; the signal's reason
+ */
+export function learnPin(
+  target: { readonly host: string; readonly port: number },
+  credentials: ClientCredentials,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const socket = connect({
+      host: target.host,
+      port: target.port,
+      key: credentials.key,
+      cert: credentials.certificateChain,
+      minVersion: "TLSv1.3",
+      ALPNProtocols: ["h2"],
+      rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
+    });
+    const abort = (): void => {
+      socket.destroy();
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    const fail = (error?: Error): void => {
+      const reason = messageOf(error ?? new Error("the connection was closed"));
+      reject(unavailable(`cannot reach the agent at ${target.host}:${target.port}: ${reason}`, error));
+    };
+    socket.once("error", fail);
+    socket.once("close", () => {
+      signal.removeEventListener("abort", abort);
+      fail();
+    });
+    socket.once("secureConnect", () => {
+      const spki = socket.getPeerX509Certificate()?.publicKey.export({ type: "spki", format: "der" });
+      if (spki === undefined) {
+        socket.destroy(new Error("no certificate came"));
+        return;
+      }
+      resolve(createHash("sha256").update(spki).digest());
+      socket.end();
+    });
+  });
+}

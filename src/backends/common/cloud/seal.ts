@@ -1,0 +1,46 @@
+/**
+ * Sealing what an agent keeps for us. Root in a container can own its agent, so what an agent hands back counts only
+ * where the seal, under a key that no container ever sees, verifies.
+ */
+import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
+
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+
+import { type ContainerRecord, ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+
+/** A container's record as an agent keeps it. */
+export interface SealedRecord {
+  readonly specification: Uint8Array;
+  readonly seal: Uint8Array;
+}
+
+/** Seals records, and opens those that it has sealed. */
+export interface Sealer {
+  seal(record: ContainerRecord): SealedRecord;
+  /** @returns undefined where the seal is not ours, or is that of another container */
+  open(containerId: string, sealed: SealedRecord): ContainerRecord | undefined;
+}
+
+const KEY_PURPOSE = "sockerless: seal of container records, version 1";
+const KEY_BYTES = 32;
+
+/** @param secret of the instance, kept apart from its state; the key is derived from it */
+export function createSealer(secret: Uint8Array): Sealer {
+  const key = new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), KEY_PURPOSE, KEY_BYTES));
+  const mac = (specification: Uint8Array): Uint8Array =>
+    createHmac("sha256", key).update(specification).digest();
+  return {
+    seal(record) {
+      const specification = toBinary(ContainerRecordSchema, record);
+      return { specification, seal: mac(specification) };
+    },
+    open(containerId, { specification, seal }) {
+      const expected = mac(specification);
+      if (seal.length !== expected.length || !timingSafeEqual(seal, expected)) {
+        return undefined;
+      }
+      const record = fromBinary(ContainerRecordSchema, specification);
+      return record.id === containerId ? record : undefined;
+    },
+  };
+}

@@ -1,0 +1,102 @@
+/** What the agent of a cloud container is told with its start: all that a task definition must not hold, or cannot. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import {
+  type HostsEntrySchema,
+  type ProcessSpecSchema,
+  type StartRequestSchema,
+  Tee,
+} from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { DEFAULT_CAPABILITIES } from "../default-capabilities.ts";
+import type { WorkloadSpec } from "../driver.ts";
+import { parseSignal, sigterm } from "../engine/signals.ts";
+import type { Sealer } from "./seal.ts";
+
+/** What of the configuration an agent is told. */
+export interface StartSettings {
+  /** How long a task stays after its main process has ended, milliseconds. */
+  readonly lingerMs: number;
+  /** How long an agent waits for a backend that is away, milliseconds. */
+  readonly drainTimeoutMs: number;
+}
+
+/** Docker's, for a container that names none. */
+const DEFAULT_STOP_TIMEOUT_S = 10;
+
+/** The start of a container whose agent is its init process. */
+export function startDetails(
+  spec: WorkloadSpec,
+  settings: StartSettings,
+  sealer: Sealer,
+): MessageInitShape<typeof StartRequestSchema> {
+  const { record } = spec;
+  const { config, hostConfig } = record;
+  const stopSignal = config?.stopSignal ?? "";
+  return {
+    process: processOf(spec),
+    hostname: ownNames(spec),
+    extraHosts: (hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, spec)),
+    resolver: {
+      servers: hostConfig?.dns ?? [],
+      search: hostConfig?.dnsSearch ?? [],
+      options: hostConfig?.dnsOptions ?? [],
+    },
+    tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
+    lingerSeconds: lingerOf(spec, settings) / 1000,
+    drainTimeoutSeconds: Math.ceil(settings.drainTimeoutMs / 1000),
+    stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
+    stopTimeoutSeconds: config?.stopTimeout ?? DEFAULT_STOP_TIMEOUT_S,
+    ...sealer.seal(record),
+  };
+}
+
+/** How long the task of a container stays after its end: not at all where it goes with its end. Milliseconds, whole seconds. */
+export function lingerOf(spec: Pick<WorkloadSpec, "record">, settings: StartSettings): number {
+  return spec.record.hostConfig?.autoRemove === true ? 0 : Math.ceil(settings.lingerMs / 1000) * 1000;
+}
+
+function processOf(spec: WorkloadSpec): MessageInitShape<typeof ProcessSpecSchema> {
+  const { config, hostConfig } = spec.record;
+  const { consoleHeight = 0, consoleWidth = 0 } = hostConfig ?? {};
+  return {
+    args: [...spec.args],
+    env: [...spec.env],
+    workingDir: config?.workingDir || "/",
+    user: config?.user ?? "",
+    tty: config?.tty ?? false,
+    ...(consoleHeight > 0 ? { consoleSize: { height: consoleHeight, width: consoleWidth } } : {}),
+    additionalGroups: hostConfig?.groupAdd ?? [],
+    capabilities: capabilitiesOf(hostConfig?.capAdd ?? [], hostConfig?.capDrop ?? []),
+    noNewPrivileges: (hostConfig?.securityOpt ?? []).some((option) =>
+      /^no-new-privileges([=:](1|t|true))?$/i.test(option),
+    ),
+    resourceLimits: (hostConfig?.resources?.ulimits ?? []).map(({ name, soft, hard }) => ({
+      name,
+      soft: BigInt.asUintN(64, soft),
+      hard: BigInt.asUintN(64, hard),
+    })),
+  };
+}
+
+/** The bounding set; names as the engine has written them, with `CAP_`. */
+function capabilitiesOf(added: readonly string[], dropped: readonly string[]): string[] {
+  const kept = dropped.includes("ALL") ? [] : DEFAULT_CAPABILITIES.filter((name) => !dropped.includes(name));
+  return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
+}
+
+/** As `/etc/hosts` has them: the full name first. */
+function ownNames({ record: { config } }: WorkloadSpec): string {
+  const { hostname = "", domainname = "" } = config ?? {};
+  return domainname === "" ? hostname : `${hostname}.${domainname}`;
+}
+
+/** `name:address`; the address may be IPv6 in brackets, or `host-gateway`: the gateway that inspect shows. */
+function hostsEntry(entry: string, { record }: WorkloadSpec): MessageInitShape<typeof HostsEntrySchema> {
+  const at = entry.indexOf(":");
+  const address = entry.slice(at + 1);
+  const gateway = Object.values(record.endpoints).find((endpoint) => endpoint.gateway !== "")?.gateway;
+  return {
+    address: address === "host-gateway" ? (gateway ?? "127.0.0.1") : address.replace(/^\[(.*)\]$/, "$1"),
+    names: [entry.slice(0, at)],
+  };
+}
