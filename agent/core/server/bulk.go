@@ -37,6 +37,7 @@ var bulkBuffers = sync.Pool{New: func() any { return new([bulkBufferSize]byte) }
 var bulkTags = map[string]byte{
 	agentv1connect.AgentServiceSessionProcedure:    3<<3 | 2, // SessionRequest.stdin
 	agentv1connect.AgentServiceArchivePutProcedure: 2<<3 | 2, // ArchivePutRequest.chunk
+	agentv1connect.AgentServiceTunnelProcedure:     2<<3 | 2, // TunnelRequest.data
 }
 
 type bulkKey struct{}

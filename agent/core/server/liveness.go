@@ -3,8 +3,11 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
+
+	"connectrpc.com/connect"
 )
 
 // Variables, so that tests need not wait as long.
@@ -78,4 +81,26 @@ func hearing[M any](cancel context.CancelCauseFunc, receive func() (M, error)) (
 	timer := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
 	defer timer.Stop()
 	return receive()
+}
+
+// firstMessage takes the message that opens a stream.
+func firstMessage[M any](ctx context.Context, cancel context.CancelCauseFunc, receive func() (*M, error)) (*M, error) {
+	type received struct {
+		message *M
+		err     error
+	}
+	first := make(chan received, 1)
+	go func() {
+		message, err := hearing(cancel, receive)
+		first <- received{message, err}
+	}()
+	select {
+	case got := <-first:
+		if errors.Is(got.err, io.EOF) {
+			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("the stream was not opened"))
+		}
+		return got.message, got.err
+	case <-ctx.Done():
+		return nil, wireError(context.Cause(ctx))
+	}
 }

@@ -57,28 +57,11 @@ func isLast(response *agentv1.SessionResponse) bool {
 
 // openSession takes the first message that is no heartbeat.
 func openSession(ctx context.Context, cancel context.CancelCauseFunc, container Container, stream *sessionStream) (Session, error) {
-	type received struct {
-		request *agentv1.SessionRequest
-		err     error
+	first, err := firstMessage(ctx, cancel, stream.Receive)
+	if err != nil {
+		return nil, err
 	}
-	first := make(chan received, 1)
-	go func() {
-		request, err := hearing(cancel, stream.Receive)
-		first <- received{request, err}
-	}()
-	var got received
-	select {
-	case got = <-first:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if errors.Is(got.err, io.EOF) {
-		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("the session was not opened"))
-	}
-	if got.err != nil {
-		return nil, got.err
-	}
-	switch message := got.request.Message.(type) {
+	switch message := first.Message.(type) {
 	case *agentv1.SessionRequest_OpenExec:
 		return container.Exec(ctx, message.OpenExec)
 	case *agentv1.SessionRequest_OpenAttach:

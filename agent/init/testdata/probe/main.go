@@ -52,6 +52,8 @@ func main() {
 			os.Exit(1)
 		}
 		fmt.Fprint(file, "by name")
+	case "serve": // tcp|udp: says its port, ends with its stdin
+		serve(arguments[0])
 	case "tty":
 		tty()
 	case "die":

@@ -1,0 +1,311 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/memory"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// Reachable is a Container whose ports can be reached through its agent.
+type Reachable interface {
+	// DialPort connects to a port as the container sees it. network is "tcp" or
+	// "udp". ctx is for the connecting only. A socket for datagrams is closed
+	// when the container ends, which it would not notice by itself.
+	DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error)
+}
+
+const (
+	// tunnelBuffer is how much is read of a connection at once.
+	tunnelBuffer = 256 << 10
+	// tunnelDialTimeout is how long the other side may take to accept.
+	tunnelDialTimeout = 10 * time.Second
+)
+
+var tunnelBuffers = sync.Pool{New: func() any { return new([tunnelBuffer]byte) }}
+
+type tunnelStream = connect.BidiStream[agentv1.TunnelRequest, agentv1.TunnelResponse]
+
+// Tunnel carries one connection to a port of the container.
+func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	container, err := s.container(ctx, stream.RequestHeader())
+	if err != nil {
+		return wireError(err)
+	}
+	reachable, ok := container.(Reachable)
+	if !ok {
+		return Unimplemented{"this agent"}.cannot("Tunnel")
+	}
+	first, err := firstMessage(ctx, cancel, stream.Receive)
+	if err != nil {
+		return err
+	}
+	network, address, err := tunnelTarget(first.GetOpen())
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	dialing, stopDialing := context.WithTimeout(ctx, tunnelDialTimeout)
+	conn, err := reachable.DialPort(dialing, network, address)
+	stopDialing()
+	if err != nil && ctx.Err() != nil {
+		return wireError(context.Cause(ctx))
+	}
+	if err != nil {
+		return stream.Send(tunnelError(err, agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_UNREACHABLE))
+	}
+	t := &tunnel{ctx: ctx, cancel: cancel, stream: stream, conn: conn, datagrams: network == "udp", body: bulkOf(ctx)}
+	return wireError(t.run())
+}
+
+func tunnelTarget(open *agentv1.TunnelOpen) (network string, address netip.AddrPort, err error) {
+	switch open.GetProtocol() {
+	case agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP:
+		network = "tcp"
+	case agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP:
+		network = "udp"
+	default:
+		return "", address, errors.New("a tunnel's first message must open it, with a protocol")
+	}
+	if open.Port < 1 || open.Port > 65535 {
+		return "", address, fmt.Errorf("port %d is out of range", open.Port)
+	}
+	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if open.Host != "" {
+		if host, err = netip.ParseAddr(open.Host); err != nil {
+			return "", address, fmt.Errorf("%q is no address", open.Host)
+		}
+	}
+	return network, netip.AddrPortFrom(host, uint16(open.Port)), nil
+}
+
+// tunnel is an open one: two goroutines, one a direction.
+type tunnel struct {
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	stream    *tunnelStream
+	conn      net.Conn
+	datagrams bool
+	body      *bulkBody // nil: every message comes as an object
+	received  uint64    // bytes from the caller
+
+	mu     sync.Mutex
+	broken error // why the connection broke while the caller's data was written
+}
+
+// run moves data both ways until both have ended.
+func (t *tunnel) run() error {
+	out := newSender(t.stream.Send, func() *agentv1.TunnelResponse {
+		return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+	})
+	defer out.stop()
+	// The end of the call, for whatever reason, ends the connection.
+	stop := context.AfterFunc(t.ctx, t.reset)
+	defer stop()
+	defer t.conn.Close()
+	if err := out.Send(&agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Opened{Opened: &agentv1.TunnelOpened{}}}); err != nil {
+		return err
+	}
+	inward := make(chan struct{})
+	go func() { // it ends with this call at the latest: its Receive fails then
+		defer close(inward)
+		t.moveIn()
+	}()
+	sent, err := t.moveOut(out)
+	if t.ctx.Err() != nil {
+		return context.Cause(t.ctx)
+	}
+	if err != nil {
+		return out.finish(t.failure(err))
+	}
+	end := &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_End{End: &agentv1.TunnelEnd{TotalBytes: sent}}}
+	if t.datagrams { // they have no end of one direction
+		return out.finish(end)
+	}
+	if err := out.Send(end); err != nil {
+		return err
+	}
+	select {
+	case <-inward:
+	case <-t.ctx.Done():
+		return context.Cause(t.ctx)
+	}
+	if err := t.brokenBy(); err != nil {
+		return out.finish(t.failure(err))
+	}
+	return nil
+}
+
+func (t *tunnel) brokenBy() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.broken
+}
+
+// failure is the last message of a connection that broke. The first reason is
+// the true one: a failed write makes the reads fail too.
+func (t *tunnel) failure(err error) *agentv1.TunnelResponse {
+	if broken := t.brokenBy(); broken != nil {
+		err = broken
+	}
+	return tunnelError(err, agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_RESET)
+}
+
+// moveOut sends what the connection brings, until its end.
+func (t *tunnel) moveOut(out *sender[agentv1.TunnelResponse]) (sent uint64, err error) {
+	buffer := tunnelBuffers.Get().(*[tunnelBuffer]byte)
+	defer tunnelBuffers.Put(buffer)
+	for {
+		n, err := t.conn.Read(buffer[:])
+		if n > 0 || err == nil && t.datagrams {
+			data := &agentv1.TunnelData{Offset: sent, Data: buffer[:n]}
+			sent += uint64(n)
+			memory.Moved(n)
+			if err := out.Send(&agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Data{Data: data}}); err != nil {
+				t.cancel(err)
+				return sent, err
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF), t.datagrams && errors.Is(err, net.ErrClosed):
+			return sent, nil
+		case t.datagrams && errors.Is(err, unix.ECONNREFUSED):
+			// Nobody listens yet, or any more: datagrams may be lost.
+		default:
+			return sent, err
+		}
+	}
+}
+
+// moveIn writes what the caller sends, until its end.
+func (t *tunnel) moveIn() {
+	for t.receive() {
+	}
+}
+
+// receive takes one message. It answers whether more may follow.
+func (t *tunnel) receive() bool {
+	var offset uint64
+	var length int
+	bulk, _ := hearing(t.cancel, func() (bulk bool, _ error) {
+		offset, length, bulk = t.body.next()
+		return bulk, nil
+	})
+	if bulk {
+		return t.follows(offset) && t.moveData(length)
+	}
+	request, err := hearing(t.cancel, t.stream.Receive)
+	if errors.Is(err, io.EOF) {
+		err = connect.NewError(connect.CodeDataLoss, errors.New("the tunnel was cut: the caller's end is missing"))
+	}
+	if err != nil {
+		t.cancel(err)
+		return false
+	}
+	switch message := request.Message.(type) {
+	case *agentv1.TunnelRequest_Data:
+		return t.follows(message.Data.Offset) && t.write(message.Data.Data)
+	case *agentv1.TunnelRequest_End:
+		t.endIn(message.End.TotalBytes)
+		return false
+	case *agentv1.TunnelRequest_Heartbeat:
+		return true
+	}
+	t.cancel(connect.NewError(connect.CodeInvalidArgument, errors.New("a tunnel is opened once")))
+	return false
+}
+
+// follows checks that no byte is missing before this offset.
+func (t *tunnel) follows(offset uint64) bool {
+	if offset != t.received {
+		t.cancel(connect.NewError(connect.CodeDataLoss, errors.New("bytes of the tunnel are missing")))
+		return false
+	}
+	return true
+}
+
+// moveData moves a bulk message's data: a datagram whole, of a connection as it
+// comes.
+func (t *tunnel) moveData(length int) bool {
+	buffer := tunnelBuffers.Get().(*[tunnelBuffer]byte)
+	defer tunnelBuffers.Put(buffer)
+	if t.datagrams && length > len(buffer) {
+		t.cancel(connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a datagram of %d bytes", length)))
+		return false
+	}
+	filled := 0
+	for length > 0 {
+		n, err := hearing(t.cancel, func() (int, error) { return t.body.data(buffer[filled:]) })
+		if err != nil {
+			t.cancel(err)
+			return false
+		}
+		length -= n
+		if filled += n; length > 0 && (t.datagrams || filled < len(buffer)/2) {
+			continue
+		}
+		if !t.write(buffer[:filled]) {
+			return false
+		}
+		filled = 0
+	}
+	return true
+}
+
+// write waits as long as the other side does not read. False: it cannot be
+// written to any more.
+func (t *tunnel) write(data []byte) bool {
+	t.received += uint64(len(data))
+	memory.Moved(len(data))
+	_, err := t.conn.Write(data)
+	if err == nil || t.datagrams { // which may be lost
+		return true
+	}
+	t.mu.Lock()
+	t.broken = err
+	t.mu.Unlock()
+	t.reset() // so that the other direction ends too
+	return false
+}
+
+// endIn hands the caller's end on.
+func (t *tunnel) endIn(total uint64) {
+	switch conn := t.conn.(type) {
+	case interface{ CloseWrite() error }:
+		if total != t.received {
+			t.cancel(connect.NewError(connect.CodeDataLoss, errors.New("the tunnel's length is not as told")))
+			return
+		}
+		_ = conn.CloseWrite() // a connection that broke says so to its reader
+	default:
+		_ = t.conn.Close()
+	}
+}
+
+// reset breaks the connection, so that the other side sees no orderly end.
+func (t *tunnel) reset() {
+	if conn, ok := t.conn.(interface{ SetLinger(int) error }); ok {
+		_ = conn.SetLinger(0)
+	}
+	_ = t.conn.Close()
+}
+
+func tunnelError(err error, otherwise agentv1.TunnelErrorReason) *agentv1.TunnelResponse {
+	reason := otherwise
+	if errors.Is(err, unix.ECONNREFUSED) {
+		reason = agentv1.TunnelErrorReason_TUNNEL_ERROR_REASON_REFUSED
+	}
+	return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Error{Error: &agentv1.TunnelError{Reason: reason, Message: err.Error()}}}
+}

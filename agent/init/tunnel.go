@@ -1,0 +1,43 @@
+package containerinit
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/sockerless/sockerless/agent/core/server"
+	"github.com/sockerless/sockerless/agent/core/session"
+)
+
+var _ server.Reachable = (*container)(nil)
+
+// DialPort connects to a port as the container sees it.
+func (c *container) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, network, address.String())
+	if err != nil || network != "udp" {
+		return conn, err
+	}
+	return bindToRun(conn, c.Sessions), nil
+}
+
+// boundConn is closed when the container's run ends.
+type boundConn struct {
+	net.Conn
+	cancel context.CancelFunc
+}
+
+func bindToRun(conn net.Conn, sessions *session.Container) net.Conn {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_ = sessions.WaitEnded(ctx) // or the connection was closed
+		conn.Close()
+	}()
+	return &boundConn{conn, cancel}
+}
+
+// Close ends the connection.
+func (c *boundConn) Close() error {
+	c.cancel()
+	return c.Conn.Close()
+}
