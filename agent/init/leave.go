@@ -144,6 +144,7 @@ func (c *container) exitCode() int {
 // leave lets the calls under way finish, tells the watchers and ends.
 func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Logger) {
 	gate.Close()
+	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: errLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancel()
 	if err := gate.WaitIdle(ctx); err != nil {

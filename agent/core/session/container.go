@@ -35,6 +35,7 @@ type Container struct {
 
 	mu      sync.Mutex
 	run     *run       // the current one, never nil
+	next    *run       // where attachments wait for a start after it; nil: none was opened
 	pausing sync.Mutex // one Pause or Resume at a time
 	paused  bool
 	execs   map[string]*exec

@@ -177,6 +177,36 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
+func TestAnAbandonedAttachLeavesTheRunThatIsOver(t *testing.T) {
+	c, runtime, main := running(t, session.Options{Restartable: true, Log: memoryLog(t)})
+	main.exit(3)
+	must(t, c.WaitEnded(contextFor(t)))
+	open := attachAll()
+	open.AttachId = "left"
+	c.Attach(open).Close()
+	if state := c.State(); state.Exit.GetCode() != 3 || state.Started == nil {
+		t.Fatalf("the state is %v", state)
+	}
+	open.AttachId = "stays"
+	stays := c.Attach(open)
+	_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 2, AwaitAttachIds: []string{"left", "stays"}})
+	must(t, err)
+	second := <-runtime.launched
+	if state := c.State(); state.Exit != nil {
+		t.Fatalf("the state is %v", state)
+	}
+	second.exit(5)
+	if all := collect(t, stays); all.last.GetExit().GetCode() != 5 {
+		t.Fatal(all.last)
+	}
+	open.AttachId = "late"
+	late := c.Attach(open)
+	c.RefuseNext(&session.StartError{ExitCode: 128, Message: "leaving"})
+	if all := collect(t, late); all.last.GetError().GetMessage() != "leaving" {
+		t.Fatal(all.last)
+	}
+}
+
 func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 	c, _, main := running(t, session.Options{})
 	defer main.exit(0)

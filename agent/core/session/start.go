@@ -21,7 +21,7 @@ func (c *Container) Start(ctx context.Context, request *agentv1.StartRequest) (*
 	c.mu.Lock()
 	r := c.run
 	if r.over() && r.begun && request.Generation > r.generation && c.options.Restartable {
-		r = c.nextRun()
+		r = c.beginNextRun()
 	}
 	switch {
 	case r.begun && r.generation != request.Generation, !r.begun && request.Generation <= r.after:
@@ -57,12 +57,19 @@ func (c *Container) begin(r *run, generation uint64) {
 	c.hub.generation = generation
 }
 
-// nextRun replaces a run that is over. Attachments that were opened for the
-// next start are there already. c.mu is held.
+// nextRun is where attachments wait for the start after the run that is over,
+// which stays what the container is known by until then. c.mu is held.
 func (c *Container) nextRun() *run {
-	previous := c.run
-	c.run = c.newRun(MainProcess{TTY: previous.tty, StdinOnce: previous.once})
-	c.run.after = max(previous.generation, previous.after)
+	if c.next == nil {
+		c.next = c.newRun(MainProcess{TTY: c.run.tty, StdinOnce: c.run.once})
+		c.next.after = max(c.run.generation, c.run.after)
+	}
+	return c.next
+}
+
+// beginNextRun replaces a run that is over. c.mu is held.
+func (c *Container) beginNextRun() *run {
+	c.run, c.next = c.nextRun(), nil
 	c.health = nil
 	if c.options.Log != nil {
 		c.options.Log.BeginRun()
@@ -162,6 +169,19 @@ func (c *Container) FailStart(failure *StartError) {
 	state := c.state()
 	c.persist(state)
 	c.finishSessions(r, failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode), state)
+}
+
+// RefuseNext ends the attachments that wait for a next start: none will come.
+func (c *Container) RefuseNext(failure *StartError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		return
+	}
+	for s := range c.next.sessions {
+		s.queue.finish(failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode))
+	}
+	c.next = nil
 }
 
 // EndBeforeStart records that the main process was killed before Start was
