@@ -107,7 +107,7 @@ func (c *Container) probe(ctx context.Context, check *agentv1.HealthCheck) *agen
 	case <-expired:
 		_ = process.Signal(unix.SIGKILL) // fails only if it has just ended
 		<-process.Done()
-		result.ExitCode = healthUnknown
+		result.ExitCode, result.Killed = healthUnknown, true
 		message := "Health check exceeded timeout (" + time.Duration(check.TimeoutNs).String() + ")"
 		if written := output.bytes(); len(written) > 0 {
 			message += ": " + string(written)

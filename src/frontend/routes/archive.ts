@@ -2,7 +2,7 @@
 import { archivedPath, encodeArchiveGet, encodeArchivePut } from "../../agent-client/archive.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
 import { fromUnknown, invalid, notFound } from "../../common/errors.ts";
-import type { OpenArchiveResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { type OpenArchiveResponse, StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { pathStatHeader, pathStatHeaderValue } from "../convert/path-stat.ts";
 import { flag, text } from "../query.ts";
 import { replyEmpty } from "../reply.ts";
@@ -11,6 +11,7 @@ import type { Route } from "../router.ts";
 import { openStream } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
+import { recordStreamUse } from "../streams/stream-use.ts";
 
 /** The endpoints of archives. */
 export const archiveRoutes: readonly Route[] = [
@@ -73,6 +74,7 @@ async function getPath(context: ReplyContext): Promise<void> {
   if (opened.kind !== "archive") {
     throw new Error("the agent answered an archive without its metadata");
   }
+  await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_READ);
   response.writeHead(200, {
     "Content-Type": "application/x-tar",
     [pathStatHeader]: pathStatHeaderValue(opened.stat),
@@ -99,7 +101,12 @@ async function putArchive(context: ReplyContext): Promise<void> {
     request.resume();
     throw inDockersWords(error, context, path);
   }
+  await recordStreamUse(context, containerOf(context), StreamUse.ARCHIVE_WRITTEN);
   replyEmpty(response, 200);
+}
+
+function containerOf({ parameters }: ReplyContext): string {
+  return parameters["id"] ?? "";
 }
 
 function pathOf({ query }: ReplyContext): string {
@@ -110,20 +117,18 @@ function pathOf({ query }: ReplyContext): string {
   return path;
 }
 
-function openArchive(
-  { services, parameters, signal }: ReplyContext,
-  write: boolean,
-): Promise<OpenArchiveResponse> {
+function openArchive(context: ReplyContext, write: boolean): Promise<OpenArchiveResponse> {
+  const { services, signal } = context;
   return services.backend.containers.openArchive(
-    { container: parameters["id"] ?? "", access: services.agents.access, write },
+    { container: containerOf(context), access: services.agents.access, write },
     { signal },
   );
 }
 
 /** The agent knows paths, Docker's message names the container as the client did. */
-function inDockersWords(error: unknown, { parameters }: ReplyContext, path: string): Error {
+function inDockersWords(error: unknown, context: ReplyContext, path: string): Error {
   const converted = fromUnknown(error);
   return converted.kind === "not-found"
-    ? notFound(`Could not find the file ${path} in container ${parameters["id"] ?? ""}`, error)
+    ? notFound(`Could not find the file ${path} in container ${containerOf(context)}`, error)
     : converted;
 }

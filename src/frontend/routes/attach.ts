@@ -1,4 +1,5 @@
 /** `/containers/{id}/attach` and `/attach/ws`: the standard streams of a container's main process. */
+import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../query.ts";
 import type { HijackContext } from "../request-context.ts";
@@ -9,6 +10,7 @@ import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
+import { recordStreamUse } from "../streams/stream-use.ts";
 import { acceptWebSocket } from "../streams/web-socket.ts";
 
 /** The endpoints of attaching. */
@@ -47,7 +49,12 @@ async function attach(context: HijackContext): Promise<void> {
     framing: multiplexed ? "multiplexed" : "raw",
   });
   if (link !== undefined) {
-    await streamToClient(context, socket, link, { stdin: wanted.stdin && openStdin, multiplexed });
+    const stdin = wanted.stdin && openStdin;
+    await streamToClient(context, socket, link, {
+      stdin,
+      multiplexed,
+      onDetach: detached(context, attachment),
+    });
   }
 }
 
@@ -60,9 +67,15 @@ async function attachWebSocket(context: HijackContext): Promise<void> {
   const link = await openInBand(context, stream, attachment, { wanted, detachKeys, framing: "raw" });
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
-    await streamToClient(context, stream, link, { stdin, multiplexed: false });
+    const onDetach = detached(context, attachment);
+    await streamToClient(context, stream, link, { stdin, multiplexed: false, onDetach });
   }
 }
+
+const detached =
+  (context: HijackContext, { accepted }: Attachment) =>
+  () =>
+    recordStreamUse(context, accepted.id, StreamUse.DETACHED);
 
 /** Opens the stream of a client that was answered already; without a stream its connection is closed. */
 async function openInBand(

@@ -1,6 +1,7 @@
 /** `/containers/{id}/exec` and `/exec/…`: processes that are started in running containers. */
 import { encodeOpenExec } from "../../agent-client/session.ts";
 import { conflict, isErrorKind } from "../../common/errors.ts";
+import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { StartExecResponse } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import {
   type ExecStart,
@@ -21,6 +22,7 @@ import { detachKeysOf } from "../streams/detach-keys.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { StreamError } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
+import { recordStreamUse } from "../streams/stream-use.ts";
 
 /** The endpoints of execs. */
 export const execRoutes: readonly Route[] = [
@@ -110,6 +112,7 @@ async function startExec(context: HijackContext): Promise<void> {
   await streamToClient(context, socket, stream.link, {
     stdin: place.config?.attachStdin === true,
     multiplexed,
+    onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
     // The client asks for the exit code as soon as it sees the end of the stream.
     beforeEnd: async (within) => {
       await services.backend.execs.awaitExec({ execId }, { signal: within });

@@ -14,6 +14,8 @@ export interface StreamToClient {
   readonly multiplexed: boolean;
   /** What has to be known before the client sees that the process ended. */
   readonly beforeEnd?: (signal: AbortSignal) => Promise<void>;
+  /** What has to be told before a client that has typed its detach keys sees that it has left. */
+  readonly onDetach: () => Promise<void>;
 }
 
 /** How long the client of a cut stream is kept waiting for the backend to learn of the end. */
@@ -27,7 +29,7 @@ export async function streamToClient(
   { logger, signal }: Pick<HijackContext, "logger" | "signal">,
   socket: Duplex,
   link: StreamLink,
-  { stdin, multiplexed, beforeEnd }: StreamToClient,
+  { stdin, multiplexed, beforeEnd, onDetach }: StreamToClient,
 ): Promise<void> {
   // Either the client is gone, or the frontend closes.
   const leave = (): void =>
@@ -54,6 +56,9 @@ export async function streamToClient(
       // The output is complete; that the exit code is unknown is what the client's own request will tell.
       logger.warn({ err: error }, "the end of a process is not known to the backend");
     }
+  }
+  if (outcome.kind === "detached") {
+    await onDetach();
   }
   socket.end();
 }

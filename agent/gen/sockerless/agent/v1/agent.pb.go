@@ -3029,6 +3029,7 @@ type HealthResult struct {
 	End           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
 	ExitCode      int32                  `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // 0 healthy, -1 timed out, else unhealthy
 	Output        []byte                 `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`                      // at most 4,096 bytes
+	Killed        bool                   `protobuf:"varint,5,opt,name=killed,proto3" json:"killed,omitempty"`                     // it ran, and had not ended at its timeout
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3089,6 +3090,13 @@ func (x *HealthResult) GetOutput() []byte {
 		return x.Output
 	}
 	return nil
+}
+
+func (x *HealthResult) GetKilled() bool {
+	if x != nil {
+		return x.Killed
+	}
+	return false
 }
 
 type OutOfMemory struct {
@@ -6409,12 +6417,13 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\"Y\n" +
 	"\tExecEnded\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x123\n" +
-	"\x04exit\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ExitStatusR\x04exit\"\xa3\x01\n" +
+	"\x04exit\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.ExitStatusR\x04exit\"\xbb\x01\n" +
 	"\fHealthResult\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x16\n" +
-	"\x06output\x18\x04 \x01(\fR\x06output\"\r\n" +
+	"\x06output\x18\x04 \x01(\fR\x06output\x12\x16\n" +
+	"\x06killed\x18\x05 \x01(\bR\x06killed\"\r\n" +
 	"\vOutOfMemory\"\n" +
 	"\n" +
 	"\bReleased\"\x0e\n" +

@@ -202,6 +202,58 @@ func (HealthStatus) EnumDescriptor() ([]byte, []int) {
 	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{2}
 }
 
+type StreamUse int32
+
+const (
+	StreamUse_STREAM_USE_UNSPECIFIED     StreamUse = 0
+	StreamUse_STREAM_USE_DETACHED        StreamUse = 1 // left an attachment or an exec by the detach keys
+	StreamUse_STREAM_USE_ARCHIVE_READ    StreamUse = 2 // began to read an archive of files
+	StreamUse_STREAM_USE_ARCHIVE_WRITTEN StreamUse = 3 // unpacked a whole archive
+)
+
+// Enum value maps for StreamUse.
+var (
+	StreamUse_name = map[int32]string{
+		0: "STREAM_USE_UNSPECIFIED",
+		1: "STREAM_USE_DETACHED",
+		2: "STREAM_USE_ARCHIVE_READ",
+		3: "STREAM_USE_ARCHIVE_WRITTEN",
+	}
+	StreamUse_value = map[string]int32{
+		"STREAM_USE_UNSPECIFIED":     0,
+		"STREAM_USE_DETACHED":        1,
+		"STREAM_USE_ARCHIVE_READ":    2,
+		"STREAM_USE_ARCHIVE_WRITTEN": 3,
+	}
+)
+
+func (x StreamUse) Enum() *StreamUse {
+	p := new(StreamUse)
+	*p = x
+	return p
+}
+
+func (x StreamUse) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StreamUse) Descriptor() protoreflect.EnumDescriptor {
+	return file_sockerless_backend_v1_container_proto_enumTypes[3].Descriptor()
+}
+
+func (StreamUse) Type() protoreflect.EnumType {
+	return &file_sockerless_backend_v1_container_proto_enumTypes[3]
+}
+
+func (x StreamUse) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StreamUse.Descriptor instead.
+func (StreamUse) EnumDescriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{3}
+}
+
 type CreateContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientToken   string                 `protobuf:"bytes,1,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"` // unique per user request; kept for an hour
@@ -3070,6 +3122,102 @@ func (x *OpenLogsResponse) GetDetails() map[string]string {
 	return nil
 }
 
+type RecordStreamUseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Use           StreamUse              `protobuf:"varint,2,opt,name=use,proto3,enum=sockerless.backend.v1.StreamUse" json:"use,omitempty"`
+	ExecId        string                 `protobuf:"bytes,3,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"` // of an exec that was left
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordStreamUseRequest) Reset() {
+	*x = RecordStreamUseRequest{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordStreamUseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordStreamUseRequest) ProtoMessage() {}
+
+func (x *RecordStreamUseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordStreamUseRequest.ProtoReflect.Descriptor instead.
+func (*RecordStreamUseRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RecordStreamUseRequest) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *RecordStreamUseRequest) GetUse() StreamUse {
+	if x != nil {
+		return x.Use
+	}
+	return StreamUse_STREAM_USE_UNSPECIFIED
+}
+
+func (x *RecordStreamUseRequest) GetExecId() string {
+	if x != nil {
+		return x.ExecId
+	}
+	return ""
+}
+
+type RecordStreamUseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordStreamUseResponse) Reset() {
+	*x = RecordStreamUseResponse{}
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordStreamUseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordStreamUseResponse) ProtoMessage() {}
+
+func (x *RecordStreamUseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordStreamUseResponse.ProtoReflect.Descriptor instead.
+func (*RecordStreamUseResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+}
+
 type OpenArchiveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Container     string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
@@ -3081,7 +3229,7 @@ type OpenArchiveRequest struct {
 
 func (x *OpenArchiveRequest) Reset() {
 	*x = OpenArchiveRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3241,7 @@ func (x *OpenArchiveRequest) String() string {
 func (*OpenArchiveRequest) ProtoMessage() {}
 
 func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[42]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3254,7 @@ func (x *OpenArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveRequest.ProtoReflect.Descriptor instead.
 func (*OpenArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *OpenArchiveRequest) GetContainer() string {
@@ -3140,7 +3288,7 @@ type OpenArchiveResponse struct {
 
 func (x *OpenArchiveResponse) Reset() {
 	*x = OpenArchiveResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3300,7 @@ func (x *OpenArchiveResponse) String() string {
 func (*OpenArchiveResponse) ProtoMessage() {}
 
 func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[43]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3313,7 @@ func (x *OpenArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenArchiveResponse.ProtoReflect.Descriptor instead.
 func (*OpenArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OpenArchiveResponse) GetEndpoint() *AgentEndpoint {
@@ -3191,7 +3339,7 @@ type PauseContainerRequest struct {
 
 func (x *PauseContainerRequest) Reset() {
 	*x = PauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3351,7 @@ func (x *PauseContainerRequest) String() string {
 func (*PauseContainerRequest) ProtoMessage() {}
 
 func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[44]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3364,7 @@ func (x *PauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*PauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PauseContainerRequest) GetContainer() string {
@@ -3234,7 +3382,7 @@ type PauseContainerResponse struct {
 
 func (x *PauseContainerResponse) Reset() {
 	*x = PauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3394,7 @@ func (x *PauseContainerResponse) String() string {
 func (*PauseContainerResponse) ProtoMessage() {}
 
 func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[45]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3407,7 @@ func (x *PauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*PauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
 }
 
 type UnpauseContainerRequest struct {
@@ -3271,7 +3419,7 @@ type UnpauseContainerRequest struct {
 
 func (x *UnpauseContainerRequest) Reset() {
 	*x = UnpauseContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3431,7 @@ func (x *UnpauseContainerRequest) String() string {
 func (*UnpauseContainerRequest) ProtoMessage() {}
 
 func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[46]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3444,7 @@ func (x *UnpauseContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerRequest.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UnpauseContainerRequest) GetContainer() string {
@@ -3314,7 +3462,7 @@ type UnpauseContainerResponse struct {
 
 func (x *UnpauseContainerResponse) Reset() {
 	*x = UnpauseContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3474,7 @@ func (x *UnpauseContainerResponse) String() string {
 func (*UnpauseContainerResponse) ProtoMessage() {}
 
 func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[47]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3487,7 @@ func (x *UnpauseContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpauseContainerResponse.ProtoReflect.Descriptor instead.
 func (*UnpauseContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
 }
 
 type RenameContainerRequest struct {
@@ -3352,7 +3500,7 @@ type RenameContainerRequest struct {
 
 func (x *RenameContainerRequest) Reset() {
 	*x = RenameContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3512,7 @@ func (x *RenameContainerRequest) String() string {
 func (*RenameContainerRequest) ProtoMessage() {}
 
 func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[48]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3525,7 @@ func (x *RenameContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerRequest.ProtoReflect.Descriptor instead.
 func (*RenameContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RenameContainerRequest) GetContainer() string {
@@ -3402,7 +3550,7 @@ type RenameContainerResponse struct {
 
 func (x *RenameContainerResponse) Reset() {
 	*x = RenameContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3562,7 @@ func (x *RenameContainerResponse) String() string {
 func (*RenameContainerResponse) ProtoMessage() {}
 
 func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[49]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3575,7 @@ func (x *RenameContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameContainerResponse.ProtoReflect.Descriptor instead.
 func (*RenameContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
 }
 
 type UpdateContainerRequest struct {
@@ -3441,7 +3589,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +3601,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[50]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +3614,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateContainerRequest) GetContainer() string {
@@ -3499,7 +3647,7 @@ type UpdateContainerResponse struct {
 
 func (x *UpdateContainerResponse) Reset() {
 	*x = UpdateContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3659,7 @@ func (x *UpdateContainerResponse) String() string {
 func (*UpdateContainerResponse) ProtoMessage() {}
 
 func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[51]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3672,7 @@ func (x *UpdateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UpdateContainerResponse) GetWarnings() []string {
@@ -3544,7 +3692,7 @@ type TopContainerRequest struct {
 
 func (x *TopContainerRequest) Reset() {
 	*x = TopContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3704,7 @@ func (x *TopContainerRequest) String() string {
 func (*TopContainerRequest) ProtoMessage() {}
 
 func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[52]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3717,7 @@ func (x *TopContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerRequest.ProtoReflect.Descriptor instead.
 func (*TopContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TopContainerRequest) GetContainer() string {
@@ -3596,7 +3744,7 @@ type TopContainerResponse struct {
 
 func (x *TopContainerResponse) Reset() {
 	*x = TopContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3756,7 @@ func (x *TopContainerResponse) String() string {
 func (*TopContainerResponse) ProtoMessage() {}
 
 func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[53]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3769,7 @@ func (x *TopContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopContainerResponse.ProtoReflect.Descriptor instead.
 func (*TopContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TopContainerResponse) GetTitles() []string {
@@ -3648,7 +3796,7 @@ type OpenStatsRequest struct {
 
 func (x *OpenStatsRequest) Reset() {
 	*x = OpenStatsRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3808,7 @@ func (x *OpenStatsRequest) String() string {
 func (*OpenStatsRequest) ProtoMessage() {}
 
 func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[54]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3821,7 @@ func (x *OpenStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsRequest.ProtoReflect.Descriptor instead.
 func (*OpenStatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *OpenStatsRequest) GetContainer() string {
@@ -3701,7 +3849,7 @@ type OpenStatsResponse struct {
 
 func (x *OpenStatsResponse) Reset() {
 	*x = OpenStatsResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3861,7 @@ func (x *OpenStatsResponse) String() string {
 func (*OpenStatsResponse) ProtoMessage() {}
 
 func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[55]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3874,7 @@ func (x *OpenStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStatsResponse.ProtoReflect.Descriptor instead.
 func (*OpenStatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *OpenStatsResponse) GetEndpoint() *AgentEndpoint {
@@ -3761,7 +3909,7 @@ type OpenChangesRequest struct {
 
 func (x *OpenChangesRequest) Reset() {
 	*x = OpenChangesRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +3921,7 @@ func (x *OpenChangesRequest) String() string {
 func (*OpenChangesRequest) ProtoMessage() {}
 
 func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[56]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +3934,7 @@ func (x *OpenChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesRequest.ProtoReflect.Descriptor instead.
 func (*OpenChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *OpenChangesRequest) GetContainer() string {
@@ -3819,7 +3967,7 @@ type OpenChangesResponse struct {
 
 func (x *OpenChangesResponse) Reset() {
 	*x = OpenChangesResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +3979,7 @@ func (x *OpenChangesResponse) String() string {
 func (*OpenChangesResponse) ProtoMessage() {}
 
 func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[57]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +3992,7 @@ func (x *OpenChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenChangesResponse.ProtoReflect.Descriptor instead.
 func (*OpenChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *OpenChangesResponse) GetEndpoint() *AgentEndpoint {
@@ -3869,7 +4017,7 @@ type CommitContainerRequest struct {
 
 func (x *CommitContainerRequest) Reset() {
 	*x = CommitContainerRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4029,7 @@ func (x *CommitContainerRequest) String() string {
 func (*CommitContainerRequest) ProtoMessage() {}
 
 func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[58]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4042,7 @@ func (x *CommitContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerRequest.ProtoReflect.Descriptor instead.
 func (*CommitContainerRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CommitContainerRequest) GetContainer() string {
@@ -3955,7 +4103,7 @@ type CommitContainerResponse struct {
 
 func (x *CommitContainerResponse) Reset() {
 	*x = CommitContainerResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3967,7 +4115,7 @@ func (x *CommitContainerResponse) String() string {
 func (*CommitContainerResponse) ProtoMessage() {}
 
 func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[59]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3980,7 +4128,7 @@ func (x *CommitContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitContainerResponse.ProtoReflect.Descriptor instead.
 func (*CommitContainerResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CommitContainerResponse) GetImageId() string {
@@ -3999,7 +4147,7 @@ type PruneContainersRequest struct {
 
 func (x *PruneContainersRequest) Reset() {
 	*x = PruneContainersRequest{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4159,7 @@ func (x *PruneContainersRequest) String() string {
 func (*PruneContainersRequest) ProtoMessage() {}
 
 func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[60]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4172,7 @@ func (x *PruneContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersRequest.ProtoReflect.Descriptor instead.
 func (*PruneContainersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PruneContainersRequest) GetFilters() map[string]*StringList {
@@ -4044,7 +4192,7 @@ type PruneContainersResponse struct {
 
 func (x *PruneContainersResponse) Reset() {
 	*x = PruneContainersResponse{}
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4056,7 +4204,7 @@ func (x *PruneContainersResponse) String() string {
 func (*PruneContainersResponse) ProtoMessage() {}
 
 func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_container_proto_msgTypes[61]
+	mi := &file_sockerless_backend_v1_container_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4069,7 +4217,7 @@ func (x *PruneContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneContainersResponse.ProtoReflect.Descriptor instead.
 func (*PruneContainersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_backend_v1_container_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PruneContainersResponse) GetRemoved() []string {
@@ -4349,7 +4497,12 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\adetails\x18\x03 \x03(\v24.sockerless.backend.v1.OpenLogsResponse.DetailsEntryR\adetails\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x16RecordStreamUseRequest\x12\x1c\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x122\n" +
+	"\x03use\x18\x02 \x01(\x0e2 .sockerless.backend.v1.StreamUseR\x03use\x12\x17\n" +
+	"\aexec_id\x18\x03 \x01(\tR\x06execId\"\x19\n" +
+	"\x17RecordStreamUseResponse\"\x84\x01\n" +
 	"\x12OpenArchiveRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12:\n" +
 	"\x06access\x18\x02 \x01(\v2\".sockerless.backend.v1.AgentAccessR\x06access\x12\x14\n" +
@@ -4428,7 +4581,12 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16HEALTH_STATUS_STARTING\x10\x01\x12\x19\n" +
 	"\x15HEALTH_STATUS_HEALTHY\x10\x02\x12\x1b\n" +
-	"\x17HEALTH_STATUS_UNHEALTHY\x10\x032\xeb\x14\n" +
+	"\x17HEALTH_STATUS_UNHEALTHY\x10\x03*}\n" +
+	"\tStreamUse\x12\x1a\n" +
+	"\x16STREAM_USE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13STREAM_USE_DETACHED\x10\x01\x12\x1b\n" +
+	"\x17STREAM_USE_ARCHIVE_READ\x10\x02\x12\x1e\n" +
+	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xdd\x15\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -4445,7 +4603,8 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\x12p\n" +
 	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\x12[\n" +
 	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\x12d\n" +
-	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12m\n" +
+	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12p\n" +
+	"\x0fRecordStreamUse\x12-.sockerless.backend.v1.RecordStreamUseRequest\x1a..sockerless.backend.v1.RecordStreamUseResponse\x12m\n" +
 	"\x0ePauseContainer\x12,.sockerless.backend.v1.PauseContainerRequest\x1a-.sockerless.backend.v1.PauseContainerResponse\x12s\n" +
 	"\x10UnpauseContainer\x12..sockerless.backend.v1.UnpauseContainerRequest\x1a/.sockerless.backend.v1.UnpauseContainerResponse\x12p\n" +
 	"\x0fRenameContainer\x12-.sockerless.backend.v1.RenameContainerRequest\x1a..sockerless.backend.v1.RenameContainerResponse\x12p\n" +
@@ -4469,214 +4628,220 @@ func file_sockerless_backend_v1_container_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_container_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_sockerless_backend_v1_container_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sockerless_backend_v1_container_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_sockerless_backend_v1_container_proto_goTypes = []any{
 	(WaitCondition)(0),               // 0: sockerless.backend.v1.WaitCondition
 	(ContainerStatus)(0),             // 1: sockerless.backend.v1.ContainerStatus
 	(HealthStatus)(0),                // 2: sockerless.backend.v1.HealthStatus
-	(*CreateContainerRequest)(nil),   // 3: sockerless.backend.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),  // 4: sockerless.backend.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),    // 5: sockerless.backend.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),   // 6: sockerless.backend.v1.StartContainerResponse
-	(*DescribePortsRequest)(nil),     // 7: sockerless.backend.v1.DescribePortsRequest
-	(*DescribePortsResponse)(nil),    // 8: sockerless.backend.v1.DescribePortsResponse
-	(*WantedPort)(nil),               // 9: sockerless.backend.v1.WantedPort
-	(*OpenTunnelRequest)(nil),        // 10: sockerless.backend.v1.OpenTunnelRequest
-	(*OpenTunnelResponse)(nil),       // 11: sockerless.backend.v1.OpenTunnelResponse
-	(*StopContainerRequest)(nil),     // 12: sockerless.backend.v1.StopContainerRequest
-	(*StopContainerResponse)(nil),    // 13: sockerless.backend.v1.StopContainerResponse
-	(*KillContainerRequest)(nil),     // 14: sockerless.backend.v1.KillContainerRequest
-	(*KillContainerResponse)(nil),    // 15: sockerless.backend.v1.KillContainerResponse
-	(*RestartContainerRequest)(nil),  // 16: sockerless.backend.v1.RestartContainerRequest
-	(*RestartContainerResponse)(nil), // 17: sockerless.backend.v1.RestartContainerResponse
-	(*RemoveContainerRequest)(nil),   // 18: sockerless.backend.v1.RemoveContainerRequest
-	(*RemoveContainerResponse)(nil),  // 19: sockerless.backend.v1.RemoveContainerResponse
-	(*WaitContainerRequest)(nil),     // 20: sockerless.backend.v1.WaitContainerRequest
-	(*WaitContainerResponse)(nil),    // 21: sockerless.backend.v1.WaitContainerResponse
-	(*WaitAccepted)(nil),             // 22: sockerless.backend.v1.WaitAccepted
-	(*WaitExited)(nil),               // 23: sockerless.backend.v1.WaitExited
-	(*ListContainersRequest)(nil),    // 24: sockerless.backend.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),   // 25: sockerless.backend.v1.ListContainersResponse
-	(*ContainerSummary)(nil),         // 26: sockerless.backend.v1.ContainerSummary
-	(*InspectContainerRequest)(nil),  // 27: sockerless.backend.v1.InspectContainerRequest
-	(*InspectContainerResponse)(nil), // 28: sockerless.backend.v1.InspectContainerResponse
-	(*ContainerDetail)(nil),          // 29: sockerless.backend.v1.ContainerDetail
-	(*ContainerState)(nil),           // 30: sockerless.backend.v1.ContainerState
-	(*Health)(nil),                   // 31: sockerless.backend.v1.Health
-	(*HealthLogEntry)(nil),           // 32: sockerless.backend.v1.HealthLogEntry
-	(*PortMapping)(nil),              // 33: sockerless.backend.v1.PortMapping
-	(*MountPoint)(nil),               // 34: sockerless.backend.v1.MountPoint
-	(*NetworkSettings)(nil),          // 35: sockerless.backend.v1.NetworkSettings
-	(*NetworkEndpoint)(nil),          // 36: sockerless.backend.v1.NetworkEndpoint
-	(*AttachContainerRequest)(nil),   // 37: sockerless.backend.v1.AttachContainerRequest
-	(*AttachContainerResponse)(nil),  // 38: sockerless.backend.v1.AttachContainerResponse
-	(*AttachAccepted)(nil),           // 39: sockerless.backend.v1.AttachAccepted
-	(*AttachEndpoint)(nil),           // 40: sockerless.backend.v1.AttachEndpoint
-	(*ResizeContainerRequest)(nil),   // 41: sockerless.backend.v1.ResizeContainerRequest
-	(*ResizeContainerResponse)(nil),  // 42: sockerless.backend.v1.ResizeContainerResponse
-	(*OpenLogsRequest)(nil),          // 43: sockerless.backend.v1.OpenLogsRequest
-	(*OpenLogsResponse)(nil),         // 44: sockerless.backend.v1.OpenLogsResponse
-	(*OpenArchiveRequest)(nil),       // 45: sockerless.backend.v1.OpenArchiveRequest
-	(*OpenArchiveResponse)(nil),      // 46: sockerless.backend.v1.OpenArchiveResponse
-	(*PauseContainerRequest)(nil),    // 47: sockerless.backend.v1.PauseContainerRequest
-	(*PauseContainerResponse)(nil),   // 48: sockerless.backend.v1.PauseContainerResponse
-	(*UnpauseContainerRequest)(nil),  // 49: sockerless.backend.v1.UnpauseContainerRequest
-	(*UnpauseContainerResponse)(nil), // 50: sockerless.backend.v1.UnpauseContainerResponse
-	(*RenameContainerRequest)(nil),   // 51: sockerless.backend.v1.RenameContainerRequest
-	(*RenameContainerResponse)(nil),  // 52: sockerless.backend.v1.RenameContainerResponse
-	(*UpdateContainerRequest)(nil),   // 53: sockerless.backend.v1.UpdateContainerRequest
-	(*UpdateContainerResponse)(nil),  // 54: sockerless.backend.v1.UpdateContainerResponse
-	(*TopContainerRequest)(nil),      // 55: sockerless.backend.v1.TopContainerRequest
-	(*TopContainerResponse)(nil),     // 56: sockerless.backend.v1.TopContainerResponse
-	(*OpenStatsRequest)(nil),         // 57: sockerless.backend.v1.OpenStatsRequest
-	(*OpenStatsResponse)(nil),        // 58: sockerless.backend.v1.OpenStatsResponse
-	(*OpenChangesRequest)(nil),       // 59: sockerless.backend.v1.OpenChangesRequest
-	(*OpenChangesResponse)(nil),      // 60: sockerless.backend.v1.OpenChangesResponse
-	(*CommitContainerRequest)(nil),   // 61: sockerless.backend.v1.CommitContainerRequest
-	(*CommitContainerResponse)(nil),  // 62: sockerless.backend.v1.CommitContainerResponse
-	(*PruneContainersRequest)(nil),   // 63: sockerless.backend.v1.PruneContainersRequest
-	(*PruneContainersResponse)(nil),  // 64: sockerless.backend.v1.PruneContainersResponse
-	nil,                              // 65: sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	nil,                              // 66: sockerless.backend.v1.ContainerSummary.LabelsEntry
-	nil,                              // 67: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	nil,                              // 68: sockerless.backend.v1.ContainerSummary.NetworksEntry
-	nil,                              // 69: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	nil,                              // 70: sockerless.backend.v1.NetworkSettings.NetworksEntry
-	nil,                              // 71: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	nil,                              // 72: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	(*ContainerConfig)(nil),          // 73: sockerless.backend.v1.ContainerConfig
-	(*HostConfig)(nil),               // 74: sockerless.backend.v1.HostConfig
-	(*NetworkingConfig)(nil),         // 75: sockerless.backend.v1.NetworkingConfig
-	(*Platform)(nil),                 // 76: sockerless.backend.v1.Platform
-	(*AgentAccess)(nil),              // 77: sockerless.backend.v1.AgentAccess
-	(*AgentEndpoint)(nil),            // 78: sockerless.backend.v1.AgentEndpoint
-	(*Heartbeat)(nil),                // 79: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),    // 80: google.protobuf.Timestamp
-	(*EndpointConfig)(nil),           // 81: sockerless.backend.v1.EndpointConfig
-	(*Resources)(nil),                // 82: sockerless.backend.v1.Resources
-	(*RestartPolicy)(nil),            // 83: sockerless.backend.v1.RestartPolicy
-	(*StringList)(nil),               // 84: sockerless.backend.v1.StringList
+	(StreamUse)(0),                   // 3: sockerless.backend.v1.StreamUse
+	(*CreateContainerRequest)(nil),   // 4: sockerless.backend.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),  // 5: sockerless.backend.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),    // 6: sockerless.backend.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),   // 7: sockerless.backend.v1.StartContainerResponse
+	(*DescribePortsRequest)(nil),     // 8: sockerless.backend.v1.DescribePortsRequest
+	(*DescribePortsResponse)(nil),    // 9: sockerless.backend.v1.DescribePortsResponse
+	(*WantedPort)(nil),               // 10: sockerless.backend.v1.WantedPort
+	(*OpenTunnelRequest)(nil),        // 11: sockerless.backend.v1.OpenTunnelRequest
+	(*OpenTunnelResponse)(nil),       // 12: sockerless.backend.v1.OpenTunnelResponse
+	(*StopContainerRequest)(nil),     // 13: sockerless.backend.v1.StopContainerRequest
+	(*StopContainerResponse)(nil),    // 14: sockerless.backend.v1.StopContainerResponse
+	(*KillContainerRequest)(nil),     // 15: sockerless.backend.v1.KillContainerRequest
+	(*KillContainerResponse)(nil),    // 16: sockerless.backend.v1.KillContainerResponse
+	(*RestartContainerRequest)(nil),  // 17: sockerless.backend.v1.RestartContainerRequest
+	(*RestartContainerResponse)(nil), // 18: sockerless.backend.v1.RestartContainerResponse
+	(*RemoveContainerRequest)(nil),   // 19: sockerless.backend.v1.RemoveContainerRequest
+	(*RemoveContainerResponse)(nil),  // 20: sockerless.backend.v1.RemoveContainerResponse
+	(*WaitContainerRequest)(nil),     // 21: sockerless.backend.v1.WaitContainerRequest
+	(*WaitContainerResponse)(nil),    // 22: sockerless.backend.v1.WaitContainerResponse
+	(*WaitAccepted)(nil),             // 23: sockerless.backend.v1.WaitAccepted
+	(*WaitExited)(nil),               // 24: sockerless.backend.v1.WaitExited
+	(*ListContainersRequest)(nil),    // 25: sockerless.backend.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),   // 26: sockerless.backend.v1.ListContainersResponse
+	(*ContainerSummary)(nil),         // 27: sockerless.backend.v1.ContainerSummary
+	(*InspectContainerRequest)(nil),  // 28: sockerless.backend.v1.InspectContainerRequest
+	(*InspectContainerResponse)(nil), // 29: sockerless.backend.v1.InspectContainerResponse
+	(*ContainerDetail)(nil),          // 30: sockerless.backend.v1.ContainerDetail
+	(*ContainerState)(nil),           // 31: sockerless.backend.v1.ContainerState
+	(*Health)(nil),                   // 32: sockerless.backend.v1.Health
+	(*HealthLogEntry)(nil),           // 33: sockerless.backend.v1.HealthLogEntry
+	(*PortMapping)(nil),              // 34: sockerless.backend.v1.PortMapping
+	(*MountPoint)(nil),               // 35: sockerless.backend.v1.MountPoint
+	(*NetworkSettings)(nil),          // 36: sockerless.backend.v1.NetworkSettings
+	(*NetworkEndpoint)(nil),          // 37: sockerless.backend.v1.NetworkEndpoint
+	(*AttachContainerRequest)(nil),   // 38: sockerless.backend.v1.AttachContainerRequest
+	(*AttachContainerResponse)(nil),  // 39: sockerless.backend.v1.AttachContainerResponse
+	(*AttachAccepted)(nil),           // 40: sockerless.backend.v1.AttachAccepted
+	(*AttachEndpoint)(nil),           // 41: sockerless.backend.v1.AttachEndpoint
+	(*ResizeContainerRequest)(nil),   // 42: sockerless.backend.v1.ResizeContainerRequest
+	(*ResizeContainerResponse)(nil),  // 43: sockerless.backend.v1.ResizeContainerResponse
+	(*OpenLogsRequest)(nil),          // 44: sockerless.backend.v1.OpenLogsRequest
+	(*OpenLogsResponse)(nil),         // 45: sockerless.backend.v1.OpenLogsResponse
+	(*RecordStreamUseRequest)(nil),   // 46: sockerless.backend.v1.RecordStreamUseRequest
+	(*RecordStreamUseResponse)(nil),  // 47: sockerless.backend.v1.RecordStreamUseResponse
+	(*OpenArchiveRequest)(nil),       // 48: sockerless.backend.v1.OpenArchiveRequest
+	(*OpenArchiveResponse)(nil),      // 49: sockerless.backend.v1.OpenArchiveResponse
+	(*PauseContainerRequest)(nil),    // 50: sockerless.backend.v1.PauseContainerRequest
+	(*PauseContainerResponse)(nil),   // 51: sockerless.backend.v1.PauseContainerResponse
+	(*UnpauseContainerRequest)(nil),  // 52: sockerless.backend.v1.UnpauseContainerRequest
+	(*UnpauseContainerResponse)(nil), // 53: sockerless.backend.v1.UnpauseContainerResponse
+	(*RenameContainerRequest)(nil),   // 54: sockerless.backend.v1.RenameContainerRequest
+	(*RenameContainerResponse)(nil),  // 55: sockerless.backend.v1.RenameContainerResponse
+	(*UpdateContainerRequest)(nil),   // 56: sockerless.backend.v1.UpdateContainerRequest
+	(*UpdateContainerResponse)(nil),  // 57: sockerless.backend.v1.UpdateContainerResponse
+	(*TopContainerRequest)(nil),      // 58: sockerless.backend.v1.TopContainerRequest
+	(*TopContainerResponse)(nil),     // 59: sockerless.backend.v1.TopContainerResponse
+	(*OpenStatsRequest)(nil),         // 60: sockerless.backend.v1.OpenStatsRequest
+	(*OpenStatsResponse)(nil),        // 61: sockerless.backend.v1.OpenStatsResponse
+	(*OpenChangesRequest)(nil),       // 62: sockerless.backend.v1.OpenChangesRequest
+	(*OpenChangesResponse)(nil),      // 63: sockerless.backend.v1.OpenChangesResponse
+	(*CommitContainerRequest)(nil),   // 64: sockerless.backend.v1.CommitContainerRequest
+	(*CommitContainerResponse)(nil),  // 65: sockerless.backend.v1.CommitContainerResponse
+	(*PruneContainersRequest)(nil),   // 66: sockerless.backend.v1.PruneContainersRequest
+	(*PruneContainersResponse)(nil),  // 67: sockerless.backend.v1.PruneContainersResponse
+	nil,                              // 68: sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	nil,                              // 69: sockerless.backend.v1.ContainerSummary.LabelsEntry
+	nil,                              // 70: sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	nil,                              // 71: sockerless.backend.v1.ContainerSummary.NetworksEntry
+	nil,                              // 72: sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	nil,                              // 73: sockerless.backend.v1.NetworkSettings.NetworksEntry
+	nil,                              // 74: sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	nil,                              // 75: sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	(*ContainerConfig)(nil),          // 76: sockerless.backend.v1.ContainerConfig
+	(*HostConfig)(nil),               // 77: sockerless.backend.v1.HostConfig
+	(*NetworkingConfig)(nil),         // 78: sockerless.backend.v1.NetworkingConfig
+	(*Platform)(nil),                 // 79: sockerless.backend.v1.Platform
+	(*AgentAccess)(nil),              // 80: sockerless.backend.v1.AgentAccess
+	(*AgentEndpoint)(nil),            // 81: sockerless.backend.v1.AgentEndpoint
+	(*Heartbeat)(nil),                // 82: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),    // 83: google.protobuf.Timestamp
+	(*EndpointConfig)(nil),           // 84: sockerless.backend.v1.EndpointConfig
+	(*Resources)(nil),                // 85: sockerless.backend.v1.Resources
+	(*RestartPolicy)(nil),            // 86: sockerless.backend.v1.RestartPolicy
+	(*StringList)(nil),               // 87: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_container_proto_depIdxs = []int32{
-	73, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	74, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
-	75, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	76, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
-	33, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
-	9,  // 5: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
-	33, // 6: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
-	77, // 7: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	78, // 8: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	76, // 0: sockerless.backend.v1.CreateContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	77, // 1: sockerless.backend.v1.CreateContainerRequest.host_config:type_name -> sockerless.backend.v1.HostConfig
+	78, // 2: sockerless.backend.v1.CreateContainerRequest.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	79, // 3: sockerless.backend.v1.CreateContainerRequest.platform:type_name -> sockerless.backend.v1.Platform
+	34, // 4: sockerless.backend.v1.StartContainerRequest.published:type_name -> sockerless.backend.v1.PortMapping
+	10, // 5: sockerless.backend.v1.DescribePortsResponse.wanted:type_name -> sockerless.backend.v1.WantedPort
+	34, // 6: sockerless.backend.v1.DescribePortsResponse.published:type_name -> sockerless.backend.v1.PortMapping
+	80, // 7: sockerless.backend.v1.OpenTunnelRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	81, // 8: sockerless.backend.v1.OpenTunnelResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
 	0,  // 9: sockerless.backend.v1.WaitContainerRequest.condition:type_name -> sockerless.backend.v1.WaitCondition
-	22, // 10: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
-	23, // 11: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
-	79, // 12: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	65, // 13: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
-	26, // 14: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
-	80, // 15: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
-	33, // 16: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
-	66, // 17: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
-	30, // 18: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
-	67, // 19: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
-	68, // 20: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
-	34, // 21: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
-	29, // 22: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
-	80, // 23: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
-	30, // 24: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
-	76, // 25: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
-	73, // 26: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	74, // 27: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
-	69, // 28: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
-	34, // 29: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
-	35, // 30: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
+	23, // 10: sockerless.backend.v1.WaitContainerResponse.accepted:type_name -> sockerless.backend.v1.WaitAccepted
+	24, // 11: sockerless.backend.v1.WaitContainerResponse.exited:type_name -> sockerless.backend.v1.WaitExited
+	82, // 12: sockerless.backend.v1.WaitContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	68, // 13: sockerless.backend.v1.ListContainersRequest.filters:type_name -> sockerless.backend.v1.ListContainersRequest.FiltersEntry
+	27, // 14: sockerless.backend.v1.ListContainersResponse.containers:type_name -> sockerless.backend.v1.ContainerSummary
+	83, // 15: sockerless.backend.v1.ContainerSummary.created:type_name -> google.protobuf.Timestamp
+	34, // 16: sockerless.backend.v1.ContainerSummary.ports:type_name -> sockerless.backend.v1.PortMapping
+	69, // 17: sockerless.backend.v1.ContainerSummary.labels:type_name -> sockerless.backend.v1.ContainerSummary.LabelsEntry
+	31, // 18: sockerless.backend.v1.ContainerSummary.state:type_name -> sockerless.backend.v1.ContainerState
+	70, // 19: sockerless.backend.v1.ContainerSummary.annotations:type_name -> sockerless.backend.v1.ContainerSummary.AnnotationsEntry
+	71, // 20: sockerless.backend.v1.ContainerSummary.networks:type_name -> sockerless.backend.v1.ContainerSummary.NetworksEntry
+	35, // 21: sockerless.backend.v1.ContainerSummary.mounts:type_name -> sockerless.backend.v1.MountPoint
+	30, // 22: sockerless.backend.v1.InspectContainerResponse.container:type_name -> sockerless.backend.v1.ContainerDetail
+	83, // 23: sockerless.backend.v1.ContainerDetail.created:type_name -> google.protobuf.Timestamp
+	31, // 24: sockerless.backend.v1.ContainerDetail.state:type_name -> sockerless.backend.v1.ContainerState
+	79, // 25: sockerless.backend.v1.ContainerDetail.platform:type_name -> sockerless.backend.v1.Platform
+	76, // 26: sockerless.backend.v1.ContainerDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	77, // 27: sockerless.backend.v1.ContainerDetail.host_config:type_name -> sockerless.backend.v1.HostConfig
+	72, // 28: sockerless.backend.v1.ContainerDetail.graph_driver_data:type_name -> sockerless.backend.v1.ContainerDetail.GraphDriverDataEntry
+	35, // 29: sockerless.backend.v1.ContainerDetail.mounts:type_name -> sockerless.backend.v1.MountPoint
+	36, // 30: sockerless.backend.v1.ContainerDetail.network_settings:type_name -> sockerless.backend.v1.NetworkSettings
 	1,  // 31: sockerless.backend.v1.ContainerState.status:type_name -> sockerless.backend.v1.ContainerStatus
-	80, // 32: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
-	80, // 33: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
-	31, // 34: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
+	83, // 32: sockerless.backend.v1.ContainerState.started_at:type_name -> google.protobuf.Timestamp
+	83, // 33: sockerless.backend.v1.ContainerState.finished_at:type_name -> google.protobuf.Timestamp
+	32, // 34: sockerless.backend.v1.ContainerState.health:type_name -> sockerless.backend.v1.Health
 	2,  // 35: sockerless.backend.v1.Health.status:type_name -> sockerless.backend.v1.HealthStatus
-	32, // 36: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
-	80, // 37: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
-	80, // 38: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
-	33, // 39: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
-	70, // 40: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
-	81, // 41: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
-	77, // 42: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	39, // 43: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
-	40, // 44: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
-	79, // 45: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	78, // 46: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 47: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	78, // 48: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	71, // 49: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
-	77, // 50: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	78, // 51: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	82, // 52: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
-	83, // 53: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
-	84, // 54: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
-	77, // 55: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	78, // 56: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	77, // 57: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	78, // 58: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	73, // 59: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
-	72, // 60: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
-	84, // 61: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	36, // 62: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	36, // 63: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	84, // 64: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	3,  // 65: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
-	5,  // 66: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
-	12, // 67: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
-	14, // 68: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
-	16, // 69: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
-	18, // 70: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
-	20, // 71: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
-	24, // 72: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
-	27, // 73: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
-	37, // 74: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
-	7,  // 75: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
-	10, // 76: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
-	41, // 77: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
-	43, // 78: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
-	45, // 79: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
-	47, // 80: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
-	49, // 81: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
-	51, // 82: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
-	53, // 83: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
-	55, // 84: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
-	57, // 85: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
-	59, // 86: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
-	61, // 87: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
-	63, // 88: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
-	4,  // 89: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
-	6,  // 90: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
-	13, // 91: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
-	15, // 92: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
-	17, // 93: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
-	19, // 94: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
-	21, // 95: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
-	25, // 96: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
-	28, // 97: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
-	38, // 98: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
-	8,  // 99: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
-	11, // 100: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
-	42, // 101: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
-	44, // 102: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
-	46, // 103: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
-	48, // 104: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
-	50, // 105: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
-	52, // 106: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
-	54, // 107: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
-	56, // 108: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
-	58, // 109: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
-	60, // 110: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
-	62, // 111: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
-	64, // 112: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
-	89, // [89:113] is the sub-list for method output_type
-	65, // [65:89] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	33, // 36: sockerless.backend.v1.Health.log:type_name -> sockerless.backend.v1.HealthLogEntry
+	83, // 37: sockerless.backend.v1.HealthLogEntry.start:type_name -> google.protobuf.Timestamp
+	83, // 38: sockerless.backend.v1.HealthLogEntry.end:type_name -> google.protobuf.Timestamp
+	34, // 39: sockerless.backend.v1.NetworkSettings.ports:type_name -> sockerless.backend.v1.PortMapping
+	73, // 40: sockerless.backend.v1.NetworkSettings.networks:type_name -> sockerless.backend.v1.NetworkSettings.NetworksEntry
+	84, // 41: sockerless.backend.v1.NetworkEndpoint.config:type_name -> sockerless.backend.v1.EndpointConfig
+	80, // 42: sockerless.backend.v1.AttachContainerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	40, // 43: sockerless.backend.v1.AttachContainerResponse.accepted:type_name -> sockerless.backend.v1.AttachAccepted
+	41, // 44: sockerless.backend.v1.AttachContainerResponse.endpoint:type_name -> sockerless.backend.v1.AttachEndpoint
+	82, // 45: sockerless.backend.v1.AttachContainerResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	81, // 46: sockerless.backend.v1.AttachEndpoint.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	80, // 47: sockerless.backend.v1.OpenLogsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	81, // 48: sockerless.backend.v1.OpenLogsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	74, // 49: sockerless.backend.v1.OpenLogsResponse.details:type_name -> sockerless.backend.v1.OpenLogsResponse.DetailsEntry
+	3,  // 50: sockerless.backend.v1.RecordStreamUseRequest.use:type_name -> sockerless.backend.v1.StreamUse
+	80, // 51: sockerless.backend.v1.OpenArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	81, // 52: sockerless.backend.v1.OpenArchiveResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	85, // 53: sockerless.backend.v1.UpdateContainerRequest.resources:type_name -> sockerless.backend.v1.Resources
+	86, // 54: sockerless.backend.v1.UpdateContainerRequest.restart_policy:type_name -> sockerless.backend.v1.RestartPolicy
+	87, // 55: sockerless.backend.v1.TopContainerResponse.processes:type_name -> sockerless.backend.v1.StringList
+	80, // 56: sockerless.backend.v1.OpenStatsRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	81, // 57: sockerless.backend.v1.OpenStatsResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	80, // 58: sockerless.backend.v1.OpenChangesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	81, // 59: sockerless.backend.v1.OpenChangesResponse.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	76, // 60: sockerless.backend.v1.CommitContainerRequest.config:type_name -> sockerless.backend.v1.ContainerConfig
+	75, // 61: sockerless.backend.v1.PruneContainersRequest.filters:type_name -> sockerless.backend.v1.PruneContainersRequest.FiltersEntry
+	87, // 62: sockerless.backend.v1.ListContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	37, // 63: sockerless.backend.v1.ContainerSummary.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	37, // 64: sockerless.backend.v1.NetworkSettings.NetworksEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	87, // 65: sockerless.backend.v1.PruneContainersRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	4,  // 66: sockerless.backend.v1.ContainerService.CreateContainer:input_type -> sockerless.backend.v1.CreateContainerRequest
+	6,  // 67: sockerless.backend.v1.ContainerService.StartContainer:input_type -> sockerless.backend.v1.StartContainerRequest
+	13, // 68: sockerless.backend.v1.ContainerService.StopContainer:input_type -> sockerless.backend.v1.StopContainerRequest
+	15, // 69: sockerless.backend.v1.ContainerService.KillContainer:input_type -> sockerless.backend.v1.KillContainerRequest
+	17, // 70: sockerless.backend.v1.ContainerService.RestartContainer:input_type -> sockerless.backend.v1.RestartContainerRequest
+	19, // 71: sockerless.backend.v1.ContainerService.RemoveContainer:input_type -> sockerless.backend.v1.RemoveContainerRequest
+	21, // 72: sockerless.backend.v1.ContainerService.WaitContainer:input_type -> sockerless.backend.v1.WaitContainerRequest
+	25, // 73: sockerless.backend.v1.ContainerService.ListContainers:input_type -> sockerless.backend.v1.ListContainersRequest
+	28, // 74: sockerless.backend.v1.ContainerService.InspectContainer:input_type -> sockerless.backend.v1.InspectContainerRequest
+	38, // 75: sockerless.backend.v1.ContainerService.AttachContainer:input_type -> sockerless.backend.v1.AttachContainerRequest
+	8,  // 76: sockerless.backend.v1.ContainerService.DescribePorts:input_type -> sockerless.backend.v1.DescribePortsRequest
+	11, // 77: sockerless.backend.v1.ContainerService.OpenTunnel:input_type -> sockerless.backend.v1.OpenTunnelRequest
+	42, // 78: sockerless.backend.v1.ContainerService.ResizeContainer:input_type -> sockerless.backend.v1.ResizeContainerRequest
+	44, // 79: sockerless.backend.v1.ContainerService.OpenLogs:input_type -> sockerless.backend.v1.OpenLogsRequest
+	48, // 80: sockerless.backend.v1.ContainerService.OpenArchive:input_type -> sockerless.backend.v1.OpenArchiveRequest
+	46, // 81: sockerless.backend.v1.ContainerService.RecordStreamUse:input_type -> sockerless.backend.v1.RecordStreamUseRequest
+	50, // 82: sockerless.backend.v1.ContainerService.PauseContainer:input_type -> sockerless.backend.v1.PauseContainerRequest
+	52, // 83: sockerless.backend.v1.ContainerService.UnpauseContainer:input_type -> sockerless.backend.v1.UnpauseContainerRequest
+	54, // 84: sockerless.backend.v1.ContainerService.RenameContainer:input_type -> sockerless.backend.v1.RenameContainerRequest
+	56, // 85: sockerless.backend.v1.ContainerService.UpdateContainer:input_type -> sockerless.backend.v1.UpdateContainerRequest
+	58, // 86: sockerless.backend.v1.ContainerService.TopContainer:input_type -> sockerless.backend.v1.TopContainerRequest
+	60, // 87: sockerless.backend.v1.ContainerService.OpenStats:input_type -> sockerless.backend.v1.OpenStatsRequest
+	62, // 88: sockerless.backend.v1.ContainerService.OpenChanges:input_type -> sockerless.backend.v1.OpenChangesRequest
+	64, // 89: sockerless.backend.v1.ContainerService.CommitContainer:input_type -> sockerless.backend.v1.CommitContainerRequest
+	66, // 90: sockerless.backend.v1.ContainerService.PruneContainers:input_type -> sockerless.backend.v1.PruneContainersRequest
+	5,  // 91: sockerless.backend.v1.ContainerService.CreateContainer:output_type -> sockerless.backend.v1.CreateContainerResponse
+	7,  // 92: sockerless.backend.v1.ContainerService.StartContainer:output_type -> sockerless.backend.v1.StartContainerResponse
+	14, // 93: sockerless.backend.v1.ContainerService.StopContainer:output_type -> sockerless.backend.v1.StopContainerResponse
+	16, // 94: sockerless.backend.v1.ContainerService.KillContainer:output_type -> sockerless.backend.v1.KillContainerResponse
+	18, // 95: sockerless.backend.v1.ContainerService.RestartContainer:output_type -> sockerless.backend.v1.RestartContainerResponse
+	20, // 96: sockerless.backend.v1.ContainerService.RemoveContainer:output_type -> sockerless.backend.v1.RemoveContainerResponse
+	22, // 97: sockerless.backend.v1.ContainerService.WaitContainer:output_type -> sockerless.backend.v1.WaitContainerResponse
+	26, // 98: sockerless.backend.v1.ContainerService.ListContainers:output_type -> sockerless.backend.v1.ListContainersResponse
+	29, // 99: sockerless.backend.v1.ContainerService.InspectContainer:output_type -> sockerless.backend.v1.InspectContainerResponse
+	39, // 100: sockerless.backend.v1.ContainerService.AttachContainer:output_type -> sockerless.backend.v1.AttachContainerResponse
+	9,  // 101: sockerless.backend.v1.ContainerService.DescribePorts:output_type -> sockerless.backend.v1.DescribePortsResponse
+	12, // 102: sockerless.backend.v1.ContainerService.OpenTunnel:output_type -> sockerless.backend.v1.OpenTunnelResponse
+	43, // 103: sockerless.backend.v1.ContainerService.ResizeContainer:output_type -> sockerless.backend.v1.ResizeContainerResponse
+	45, // 104: sockerless.backend.v1.ContainerService.OpenLogs:output_type -> sockerless.backend.v1.OpenLogsResponse
+	49, // 105: sockerless.backend.v1.ContainerService.OpenArchive:output_type -> sockerless.backend.v1.OpenArchiveResponse
+	47, // 106: sockerless.backend.v1.ContainerService.RecordStreamUse:output_type -> sockerless.backend.v1.RecordStreamUseResponse
+	51, // 107: sockerless.backend.v1.ContainerService.PauseContainer:output_type -> sockerless.backend.v1.PauseContainerResponse
+	53, // 108: sockerless.backend.v1.ContainerService.UnpauseContainer:output_type -> sockerless.backend.v1.UnpauseContainerResponse
+	55, // 109: sockerless.backend.v1.ContainerService.RenameContainer:output_type -> sockerless.backend.v1.RenameContainerResponse
+	57, // 110: sockerless.backend.v1.ContainerService.UpdateContainer:output_type -> sockerless.backend.v1.UpdateContainerResponse
+	59, // 111: sockerless.backend.v1.ContainerService.TopContainer:output_type -> sockerless.backend.v1.TopContainerResponse
+	61, // 112: sockerless.backend.v1.ContainerService.OpenStats:output_type -> sockerless.backend.v1.OpenStatsResponse
+	63, // 113: sockerless.backend.v1.ContainerService.OpenChanges:output_type -> sockerless.backend.v1.OpenChangesResponse
+	65, // 114: sockerless.backend.v1.ContainerService.CommitContainer:output_type -> sockerless.backend.v1.CommitContainerResponse
+	67, // 115: sockerless.backend.v1.ContainerService.PruneContainers:output_type -> sockerless.backend.v1.PruneContainersResponse
+	91, // [91:116] is the sub-list for method output_type
+	66, // [66:91] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_container_proto_init() }
@@ -4705,8 +4870,8 @@ func file_sockerless_backend_v1_container_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_container_proto_rawDesc), len(file_sockerless_backend_v1_container_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   70,
+			NumEnums:      4,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -6,7 +6,7 @@ import {
   type ExecRecord,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../../state/journal.ts";
-import { containerEvent } from "../events/container-events.ts";
+import { commandEndEvent, commandEvent } from "../events/command-events.ts";
 
 /** The exit code of an exec whose end nobody can tell any more. */
 export const lostExecCode = 255;
@@ -50,15 +50,10 @@ export function execEvent(
   exec: ExecRecord,
   action: "exec_create" | "exec_start",
 ): NewEvent {
-  // Docker puts a space behind a command that has no arguments.
-  const [path = "", ...args] = exec.config?.cmd ?? [];
-  return containerEvent(container, `${action}: ${path} ${args.join(" ")}`, { execID: exec.id });
+  return commandEvent(container, action, exec.id, exec.config?.cmd ?? []);
 }
 
 /** `exec_die`. */
 export function execEndEvent(container: ContainerRecord, exec: ExecRecord): NewEvent {
-  return containerEvent(container, "exec_die", {
-    execID: exec.id,
-    exitCode: String(exec.exitCode ?? lostExecCode),
-  });
+  return commandEndEvent(container, exec.id, exec.exitCode ?? lostExecCode);
 }

@@ -11,6 +11,7 @@ import type {
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
+import { probeEvents } from "../events/probe-events.ts";
 import { execEnded, execStarted } from "../exec/exec-ends.ts";
 import type { AgentLink, LiveContainer } from "../live.ts";
 import { healthAfter, healthName } from "../machine/health.ts";
@@ -164,6 +165,9 @@ async function handleHealth(
     const next = withState(record, { health: after });
     await context.state.commit((change) => {
       change.containers.put(next);
+      for (const event of probeEvents(record, result)) {
+        change.event(event);
+      }
       if (after.status !== health?.status) {
         change.event(containerEvent(record, `health_status: ${healthName(after.status)}`));
       }

@@ -90,6 +90,9 @@ const (
 	// ContainerServiceOpenArchiveProcedure is the fully-qualified name of the ContainerService's
 	// OpenArchive RPC.
 	ContainerServiceOpenArchiveProcedure = "/sockerless.backend.v1.ContainerService/OpenArchive"
+	// ContainerServiceRecordStreamUseProcedure is the fully-qualified name of the ContainerService's
+	// RecordStreamUse RPC.
+	ContainerServiceRecordStreamUseProcedure = "/sockerless.backend.v1.ContainerService/RecordStreamUse"
 	// ContainerServicePauseContainerProcedure is the fully-qualified name of the ContainerService's
 	// PauseContainer RPC.
 	ContainerServicePauseContainerProcedure = "/sockerless.backend.v1.ContainerService/PauseContainer"
@@ -156,6 +159,9 @@ type ContainerServiceClient interface {
 	// Where the files of the container are served. `write` checks that the root
 	// may be written (forbidden: read-only).
 	OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error)
+	// Tells, for the events, what a client did with a stream that does not pass
+	// the backend. Not to be repeated: it would be told twice.
+	RecordStreamUse(context.Context, *connect.Request[v1.RecordStreamUseRequest]) (*connect.Response[v1.RecordStreamUseResponse], error)
 	// conflict: not running, or paused already (or not paused).
 	PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error)
 	UnpauseContainer(context.Context, *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error)
@@ -280,6 +286,12 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
 			connect.WithClientOptions(opts...),
 		),
+		recordStreamUse: connect.NewClient[v1.RecordStreamUseRequest, v1.RecordStreamUseResponse](
+			httpClient,
+			baseURL+ContainerServiceRecordStreamUseProcedure,
+			connect.WithSchema(containerServiceMethods.ByName("RecordStreamUse")),
+			connect.WithClientOptions(opts...),
+		),
 		pauseContainer: connect.NewClient[v1.PauseContainerRequest, v1.PauseContainerResponse](
 			httpClient,
 			baseURL+ContainerServicePauseContainerProcedure,
@@ -355,6 +367,7 @@ type containerServiceClient struct {
 	resizeContainer  *connect.Client[v1.ResizeContainerRequest, v1.ResizeContainerResponse]
 	openLogs         *connect.Client[v1.OpenLogsRequest, v1.OpenLogsResponse]
 	openArchive      *connect.Client[v1.OpenArchiveRequest, v1.OpenArchiveResponse]
+	recordStreamUse  *connect.Client[v1.RecordStreamUseRequest, v1.RecordStreamUseResponse]
 	pauseContainer   *connect.Client[v1.PauseContainerRequest, v1.PauseContainerResponse]
 	unpauseContainer *connect.Client[v1.UnpauseContainerRequest, v1.UnpauseContainerResponse]
 	renameContainer  *connect.Client[v1.RenameContainerRequest, v1.RenameContainerResponse]
@@ -441,6 +454,11 @@ func (c *containerServiceClient) OpenArchive(ctx context.Context, req *connect.R
 	return c.openArchive.CallUnary(ctx, req)
 }
 
+// RecordStreamUse calls sockerless.backend.v1.ContainerService.RecordStreamUse.
+func (c *containerServiceClient) RecordStreamUse(ctx context.Context, req *connect.Request[v1.RecordStreamUseRequest]) (*connect.Response[v1.RecordStreamUseResponse], error) {
+	return c.recordStreamUse.CallUnary(ctx, req)
+}
+
 // PauseContainer calls sockerless.backend.v1.ContainerService.PauseContainer.
 func (c *containerServiceClient) PauseContainer(ctx context.Context, req *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error) {
 	return c.pauseContainer.CallUnary(ctx, req)
@@ -524,6 +542,9 @@ type ContainerServiceHandler interface {
 	// Where the files of the container are served. `write` checks that the root
 	// may be written (forbidden: read-only).
 	OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error)
+	// Tells, for the events, what a client did with a stream that does not pass
+	// the backend. Not to be repeated: it would be told twice.
+	RecordStreamUse(context.Context, *connect.Request[v1.RecordStreamUseRequest]) (*connect.Response[v1.RecordStreamUseResponse], error)
 	// conflict: not running, or paused already (or not paused).
 	PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error)
 	UnpauseContainer(context.Context, *connect.Request[v1.UnpauseContainerRequest]) (*connect.Response[v1.UnpauseContainerResponse], error)
@@ -644,6 +665,12 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
 		connect.WithHandlerOptions(opts...),
 	)
+	containerServiceRecordStreamUseHandler := connect.NewUnaryHandler(
+		ContainerServiceRecordStreamUseProcedure,
+		svc.RecordStreamUse,
+		connect.WithSchema(containerServiceMethods.ByName("RecordStreamUse")),
+		connect.WithHandlerOptions(opts...),
+	)
 	containerServicePauseContainerHandler := connect.NewUnaryHandler(
 		ContainerServicePauseContainerProcedure,
 		svc.PauseContainer,
@@ -731,6 +758,8 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 			containerServiceOpenLogsHandler.ServeHTTP(w, r)
 		case ContainerServiceOpenArchiveProcedure:
 			containerServiceOpenArchiveHandler.ServeHTTP(w, r)
+		case ContainerServiceRecordStreamUseProcedure:
+			containerServiceRecordStreamUseHandler.ServeHTTP(w, r)
 		case ContainerServicePauseContainerProcedure:
 			containerServicePauseContainerHandler.ServeHTTP(w, r)
 		case ContainerServiceUnpauseContainerProcedure:
@@ -816,6 +845,10 @@ func (UnimplementedContainerServiceHandler) OpenLogs(context.Context, *connect.R
 
 func (UnimplementedContainerServiceHandler) OpenArchive(context.Context, *connect.Request[v1.OpenArchiveRequest]) (*connect.Response[v1.OpenArchiveResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.OpenArchive is not implemented"))
+}
+
+func (UnimplementedContainerServiceHandler) RecordStreamUse(context.Context, *connect.Request[v1.RecordStreamUseRequest]) (*connect.Response[v1.RecordStreamUseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ContainerService.RecordStreamUse is not implemented"))
 }
 
 func (UnimplementedContainerServiceHandler) PauseContainer(context.Context, *connect.Request[v1.PauseContainerRequest]) (*connect.Response[v1.PauseContainerResponse], error) {

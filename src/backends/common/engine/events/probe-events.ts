@@ -1,0 +1,28 @@
+/** A health check's probe as the exec that it is. Pure. */
+import { newId } from "../../../../common/ids.ts";
+import type { HealthResult } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { NewEvent } from "../../state/journal.ts";
+import { agentHealthCheck } from "../machine/health.ts";
+import { configOf, nanosecondsOf } from "../records.ts";
+import { commandEndEvent, commandEvent } from "./command-events.ts";
+
+/** Of a process that was killed. */
+const killedCode = 137;
+
+/**
+ * The events of a probe that has ended, with the times at which it began and ended: the agent runs it by itself and
+ * tells of it once. One that could not be started has no end.
+ */
+export function probeEvents(container: ContainerRecord, result: HealthResult): NewEvent[] {
+  const command = agentHealthCheck(configOf(container))?.args ?? [];
+  const began = result.start && nanosecondsOf(result.start);
+  const ended = result.end && nanosecondsOf(result.end);
+  const id = newId();
+  const exitCode = result.killed ? killedCode : result.exitCode;
+  return [
+    commandEvent(container, "exec_create", id, command, began),
+    commandEvent(container, "exec_start", id, command, began),
+    ...(exitCode < 0 ? [] : [commandEndEvent(container, id, exitCode, ended)]),
+  ];
+}
