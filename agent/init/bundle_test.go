@@ -65,7 +65,8 @@ type taskOptions struct {
 	uid       int      // of the agent
 	arguments []string // more flags
 	env       []string
-	noVolume  bool // the shared volume is read-only
+	noVolume  bool     // the shared volume is read-only
+	stdout    *os.File // where the platform collects the output; nil: with what the agent says
 	resources map[string]any
 }
 
@@ -96,6 +97,9 @@ func startTask(t *testing.T, options taskOptions) *task {
 	defer output.Close()
 	k.run = exec.Command("runc", "--root", k.runc, "run", "--bundle", dir, k.name)
 	k.run.Stdout, k.run.Stderr = output, output
+	if options.stdout != nil {
+		k.run.Stdout = options.stdout
+	}
 	must(t, k.run.Start())
 	go func() {
 		k.run.Wait()

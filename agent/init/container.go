@@ -22,6 +22,7 @@ type container struct {
 	server.Resources // the platform meters and limits
 	settings         *settings
 	log              *log.Writer
+	platform         *platformOutput
 	hello            *agentv1.HelloResponse
 
 	mu         sync.Mutex
@@ -44,6 +45,7 @@ func newContainer(settings *settings, sessions *session.Container, log *log.Writ
 		Resources: server.Unimplemented{Mode: "the agent of a cloud container"},
 		settings:  settings,
 		log:       log,
+		platform:  &platformOutput{out: os.Stdout},
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
 			Mode:        agentv1.Mode_MODE_INIT,
@@ -118,6 +120,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	c.mu.Lock()
 	c.terms = termsOf(c.settings, request)
 	c.mu.Unlock()
+	if request.Tee != agentv1.Tee_TEE_NONE {
+		c.platform.follow(c.Sessions.Attach(&agentv1.OpenAttach{Stdout: true, Stderr: true, Stream: true}))
+	}
 	return nil
 }
 

@@ -150,6 +150,11 @@ func leave(self *container, gate *server.Gate, web *http.Server, logger *slog.Lo
 	if err := gate.WaitIdle(ctx); err != nil {
 		logger.Warn("a slow client is cut")
 	}
+	ctx, cancelOutput := context.WithTimeout(context.Background(), max(self.terms.drain, defaultDrain))
+	defer cancelOutput()
+	if err := self.platform.wait(ctx); err != nil {
+		logger.Warn("the platform did not take all output in time")
+	}
 	self.Sessions.Release()
 	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelShutdown()

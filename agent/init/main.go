@@ -35,7 +35,7 @@ const (
 // Main is `sockerless-agent init`. It answers the process's exit code: the
 // user's, or exitUsage or exitFailed.
 func Main(arguments []string) int {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	logger := slog.New(slog.NewTextHandler(markedWriter{os.Stderr, agentMark}, nil))
 	settings, err := parseSettings(arguments, os.Getenv, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

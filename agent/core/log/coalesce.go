@@ -23,10 +23,32 @@ func (r *Reader) next() (s selection, ok bool) {
 // buffered delivers what the buffer holds, as much of one stream as fits in a
 // chunk. It is empty when the buffer must be filled.
 func (r *Reader) buffered() Chunk {
+	if r.options.Records {
+		return r.records()
+	}
 	if r.options.Timestamps || r.options.Prefix != "" {
 		return r.decorated()
 	}
 	return r.joined()
+}
+
+// records delivers whole records with their framing, a large one in parts.
+func (r *Reader) records() Chunk {
+	if len(r.held.data) == 0 && r.buf != nil {
+		start := r.buf.start
+		for r.buf.start-start < MaxChunk {
+			h, _, err := parseRecord(r.buf.unread())
+			if err != nil {
+				break // fill reads it again, whole, and tells damage apart
+			}
+			r.buf.start += int(h.size())
+			r.at.offset += h.size()
+		}
+		r.held.data = r.buf.bytes[start:r.buf.start]
+	}
+	part := r.held.data[:min(len(r.held.data), MaxChunk)]
+	r.held.data = r.held.data[len(part):]
+	return Chunk{Data: part}
 }
 
 // joined closes the gaps that framing leaves between consecutive records, in

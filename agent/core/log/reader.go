@@ -29,6 +29,10 @@ type ReadOptions struct {
 	// Tail is a number of lines from the end; nil: all. Lines of both streams
 	// count, whichever are chosen, as with Docker.
 	Tail *uint64
+	// Records delivers the records of both streams as they stand in the files:
+	// the chunks' data, put together, is a log file. Chunks have no stream then,
+	// and no other option but Follow and UpTo has a meaning.
+	Records bool
 	// UpTo ends the reader at a place that Writer.End gave; it excludes Follow.
 	UpTo *Position
 }

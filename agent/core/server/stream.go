@@ -47,6 +47,9 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 	if err != nil {
 		return wireError(err)
 	}
+	if err := checkRecords(request.Msg); err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
 	reader, err := container.Logs(ctx, readOptions(request.Msg))
 	if errors.Is(err, log.ErrDisabled) {
 		return connect.NewError(connect.CodeUnimplemented, err)
@@ -96,5 +99,16 @@ func readOptions(request *agentv1.LogsRequest) log.ReadOptions {
 		Since:      request.SinceUnixNs,
 		Until:      request.UntilUnixNs,
 		Tail:       request.Tail,
+		Records:    request.Records,
 	}
+}
+
+// checkRecords refuses options that choose lines where records are asked for.
+func checkRecords(request *agentv1.LogsRequest) error {
+	others := request.Stdout || request.Stderr || request.Timestamps || request.LinePrefix != "" ||
+		request.SinceUnixNs != nil || request.UntilUnixNs != nil || request.Tail != nil
+	if request.Records && others {
+		return errors.New("`records` goes together with `follow` only")
+	}
+	return nil
 }

@@ -2796,8 +2796,10 @@ export const ModeSchema: GenEnum<Mode> = /*@__PURE__*/
 /**
  * Whether the container's output also goes, line by line, to the standard output
  * that the platform gave the agent. Lines of stderr have `[stderr] ` before
- * them; a line of stdout that begins with `[stderr] ` or `[stdout] ` has
- * `[stdout] ` before it. A last line without its end gets one.
+ * them; a line of stdout that begins with `[stdout] `, `[stderr] ` or
+ * `[sockerless] ` has `[stdout] ` before it. A last line without its end gets
+ * one, a line above 64 KiB is cut into several. What the agent itself has to say
+ * are lines with `[sockerless] ` before them, on its standard error.
  *
  * @generated from enum sockerless.agent.v1.Tee
  */
