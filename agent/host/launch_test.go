@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
@@ -352,6 +353,24 @@ func TestInitIsTheFirstProcess(t *testing.T) {
 	c.start(t, 1)
 	if output := c.output(t); !strings.HasPrefix(output, "/sbin/docker-init\x00--\x00sh\x00") {
 		t.Errorf("%q", output)
+	}
+}
+
+func TestASignalRightAfterTheStartReachesAnInitsCommand(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	for round := range 10 {
+		request := sleeper(t, h.create(t, layer), layer, noNetwork())
+		request.OciSpec = ociSpec(t, "sleep", "1000")
+		request.Init = true
+		c := h.mustLaunch(t, request)
+		c.start(t, 1)
+		if _, err := c.Signal(t.Context(), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(unix.SIGTERM)})); err != nil {
+			t.Fatal(err)
+		}
+		if code := c.exitCode(t); code != 128+int32(unix.SIGTERM) {
+			t.Fatalf("round %d: exit code %d", round, code)
+		}
 	}
 }
 

@@ -328,6 +328,27 @@ func (r *running) start(t testing.TB, generation uint64) {
 	}
 }
 
+// exitCode waits for the end of the process.
+func (r *running) exitCode(t testing.TB) int32 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := r.Watch(ctx, connect.NewRequest(&agentv1.WatchRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		for _, exit := range []*agentv1.ExitStatus{stream.Msg().GetState().GetExit(), stream.Msg().GetExited()} {
+			if exit != nil {
+				return exit.Code
+			}
+		}
+	}
+	t.Fatalf("the watch was cut: %v", stream.Err())
+	return 0
+}
+
 // output follows the log to the end of the process.
 func (r *running) output(t testing.TB) string {
 	t.Helper()
