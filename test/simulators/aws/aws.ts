@@ -11,7 +11,14 @@ import type { AccessKey } from "./iam/access.ts";
 import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "./rates.ts";
+import { type Account, prepareAccount } from "./account.ts";
+import { ec2Service } from "./services/ec2/ec2.ts";
+import { Network } from "./services/ec2/network.ts";
+import { efsService } from "./services/efs/efs.ts";
+import { EfsState } from "./services/efs/state.ts";
 import { publishedRates } from "./services/rates.ts";
+import { serviceDiscoveryService } from "./services/servicediscovery/servicediscovery.ts";
+import { Registry } from "./services/servicediscovery/state.ts";
 import { stsService } from "./services/sts/sts.ts";
 import { defaultSwitches, type Switches } from "./switches.ts";
 import { WireServer } from "./wire/server.ts";
@@ -22,6 +29,15 @@ export interface AwsOptions {
   readonly quotas?: Partial<Quotas>;
   readonly delays?: Partial<Delays>;
   readonly switches?: Partial<Switches>;
+  /** Of the VPC. */
+  readonly cidr?: string;
+}
+
+/** The services' state, for assertions and for what an administrator does by other means than these APIs. */
+export interface AwsServices {
+  readonly network: Network;
+  readonly efs: EfsState;
+  readonly registry: Registry;
 }
 
 /** A running simulator. */
@@ -29,12 +45,42 @@ export class Aws implements AsyncDisposable {
   /** `http://127.0.0.1:port`, for all services. */
   readonly endpoint: string;
   readonly context: Context;
+  /** What a fresh account holds. */
+  readonly account: Account;
+  readonly services: AwsServices;
   readonly #stack: AsyncDisposableStack;
 
-  constructor(endpoint: string, context: Context, stack: AsyncDisposableStack) {
+  constructor(
+    endpoint: string,
+    context: Context,
+    account: Account,
+    services: AwsServices,
+    stack: AsyncDisposableStack,
+  ) {
     this.endpoint = endpoint;
     this.context = context;
+    this.account = account;
+    this.services = services;
     this.#stack = stack;
+  }
+
+  /** The `ecs:` section of a configuration that uses this account. */
+  get config(): Record<string, string | readonly string[]> {
+    const { account, region, endpoint, services } = this;
+    return {
+      region,
+      endpoint,
+      cluster: account.cluster,
+      subnets: account.subnetIds,
+      security_groups: [account.securityGroupId],
+      execution_role_arn: account.executionRoleArn,
+      task_role_arn: account.taskRoleArn,
+      efs_filesystem_id: account.fileSystem.fileSystemId,
+      efs_security_group_id: account.efsSecurityGroupId,
+      log_group: account.logGroup,
+      cloud_map_namespace_id: account.namespace.id,
+      agent_ingress: services.network.subnets().map(({ routerAddress }) => `${routerAddress}/32`),
+    };
   }
 
   get region(): string {
@@ -122,9 +168,16 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
     iam: new Iam(accountId),
     directory,
   };
+  const network = new Network(context, options.cidr ?? "10.0.0.0/16");
+  const efs = new EfsState(context, network);
+  const registry = new Registry(context);
+  const account = prepareAccount(context, { network, efs, registry });
   const server = new WireServer(context);
   server.add(stsService(context));
+  server.add(ec2Service(context, network));
+  server.add(efsService(context, efs));
+  server.add(serviceDiscoveryService(context, registry, network.vpcId));
   const endpoint = await server.listen();
   stack.defer(() => server.close());
-  return new Aws(endpoint, context, stack.move());
+  return new Aws(endpoint, context, account, { network, efs, registry }, stack.move());
 }

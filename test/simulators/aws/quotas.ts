@@ -44,9 +44,19 @@ export interface Delays {
   stopping: number;
   /** A namespace or another asynchronous operation of Cloud Map. */
   cloudMapOperation: number;
+  /** An access point in the state `creating`. */
+  accessPoint: number;
 }
 
 /** No delays. */
 export function noDelays(): Delays {
-  return { provisioning: 0, pending: 0, pull: 0, activating: 0, stopping: 0, cloudMapOperation: 0 };
+  return {
+    provisioning: 0,
+    pending: 0,
+    pull: 0,
+    activating: 0,
+    stopping: 0,
+    cloudMapOperation: 0,
+    accessPoint: 0,
+  };
 }

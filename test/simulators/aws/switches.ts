@@ -4,11 +4,11 @@
 export interface Switches {
   /** New tasks, and what was written, may be missing from reads for this many simulated milliseconds. */
   eventualConsistencyMs: number;
-  /** A message about a request that was refused by a policy ends with AWS's "because no identity-based policy allows …". */
-  deniedMessagesExplain: boolean;
+  /** Cloud Map writes to Route 53 with its caller's rights, so that registering needs them. */
+  cloudMapNeedsRoute53Rights: boolean;
 }
 
 /** What is believed. */
 export function defaultSwitches(): Switches {
-  return { eventualConsistencyMs: 0, deniedMessagesExplain: true };
+  return { eventualConsistencyMs: 0, cloudMapNeedsRoute53Rights: true };
 }

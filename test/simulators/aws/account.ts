@@ -1,0 +1,76 @@
+/** What a fresh account holds: everything that a user makes before sockerless runs. */
+import type { Context } from "./context.ts";
+import type { Network } from "./services/ec2/network.ts";
+import type { EfsState, FileSystem } from "./services/efs/state.ts";
+import type { Namespace, Registry } from "./services/servicediscovery/state.ts";
+
+/** The agents' port. */
+const agentPort = 9111;
+const nfsPort = 2049;
+
+/** Names and IDs of what a fresh account holds. */
+export interface Account {
+  readonly cluster: string;
+  readonly vpcId: string;
+  readonly subnetIds: readonly string[];
+  /** Lets its members and the host reach one another. */
+  readonly securityGroupId: string;
+  /** Of the mount targets; lets members of {@link securityGroupId} in. */
+  readonly efsSecurityGroupId: string;
+  readonly fileSystem: FileSystem;
+  readonly logGroup: string;
+  readonly namespace: Namespace;
+  readonly executionRoleArn: string;
+  readonly taskRoleArn: string;
+  /** Name, not URI. */
+  readonly repository: string;
+}
+
+/** Fills a fresh account. */
+export function prepareAccount(
+  context: Context,
+  services: { readonly network: Network; readonly efs: EfsState; readonly registry: Registry },
+): Account {
+  const { network, efs, registry } = services;
+  const { groups, vpcId } = network;
+  const tcp = (port: number) => ({ protocol: "tcp", fromPort: port, toPort: port }) as const;
+
+  const tasks = groups.create("sockerless", "tasks of sockerless", {}, vpcId).groupId;
+  const everything = { protocol: "-1", fromPort: -1, toPort: -1 } as const;
+  const hosts = network.subnets().map(({ routerAddress }) => `${routerAddress}/32`);
+  groups.authorize(
+    tasks,
+    [
+      { groupId: tasks, direction: "ingress", ...everything, peer: { groupId: tasks } },
+      ...hosts.map((cidr) => ({
+        groupId: tasks,
+        direction: "ingress" as const,
+        ...tcp(agentPort),
+        peer: { cidr },
+      })),
+    ],
+    {},
+  );
+
+  const mountTargets = groups.create("sockerless-efs", "mount targets", {}, vpcId).groupId;
+  groups.authorize(
+    mountTargets,
+    [{ groupId: mountTargets, direction: "ingress", ...tcp(nfsPort), peer: { groupId: tasks } }],
+    {},
+  );
+
+  const ecsTasks = ["ecs-tasks.amazonaws.com"];
+  return {
+    cluster: "sockerless",
+    vpcId,
+    subnetIds: network.subnets().map(({ subnetId }) => subnetId),
+    securityGroupId: tasks,
+    efsSecurityGroupId: mountTargets,
+    fileSystem: efs.createFileSystem("sockerless", [mountTargets]),
+    logGroup: "/sockerless/containers",
+    namespace: registry.addNamespace("sockerless.internal"),
+    executionRoleArn: context.iam.addRole("sockerless-execution", { trusted: ecsTasks, policies: [] }),
+    taskRoleArn: context.iam.addRole("sockerless-task", { trusted: ecsTasks, policies: [] }),
+    repository: "sockerless",
+  };
+}

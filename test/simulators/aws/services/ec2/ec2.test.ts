@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import {
+  AuthorizeSecurityGroupIngressCommand,
+  CreateSecurityGroupCommand,
+  CreateTagsCommand,
+  DeleteSecurityGroupCommand,
+  DescribeNetworkInterfacesCommand,
+  DescribeSecurityGroupRulesCommand,
+  DescribeSecurityGroupsCommand,
+  DescribeSubnetsCommand,
+  DescribeVpcsCommand,
+  EC2Client,
+  RevokeSecurityGroupEgressCommand,
+  RevokeSecurityGroupIngressCommand,
+} from "@aws-sdk/client-ec2";
+
+import { type Aws, startAws } from "../../aws.ts";
+
+function clientOf(aws: Aws): EC2Client {
+  return new EC2Client({ ...aws.clientConfig, maxAttempts: 1 });
+}
+
+async function createGroup(aws: Aws, name: string): Promise<string> {
+  const { GroupId } = await clientOf(aws).send(
+    new CreateSecurityGroupCommand({
+      GroupName: name,
+      Description: "a network",
+      VpcId: aws.account.vpcId,
+      TagSpecifications: [
+        { ResourceType: "security-group", Tags: [{ Key: "sockerless-network", Value: name }] },
+      ],
+    }),
+  );
+  assert.ok(GroupId);
+  return GroupId;
+}
+
+const port = (number: number) => ({ IpProtocol: "tcp", FromPort: number, ToPort: number });
+
+test("a fresh account has a VPC with two subnets in two zones", async () => {
+  await using aws = await startAws();
+  const { Vpcs = [] } = await clientOf(aws).send(new DescribeVpcsCommand({}));
+  assert.deepEqual(
+    Vpcs.map(({ VpcId, CidrBlock }) => ({ VpcId, CidrBlock })),
+    [{ VpcId: aws.account.vpcId, CidrBlock: "10.0.0.0/16" }],
+  );
+  const { Subnets = [] } = await clientOf(aws).send(
+    new DescribeSubnetsCommand({ SubnetIds: [...aws.account.subnetIds] }),
+  );
+  assert.deepEqual(
+    Subnets.map(({ CidrBlock, AvailabilityZone }) => ({ CidrBlock, AvailabilityZone })),
+    [
+      { CidrBlock: "10.0.0.0/17", AvailabilityZone: "us-east-1a" },
+      { CidrBlock: "10.0.128.0/17", AvailabilityZone: "us-east-1b" },
+    ],
+  );
+});
+
+test("a group is found by its tag, with its rules in permissions", async () => {
+  await using aws = await startAws();
+  const groupId = await createGroup(aws, "web");
+  await createGroup(aws, "other");
+  await clientOf(aws).send(
+    new AuthorizeSecurityGroupIngressCommand({
+      GroupId: groupId,
+      IpPermissions: [
+        {
+          ...port(9111),
+          IpRanges: [{ CidrIp: "10.0.0.1/32", Description: "frontend" }],
+          UserIdGroupPairs: [{ GroupId: groupId }],
+        },
+      ],
+    }),
+  );
+  const { SecurityGroups = [] } = await clientOf(aws).send(
+    new DescribeSecurityGroupsCommand({ Filters: [{ Name: "tag:sockerless-network", Values: ["we?"] }] }),
+  );
+  assert.equal(SecurityGroups.length, 1);
+  const [found] = SecurityGroups;
+  assert.equal(found?.GroupName, "web");
+  assert.deepEqual(found.Tags, [{ Key: "sockerless-network", Value: "web" }]);
+  assert.deepEqual(found.IpPermissions, [
+    {
+      ...port(9111),
+      IpRanges: [{ CidrIp: "10.0.0.1/32", Description: "frontend" }],
+      Ipv6Ranges: [],
+      PrefixListIds: [],
+      UserIdGroupPairs: [{ GroupId: groupId, UserId: aws.accountId }],
+    },
+  ]);
+  assert.deepEqual(found.IpPermissionsEgress?.[0]?.IpRanges, [{ CidrIp: "0.0.0.0/0" }]);
+});
+
+test("a rule that exists is refused, and none of its call's rules is added", async () => {
+  await using aws = await startAws();
+  const groupId = await createGroup(aws, "web");
+  const authorize = (...ports: number[]) =>
+    clientOf(aws).send(
+      new AuthorizeSecurityGroupIngressCommand({
+        GroupId: groupId,
+        IpPermissions: ports.map((number) => ({ ...port(number), IpRanges: [{ CidrIp: "10.0.0.0/8" }] })),
+      }),
+    );
+  await authorize(80);
+  await assert.rejects(authorize(81, 80), { name: "InvalidPermission.Duplicate" });
+  const { SecurityGroupRules = [] } = await clientOf(aws).send(
+    new DescribeSecurityGroupRulesCommand({ Filters: [{ Name: "group-id", Values: [groupId] }] }),
+  );
+  assert.deepEqual(
+    SecurityGroupRules.filter(({ IsEgress }) => IsEgress === false).map(({ FromPort }) => FromPort),
+    [80],
+  );
+});
+
+test("a group has at most sixty rules in a direction", async () => {
+  await using aws = await startAws();
+  const groupId = await createGroup(aws, "web");
+  const authorize = (first: number, count: number) =>
+    clientOf(aws).send(
+      new AuthorizeSecurityGroupIngressCommand({
+        GroupId: groupId,
+        IpPermissions: Array.from({ length: count }, (_, index) => ({
+          ...port(first + index),
+          IpRanges: [{ CidrIp: "10.0.0.0/8" }],
+        })),
+      }),
+    );
+  await authorize(1000, 60);
+  await assert.rejects(authorize(2000, 1), { name: "RulesPerSecurityGroupLimitExceeded" });
+});
+
+test("rules are revoked by what they are and by their IDs", async () => {
+  await using aws = await startAws();
+  const ec2 = clientOf(aws);
+  const groupId = await createGroup(aws, "web");
+  const permission = { ...port(80), IpRanges: [{ CidrIp: "10.0.0.0/8" }] };
+  const revoke = () =>
+    ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions: [permission] }));
+  await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions: [permission] }));
+  await revoke();
+  await assert.rejects(revoke(), { name: "InvalidPermission.NotFound" });
+  const { SecurityGroupRules = [] } = await ec2.send(
+    new DescribeSecurityGroupRulesCommand({ Filters: [{ Name: "group-id", Values: [groupId] }] }),
+  );
+  assert.equal(SecurityGroupRules.length, 1);
+  await ec2.send(
+    new RevokeSecurityGroupEgressCommand({
+      GroupId: groupId,
+      SecurityGroupRuleIds: [SecurityGroupRules[0]?.SecurityGroupRuleId ?? ""],
+    }),
+  );
+  assert.deepEqual(aws.services.network.rulesOf([groupId]), []);
+});
+
+test("a group that an interface has, or a rule of another group names, is not deleted", async () => {
+  await using aws = await startAws();
+  const ec2 = clientOf(aws);
+  const { network } = aws.services;
+  const groupId = await createGroup(aws, "web");
+  const remove = () => ec2.send(new DeleteSecurityGroupCommand({ GroupId: groupId }));
+  const [subnetId = ""] = aws.account.subnetIds;
+  const made = network.createInterface({ subnetId, groupIds: [groupId], description: "a task" });
+  await assert.rejects(remove(), { name: "DependencyViolation" });
+  const { NetworkInterfaces = [] } = await ec2.send(
+    new DescribeNetworkInterfacesCommand({ Filters: [{ Name: "group-id", Values: [groupId] }] }),
+  );
+  assert.deepEqual(
+    NetworkInterfaces.map(({ PrivateIpAddress }) => PrivateIpAddress),
+    [made.privateIpAddress],
+  );
+  network.deleteInterface(made.networkInterfaceId);
+
+  const nfs = {
+    GroupId: aws.account.efsSecurityGroupId,
+    IpPermissions: [{ ...port(2049), UserIdGroupPairs: [{ GroupId: groupId }] }],
+  };
+  await ec2.send(new AuthorizeSecurityGroupIngressCommand(nfs));
+  await assert.rejects(remove(), { name: "DependencyViolation" });
+  await ec2.send(new RevokeSecurityGroupIngressCommand(nfs));
+  await remove();
+  await assert.rejects(remove(), { name: "InvalidGroup.NotFound" });
+});
+
+test("what EC2 does not take is refused as EC2 does", async () => {
+  await using aws = await startAws();
+  const ec2 = clientOf(aws);
+  const groupId = await createGroup(aws, "web");
+  await assert.rejects(createGroup(aws, "web"), { name: "InvalidGroup.Duplicate" });
+  await assert.rejects(createGroup(aws, "sg-web"), { name: "InvalidParameterValue" });
+  await assert.rejects(createGroup(aws, "w\u00e9b"), { name: "InvalidParameterValue" });
+  const authorize = (permission: object) =>
+    ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: groupId, IpPermissions: [permission] }));
+  await assert.rejects(authorize({ IpProtocol: "tcp", IpRanges: [{ CidrIp: "10.0.0.0/8" }] }), {
+    name: "InvalidParameterValue",
+  });
+  await assert.rejects(authorize({ ...port(80), IpRanges: [{ CidrIp: "10.0.0.1/8" }] }), {
+    name: "InvalidParameterValue",
+  });
+  await assert.rejects(authorize({ ...port(80), UserIdGroupPairs: [{ GroupId: "sg-0123456789abcdef0" }] }), {
+    name: "InvalidGroup.NotFound",
+  });
+  const tooLong = [{ Key: "k", Value: "v".repeat(257) }];
+  await assert.rejects(ec2.send(new CreateTagsCommand({ Resources: [groupId], Tags: tooLong })), {
+    name: "InvalidParameterValue",
+  });
+});

@@ -1,0 +1,194 @@
+/** The rules of security groups: between EC2's `IpPermissions` and one rule for each peer. */
+import type { IpPermission, SecurityGroupRule } from "@aws-sdk/client-ec2";
+
+import type { SecurityRule } from "../../cloud.ts";
+import { parseCidr, cidrText } from "../../machine/cidr.ts";
+import { AwsFault, type Given } from "../../wire/service.ts";
+
+/** A rule before it has an ID. */
+export interface NewRule extends SecurityRule {
+  readonly description?: string;
+}
+
+/** A rule of a group. */
+export interface StoredRule extends NewRule {
+  /** `sgr-…` */
+  readonly ruleId: string;
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+/** Where rules apply. */
+export interface RuleTarget {
+  readonly groupId: string;
+  readonly direction: "ingress" | "egress";
+}
+
+/**
+ * The rules that `IpPermissions` mean, one for each peer.
+ *
+ * @throws AwsFault `InvalidParameterValue`, `InvalidParameterCombination`
+ */
+export function rulesOf(target: RuleTarget, permissions: readonly Given<IpPermission>[]): NewRule[] {
+  return permissions.flatMap((permission) => {
+    const protocol = protocolOf(permission.IpProtocol);
+    const ports = portsOf(protocol, permission.FromPort, permission.ToPort);
+    const { IpRanges = [], UserIdGroupPairs = [], Ipv6Ranges = [], PrefixListIds = [] } = permission;
+    if (Ipv6Ranges.length > 0 || PrefixListIds.length > 0) {
+      throw invalid("the simulated VPC has neither IPv6 addresses nor prefix lists");
+    }
+    if (IpRanges.length + UserIdGroupPairs.length === 0) {
+      throw new AwsFault(
+        "InvalidParameterCombination",
+        "Invalid value 'null' for peer. It must be specified.",
+      );
+    }
+    const common = { ...target, protocol, ...ports };
+    return [
+      ...IpRanges.map(({ CidrIp, Description }) => ({
+        ...common,
+        peer: { cidr: rangeOf(CidrIp) },
+        ...descriptionOf(Description),
+      })),
+      ...UserIdGroupPairs.map(({ GroupId, Description }) => ({
+        ...common,
+        peer: { groupId: groupIdOf(GroupId) },
+        ...descriptionOf(Description),
+      })),
+    ];
+  });
+}
+
+/** Whether two rules let the same through. */
+export function isSameRule(one: SecurityRule, other: SecurityRule): boolean {
+  return (
+    one.groupId === other.groupId &&
+    one.direction === other.direction &&
+    one.protocol === other.protocol &&
+    one.fromPort === other.fromPort &&
+    one.toPort === other.toPort &&
+    peerText(one) === peerText(other)
+  );
+}
+
+/** A rule in the words of EC2's messages. */
+export function describeRule(rule: SecurityRule): string {
+  const ports = rule.fromPort < 0 ? "" : `, from port: ${rule.fromPort}, to port: ${rule.toPort}`;
+  const protocol = rule.protocol === "-1" ? "ALL" : rule.protocol.toUpperCase();
+  return `peer: ${peerText(rule)}, ${protocol}${ports}, ALLOW`;
+}
+
+/** Rules as `DescribeSecurityGroups` shows them: one permission for each protocol and range of ports. */
+export function permissionsOf(rules: readonly NewRule[], accountId: string): IpPermission[] {
+  const permissions = new Map<string, IpPermission & { IpRanges: object[]; UserIdGroupPairs: object[] }>();
+  for (const rule of rules) {
+    const { protocol, fromPort, toPort, peer, description } = rule;
+    const key = `${protocol} ${fromPort} ${toPort}`;
+    const permission = permissions.get(key) ?? {
+      IpProtocol: protocol,
+      ...(protocol === "-1" ? {} : { FromPort: fromPort, ToPort: toPort }),
+      IpRanges: [],
+      Ipv6Ranges: [],
+      PrefixListIds: [],
+      UserIdGroupPairs: [],
+    };
+    permissions.set(key, permission);
+    const said = description === undefined ? {} : { Description: description };
+    if ("cidr" in peer) {
+      permission.IpRanges.push({ CidrIp: peer.cidr, ...said });
+    } else {
+      permission.UserIdGroupPairs.push({ GroupId: peer.groupId, UserId: accountId, ...said });
+    }
+  }
+  return [...permissions.values()];
+}
+
+/** A rule as `DescribeSecurityGroupRules` shows it. */
+export function describedRule(rule: StoredRule, accountId: string, arn: string): SecurityGroupRule {
+  return {
+    SecurityGroupRuleId: rule.ruleId,
+    SecurityGroupRuleArn: arn,
+    GroupId: rule.groupId,
+    GroupOwnerId: accountId,
+    IsEgress: rule.direction === "egress",
+    IpProtocol: rule.protocol,
+    FromPort: rule.fromPort,
+    ToPort: rule.toPort,
+    ...("cidr" in rule.peer
+      ? { CidrIpv4: rule.peer.cidr }
+      : { ReferencedGroupInfo: { GroupId: rule.peer.groupId, UserId: accountId } }),
+    ...(rule.description === undefined ? {} : { Description: rule.description }),
+    Tags: Object.entries(rule.tags).map(([Key, Value]) => ({ Key, Value })),
+  };
+}
+
+function peerText({ peer }: SecurityRule): string {
+  return "cidr" in peer ? peer.cidr : peer.groupId;
+}
+
+const protocolNumbers: Record<string, string> = { "1": "icmp", "6": "tcp", "17": "udp" };
+
+function protocolOf(protocol: string | undefined): string {
+  if (protocol === undefined) {
+    throw new AwsFault("MissingParameter", "The request must contain the parameter ipProtocol");
+  }
+  const lower = protocol.toLowerCase();
+  const known = lower === "all" ? "-1" : (protocolNumbers[lower] ?? lower);
+  if (!["-1", "tcp", "udp", "icmp"].includes(known) && !(/^\d+$/.test(known) && Number(known) < 256)) {
+    throw invalid(`Invalid value '${protocol}' for IP protocol. Unknown protocol.`);
+  }
+  return known;
+}
+
+function portsOf(
+  protocol: string,
+  fromPort: number | undefined,
+  toPort: number | undefined,
+): { readonly fromPort: number; readonly toPort: number } {
+  if (protocol !== "tcp" && protocol !== "udp") {
+    return { fromPort: fromPort ?? -1, toPort: toPort ?? -1 };
+  }
+  if (fromPort === undefined || toPort === undefined) {
+    throw invalid("Invalid value 'Must specify both from and to ports with TCP/UDP.' for portRange.");
+  }
+  if (fromPort < 0 || toPort > 65_535 || fromPort > toPort) {
+    throw invalid(`Invalid value '${fromPort}-${toPort}' for portRange.`);
+  }
+  return { fromPort, toPort };
+}
+
+function rangeOf(cidr: string | undefined): string {
+  if (cidr === undefined) {
+    throw new AwsFault("MissingParameter", "The request must contain the parameter cidrIp");
+  }
+  let canonical: string;
+  try {
+    canonical = cidrText(parseCidr(cidr));
+  } catch {
+    throw invalid(`CIDR block ${cidr} is malformed`);
+  }
+  if (canonical !== cidr) {
+    throw invalid(`CIDR block ${cidr} has bits set outside its mask`);
+  }
+  return cidr;
+}
+
+function groupIdOf(groupId: string | undefined): string {
+  if (groupId === undefined) {
+    throw new AwsFault("MissingParameter", "The request must contain the parameter groupId");
+  }
+  return groupId;
+}
+
+function descriptionOf(description: string | undefined): { readonly description?: string } {
+  if (description === undefined) {
+    return {};
+  }
+  if (!/^[a-zA-Z0-9. _\-:/()#,@[\]+=&;{}!$*]{0,255}$/.test(description)) {
+    throw invalid("Invalid rule description. Valid descriptions are strings less than 256 characters.");
+  }
+  return { description };
+}
+
+function invalid(message: string): AwsFault {
+  return new AwsFault("InvalidParameterValue", message);
+}

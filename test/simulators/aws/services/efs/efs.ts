@@ -1,0 +1,333 @@
+/** EFS: access points, and what there is to know about file systems and mount targets. */
+import type {
+  CreateAccessPointCommandInput,
+  CreateAccessPointCommandOutput,
+  DeleteAccessPointCommandInput,
+  DeleteAccessPointCommandOutput,
+  DescribeAccessPointsCommandInput,
+  DescribeAccessPointsCommandOutput,
+  DescribeFileSystemPolicyCommandInput,
+  DescribeFileSystemPolicyCommandOutput,
+  DescribeFileSystemsCommandInput,
+  DescribeFileSystemsCommandOutput,
+  DescribeMountTargetsCommandInput,
+  DescribeMountTargetsCommandOutput,
+  ListTagsForResourceCommandInput,
+  ListTagsForResourceCommandOutput,
+  TagResourceCommandInput,
+  TagResourceCommandOutput,
+  UntagResourceCommandInput,
+  UntagResourceCommandOutput,
+} from "@aws-sdk/client-efs";
+
+import type { Context } from "../../context.ts";
+import type { AccessRequest } from "../../iam/access.ts";
+import { resourceId } from "../../ids.ts";
+import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
+import { type Page, pageOf } from "../pages.ts";
+import { requestTagContext, resourceTagContext, tagList, tagMap, tagViolation } from "../tags.ts";
+import { type AccessPoint, type EfsState, type FileSystem, type MountTarget, withoutArn } from "./state.ts";
+
+/** The simulated EFS. */
+export function efsService(context: Context, state: EfsState): ServiceHandler {
+  const { accountId } = context;
+
+  const onFileSystem = (action: string, fileSystemId: string | undefined): AccessRequest[] => {
+    const found = state.fileSystems().find((each) => each.fileSystemId === withoutArn(fileSystemId ?? ""));
+    return [
+      {
+        action: `elasticfilesystem:${action}`,
+        resource: fileSystemId === undefined ? "*" : state.fileSystemArn(withoutArn(fileSystemId)),
+        context: resourceTagContext(found?.tags ?? {}),
+      },
+    ];
+  };
+
+  const onAccessPoint = (action: string, accessPointId: string): AccessRequest[] => {
+    const found = state.accessPoints().find((each) => each.accessPointId === withoutArn(accessPointId));
+    return [
+      {
+        action: `elasticfilesystem:${action}`,
+        resource: state.accessPointArn(withoutArn(accessPointId)),
+        context: resourceTagContext(found?.tags ?? {}),
+      },
+    ];
+  };
+
+  const onResource = (action: string, id: string): AccessRequest[] =>
+    withoutArn(id).startsWith("fsap-") ? onAccessPoint(action, id) : onFileSystem(action, id);
+
+  const tagged = (id: string): AccessPoint | FileSystem =>
+    withoutArn(id).startsWith("fsap-") ? state.accessPoint(id) : state.fileSystem(id);
+
+  const shownAccessPoint = (accessPoint: AccessPoint) => ({
+    AccessPointId: accessPoint.accessPointId,
+    AccessPointArn: state.accessPointArn(accessPoint.accessPointId),
+    ClientToken: accessPoint.clientToken,
+    FileSystemId: accessPoint.fileSystemId,
+    LifeCycleState: state.isAvailable(accessPoint) ? ("available" as const) : ("creating" as const),
+    ...(accessPoint.tags["Name"] === undefined ? {} : { Name: accessPoint.tags["Name"] }),
+    OwnerId: accountId,
+    ...(accessPoint.posixUser === undefined
+      ? {}
+      : {
+          PosixUser: {
+            Uid: accessPoint.posixUser.uid,
+            Gid: accessPoint.posixUser.gid,
+            SecondaryGids: [...accessPoint.posixUser.secondaryGids],
+          },
+        }),
+    RootDirectory: {
+      Path: accessPoint.path,
+      ...(accessPoint.creationInfo === undefined
+        ? {}
+        : {
+            CreationInfo: {
+              OwnerUid: accessPoint.creationInfo.ownerUid,
+              OwnerGid: accessPoint.creationInfo.ownerGid,
+              Permissions: accessPoint.creationInfo.permissions,
+            },
+          }),
+    },
+    Tags: tagList(accessPoint.tags),
+  });
+
+  const shownFileSystem = (fileSystem: FileSystem) => ({
+    FileSystemId: fileSystem.fileSystemId,
+    FileSystemArn: state.fileSystemArn(fileSystem.fileSystemId),
+    CreationToken: fileSystem.name,
+    CreationTime: fileSystem.createdAt,
+    Encrypted: true,
+    LifeCycleState: "available" as const,
+    Name: fileSystem.tags["Name"],
+    NumberOfMountTargets: mountTargetsOf(fileSystem.fileSystemId).length,
+    OwnerId: accountId,
+    PerformanceMode: "generalPurpose" as const,
+    SizeInBytes: { Value: 6144 },
+    ThroughputMode: "elastic" as const,
+    Tags: tagList(fileSystem.tags),
+  });
+
+  const shownMountTarget = ({ mountTargetId, fileSystemId, networkInterface }: MountTarget) => ({
+    MountTargetId: mountTargetId,
+    FileSystemId: fileSystemId,
+    SubnetId: networkInterface.subnet.subnetId,
+    LifeCycleState: "available" as const,
+    IpAddress: networkInterface.privateIpAddress,
+    NetworkInterfaceId: networkInterface.networkInterfaceId,
+    AvailabilityZoneName: networkInterface.subnet.availabilityZone,
+    VpcId: networkInterface.subnet.vpcId,
+    OwnerId: accountId,
+  });
+
+  const mountTargetsOf = (fileSystemId: string): MountTarget[] =>
+    state.mountTargets().filter((each) => each.fileSystemId === fileSystemId);
+
+  return {
+    name: "efs",
+    codes: {
+      invalid: "BadRequest",
+      throttled: "ThrottlingException",
+      throttledStatus: 429,
+      denied: "AccessDeniedException",
+      deniedStatus: 403,
+      unknownKey: "UnrecognizedClientException",
+      unknownKeyStatus: 403,
+    },
+    operations: {
+      CreateAccessPoint: operation<CreateAccessPointCommandInput, CreateAccessPointCommandOutput>({
+        access: ({ FileSystemId, Tags }) => {
+          const tags = requestTagContext(tagMap(Tags));
+          const create = onFileSystem("CreateAccessPoint", FileSystemId).map((request) => ({
+            ...request,
+            context: { ...request.context, ...tags },
+          }));
+          const tag = {
+            action: "elasticfilesystem:TagResource",
+            resource: state.accessPointArn("*"),
+            context: { ...tags, "elasticfilesystem:CreateAction": "CreateAccessPoint" },
+          };
+          return Tags === undefined || Tags.length === 0 ? create : [...create, tag];
+        },
+        run: (input) => {
+          const { fileSystemId } = state.fileSystem(input.FileSystemId ?? "");
+          const clientToken = input.ClientToken ?? "";
+          const existing = state.accessPoints().find((each) => each.clientToken === clientToken);
+          if (existing !== undefined) {
+            const message = `Access point already exists with the creation token ${clientToken}.`;
+            const members = { AccessPointId: existing.accessPointId };
+            throw new AwsFault("AccessPointAlreadyExists", message, undefined, members);
+          }
+          const siblings = state.accessPoints().filter((each) => each.fileSystemId === fileSystemId);
+          if (siblings.length >= context.quotas.accessPointsPerFileSystem) {
+            const message = `You have reached the maximum number of access points for ${fileSystemId}.`;
+            throw new AwsFault("AccessPointLimitExceeded", message);
+          }
+          const { Path: path = "/", CreationInfo: info } = input.RootDirectory ?? {};
+          if (path.includes("\\")) {
+            throw new AwsFault("BadRequest", "Invalid path: a backslash is not allowed.");
+          }
+          const user = input.PosixUser;
+          const made: AccessPoint = {
+            accessPointId: resourceId("fsap"),
+            fileSystemId,
+            clientToken,
+            path,
+            creationInfo:
+              info === undefined
+                ? undefined
+                : {
+                    ownerUid: info.OwnerUid ?? 0,
+                    ownerGid: info.OwnerGid ?? 0,
+                    permissions: info.Permissions ?? "",
+                  },
+            posixUser:
+              user === undefined
+                ? undefined
+                : { uid: user.Uid ?? 0, gid: user.Gid ?? 0, secondaryGids: user.SecondaryGids ?? [] },
+            availableAt: context.clock.nowMs() + context.delays.accessPoint,
+            tags: checkedTags(tagMap(input.Tags)),
+          };
+          state.add(made);
+          return shownAccessPoint(made);
+        },
+      }),
+
+      DescribeAccessPoints: operation<DescribeAccessPointsCommandInput, DescribeAccessPointsCommandOutput>({
+        access: ({ AccessPointId, FileSystemId }) =>
+          AccessPointId === undefined
+            ? onFileSystem("DescribeAccessPoints", FileSystemId)
+            : onAccessPoint("DescribeAccessPoints", AccessPointId),
+        run: ({ AccessPointId, FileSystemId, MaxResults, NextToken }) => {
+          if (AccessPointId !== undefined && FileSystemId !== undefined) {
+            throw new AwsFault("BadRequest", "AccessPointId and FileSystemId exclude each other.");
+          }
+          if (AccessPointId !== undefined) {
+            return { AccessPoints: [shownAccessPoint(state.accessPoint(AccessPointId))] };
+          }
+          const only = FileSystemId === undefined ? undefined : state.fileSystem(FileSystemId).fileSystemId;
+          const found = state
+            .accessPoints()
+            .filter((each) => only === undefined || each.fileSystemId === only);
+          const { items, next } = requirePage(found, NextToken, MaxResults);
+          return { AccessPoints: items.map(shownAccessPoint), NextToken: next };
+        },
+      }),
+
+      DeleteAccessPoint: operation<DeleteAccessPointCommandInput, DeleteAccessPointCommandOutput>({
+        access: ({ AccessPointId }) => onAccessPoint("DeleteAccessPoint", AccessPointId ?? ""),
+        run: ({ AccessPointId }) => {
+          state.delete(state.accessPoint(AccessPointId ?? ""));
+          return {};
+        },
+      }),
+
+      DescribeFileSystems: operation<DescribeFileSystemsCommandInput, DescribeFileSystemsCommandOutput>({
+        access: ({ FileSystemId }) => onFileSystem("DescribeFileSystems", FileSystemId),
+        run: ({ FileSystemId, CreationToken, MaxItems, Marker }) => {
+          const asked = FileSystemId === undefined ? state.fileSystems() : [state.fileSystem(FileSystemId)];
+          const found = asked.filter(({ name }) => CreationToken === undefined || name === CreationToken);
+          const { items, next } = requirePage(found, Marker, MaxItems);
+          return { FileSystems: items.map(shownFileSystem), NextMarker: next };
+        },
+      }),
+
+      DescribeFileSystemPolicy: operation<
+        DescribeFileSystemPolicyCommandInput,
+        DescribeFileSystemPolicyCommandOutput
+      >({
+        access: ({ FileSystemId }) => onFileSystem("DescribeFileSystemPolicy", FileSystemId),
+        run: ({ FileSystemId }) => {
+          const { fileSystemId, policy } = state.fileSystem(FileSystemId ?? "");
+          if (policy === undefined) {
+            const message = `There is no file system policy for ${fileSystemId}.`;
+            throw new AwsFault("PolicyNotFound", message);
+          }
+          return { FileSystemId: fileSystemId, Policy: JSON.stringify(policy) };
+        },
+      }),
+
+      DescribeMountTargets: operation<DescribeMountTargetsCommandInput, DescribeMountTargetsCommandOutput>({
+        access: ({ FileSystemId, MountTargetId, AccessPointId }) => {
+          const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
+          const point = state.accessPoints().find((each) => each.accessPointId === AccessPointId);
+          const fileSystemId = FileSystemId ?? target?.fileSystemId ?? point?.fileSystemId;
+          return onFileSystem("DescribeMountTargets", fileSystemId);
+        },
+        run: ({ FileSystemId, MountTargetId, AccessPointId, MaxItems, Marker }) => {
+          if (
+            [FileSystemId, MountTargetId, AccessPointId].filter((each) => each !== undefined).length !== 1
+          ) {
+            throw new AwsFault("BadRequest", "Name one of FileSystemId, MountTargetId and AccessPointId.");
+          }
+          if (MountTargetId !== undefined) {
+            const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
+            if (target === undefined) {
+              const message = `Mount target ${MountTargetId} does not exist.`;
+              throw new AwsFault("MountTargetNotFound", message);
+            }
+            return { MountTargets: [shownMountTarget(target)] };
+          }
+          const fileSystemId =
+            AccessPointId === undefined
+              ? state.fileSystem(FileSystemId ?? "").fileSystemId
+              : state.accessPoint(AccessPointId).fileSystemId;
+          const { items, next } = requirePage(mountTargetsOf(fileSystemId), Marker, MaxItems);
+          return { MountTargets: items.map(shownMountTarget), NextMarker: next };
+        },
+      }),
+
+      TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
+        access: ({ ResourceId = "", Tags }) =>
+          onResource("TagResource", ResourceId).map((request) => ({
+            ...request,
+            context: { ...request.context, ...requestTagContext(tagMap(Tags)) },
+          })),
+        run: ({ ResourceId = "", Tags }) => {
+          const resource = tagged(ResourceId);
+          resource.tags = checkedTags({ ...resource.tags, ...tagMap(Tags) });
+          return {};
+        },
+      }),
+
+      UntagResource: operation<UntagResourceCommandInput, UntagResourceCommandOutput>({
+        access: ({ ResourceId = "" }) => onResource("UntagResource", ResourceId),
+        run: ({ ResourceId = "", TagKeys = [] }) => {
+          const resource = tagged(ResourceId);
+          const left = Object.entries(resource.tags).filter(([key]) => !TagKeys.includes(key));
+          resource.tags = Object.fromEntries(left);
+          return {};
+        },
+      }),
+
+      ListTagsForResource: operation<ListTagsForResourceCommandInput, ListTagsForResourceCommandOutput>({
+        access: ({ ResourceId = "" }) => onResource("ListTagsForResource", ResourceId),
+        run: ({ ResourceId = "", MaxResults, NextToken }) => {
+          const { items, next } = requirePage(tagList(tagged(ResourceId).tags), NextToken, MaxResults);
+          return { Tags: items, NextToken: next };
+        },
+      }),
+    },
+  };
+}
+
+function checkedTags(tags: Record<string, string>): Record<string, string> {
+  const violation = tagViolation(tags);
+  if (violation !== undefined) {
+    throw new AwsFault("BadRequest", violation);
+  }
+  return tags;
+}
+
+/** A hundred a page where the request names no number. */
+function requirePage<Item>(
+  all: readonly Item[],
+  token: string | undefined,
+  size: number | undefined,
+): Page<Item> {
+  const page = pageOf(all, token, size ?? 100);
+  if (page === undefined) {
+    throw new AwsFault("BadRequest", `Invalid token: ${token}`);
+  }
+  return page;
+}

@@ -1,0 +1,251 @@
+/** The file systems of the account: directories on this machine, with access points and mount targets. */
+import { chownSync, existsSync, mkdirSync } from "node:fs";
+import { chmodSync } from "node:fs";
+import { join } from "node:path";
+
+import type { EfsMount, FileSystems, NetworkInterface, PosixUser } from "../../cloud.ts";
+import { arnOf, type Context } from "../../context.ts";
+import type { PolicyDocument } from "../../iam/access.ts";
+import { evaluate } from "../../iam/policy.ts";
+import { resourceId } from "../../ids.ts";
+import { AwsFault } from "../../wire/service.ts";
+import type { Network } from "../ec2/network.ts";
+
+/** How the directory of an access point is made at the first mount. */
+export interface CreationInfo {
+  readonly ownerUid: number;
+  readonly ownerGid: number;
+  /** Octal, such as `0755`. */
+  readonly permissions: string;
+}
+
+/** An access point. */
+export interface AccessPoint {
+  readonly accessPointId: string;
+  readonly fileSystemId: string;
+  readonly clientToken: string;
+  readonly path: string;
+  readonly creationInfo: CreationInfo | undefined;
+  readonly posixUser: PosixUser | undefined;
+  /** Simulated milliseconds since the epoch, when it is `available`. */
+  readonly availableAt: number;
+  tags: Readonly<Record<string, string>>;
+}
+
+/** A mount target: the file system's interface in a subnet. */
+export interface MountTarget {
+  readonly mountTargetId: string;
+  readonly fileSystemId: string;
+  readonly networkInterface: NetworkInterface;
+}
+
+/** A file system. */
+export interface FileSystem {
+  readonly fileSystemId: string;
+  readonly name: string;
+  readonly createdAt: Date;
+  /** Where its files are on this machine. */
+  readonly directory: string;
+  /** Who may do what with the files; everybody everything where absent, as in a new file system. */
+  policy: PolicyDocument | undefined;
+  tags: Readonly<Record<string, string>>;
+}
+
+const nfsPort = 2049;
+
+/** All file systems. */
+export class EfsState implements FileSystems {
+  readonly #context: Context;
+  readonly #network: Network;
+  readonly #fileSystems = new Map<string, FileSystem>();
+  readonly #accessPoints = new Map<string, AccessPoint>();
+  readonly #mountTargets: MountTarget[] = [];
+
+  constructor(context: Context, network: Network) {
+    this.#context = context;
+    this.#network = network;
+  }
+
+  /** Makes a file system with a mount target of these groups in every subnet of the VPC. */
+  createFileSystem(name: string, groupIds: readonly string[]): FileSystem {
+    const fileSystemId = resourceId("fs");
+    const directory = join(this.#context.directory, "efs", fileSystemId);
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    const made: FileSystem = {
+      fileSystemId,
+      name,
+      createdAt: this.#context.clock.now(),
+      directory,
+      policy: undefined,
+      tags: { Name: name },
+    };
+    this.#fileSystems.set(fileSystemId, made);
+    for (const { subnetId } of this.#network.subnets()) {
+      const mountTargetId = resourceId("fsmt");
+      const description = `EFS mount target for ${fileSystemId} (${mountTargetId})`;
+      const networkInterface = this.#network.createInterface({ subnetId, groupIds, description });
+      this.#mountTargets.push({ mountTargetId, fileSystemId, networkInterface });
+    }
+    return made;
+  }
+
+  fileSystems(): readonly FileSystem[] {
+    return [...this.#fileSystems.values()];
+  }
+
+  accessPoints(): readonly AccessPoint[] {
+    return [...this.#accessPoints.values()];
+  }
+
+  mountTargets(): readonly MountTarget[] {
+    return this.#mountTargets;
+  }
+
+  /** Takes a file system's mount target out of a subnet. */
+  removeMountTarget(mountTargetId: string): void {
+    const index = this.#mountTargets.findIndex((each) => each.mountTargetId === mountTargetId);
+    const [removed] = index < 0 ? [] : this.#mountTargets.splice(index, 1);
+    if (removed !== undefined) {
+      this.#network.deleteInterface(removed.networkInterface.networkInterfaceId);
+    }
+  }
+
+  /** @throws AwsFault `FileSystemNotFound` */
+  fileSystem(idOrArn: string): FileSystem {
+    const fileSystemId = withoutArn(idOrArn);
+    const found = this.#fileSystems.get(fileSystemId);
+    if (found === undefined) {
+      throw new AwsFault("FileSystemNotFound", `File system '${fileSystemId}' does not exist.`);
+    }
+    return found;
+  }
+
+  /** @throws AwsFault `AccessPointNotFound` */
+  accessPoint(idOrArn: string): AccessPoint {
+    const accessPointId = withoutArn(idOrArn);
+    const found = this.#accessPoints.get(accessPointId);
+    if (found === undefined) {
+      throw new AwsFault("AccessPointNotFound", `Access point ${accessPointId} does not exist.`);
+    }
+    return found;
+  }
+
+  add(accessPoint: AccessPoint): void {
+    this.#accessPoints.set(accessPoint.accessPointId, accessPoint);
+  }
+
+  /** The files stay. */
+  delete({ accessPointId }: AccessPoint): void {
+    this.#accessPoints.delete(accessPointId);
+  }
+
+  isAvailable({ availableAt }: AccessPoint): boolean {
+    return this.#context.clock.nowMs() >= availableAt;
+  }
+
+  fileSystemArn(fileSystemId: string): string {
+    return arnOf(this.#context, "elasticfilesystem", `file-system/${fileSystemId}`);
+  }
+
+  accessPointArn(accessPointId: string): string {
+    return arnOf(this.#context, "elasticfilesystem", `access-point/${accessPointId}`);
+  }
+
+  mount(request: Parameters<FileSystems["mount"]>[0]): EfsMount {
+    const fileSystem = this.#reach(request.fileSystemId, request.networkInterface);
+    const accessPoint =
+      request.accessPointId === undefined
+        ? undefined
+        : this.#openAccessPoint(fileSystem, request.accessPointId);
+    if ((accessPoint !== undefined || request.iamEnabled) && !request.transitEncryption) {
+      throw new Error("mount.nfs4: access points and IAM authorization need encryption in transit");
+    }
+    const allowed = (action: string): boolean => this.#clientMay(fileSystem, accessPoint, request, action);
+    if (!allowed("ClientMount")) {
+      throw new Error("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+    }
+    const root = join(fileSystem.directory, accessPoint?.path ?? "/");
+    const hostDirectory = join(root, request.rootDirectory ?? "/");
+    if (accessPoint?.creationInfo !== undefined && !existsSync(root)) {
+      makeRoot(root, accessPoint.creationInfo);
+    }
+    if (!existsSync(hostDirectory)) {
+      throw new Error(
+        "mount.nfs4: mounting 127.0.0.1:/ failed, reason given by server: No such file or directory",
+      );
+    }
+    return {
+      hostDirectory,
+      posixUser: accessPoint?.posixUser,
+      rootSquash: !allowed("ClientRootAccess"),
+      readOnly: !allowed("ClientWrite"),
+    };
+  }
+
+  /** The file system, found and reached through the mount target in the task's zone. */
+  #reach(fileSystemId: string, from: NetworkInterface): FileSystem {
+    const fileSystem = this.#fileSystems.get(fileSystemId);
+    const target = this.#mountTargets.find(
+      (each) =>
+        each.fileSystemId === fileSystemId &&
+        each.networkInterface.subnet.availabilityZone === from.subnet.availabilityZone,
+    );
+    if (fileSystem === undefined || target === undefined) {
+      const name = `${fileSystemId}.efs.${this.#context.region}.amazonaws.com`;
+      throw new Error(
+        `stderr: Failed to resolve "${name}" - check that your file system ID is correct, and ensure that the VPC has an EFS mount target for this file system ID.`,
+      );
+    }
+    if (!this.#network.allows(from, target.networkInterface, nfsPort)) {
+      throw new Error(
+        "stderr: mount.nfs4: Connection timed out : unsuccessful EFS utils command execution; code: 32",
+      );
+    }
+    return fileSystem;
+  }
+
+  #openAccessPoint({ fileSystemId }: FileSystem, accessPointId: string): AccessPoint {
+    const found = this.#accessPoints.get(accessPointId);
+    if (found?.fileSystemId !== fileSystemId || !this.isAvailable(found)) {
+      throw new Error("stderr: mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+    }
+    return found;
+  }
+
+  /** By the file system's policy, and where IAM authorization is on, the task role's. */
+  #clientMay(
+    { policy, fileSystemId }: FileSystem,
+    accessPoint: AccessPoint | undefined,
+    { iamEnabled, taskRoleArn }: Parameters<FileSystems["mount"]>[0],
+    action: string,
+  ): boolean {
+    if (policy === undefined) {
+      return true;
+    }
+    const role = iamEnabled && taskRoleArn !== undefined ? this.#context.iam.role(taskRoleArn) : undefined;
+    const context: Record<string, string> = {
+      "elasticfilesystem:AccessedViaMountTarget": "true",
+      "aws:SecureTransport": "true",
+    };
+    if (accessPoint !== undefined) {
+      context["elasticfilesystem:AccessPointArn"] = this.accessPointArn(accessPoint.accessPointId);
+    }
+    const verdict = evaluate([policy, ...(role?.policies ?? [])], {
+      action: `elasticfilesystem:${action}`,
+      resource: this.fileSystemArn(fileSystemId),
+      context,
+    });
+    return verdict === "allowed";
+  }
+}
+
+function makeRoot(directory: string, { ownerUid, ownerGid, permissions }: CreationInfo): void {
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  chmodSync(directory, Number.parseInt(permissions, 8));
+  chownSync(directory, ownerUid, ownerGid);
+}
+
+/** IDs may be given as ARNs. */
+export function withoutArn(idOrArn: string): string {
+  return idOrArn.slice(idOrArn.lastIndexOf("/") + 1);
+}

@@ -1,0 +1,161 @@
+/** Cloud Map's calls about instances. */
+import { isIPv4 } from "node:net";
+
+import type {
+  DeregisterInstanceCommandInput,
+  DeregisterInstanceCommandOutput,
+  DiscoverInstancesCommandInput,
+  DiscoverInstancesCommandOutput,
+  GetInstanceCommandInput,
+  GetInstanceCommandOutput,
+  ListInstancesCommandInput,
+  ListInstancesCommandOutput,
+  RegisterInstanceCommandInput,
+  RegisterInstanceCommandOutput,
+} from "@aws-sdk/client-servicediscovery";
+
+import type { Context } from "../../context.ts";
+import { AwsFault, type Operation, operation } from "../../wire/service.ts";
+import { Permissions, requirePage } from "./requests.ts";
+import type { DiscoveryService, Instance, Registry } from "./state.ts";
+
+const instancesPerService = 1000;
+const attributesPerInstance = 30;
+
+/** The operations on instances. */
+export function instanceOperations(context: Context, registry: Registry): Record<string, Operation> {
+  const permissions = new Permissions(context, registry);
+
+  return {
+    RegisterInstance: operation<RegisterInstanceCommandInput, RegisterInstanceCommandOutput>({
+      access: ({ ServiceId = "" }) => [
+        ...permissions.onService("RegisterInstance", ServiceId),
+        ...permissions.inDns(ServiceId),
+      ],
+      run: ({ ServiceId = "", InstanceId = "", Attributes = {}, CreatorRequestId }) => {
+        const service = registry.service(ServiceId);
+        checkAttributes(service, Attributes);
+        const isNew = !service.instances.has(InstanceId);
+        if (isNew && service.instances.size >= instancesPerService) {
+          throw new AwsFault(
+            "ResourceLimitExceeded",
+            "The limit of instances for this service has been reached.",
+          );
+        }
+        return occupy(registry, service, InstanceId, "REGISTER_INSTANCE", () =>
+          service.instances.set(InstanceId, {
+            id: InstanceId,
+            attributes: Attributes,
+            creatorRequestId: CreatorRequestId,
+          }),
+        );
+      },
+    }),
+
+    DeregisterInstance: operation<DeregisterInstanceCommandInput, DeregisterInstanceCommandOutput>({
+      access: ({ ServiceId = "" }) => permissions.onService("DeregisterInstance", ServiceId),
+      run: ({ ServiceId = "", InstanceId = "" }) => {
+        const service = registry.service(ServiceId);
+        requireInstance(service, InstanceId);
+        return occupy(registry, service, InstanceId, "DEREGISTER_INSTANCE", () =>
+          service.instances.delete(InstanceId),
+        );
+      },
+    }),
+
+    GetInstance: operation<GetInstanceCommandInput, GetInstanceCommandOutput>({
+      access: ({ ServiceId = "" }) => permissions.onService("GetInstance", ServiceId),
+      run: ({ ServiceId = "", InstanceId = "" }) => {
+        const { id, attributes, creatorRequestId } = requireInstance(registry.service(ServiceId), InstanceId);
+        return { Instance: { Id: id, Attributes: { ...attributes }, CreatorRequestId: creatorRequestId } };
+      },
+    }),
+
+    ListInstances: operation<ListInstancesCommandInput, ListInstancesCommandOutput>({
+      access: ({ ServiceId = "" }) => permissions.onService("ListInstances", ServiceId),
+      run: ({ ServiceId = "", NextToken, MaxResults }) => {
+        const all = [...registry.service(ServiceId).instances.values()];
+        const { items, next } = requirePage(all, NextToken, MaxResults);
+        const Instances = items.map(({ id, attributes }) => ({ Id: id, Attributes: { ...attributes } }));
+        return { Instances, NextToken: next };
+      },
+    }),
+
+    DiscoverInstances: operation<DiscoverInstancesCommandInput, DiscoverInstancesCommandOutput>({
+      access: () => permissions.anywhere("DiscoverInstances"),
+      run: ({ NamespaceName = "", ServiceName = "", MaxResults = 100, QueryParameters = {} }) => {
+        const namespace = [...registry.namespaces.values()].find(({ name }) => name === NamespaceName);
+        if (namespace === undefined) {
+          throw new AwsFault("NamespaceNotFound", `No namespace ${NamespaceName}.`);
+        }
+        const service = registry.servicesOf(namespace.id).find(({ name }) => name === ServiceName);
+        if (service === undefined) {
+          throw new AwsFault("ServiceNotFound", `No service ${ServiceName}.`);
+        }
+        const wanted = Object.entries(QueryParameters);
+        const found = [...service.instances.values()]
+          .filter(({ attributes }) => wanted.every(([key, value]) => attributes[key] === value))
+          .slice(0, MaxResults);
+        return {
+          Instances: found.map(({ id, attributes }) => ({
+            InstanceId: id,
+            NamespaceName,
+            ServiceName,
+            HealthStatus: service.customHealthCheck ? ("HEALTHY" as const) : ("UNKNOWN" as const),
+            Attributes: { ...attributes },
+          })),
+        };
+      },
+    }),
+  };
+}
+
+/** Begins an operation on an instance; one at a time. */
+function occupy(
+  registry: Registry,
+  service: DiscoveryService,
+  instanceId: string,
+  type: "REGISTER_INSTANCE" | "DEREGISTER_INSTANCE",
+  effect: () => void,
+): { readonly OperationId: string } {
+  if (service.busy.has(instanceId)) {
+    const message = `Another operation on instance ${instanceId} is in progress.`;
+    throw new AwsFault("DuplicateRequest", message);
+  }
+  service.busy.add(instanceId);
+  const targets = [
+    { kind: "SERVICE", id: service.id },
+    { kind: "INSTANCE", id: instanceId },
+  ] as const;
+  const OperationId = registry.begin(type, targets, () => {
+    service.busy.delete(instanceId);
+    effect();
+  });
+  return { OperationId };
+}
+
+function requireInstance({ id, instances }: DiscoveryService, instanceId: string): Instance {
+  const found = instances.get(instanceId);
+  if (found === undefined) {
+    throw new AwsFault("InstanceNotFound", `No instance with ID ${instanceId} in service ${id}.`);
+  }
+  return found;
+}
+
+/** What the service's DNS records need must be among the attributes. */
+function checkAttributes({ records }: DiscoveryService, attributes: Readonly<Record<string, string>>): void {
+  const needs = (type: string): boolean => records.some((record) => record.Type === type);
+  const address = attributes["AWS_INSTANCE_IPV4"];
+  if (Object.keys(attributes).length > attributesPerInstance) {
+    throw new AwsFault("InvalidInput", `An instance has at most ${attributesPerInstance} attributes.`);
+  }
+  if ((needs("A") || needs("SRV")) && address === undefined) {
+    throw new AwsFault("InvalidInput", "The attribute AWS_INSTANCE_IPV4 is required.");
+  }
+  if (address !== undefined && !isIPv4(address)) {
+    throw new AwsFault("InvalidInput", `AWS_INSTANCE_IPV4 is no IPv4 address: ${address}`);
+  }
+  if (needs("SRV") && attributes["AWS_INSTANCE_PORT"] === undefined) {
+    throw new AwsFault("InvalidInput", "The attribute AWS_INSTANCE_PORT is required.");
+  }
+}

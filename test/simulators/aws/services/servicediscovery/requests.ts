@@ -1,0 +1,80 @@
+/** What Cloud Map's requests have in common: permissions, tags, pages. */
+import type { Context } from "../../context.ts";
+import type { AccessRequest } from "../../iam/access.ts";
+import { AwsFault } from "../../wire/service.ts";
+import { type Page, pageOf } from "../pages.ts";
+import { resourceTagContext, tagViolation } from "../tags.ts";
+import { type Registry, withoutArn } from "./state.ts";
+
+/** Permissions in terms of the registry. */
+export class Permissions {
+  readonly #context: Context;
+  readonly #registry: Registry;
+
+  constructor(context: Context, registry: Registry) {
+    this.#context = context;
+    this.#registry = registry;
+  }
+
+  /** For an action without resource level. */
+  anywhere(action: string): AccessRequest[] {
+    return [{ action: `servicediscovery:${action}`, resource: "*" }];
+  }
+
+  onNamespace(action: string, idOrArn: string, more: AccessRequest["context"] = {}): AccessRequest[] {
+    const id = withoutArn(idOrArn);
+    const resource = this.#registry.namespaceArn(id);
+    const tags = resourceTagContext(this.#registry.namespaces.get(id)?.tags ?? {});
+    const context = { "servicediscovery:NamespaceArn": resource, ...tags, ...more };
+    return [{ action: `servicediscovery:${action}`, resource, context }];
+  }
+
+  onService(action: string, idOrArn: string, more: AccessRequest["context"] = {}): AccessRequest[] {
+    const id = withoutArn(idOrArn);
+    const resource = this.#registry.serviceArn(id);
+    const tags = resourceTagContext(this.#registry.services.get(id)?.tags ?? {});
+    const context = { "servicediscovery:ServiceArn": resource, ...tags, ...more };
+    return [{ action: `servicediscovery:${action}`, resource, context }];
+  }
+
+  /** Cloud Map writes to the hosted zone with its caller's rights. */
+  inDns(serviceId: string): AccessRequest[] {
+    const service = this.#registry.services.get(withoutArn(serviceId));
+    const namespace = this.#registry.namespaces.get(service?.namespaceId ?? "");
+    if (namespace === undefined || !this.#context.switches.cloudMapNeedsRoute53Rights) {
+      return [];
+    }
+    const resource = `arn:aws:route53:::hostedzone/${namespace.hostedZoneId}`;
+    return ["route53:GetHostedZone", "route53:ChangeResourceRecordSets"].map((action) => ({
+      action,
+      resource,
+    }));
+  }
+}
+
+/** @throws AwsFault `InvalidInput`, `TooManyTagsException` */
+export function checkedTags(tags: Record<string, string>): Record<string, string> {
+  const violation = tagViolation(tags);
+  if (violation !== undefined) {
+    const code = Object.keys(tags).length > 50 ? "TooManyTagsException" : "InvalidInput";
+    throw new AwsFault(code, violation);
+  }
+  return tags;
+}
+
+/**
+ * A page; a hundred where the request names no number.
+ *
+ * @throws AwsFault `InvalidInput`
+ */
+export function requirePage<Item>(
+  all: readonly Item[],
+  token: string | undefined,
+  size: number | undefined,
+): Page<Item> {
+  const page = pageOf(all, token, size ?? 100);
+  if (page === undefined) {
+    throw new AwsFault("InvalidInput", `Invalid token: ${token}`);
+  }
+  return page;
+}

@@ -1,0 +1,198 @@
+/** Cloud Map's calls about services. */
+import type {
+  CreateServiceCommandInput,
+  CreateServiceCommandOutput,
+  DeleteServiceCommandInput,
+  DeleteServiceCommandOutput,
+  GetServiceCommandInput,
+  GetServiceCommandOutput,
+  ListServicesCommandInput,
+  ListServicesCommandOutput,
+  ListTagsForResourceCommandInput,
+  ListTagsForResourceCommandOutput,
+  TagResourceCommandInput,
+  TagResourceCommandOutput,
+  UntagResourceCommandInput,
+  UntagResourceCommandOutput,
+} from "@aws-sdk/client-servicediscovery";
+
+import type { Context } from "../../context.ts";
+import type { AccessRequest } from "../../iam/access.ts";
+import { lowercaseId } from "../../ids.ts";
+import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import { requestTagContext, tagList, tagMap } from "../tags.ts";
+import { checkedTags, Permissions, requirePage } from "./requests.ts";
+import { type DiscoveryService, type Namespace, type Registry, withoutArn } from "./state.ts";
+
+/** The operations on services, and on the tags of services and namespaces. */
+export function serviceOperations(context: Context, registry: Registry): Record<string, Operation> {
+  const permissions = new Permissions(context, registry);
+
+  const onResource = (action: string, arn: string, more: AccessRequest["context"] = {}): AccessRequest[] =>
+    arn.includes(":service/")
+      ? permissions.onService(action, arn, more)
+      : permissions.onNamespace(action, arn, more);
+
+  const tagged = (arn: string): DiscoveryService | Namespace => {
+    const found = registry.services.get(withoutArn(arn)) ?? registry.namespaces.get(withoutArn(arn));
+    if (found === undefined || !arn.startsWith("arn:")) {
+      throw new AwsFault("ResourceNotFoundException", `No resource with ARN ${arn}.`);
+    }
+    return found;
+  };
+
+  return {
+    CreateService: operation<CreateServiceCommandInput, CreateServiceCommandOutput>({
+      access: ({ NamespaceId = "", DnsConfig, Tags }) => {
+        const tags = requestTagContext(tagMap(Tags));
+        const namespaceId = NamespaceId === "" ? (DnsConfig?.NamespaceId ?? "") : NamespaceId;
+        const create = [
+          ...permissions.onNamespace("CreateService", namespaceId, tags),
+          ...permissions.onService("CreateService", "*", tags),
+        ];
+        return Tags === undefined || Tags.length === 0
+          ? create
+          : [...create, ...permissions.onService("TagResource", "*", tags)];
+      },
+      run: (input) => {
+        const { id: namespaceId } = registry.namespace(
+          input.NamespaceId ?? input.DnsConfig?.NamespaceId ?? "",
+        );
+        const wanted = newService(context, namespaceId, input);
+        // Names in DNS have no case.
+        const existing = registry
+          .servicesOf(namespaceId)
+          .find(({ name }) => name.toLowerCase() === wanted.name.toLowerCase());
+        if (existing !== undefined) {
+          if (
+            wanted.creatorRequestId !== undefined &&
+            existing.creatorRequestId === wanted.creatorRequestId
+          ) {
+            return { Service: shown(registry, existing) };
+          }
+          throw new AwsFault("ServiceAlreadyExists", "Service already exists.", undefined, {
+            ServiceId: existing.id,
+            ServiceArn: registry.serviceArn(existing.id),
+            CreatorRequestId: existing.creatorRequestId,
+          });
+        }
+        registry.services.set(wanted.id, wanted);
+        return { Service: shown(registry, wanted) };
+      },
+    }),
+
+    DeleteService: operation<DeleteServiceCommandInput, DeleteServiceCommandOutput>({
+      access: ({ Id = "" }) => permissions.onService("DeleteService", Id),
+      run: ({ Id = "" }) => {
+        const service = registry.service(Id);
+        if (service.instances.size > 0 || service.busy.size > 0) {
+          const message =
+            "Service contains registered instances; delete the instances before deleting the service";
+          throw new AwsFault("ResourceInUse", message);
+        }
+        registry.services.delete(service.id);
+        return {};
+      },
+    }),
+
+    GetService: operation<GetServiceCommandInput, GetServiceCommandOutput>({
+      access: ({ Id = "" }) => permissions.onService("GetService", Id),
+      run: ({ Id = "" }) => ({ Service: shown(registry, registry.service(Id)) }),
+    }),
+
+    ListServices: operation<ListServicesCommandInput, ListServicesCommandOutput>({
+      access: () => permissions.anywhere("ListServices"),
+      run: ({ NextToken, MaxResults, Filters = [] }) => {
+        const found = [...registry.services.values()].filter((service) =>
+          Filters.every(({ Name, Values = [], Condition = "EQ" }) => {
+            if (Name !== "NAMESPACE_ID" || Condition !== "EQ") {
+              throw new AwsFault(
+                "InvalidInput",
+                `The filter ${Name} with ${Condition} is not simulated`,
+                501,
+              );
+            }
+            return Values.includes(service.namespaceId);
+          }),
+        );
+        const { items, next } = requirePage(found, NextToken, MaxResults);
+        return { Services: items.map((each) => shown(registry, each)), NextToken: next };
+      },
+    }),
+
+    TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
+      access: ({ ResourceARN = "", Tags }) =>
+        onResource("TagResource", ResourceARN, requestTagContext(tagMap(Tags))),
+      run: ({ ResourceARN = "", Tags }) => {
+        const resource = tagged(ResourceARN);
+        resource.tags = checkedTags({ ...resource.tags, ...tagMap(Tags) });
+        return {};
+      },
+    }),
+
+    UntagResource: operation<UntagResourceCommandInput, UntagResourceCommandOutput>({
+      access: ({ ResourceARN = "" }) => onResource("UntagResource", ResourceARN),
+      run: ({ ResourceARN = "", TagKeys = [] }) => {
+        const resource = tagged(ResourceARN);
+        const left = Object.entries(resource.tags).filter(([key]) => !TagKeys.includes(key));
+        resource.tags = Object.fromEntries(left);
+        return {};
+      },
+    }),
+
+    ListTagsForResource: operation<ListTagsForResourceCommandInput, ListTagsForResourceCommandOutput>({
+      access: ({ ResourceARN = "" }) => onResource("ListTagsForResource", ResourceARN),
+      run: ({ ResourceARN = "" }) => ({ Tags: tagList(tagged(ResourceARN).tags) }),
+    }),
+  };
+}
+
+function newService(
+  { clock }: Context,
+  namespaceId: string,
+  input: Given<CreateServiceCommandInput>,
+): DiscoveryService {
+  const { DnsConfig } = input;
+  if (input.HealthCheckConfig !== undefined) {
+    throw new AwsFault("InvalidInput", "HealthCheckConfig is for public DNS namespaces only.");
+  }
+  const records = (DnsConfig?.DnsRecords ?? []).map(({ Type, TTL }) => ({
+    Type: Type ?? "A",
+    TTL: TTL ?? 0,
+  }));
+  if (new Set(records.map(({ Type }) => Type)).size < records.length) {
+    throw new AwsFault("InvalidInput", "A service has one DNS record of each type.");
+  }
+  return {
+    id: lowercaseId("srv"),
+    name: input.Name ?? "",
+    namespaceId,
+    description: input.Description,
+    routingPolicy: DnsConfig?.RoutingPolicy ?? "MULTIVALUE",
+    records,
+    customHealthCheck: input.HealthCheckCustomConfig !== undefined,
+    createdAt: clock.now(),
+    creatorRequestId: input.CreatorRequestId,
+    instances: new Map(),
+    busy: new Set(),
+    tags: checkedTags(tagMap(input.Tags)),
+  };
+}
+
+function shown(registry: Registry, service: DiscoveryService) {
+  return {
+    Id: service.id,
+    Arn: registry.serviceArn(service.id),
+    Name: service.name,
+    NamespaceId: service.namespaceId,
+    Description: service.description,
+    InstanceCount: service.instances.size,
+    Type: service.records.length > 0 ? ("DNS_HTTP" as const) : ("HTTP" as const),
+    ...(service.records.length > 0
+      ? { DnsConfig: { RoutingPolicy: service.routingPolicy, DnsRecords: [...service.records] } }
+      : {}),
+    ...(service.customHealthCheck ? { HealthCheckCustomConfig: { FailureThreshold: 1 } } : {}),
+    CreateDate: service.createdAt,
+    CreatorRequestId: service.creatorRequestId,
+  };
+}
