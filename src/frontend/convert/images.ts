@@ -49,7 +49,7 @@ export function imageDetailToJson(detail: ImageDetail, version: ApiVersion): Rec
     Id: detail.id,
     RepoTags: detail.repoTags,
     RepoDigests: detail.repoDigests,
-    Parent: "",
+    Parent: detail.parentId,
     Comment: detail.comment,
     Created: detail.created === undefined ? noTime : rfc3339Nano(detail.created),
     DockerVersion: detail.dockerVersion,

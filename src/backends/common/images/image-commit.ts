@@ -7,12 +7,12 @@ import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImageCommit } from "../engine/image-source.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
-import { type ImageConfig, parseImageConfig, renderImageConfig } from "./image-config.ts";
+import { type ImageConfig, renderImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
-import { type ImageInstaller, type InstalledLayer, now } from "./image-installer.ts";
-import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
+import { type ImageInstaller, now } from "./image-installer.ts";
+import { installMadeImage, type MadeImage, type MadeLayer } from "./install-made-image.ts";
 import { layerBlobs } from "./layer-blobs.ts";
-import { canonicalString, familiarString, parseTarget } from "./reference.ts";
+import { familiarString, parseTarget } from "./reference.ts";
 
 /** Digest of a tar without entries: such a layer is left out, as in Docker. */
 const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
@@ -61,32 +61,25 @@ export async function commitImage(
       { created: toJson(TimestampSchema, created), createdBy, author, comment, emptyLayer: isEmpty },
     ],
   });
-  const configBlob = await store.putBytes(lease, configBytes);
-  const config = parseImageConfig(configBytes);
-  const id = configBlob.digest;
-  const tagged = name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)];
-  await installer.install(
-    [
-      {
-        id,
-        config,
-        ...(await writeManifest(store, lease, configBlob, layers)),
-        layers,
-        hasLayers: true,
-        names: name === undefined ? [] : [canonicalString(name)],
-        digests: [],
-        events: [imageEvent("create", id, id, config), ...tagged],
-      },
+  const made: MadeImage = {
+    configBytes,
+    layers,
+    name,
+    parentId: parent.record.id,
+    events: (id, config) => [
+      imageEvent("create", id, id, config),
+      ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),
     ],
-    request.signal,
-  );
-  return id;
+  };
+  return await installMadeImage(store, installer, lease, made, request.signal);
 }
 
-type Layer = InstalledLayer & ManifestLayer;
-
 /** The layers of the image beneath, held so that they outlive it. */
-async function inheritedLayers(store: ContentStore, lease: BlobLease, record: ImageRecord): Promise<Layer[]> {
+async function inheritedLayers(
+  store: ContentStore,
+  lease: BlobLease,
+  record: ImageRecord,
+): Promise<MadeLayer[]> {
   const layers = await layerBlobs(store, lease, record);
   return layers.map(({ blob, compression, diffId, size }) => ({
     blob,
@@ -98,7 +91,7 @@ async function inheritedLayers(store: ContentStore, lease: BlobLease, record: Im
 }
 
 /** A layer as the agent made it is not compressed: the blob is what the diff ID means. */
-function ownLayer(blob: StoredBlob): Layer {
+function ownLayer(blob: StoredBlob): MadeLayer {
   if (blob.size === 0) {
     throw systemError("the container's layer has no bytes");
   }

@@ -7,7 +7,12 @@ import type { ImageConfig } from "./image-config.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
 /** The description of an image. */
-export function describeImage(record: ImageRecord, config: ImageConfig, driver: string): ImageDetail {
+export function describeImage(
+  record: ImageRecord,
+  config: ImageConfig,
+  parentId: string,
+  driver: string,
+): ImageDetail {
   const familiar = (reference: string): string => familiarString(parseNamed(reference));
   return create(ImageDetailSchema, {
     id: record.id,
@@ -24,5 +29,6 @@ export function describeImage(record: ImageRecord, config: ImageConfig, driver: 
     diffIds: record.diffIds,
     ...(record.lastTagged === undefined ? {} : { lastTagged: record.lastTagged }),
     driver,
+    parentId,
   });
 }

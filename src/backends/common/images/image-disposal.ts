@@ -10,7 +10,7 @@ import { chainIds } from "./digest.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { imageEvent, pruneEvent } from "./image-events.ts";
 import { type ImageIndex, withoutReferences } from "./image-index.ts";
-import { type ImageUser, planRemoval } from "./image-removal.ts";
+import { type ImageUser, isLeftOver, planRemoval } from "./image-removal.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 import { familiarString, parseNamed } from "./reference.ts";
@@ -48,12 +48,14 @@ export class ImageDisposal {
   /**
    * Removes a name, or an image with its names.
    *
-   * @throws not-found, invalid; conflict: in use, or named by several repositories
+   * @param noPrune the images that it was committed on stay, also those that nothing else needs
+   * @throws not-found, invalid; conflict: in use, named by several repositories, or others were committed on it
    */
-  async remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
+  async remove(reference: string, force: boolean, noPrune = false): Promise<RemovedEntry[]> {
     const { index, configs } = this.#parts;
     const record = index.find(reference);
-    const plan = planRemoval({ record, reference, force, users: this.usersOf(record.id) });
+    const isParent = index.parentIds().has(record.id);
+    const plan = planRemoval({ record, reference, force, users: this.usersOf(record.id), isParent });
     const config = configs.find(record.id);
     const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
     const untagged: RemovedEntry[] = plan.untagged.map((each) => ({
@@ -63,9 +65,35 @@ export class ImageDisposal {
       await index.commit({ put: [withoutReferences(record, plan.untagged)], events });
       return untagged;
     }
+    const parent = noPrune ? undefined : index.parentOf(record);
+    return [
+      ...untagged,
+      ...(await this.#deleteWhole(record, events)),
+      ...(await this.#removeLeftOver(parent)),
+    ];
+  }
+
+  async #deleteWhole(record: ImageRecord, events: readonly NewEvent[]): Promise<RemovedEntry[]> {
     const chains = this.#chainsOfNoOther(record);
+    const config = this.#parts.configs.find(record.id);
     await this.delete(record, [...events, imageEvent("delete", record.id, record.id, config)]);
-    return [...untagged, ...[record.id, ...chains].map((deleted) => ({ deleted }))];
+    return [record.id, ...chains].map((deleted) => ({ deleted }));
+  }
+
+  /** Removes an image on which another stood that has gone, if nothing else needs it, and so on. */
+  async #removeLeftOver(image: ImageRecord | undefined): Promise<RemovedEntry[]> {
+    const { index } = this.#parts;
+    const removed: RemovedEntry[] = [];
+    let record = image;
+    while (
+      record !== undefined &&
+      isLeftOver(record, this.usersOf(record.id), index.parentIds().has(record.id))
+    ) {
+      const parent = index.parentOf(record);
+      removed.push(...(await this.#deleteWhole(record, [])));
+      record = parent;
+    }
+    return removed;
   }
 
   /**

@@ -12,11 +12,16 @@ import type { ImageConfig } from "./image-config.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
 /**
- * The history of an image. Of the steps before the last only their words are kept, not the images they were.
+ * The history of an image. Of the steps that are no images here only their words are kept.
  *
+ * @param ancestors the image that it was committed on, the one beneath that, …
  * @throws system: it tells of more layers than there are
  */
-export function historyOf(record: ImageRecord, config: ImageConfig): ImageHistoryEntry[] {
+export function historyOf(
+  record: ImageRecord,
+  config: ImageConfig,
+  ancestors: readonly ImageRecord[] = [],
+): ImageHistoryEntry[] {
   let layer = 0;
   const entries = config.history.map((step) => {
     const size = step.emptyLayer ? 0n : record.layerSizes[layer];
@@ -32,12 +37,15 @@ export function historyOf(record: ImageRecord, config: ImageConfig): ImageHistor
       comment: step.comment,
     });
   });
-  const newest = entries.at(-1);
-  if (newest !== undefined) {
-    newest.id = record.id;
-    newest.tags = record.names.map((name) => familiarString(parseNamed(name)));
+  const newestFirst = entries.reverse();
+  for (const [index, image] of [record, ...ancestors].entries()) {
+    const entry = newestFirst[index];
+    if (entry !== undefined) {
+      entry.id = image.id;
+      entry.tags = image.names.map((name) => familiarString(parseNamed(name)));
+    }
   }
-  return entries.reverse();
+  return newestFirst;
 }
 
 function timeOf(written: string): { readonly created?: Timestamp } {

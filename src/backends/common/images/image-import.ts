@@ -6,13 +6,13 @@ import { invalid } from "../../../common/errors.ts";
 import { ContainerConfigSchema, type Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { applyChanges } from "./changes/apply-changes.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
-import { parseImageConfig, renderImageConfig } from "./image-config.ts";
+import { renderImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import { type ImageInstaller, now } from "./image-installer.ts";
-import { writeManifest } from "./image-manifest-writer.ts";
+import { installMadeImage, type MadeImage } from "./install-made-image.ts";
 import { measureLayer } from "./layer-content.ts";
 import { hostPlatform, normalizePlatform } from "./platform.ts";
-import { canonicalString, familiarString, parseTarget } from "./reference.ts";
+import { familiarString, parseTarget } from "./reference.ts";
 
 /** An import to be done. */
 export interface ImportRequest {
@@ -55,24 +55,14 @@ export async function importImage(
     config: containerConfig,
     diffIds: [diffId],
   });
-  const configBlob = await store.putBytes(lease, configBytes);
-  const config = parseImageConfig(configBytes);
-  const id = configBlob.digest;
-  const tagged = name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)];
-  await installer.install(
-    [
-      {
-        id,
-        config,
-        ...(await writeManifest(store, lease, configBlob, [{ blob, compression }])),
-        layers: [{ diffId, digest: blob.digest, size }],
-        hasLayers: true,
-        names: name === undefined ? [] : [canonicalString(name)],
-        digests: [],
-        events: [...tagged, imageEvent("import", id, id, config)],
-      },
+  const made: MadeImage = {
+    configBytes,
+    layers: [{ blob, compression, diffId, digest: blob.digest, size }],
+    name,
+    events: (id, config) => [
+      ...(name === undefined ? [] : [imageEvent("tag", id, familiarString(name), config)]),
+      imageEvent("import", id, id, config),
     ],
-    request.signal,
-  );
-  return id;
+  };
+  return await installMadeImage(store, installer, lease, made, request.signal);
 }

@@ -86,6 +86,16 @@ export class ImageIndex {
     return record;
   }
 
+  /** The image that this one was committed on, as long as it is there. */
+  parentOf(record: ImageRecord): ImageRecord | undefined {
+    return record.parentId === "" ? undefined : this.get(record.parentId);
+  }
+
+  /** IDs of the images that others were committed on. */
+  parentIds(): ReadonlySet<string> {
+    return new Set(this.records().map((record) => record.parentId));
+  }
+
   /** Commits a change; memory shows it at once, the promise resolves when it is durable. */
   commit(change: IndexChange): Promise<void> {
     return this.#state.commit((batch) => {

@@ -39,6 +39,8 @@ export interface ImageToInstall {
   readonly names: readonly string[];
   /** Digest references by which it was pulled. */
   readonly digests: readonly string[];
+  /** The image that it was committed on. */
+  readonly parentId?: string;
   readonly events: readonly NewEvent[];
 }
 
@@ -127,9 +129,10 @@ export class ImageInstaller {
     if (known === undefined) {
       return made;
     }
+    const parentId = image.parentId ?? known.parentId;
     return image.hasLayers && known.layerSizes.length === 0 && known.diffIds.length > 0
-      ? { ...made, names: known.names, digests: known.digests }
-      : known;
+      ? { ...made, names: known.names, digests: known.digests, parentId }
+      : { ...known, parentId };
   }
 }
 
@@ -149,6 +152,7 @@ function recordOf(image: ImageToInstall): ImageRecord {
     layerDigests: image.layers.map((layer) => layer.digest),
     platform: image.config.platform,
     layerSizes: image.hasLayers ? image.layers.map((layer) => BigInt(layer.size)) : [],
+    parentId: image.parentId ?? "",
   });
 }
 

@@ -21,13 +21,17 @@ export interface ListedImage {
   readonly record: ImageRecord;
   readonly config: ImageConfig;
   readonly containers: number;
+  /** The image that it was committed on; empty: none, or it has gone. */
+  readonly parentId: string;
+  /** Whether others were committed on it. */
+  readonly isParent: boolean;
 }
 
 /** What a listing asks besides the images themselves. */
 export interface ListingContext {
   readonly nowMs: number;
   /** The image that a `before` or `since` filter names; throws not-found. */
-  find(reference: string): ListedImage;
+  find(reference: string): Pick<ListedImage, "config">;
 }
 
 const acceptedFilters = ["dangling", "label", "before", "since", "reference", "until"];
@@ -56,8 +60,11 @@ export function listImages(
       tags: references(image.record.names),
       digests: references(image.record.digests),
     }))
-    .filter(({ tags, digests }) => {
+    .filter(({ image, tags, digests }) => {
       const isNamed = tags.length > 0 || digests.length > 0;
+      if (image.isParent && (dangling === true || (!isNamed && !request.all))) {
+        return false; // A step on the way to another image.
+      }
       return isNamed
         ? dangling !== true || tags.length === 0
         : dangling !== false && !filters.has("reference");
@@ -73,6 +80,7 @@ export function listImages(
         ...(sharing === undefined ? {} : { sharedSize: sharedSize(image.record, sharing) }),
         labels: image.config.config.labels,
         containers: BigInt(image.containers),
+        parentId: image.parentId,
       }),
     );
 }

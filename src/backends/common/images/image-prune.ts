@@ -10,6 +10,8 @@ import type { ImageConfig } from "./image-config.ts";
 export interface PrunedImage {
   readonly record: ImageRecord;
   readonly config: ImageConfig;
+  /** Whether others were committed on it. */
+  readonly isParent: boolean;
 }
 
 /**
@@ -33,7 +35,7 @@ export function referencesToPrune(
     !(filters.has("label!") && filters.matchesPairs("label!", config.labels));
   return images
     .filter((image) => isOldEnough(image) && hasLabels(image))
-    .filter(({ record }) => !danglingOnly || record.names.length === 0)
+    .filter(({ record, isParent }) => !danglingOnly || (record.names.length === 0 && !isParent))
     .flatMap(({ record }) => {
       const references = [...record.names, ...record.digests];
       return references.length === 0 ? [record.id] : references;

@@ -23,6 +23,8 @@ export interface RemovalRequest {
   readonly reference: string;
   readonly force: boolean;
   readonly users: readonly ImageUser[];
+  /** Other images were committed on it: its names go, the image stays. */
+  readonly isParent: boolean;
 }
 
 /** What is to be done, all of it in one step. */
@@ -31,6 +33,11 @@ export interface RemovalPlan {
   readonly untagged: readonly string[];
   /** The image itself goes too. */
   readonly deleted: boolean;
+}
+
+/** Whether an image goes with the last one that was committed on it: nothing else needs it. */
+export function isLeftOver(record: ImageRecord, users: readonly ImageUser[], isParent: boolean): boolean {
+  return referencesOf(record).length === 0 && users.length === 0 && !isParent;
 }
 
 /**
@@ -44,6 +51,9 @@ export function planRemoval(request: RemovalRequest): RemovalPlan {
 
 function removalById(request: RemovalRequest): RemovalPlan {
   const references = referencesOf(request.record);
+  if (request.isParent) {
+    throw deletionConflict(request, "cannot be forced", "image has dependent child images");
+  }
   if (!request.force && references.length > 0 && !isSingleReference(references)) {
     refuseInUse(request, "running");
     throw deletionConflict(request, "must be forced", "image is referenced in multiple repositories");
@@ -53,7 +63,7 @@ function removalById(request: RemovalRequest): RemovalPlan {
 }
 
 function removalByName(request: RemovalRequest): RemovalPlan {
-  const { record, reference, force, users } = request;
+  const { record, reference, force, users, isParent } = request;
   const references = referencesOf(record);
   const [user] = users;
   if (!force && isSingleReference(references) && user !== undefined) {
@@ -76,7 +86,7 @@ function removalByName(request: RemovalRequest): RemovalPlan {
   }
   const isLast = untagged.length === references.length;
   const inUse = users.some((each) => each.running || !force);
-  return { untagged, deleted: isLast && !inUse };
+  return { untagged, deleted: isLast && !inUse && !isParent };
 }
 
 function refuseInUse(request: RemovalRequest, which: "running" | "any"): void {

@@ -110,8 +110,8 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       return { removed: removed.map(wiredEntry), spaceReclaimed };
     },
 
-    async removeImage({ image, force }) {
-      const removed = await images.remove(image, force);
+    async removeImage({ image, force, noPrune }) {
+      const removed = await images.remove(image, force, noPrune);
       return { removed: removed.map(wiredEntry) };
     },
   });

@@ -181,7 +181,8 @@ export class ImageStore implements ImageSource {
   /** What `docker image inspect` tells. Throws as {@link resolve}. */
   inspect(reference: string, platform?: Platform): ImageDetail {
     const record = this.#find(reference, platform);
-    return describeImage(record, this.#configs.get(record.id), this.#options.storageDriver);
+    const parentId = this.#index.parentOf(record)?.id ?? "";
+    return describeImage(record, this.#configs.get(record.id), parentId, this.#options.storageDriver);
   }
 
   /** What `docker images` lists. */
@@ -190,7 +191,7 @@ export class ImageStore implements ImageSource {
       nowMs: this.#options.clock.nowMs(),
       find: (reference) => {
         const record = this.#index.find(reference);
-        return { record, config: this.#configs.get(record.id), containers: 0 };
+        return { config: this.#configs.get(record.id) };
       },
     });
   }
@@ -214,8 +215,8 @@ export class ImageStore implements ImageSource {
   }
 
   /** Removes a name, or an image with its names; see {@link ImageDisposal.remove}. */
-  remove(reference: string, force: boolean): Promise<RemovedEntry[]> {
-    return this.#disposal.remove(reference, force);
+  remove(reference: string, force: boolean, noPrune = false): Promise<RemovedEntry[]> {
+    return this.#disposal.remove(reference, force, noPrune);
   }
 
   /**
@@ -298,7 +299,7 @@ export class ImageStore implements ImageSource {
   /** The steps in which an image was made, newest first. Throws as {@link resolve}. */
   history(reference: string, platform?: Platform): ImageHistoryEntry[] {
     const record = this.#find(reference, platform);
-    return historyOf(record, this.#configs.get(record.id));
+    return historyOf(record, this.#configs.get(record.id), this.#ancestorsOf(record));
   }
 
   /** Pulls an image; pulls of one reference at the same time share their work. See {@link pullImage}. */
@@ -354,7 +355,9 @@ export class ImageStore implements ImageSource {
     });
     for (const record of this.#index.records()) {
       const isNamed = record.names.length > 0 || record.digests.length > 0;
-      if (!isNamed && this.#isBuiltIn(record) && this.#disposal.usersOf(record.id).length === 0) {
+      const isParent = this.#index.parentIds().has(record.id);
+      const isUsed = isParent || this.#disposal.usersOf(record.id).length > 0;
+      if (!isNamed && this.#isBuiltIn(record) && !isUsed) {
         await this.#disposal.delete(record, []);
       }
     }
@@ -366,12 +369,23 @@ export class ImageStore implements ImageSource {
   }
 
   #listed(): ListedImage[] {
+    const parents = this.#index.parentIds();
     return this.#index.records().flatMap((record) => {
       const config = this.#configs.find(record.id);
-      return config === undefined
-        ? []
-        : [{ record, config, containers: this.#disposal.usersOf(record.id).length }];
+      const containers = this.#disposal.usersOf(record.id).length;
+      const parentId = this.#index.parentOf(record)?.id ?? "";
+      const isParent = parents.has(record.id);
+      return config === undefined ? [] : [{ record, config, containers, parentId, isParent }];
     });
+  }
+
+  /** The images that it stands on, the nearest first. */
+  #ancestorsOf(record: ImageRecord): ImageRecord[] {
+    const ancestors: ImageRecord[] = [];
+    for (let next = this.#index.parentOf(record); next !== undefined; next = this.#index.parentOf(next)) {
+      ancestors.push(next);
+    }
+    return ancestors;
   }
 
   /** What a crash left between a record's end and its layers' is cleared away; failing is no reason not to start. */

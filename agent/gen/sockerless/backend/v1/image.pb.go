@@ -1391,6 +1391,7 @@ type ImageDetail struct {
 	GraphDriverData map[string]string      `protobuf:"bytes,13,rep,name=graph_driver_data,json=graphDriverData,proto3" json:"graph_driver_data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	LastTagged      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_tagged,json=lastTagged,proto3" json:"last_tagged,omitempty"`
 	Driver          string                 `protobuf:"bytes,15,opt,name=driver,proto3" json:"driver,omitempty"`
+	ParentId        string                 `protobuf:"bytes,16,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"` // the image that it was committed on here; empty: none, or it has gone
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1526,6 +1527,13 @@ func (x *ImageDetail) GetLastTagged() *timestamppb.Timestamp {
 func (x *ImageDetail) GetDriver() string {
 	if x != nil {
 		return x.Driver
+	}
+	return ""
+}
+
+func (x *ImageDetail) GetParentId() string {
+	if x != nil {
+		return x.ParentId
 	}
 	return ""
 }
@@ -2515,7 +2523,7 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12;\n" +
 	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"P\n" +
 	"\x14InspectImageResponse\x128\n" +
-	"\x05image\x18\x01 \x01(\v2\".sockerless.backend.v1.ImageDetailR\x05image\"\xb5\x05\n" +
+	"\x05image\x18\x01 \x01(\v2\".sockerless.backend.v1.ImageDetailR\x05image\"\xd2\x05\n" +
 	"\vImageDetail\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\trepo_tags\x18\x02 \x03(\tR\brepoTags\x12!\n" +
@@ -2534,7 +2542,8 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x11graph_driver_data\x18\r \x03(\v27.sockerless.backend.v1.ImageDetail.GraphDriverDataEntryR\x0fgraphDriverData\x12;\n" +
 	"\vlast_tagged\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastTagged\x12\x16\n" +
-	"\x06driver\x18\x0f \x01(\tR\x06driver\x1aB\n" +
+	"\x06driver\x18\x0f \x01(\tR\x06driver\x12\x1b\n" +
+	"\tparent_id\x18\x10 \x01(\tR\bparentId\x1aB\n" +
 	"\x14GraphDriverDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +

@@ -530,6 +530,7 @@ type ImageRecord struct {
 	LastTagged        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_tagged,json=lastTagged,proto3" json:"last_tagged,omitempty"`
 	Platform          *v1.Platform           `protobuf:"bytes,10,opt,name=platform,proto3" json:"platform,omitempty"`
 	LayerSizes        []int64                `protobuf:"varint,11,rep,packed,name=layer_sizes,json=layerSizes,proto3" json:"layer_sizes,omitempty"` // bytes, uncompressed, same order; empty: layers were not fetched
+	ParentId          string                 `protobuf:"bytes,12,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`               // the image that it was committed on; it may have gone
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -639,6 +640,13 @@ func (x *ImageRecord) GetLayerSizes() []int64 {
 		return x.LayerSizes
 	}
 	return nil
+}
+
+func (x *ImageRecord) GetParentId() string {
+	if x != nil {
+		return x.ParentId
+	}
+	return ""
 }
 
 type VolumeRecord struct {
@@ -1045,7 +1053,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"generation\x18\a \x01(\x04R\n" +
 	"generationB\f\n" +
 	"\n" +
-	"_exit_code\"\x95\x03\n" +
+	"_exit_code\"\xb2\x03\n" +
 	"\vImageRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fmanifest_digest\x18\x02 \x01(\tR\x0emanifestDigest\x12.\n" +
@@ -1060,7 +1068,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\bplatform\x18\n" +
 	" \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x1f\n" +
 	"\vlayer_sizes\x18\v \x03(\x03R\n" +
-	"layerSizes\"\x93\x04\n" +
+	"layerSizes\x12\x1b\n" +
+	"\tparent_id\x18\f \x01(\tR\bparentId\"\x93\x04\n" +
 	"\fVolumeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x124\n" +

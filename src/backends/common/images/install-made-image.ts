@@ -1,0 +1,47 @@
+/** The end of what makes an image here, from a container or from a tar: its content becomes the image. */
+import type { NewEvent } from "../state/journal.ts";
+import type { BlobLease, ContentStore } from "./content-store.ts";
+import { type ImageConfig, parseImageConfig } from "./image-config.ts";
+import type { ImageInstaller, InstalledLayer } from "./image-installer.ts";
+import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
+import { canonicalString, type NamedReference } from "./reference.ts";
+
+/** A layer of an image that is made. */
+export type MadeLayer = InstalledLayer & ManifestLayer;
+
+/** An image whose layers are in the store. */
+export interface MadeImage {
+  readonly configBytes: Uint8Array;
+  /** Bottom first. */
+  readonly layers: readonly MadeLayer[];
+  readonly name: NamedReference | undefined;
+  /** The image beneath. */
+  readonly parentId?: string;
+  readonly events: (id: string, config: ImageConfig) => readonly NewEvent[];
+}
+
+/** Installs the image under a lease and answers its ID. @throws what the driver throws; the signal's reason */
+export async function installMadeImage(
+  store: ContentStore,
+  installer: ImageInstaller,
+  lease: BlobLease,
+  { configBytes, layers, name, parentId, events }: MadeImage,
+  signal: AbortSignal,
+): Promise<string> {
+  const configBlob = await store.putBytes(lease, configBytes);
+  const config = parseImageConfig(configBytes);
+  const id = configBlob.digest;
+  const image = {
+    id,
+    config,
+    ...(await writeManifest(store, lease, configBlob, layers)),
+    layers,
+    hasLayers: true,
+    names: name === undefined ? [] : [canonicalString(name)],
+    digests: [],
+    ...(parentId === undefined ? {} : { parentId }),
+    events: events(id, config),
+  };
+  await installer.install([image], signal);
+  return id;
+}
