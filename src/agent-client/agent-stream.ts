@@ -1,6 +1,6 @@
 /**
  * Streams of the agent as their users see them: opened, data both ways, and exactly one end. What the kinds
- * (session, logs, archive get and put, export) do differently stands in a {@link StreamKind} each.
+ * (session, logs, archive get and put, export, tunnel) do differently stands in a {@link StreamKind} each.
  */
 import type { ConnectError } from "@connectrpc/connect";
 
@@ -14,6 +14,7 @@ export type Opened =
   | { readonly kind: "session"; readonly pid: number; readonly tty: boolean }
   | { readonly kind: "logs" }
   | { readonly kind: "export" }
+  | { readonly kind: "tunnel" }
   | { readonly kind: "archive"; readonly stat: ArchivedPath };
 
 /** A `PathStat`, as plain data. */
@@ -46,6 +47,8 @@ export interface StreamListener {
   opened(opened: Opened): void;
   /** `source.subarray(start, end)` is only valid during the call. */
   data(channel: number, source: Uint8Array, start: number, end: number): void;
+  /** No more data comes; input may go on. Only of kinds whose directions end apart. */
+  outputEnded(): void;
   ended(outcome: Outcome): void;
   failed(failure: StreamFailure): void;
 }
@@ -54,6 +57,8 @@ export interface StreamListener {
 export type StreamSignal =
   | { readonly type: "heartbeat" }
   | { readonly type: "opened"; readonly opened: Opened }
+  /** No more output: the stream ends when the input has ended too. */
+  | { readonly type: "output-ended"; readonly totalBytes: number }
   | { readonly type: "ended"; readonly outcome: Outcome }
   | { readonly type: "failed"; readonly failure: StreamFailure };
 
@@ -92,6 +97,7 @@ export class AgentStream {
   #stream: BulkStream | undefined;
   #received = 0;
   #inputEnded: boolean = false;
+  #outputEnded: boolean = false;
   #over: boolean = false;
   #openedByDefault: boolean = false;
   #openTimer: NodeJS.Timeout | undefined;
@@ -156,6 +162,7 @@ export class AgentStream {
     if (last) {
       this.#stream.endSending();
     }
+    this.#endIfBothEnded();
   }
 
   /** Stops reading, so that the agent stops sending. */
@@ -206,6 +213,9 @@ export class AgentStream {
       case "opened":
         this.#listener.opened(signal.opened);
         break;
+      case "output-ended":
+        this.#endOutput(signal.totalBytes);
+        break;
       case "ended":
         this.#end(signal.outcome);
         break;
@@ -217,19 +227,43 @@ export class AgentStream {
     }
   }
 
+  #endOutput(totalBytes: number): void {
+    if (totalBytes !== this.#received) {
+      this.#finish();
+      this.#stream?.cancel();
+      this.#failIncomplete(this.#received, totalBytes);
+      return;
+    }
+    this.#outputEnded = true;
+    this.#listener.outputEnded();
+    this.#endIfBothEnded();
+  }
+
+  #endIfBothEnded(): void {
+    if (this.#outputEnded && this.#inputEnded && !this.#over) {
+      this.#finish();
+      this.#stream?.release();
+      this.#listener.ended({ kind: "complete", totalBytes: this.#received });
+    }
+  }
+
   #end(outcome: Outcome): void {
     this.#finish();
     this.#stream?.release();
     const expected = this.#kind.inputTag === undefined ? this.#received : this.#stream?.inputLength;
     if (outcome.kind === "complete" && outcome.totalBytes !== expected) {
-      this.#listener.failed({
-        kind: "system",
-        message: `bytes of the stream are missing: ${expected} of ${outcome.totalBytes} were transferred`,
-        exitCode: 0,
-      });
+      this.#failIncomplete(expected ?? 0, outcome.totalBytes);
     } else {
       this.#listener.ended(outcome);
     }
+  }
+
+  #failIncomplete(transferred: number, total: number): void {
+    this.#listener.failed({
+      kind: "system",
+      message: `bytes of the stream are missing: ${transferred} of ${total} were transferred`,
+      exitCode: 0,
+    });
   }
 
   #closed(error: ConnectError | undefined): void {

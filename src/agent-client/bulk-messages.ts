@@ -59,10 +59,21 @@ export const exportOutput: BulkShape = {
   dataTag: 0x12,
 };
 
+/** `TunnelResponse.data`. */
+export const tunnelOutput: BulkShape = {
+  channelOfTag: new Map([[0x12, stdoutChannel]]),
+  streamTag: undefined,
+  offsetTag: 0x08,
+  dataTag: 0x12,
+};
+
 /** The outer tag of `SessionRequest.stdin`. */
 export const stdinTag = 0x1a;
 /** The outer tag of `ArchivePutRequest.chunk`. */
 export const archiveChunkTag = 0x12;
+
+/** The outer tag of `TunnelRequest.data`. */
+export const tunnelDataTag = 0x12;
 
 /** Enough bytes to hold everything of a bulk message that stands before its data. */
 export const maxBulkHead = 32;
@@ -116,7 +127,7 @@ export function decodeBulkHead(
 /**
  * What stands before the data of a bulk request, the gRPC prefix of five bytes included.
  *
- * @param outerTag {@link stdinTag} or {@link archiveChunkTag}
+ * @param outerTag {@link stdinTag}, {@link archiveChunkTag} or {@link tunnelDataTag}
  */
 export function encodeBulkHead(outerTag: number, offset: number, dataLength: number): Uint8Array {
   const inner: number[] = [];

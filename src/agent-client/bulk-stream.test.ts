@@ -70,6 +70,7 @@ async function endOf(
     { containerId: undefined, first: encodeOpenExec({}), carriesInput: false },
     {
       opened: () => opened++,
+      outputEnded: () => assert.fail("sessions have no such end"),
       data: (_, source, start, end) => {
         output += Buffer.from(source.subarray(start, end)).toString();
       },

@@ -133,6 +133,7 @@ async function hear(): Promise<{ ends: (Outcome | StreamFailure)[]; received: nu
     { containerId: undefined, first: encodeOpenExec({ execId: "e" }), carriesInput: false },
     {
       opened: () => assert.equal(ends.length, 0, "nothing comes after the end"),
+      outputEnded: () => assert.fail("sessions have no such end"),
       data: (_channel, _source, start, stop) => {
         assert.equal(ends.length, 0, "nothing comes after the end");
         received += stop - start;

@@ -6,6 +6,8 @@ import type { RunningService } from "../common/running-service.ts";
 import { version } from "../common/version.ts";
 import { createBackendClients } from "./backend-clients.ts";
 import { createBackendTransport, readBackendReach } from "./backend-transport.ts";
+import { Publisher } from "./publish/publisher.ts";
+import { ContainerTunnels } from "./publish/tunnels.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
@@ -24,14 +26,19 @@ export async function startFrontend(config: Config): Promise<RunningService> {
   const logger = createLogger({ level: config.logLevel, process: "frontend" });
   const reach = await readBackendReach(config.backendAddress, config.tls);
   const backend = createBackendTransport(reach);
-  const services = {
+  const ways = {
     backend: createBackendClients(backend.transport),
     streams: new StreamPool(),
     agents: new AgentTargets(reach),
   };
+  const publisher = config.publish
+    ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), logger })
+    : undefined;
+  const services = { ...ways, publisher };
   const server = new DockerApiServer({ routes, services, logger, version });
   const close = async (): Promise<void> => {
     await server.close();
+    await publisher?.close();
     await services.streams.close();
     backend.close();
   };
@@ -43,6 +50,7 @@ export async function startFrontend(config: Config): Promise<RunningService> {
       logger.info({ address }, "the Docker API is served");
       addresses.push(address);
     }
+    publisher?.watch();
     return { addresses, close };
   } catch (error) {
     await close();

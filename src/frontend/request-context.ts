@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import type { Logger } from "../common/logger.ts";
 import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend-clients.ts";
+import type { Publisher } from "./publish/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
@@ -15,6 +16,8 @@ export interface FrontendServices {
   readonly streams: StreamPool;
   /** What the frontend can dial, and with which credentials. */
   readonly agents: AgentTargets;
+  /** Listens for published ports; undefined: this frontend does not. */
+  readonly publisher: Publisher | undefined;
 }
 
 /** One request, read up to its header. */

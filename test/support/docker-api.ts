@@ -56,6 +56,7 @@ export async function serveApi(
     services: {
       backend: createBackendClients(createRouterTransport(backend)),
       agents: new AgentTargets({ address: `unix://${directory}/backend.sock` }),
+      publisher: undefined,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {
         streams ??= new StreamPool(1);

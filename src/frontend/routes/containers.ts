@@ -2,7 +2,11 @@
 import { randomUUID } from "node:crypto";
 
 import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
-import { WaitCondition, type WaitExited } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  type PortMapping,
+  WaitCondition,
+  type WaitExited,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
 import { createRequestFromJson } from "../convert/create-request.ts";
 import { platformFromText } from "../convert/platforms.ts";
@@ -89,7 +93,11 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   if (text(query, "checkpoint") !== "") {
     await refuse(context, "docker start --checkpoint");
   }
-  await services.backend.containers.startContainer({ container: nameOf(context), clientToken: randomUUID() });
+  const container = nameOf(context);
+  const clientToken = randomUUID();
+  const start = (published: PortMapping[] = []) =>
+    services.backend.containers.startContainer({ container, clientToken, published });
+  await (services.publisher?.start(container, start) ?? start());
   replyEmpty(response, 204);
 }
 
@@ -101,7 +109,10 @@ async function postContainersStop(context: ReplyContext): Promise<void> {
 
 async function postContainersRestart(context: ReplyContext): Promise<void> {
   const { services, response } = context;
-  await services.backend.containers.restartContainer({ container: nameOf(context), ...stopOptions(context) });
+  const container = nameOf(context);
+  const restart = (published: PortMapping[] = []) =>
+    services.backend.containers.restartContainer({ container, ...stopOptions(context), published });
+  await (services.publisher?.start(container, restart) ?? restart());
   replyEmpty(response, 204);
 }
 

@@ -95,7 +95,7 @@ export class OutputBuffers {
     }
   }
 
-  /** The output is complete: what is left goes out now. */
+  /** Nothing more is written: what is left goes out now. */
   end(): void {
     clearImmediate(this.#flush);
     this.#flush = undefined;

@@ -32,6 +32,7 @@ export class StreamLink {
   #flush: NodeJS.Immediate | undefined;
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
+  #outputEnd: (() => void) | undefined;
   #over: boolean = false;
 
   /** @param died rejects when the worker's thread ends before the stream does */
@@ -96,6 +97,11 @@ export class StreamLink {
     this.#drained = drained;
   }
 
+  /** What to call when no more output comes although input may go on. To be said before the stream has opened. */
+  onOutputEnd(ended: () => void): void {
+    this.#outputEnd = ended;
+  }
+
   /** No more input. */
   endInput(): void {
     this.#sendBatch();
@@ -126,6 +132,9 @@ export class StreamLink {
         } else {
           this.#deliver(this.#sink, message.buffer, message.length);
         }
+        break;
+      case "output-end":
+        this.#outputEnd?.();
         break;
       case "input-taken":
         this.#inputOnItsWay -= message.chunks;

@@ -46,7 +46,8 @@ export type StreamOperation =
   | { readonly kind: "logs"; readonly request: Uint8Array }
   | { readonly kind: "archive-get"; readonly request: Uint8Array }
   | { readonly kind: "archive-put"; readonly open: Uint8Array }
-  | { readonly kind: "export"; readonly request: Uint8Array };
+  | { readonly kind: "export"; readonly request: Uint8Array }
+  | { readonly kind: "tunnel"; readonly open: Uint8Array };
 
 /** What starts a stream in a worker. */
 export interface StreamTask {
@@ -69,5 +70,7 @@ export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
   | { readonly type: "input-taken"; readonly chunks: number }
+  /** No more output; input may go on. */
+  | { readonly type: "output-end" }
   | { readonly type: "ended"; readonly outcome: Outcome }
   | { readonly type: "failed"; readonly failure: StreamFailure };

@@ -10,6 +10,7 @@ import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { exportStream } from "../../agent-client/export.ts";
 import { logsStream } from "../../agent-client/logs.ts";
 import { sessionStream } from "../../agent-client/session.ts";
+import { tunnelStream } from "../../agent-client/tunnel.ts";
 import { toErrorData } from "../../common/errors.ts";
 import { DetachScanner } from "./detach-keys.ts";
 import { type BufferSupply, OutputBuffers } from "./output-buffers.ts";
@@ -21,6 +22,7 @@ const kinds: Readonly<Record<StreamOperation["kind"], StreamKind>> = {
   "archive-get": archiveGetStream,
   "archive-put": archivePutStream,
   export: exportStream,
+  tunnel: tunnelStream,
 };
 
 /** What the streams of a worker share. */
@@ -76,14 +78,17 @@ class WorkerStream {
     const listener: StreamListener = {
       opened: (opened) => this.#post({ type: "opened", opened }),
       data: (channel, source, start, end) => this.#output.write(channel, source, start, end),
+      outputEnded: () => {
+        this.#output.end();
+        this.#post({ type: "output-end" });
+      },
       ended: (outcome) => this.#finish({ type: "ended", outcome }),
       failed: (failure) => this.#finish({ type: "failed", failure }),
     };
     const request: StreamRequest = {
       containerId: target.containerId,
       first: "open" in operation ? operation.open : operation.request,
-      carriesInput:
-        operation.kind === "archive-put" || (operation.kind === "session" && operation.carriesInput),
+      carriesInput: carriesInput(operation),
     };
     const connection = this.#resources.connections.connectionTo(target);
     const agent = await AgentStream.open(connection, kinds[operation.kind], request, listener);
@@ -189,5 +194,17 @@ class WorkerStream {
     if (!this.#over) {
       this.#task.port.postMessage(message, buffer === undefined ? [] : [buffer.buffer as ArrayBuffer]);
     }
+  }
+}
+
+function carriesInput(operation: StreamOperation): boolean {
+  switch (operation.kind) {
+    case "session":
+      return operation.carriesInput;
+    case "archive-put":
+    case "tunnel":
+      return true;
+    default:
+      return false;
   }
 }

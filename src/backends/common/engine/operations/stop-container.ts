@@ -1,5 +1,6 @@
 /** Stopping and restarting. */
 import { isErrorKind } from "../../../../common/errors.ts";
+import type { PortMapping } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
@@ -47,11 +48,17 @@ export async function stopContainer(
   await withErrorPrefix(`cannot stop container: ${reference}`, () => endRun(context, record, options));
 }
 
-/** Stops a container, if it runs, and starts it. @throws not-found; what the start throws */
+/**
+ * Stops a container, if it runs, and starts it.
+ *
+ * @param published as for a start
+ * @throws not-found; what the start throws
+ */
 export async function restartContainer(
   context: EngineContext,
   reference: string,
   options: StopOptions,
+  published?: readonly PortMapping[],
 ): Promise<void> {
   const record = findContainer(context.state, reference);
   const live = context.live.of(record.id);
@@ -65,7 +72,7 @@ export async function restartContainer(
       }
     }
     try {
-      await startContainer(context, record.id);
+      await startContainer(context, record.id, "user", published);
     } catch (error) {
       if (!isErrorKind(error, "not-modified")) {
         throw error;

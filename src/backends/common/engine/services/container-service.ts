@@ -62,8 +62,9 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await signalContainer(context, container, signal);
       return {};
     },
-    restartContainer: async ({ container, timeoutSeconds, signal }) => {
-      await restartContainer(context, container, { timeoutSeconds, signal });
+    restartContainer: async ({ container, timeoutSeconds, signal, published }) => {
+      const ports = published.length === 0 ? undefined : published;
+      await restartContainer(context, container, { timeoutSeconds, signal }, ports);
       return {};
     },
     removeContainer: async ({ container, force, volumes, link }) => {

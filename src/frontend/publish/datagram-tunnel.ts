@@ -1,0 +1,95 @@
+/** One exchange of datagrams through an agent's tunnel. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import type { DialTarget } from "../../agent-client/address.ts";
+import { createAgentClient } from "../../agent-client/client.ts";
+import { systemError } from "../../common/errors.ts";
+import type { TunnelOpen, TunnelRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { DatagramFlow } from "./udp-port.ts";
+
+/** Datagrams that wait for the tunnel; more are lost, as in any queue of a network. */
+const maxQueued = 64;
+/** The proto's rule. */
+const heartbeatMs = 10_000;
+
+type Request = MessageInitShape<typeof TunnelRequestSchema>;
+
+/** What an exchange is opened with. */
+export interface DatagramTunnelOptions {
+  /** Asks where the tunnel is had. */
+  readonly place: () => Promise<{ readonly target: DialTarget; readonly open: TunnelOpen }>;
+  readonly answer: (datagram: Uint8Array) => void;
+  /** Called once. @param error unless it was closed from here */
+  readonly ended: (error: unknown) => void;
+}
+
+/** Opens an exchange; what is sent before it is open waits. */
+export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptions): DatagramFlow {
+  const queue = new DatagramQueue();
+  const closed = new AbortController();
+  const run = async (): Promise<void> => {
+    const { target, open } = await place();
+    const { address, ...options } = target;
+    const agent = createAgentClient(address, options);
+    try {
+      const answers = agent.client.tunnel(queue.requests(open, closed.signal), { signal: closed.signal });
+      for await (const { message } of answers) {
+        if (message.case === "data") {
+          answer(message.value.data);
+        } else if (message.case === "error") {
+          throw systemError(message.value.message);
+        }
+      }
+    } finally {
+      agent.close();
+    }
+  };
+  void run().then(
+    () => ended(undefined),
+    (error: unknown) => ended(closed.signal.aborted ? undefined : error),
+  );
+  return { send: (datagram) => queue.push(datagram), close: () => closed.abort() };
+}
+
+/** Datagrams between a socket's event and a call that asks for them. */
+class DatagramQueue {
+  readonly #waiting: Uint8Array[] = [];
+  #wake: (() => void) | undefined;
+  #offset = 0n;
+
+  push(datagram: Uint8Array): void {
+    if (this.#waiting.length < maxQueued) {
+      this.#waiting.push(datagram);
+      this.#wake?.();
+    }
+  }
+
+  async *requests(open: TunnelOpen, closed: AbortSignal): AsyncGenerator<Request> {
+    yield { message: { case: "open", value: open } };
+    while (!closed.aborted) {
+      const data = this.#waiting.shift();
+      if (data !== undefined) {
+        yield { message: { case: "data", value: { offset: this.#offset, data } } };
+        this.#offset += BigInt(data.length);
+      } else if (!(await this.#filled(closed))) {
+        yield { message: { case: "heartbeat", value: {} } };
+      }
+    }
+  }
+
+  /** @returns false: nothing has come for so long that a heartbeat is due */
+  #filled(closed: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const settle = (filled: boolean): void => {
+        clearTimeout(timer);
+        closed.removeEventListener("abort", wake);
+        this.#wake = undefined;
+        resolve(filled);
+      };
+      const wake = (): void => settle(true);
+      const timer = setTimeout(() => settle(false), heartbeatMs).unref();
+      closed.addEventListener("abort", wake, { once: true });
+      this.#wake = wake;
+    });
+  }
+}

@@ -1,0 +1,85 @@
+/** Finding the addresses and the number on which a published port listens. */
+import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
+import type { WantedPort } from "../../gen/sockerless/backend/v1/container_pb.ts";
+
+/** A socket that listens. */
+export interface BoundSocket {
+  readonly address: string;
+  readonly port: number;
+  close(): void;
+}
+
+/**
+ * Binds a socket of the wanted protocol.
+ *
+ * @param port 0: any
+ * @throws the error of the system, with its `code`
+ */
+export type BindSocket = (address: string, port: number) => Promise<BoundSocket>;
+
+/** No address means every one of both families. */
+const everyAddress = ["0.0.0.0", "::"];
+/** Bounds the search for a number that is free in both families. */
+const freePortTries = 64;
+/** The machine has no IPv6, or not on this interface. */
+const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
+
+/**
+ * Binds a wanted port on all its addresses with one number, or on none.
+ *
+ * @throws SockerlessError of kind `system` in Docker's words
+ */
+export async function bindPort(wanted: WantedPort, bind: BindSocket): Promise<BoundSocket[]> {
+  const addresses = wanted.hostIp === "" ? everyAddress : [wanted.hostIp];
+  const last = Math.max(wanted.hostPort, wanted.hostPortEnd);
+  const tries = wanted.hostPort === 0 ? freePortTries : last - wanted.hostPort + 1;
+  let taken: unknown;
+  for (let tried = 0; tried < tries; tried++) {
+    const number = wanted.hostPort === 0 ? 0 : wanted.hostPort + tried;
+    try {
+      return await bindAll(wanted, addresses, number, bind);
+    } catch (error) {
+      if (!(error instanceof PortTaken)) {
+        throw error;
+      }
+      taken = error;
+    }
+  }
+  throw tries === 1 ? systemError(messageOf(taken), taken) : systemError("all ports are allocated", taken);
+}
+
+/** Another process listens there. */
+class PortTaken extends Error {}
+
+async function bindAll(
+  wanted: WantedPort,
+  addresses: readonly string[],
+  number: number,
+  bind: BindSocket,
+): Promise<BoundSocket[]> {
+  const bound: BoundSocket[] = [];
+  for (const address of addresses) {
+    const port = bound[0]?.port ?? number;
+    try {
+      bound.push(await bind(address, port));
+    } catch (error) {
+      const code = errnoOf(error);
+      if (bound.length > 0 && code !== undefined && noSuchFamily.has(code)) {
+        continue;
+      }
+      for (const each of bound) {
+        each.close();
+      }
+      if (code === "EADDRINUSE") {
+        throw new PortTaken(`Bind for ${address}:${port} failed: port is already allocated`, {
+          cause: error,
+        });
+      }
+      throw systemError(
+        `failed to bind host port for ${address}:${port}:${wanted.containerPort}/${wanted.protocol}: ${messageOf(error)}`,
+        error,
+      );
+    }
+  }
+  return bound;
+}

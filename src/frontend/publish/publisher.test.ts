@@ -1,0 +1,324 @@
+import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer as createHttp2Server } from "node:http2";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { createRouterTransport } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { until } from "../../../test/support/until.ts";
+import { notFound, systemError, toConnectError } from "../../common/errors.ts";
+import { createLogger } from "../../common/logger.ts";
+import {
+  AgentService,
+  TransportProtocol,
+  type TunnelRequest,
+  type TunnelResponseSchema,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import {
+  ContainerService,
+  type PortMapping,
+  type WantedPort,
+  WantedPortSchema,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  EventsService,
+  type SubscribeEventsResponseSchema,
+} from "../../gen/sockerless/backend/v1/events_pb.ts";
+import { createBackendClients } from "../backend-clients.ts";
+import { AgentTargets } from "../streams/agent-targets.ts";
+import { StreamPool } from "../streams/stream-pool.ts";
+import { Publisher } from "./publisher.ts";
+import { ContainerTunnels } from "./tunnels.ts";
+
+const id = "c".repeat(64);
+const logger = createLogger({ level: "silent", process: "test" });
+
+/** A backend with one container, whose ports are reached through one agent. */
+class Backend {
+  byFrontend = true;
+  exists = true;
+  active = false;
+  wanted: WantedPort[] = [];
+  published: PortMapping[] = [];
+  readonly #listeners = new Set<(action: string) => void>();
+
+  constructor(readonly agentSocket: string) {}
+
+  /** Changes what is, and tells it. */
+  become(active: boolean, action: string): void {
+    this.active = active;
+    for (const tell of this.#listeners) {
+      tell(action);
+    }
+  }
+
+  get transport() {
+    return createRouterTransport((router) => {
+      router.service(ContainerService, {
+        describePorts: () => {
+          if (!this.exists) {
+            throw toConnectError(notFound("No such container: web"));
+          }
+          const { byFrontend, active, wanted, published } = this;
+          return byFrontend
+            ? { containerId: id, byFrontend, active, wanted, published }
+            : { containerId: id };
+        },
+        openTunnel: () => ({
+          endpoint: { address: { case: "unixPath", value: this.agentSocket }, containerId: id },
+          host: "127.0.0.1",
+        }),
+        listContainers: () => ({ containers: this.active ? [{ id }] : [] }),
+      });
+      router.service(EventsService, { subscribeEvents: (_, { signal }) => this.#events(signal) });
+    });
+  }
+
+  async *#events(
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageInitShape<typeof SubscribeEventsResponseSchema>> {
+    yield { message: { case: "accepted" as const, value: {} } };
+    while (!signal.aborted) {
+      const next = Promise.withResolvers<string | undefined>();
+      this.#listeners.add(next.resolve);
+      signal.addEventListener("abort", () => next.resolve(undefined), { once: true });
+      const action = await next.promise;
+      this.#listeners.delete(next.resolve);
+      if (action !== undefined) {
+        yield { message: { case: "event" as const, value: { type: "container", action, actorId: id } } };
+      }
+    }
+  }
+}
+
+const wanted = (containerPort: number, fields: MessageInitShape<typeof WantedPortSchema> = {}): WantedPort =>
+  create(WantedPortSchema, { containerPort, protocol: "tcp", hostIp: "127.0.0.1", ...fields });
+
+/** The whole of what a connection answers; rejects when it is reset. */
+async function exchange(port: number, request: string): Promise<string> {
+  const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
+  socket.end(request);
+  let answer = "";
+  for await (const chunk of socket) {
+    answer += String(chunk);
+  }
+  return answer;
+}
+
+const refuses = async (port: number): Promise<true | undefined> => {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return undefined;
+  } catch {
+    return true;
+  } finally {
+    socket.destroy();
+  }
+};
+
+describe("a frontend that publishes", () => {
+  const directory = mkdtempSync(join(tmpdir(), "publish-"));
+  const agentSocket = join(directory, "agent.sock");
+  const streams = new StreamPool(1);
+  let agent: ReturnType<typeof createHttp2Server>;
+  /** What listens in the container: answers after the client's end, in capitals. */
+  let service: Server;
+  let servicePort: number;
+  let backend: Backend;
+  let publisher: Publisher;
+
+  before(async () => {
+    agent = createHttp2Server(
+      connectNodeAdapter({ routes: (router) => router.service(AgentService, { tunnel: serveTunnel }) }),
+    );
+    agent.listen(agentSocket);
+    service = createServer({ allowHalfOpen: true }, (socket) => void shout(socket));
+    service.listen(0, "127.0.0.1");
+    await once(service, "listening");
+    servicePort = (service.address() as AddressInfo).port;
+  });
+  after(async () => {
+    await publisher.close();
+    await streams.close();
+    agent.close();
+    service.close();
+    rmSync(directory, { recursive: true });
+  });
+  beforeEach(async () => {
+    await publisher?.close();
+    backend = new Backend(agentSocket);
+    publisher = publishing();
+  });
+
+  const publishing = (): Publisher => {
+    const clients = createBackendClients(backend.transport);
+    const agents = new AgentTargets({ address: `unix://${directory}/backend.sock` });
+    const tunnels = new ContainerTunnels({ backend: clients, streams, agents, logger });
+    return new Publisher({ backend: clients, tunnels, logger });
+  };
+
+  /** Starts the container as a route does. */
+  const start = async (): Promise<PortMapping[]> => {
+    await publisher.start("web", async (published) => {
+      backend.published = published;
+      backend.become(true, "start");
+    });
+    return backend.published;
+  };
+
+  it("listens before the start and carries both directions, each to its own end", async () => {
+    backend.wanted = [wanted(servicePort)];
+    const [bound] = await start();
+    assert.deepEqual([bound?.ip, bound?.privatePort, bound?.type], ["127.0.0.1", servicePort, "tcp"]);
+    const text = "lines\n".repeat(50_000);
+    assert.ok((await exchange(bound?.publicPort ?? 0, text)) === text.toUpperCase());
+  });
+
+  it("resets a connection to a port on which nobody listens in the container", async () => {
+    backend.wanted = [wanted(1)];
+    const [bound] = await start();
+    await assert.rejects(exchange(bound?.publicPort ?? 0, "hello"), { code: "ECONNRESET" });
+  });
+
+  it("carries datagrams, and their answers to whoever asked", async () => {
+    const echo = createSocket("udp4").bind(0, "127.0.0.1");
+    await once(echo, "listening");
+    echo.on("message", (data, { port }) => echo.send(String(data).toUpperCase(), port));
+    backend.wanted = [wanted(echo.address().port, { protocol: "udp" })];
+    const [bound] = await start();
+    const client = createSocket("udp4");
+    const answer = once(client, "message");
+    client.send("question", bound?.publicPort ?? 0, "127.0.0.1");
+    assert.equal(String((await answer)[0]), "QUESTION");
+    client.close();
+    echo.close();
+  });
+
+  it("fails a start in Docker's words where a port is taken, and starts nothing", async () => {
+    backend.wanted = [wanted(80), wanted(81, { hostPort: servicePort })];
+    await assert.rejects(start(), (error: Error) => {
+      assert.match(
+        error.message,
+        new RegExp(`Bind for 127.0.0.1:${servicePort} failed: port is already allocated$`),
+      );
+      assert.match(error.message, /^failed to set up container networking: driver failed programming/);
+      return true;
+    });
+    assert.equal(backend.active, false);
+  });
+
+  it("takes the first free port of a range", async () => {
+    backend.wanted = [wanted(80, { hostPort: servicePort, hostPortEnd: Math.min(servicePort + 20, 65_535) })];
+    const [bound] = await start();
+    assert.ok((bound?.publicPort ?? 0) > servicePort);
+  });
+
+  it("frees the ports when the start fails", async () => {
+    backend.wanted = [wanted(servicePort)];
+    let port = 0;
+    const failing = publisher.start("web", async ([bound]) => {
+      port = bound?.publicPort ?? 0;
+      throw systemError("no capacity");
+    });
+    await assert.rejects(failing, /no capacity/);
+    assert.equal(await refuses(port), true);
+  });
+
+  it("follows what happens without it: an exit, a restart by policy, its own restart", async () => {
+    publisher.watch();
+    backend.wanted = [wanted(servicePort)];
+    const [bound] = await start();
+    const port = bound?.publicPort ?? 0;
+    backend.become(false, "die");
+    await until(() => refuses(port));
+    backend.become(true, "start");
+    await until(async () => ((await refuses(port)) ? undefined : true));
+    assert.equal(await exchange(port, "again"), "AGAIN");
+    await publisher.close();
+    assert.equal(await refuses(port), true);
+    publisher = publishing();
+    publisher.watch();
+    await until(async () => ((await refuses(port)) ? undefined : true));
+    assert.equal(await exchange(port, "after all"), "AFTER ALL");
+  });
+
+  it("leaves ports to a backend that listens itself", async () => {
+    backend.byFrontend = false;
+    backend.wanted = [wanted(servicePort, { hostPort: servicePort })];
+    assert.deepEqual(await start(), []);
+  });
+
+  it("lets the backend say that a container does not exist", async () => {
+    backend.exists = false;
+    const failing = publisher.start("web", () => Promise.reject(notFound("No such container: web")));
+    await assert.rejects(failing, /No such container: web/);
+  });
+});
+
+async function shout(socket: Socket): Promise<void> {
+  let heard = "";
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+    heard += String(chunk);
+  }
+  socket.end(heard.toUpperCase());
+}
+
+/** An agent's tunnel, as small as it can be: the first message says where to, then both ways. */
+async function* serveTunnel(
+  requests: AsyncIterable<TunnelRequest>,
+): AsyncGenerator<MessageInitShape<typeof TunnelResponseSchema>> {
+  const iterator = requests[Symbol.asyncIterator]();
+  const opening = (await iterator.next()).value?.message;
+  assert.equal(opening?.case, "open");
+  const { protocol, host, port } = opening.value;
+  const rest = { [Symbol.asyncIterator]: () => iterator };
+  if (protocol === TransportProtocol.UDP) {
+    yield* serveDatagrams(rest, host, port);
+    return;
+  }
+  const socket = connect({ host, port, allowHalfOpen: true });
+  try {
+    await once(socket, "connect");
+  } catch {
+    yield { message: { case: "error" as const, value: { reason: 1, message: "connection refused" } } };
+    return;
+  }
+  yield { message: { case: "opened" as const, value: {} } };
+  void (async () => {
+    for await (const { message } of rest) {
+      if (message.case === "data") {
+        socket.write(message.value.data);
+      } else if (message.case === "end") {
+        socket.end();
+      }
+    }
+  })();
+  let offset = 0n;
+  for await (const data of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    yield { message: { case: "data" as const, value: { offset, data } } };
+    offset += BigInt(data.length);
+  }
+  yield { message: { case: "end" as const, value: { totalBytes: offset } } };
+}
+
+async function* serveDatagrams(requests: AsyncIterable<TunnelRequest>, host: string, port: number) {
+  const socket = createSocket("udp4");
+  yield { message: { case: "opened" as const, value: {} } };
+  for await (const { message } of requests) {
+    if (message.case === "data") {
+      const answer = once(socket, "message");
+      socket.send(message.value.data, port, host);
+      const [data] = (await answer) as [Buffer];
+      yield { message: { case: "data" as const, value: { data } } };
+    }
+  }
+  socket.close();
+}

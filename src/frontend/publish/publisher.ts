@@ -1,0 +1,278 @@
+/**
+ * Published ports of containers that run somewhere else. This process listens for them: before it asks the backend to
+ * start a container, so that a port that is taken fails the start; and as long as the container is active, so that what
+ * happens without a request here (exits, restart policies, another frontend) is followed by watching.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+
+import { create } from "@bufbuild/protobuf";
+
+import { fromUnknown, messageOf, notImplemented, SockerlessError } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import {
+  type DescribePortsResponse,
+  type PortMapping,
+  PortMappingSchema,
+  type WantedPort,
+  WantedPortSchema,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { BackendClients } from "../backend-clients.ts";
+import { type BoundSocket, bindPort } from "./port-binding.ts";
+import { listenTcp } from "./tcp-port.ts";
+import type { ContainerTunnels } from "./tunnels.ts";
+import { listenUdp } from "./udp-port.ts";
+
+/** What may make a container start or stop being active. */
+const watchedActions = ["start", "die", "restart", "destroy"];
+/** Pause before the backend is asked again after it was away. */
+const retryMs = 1_000;
+
+/** One container's ports. */
+interface Published {
+  readonly sockets: readonly BoundSocket[];
+  readonly mappings: readonly PortMapping[];
+}
+
+/** What a publisher works with. */
+export interface PublisherOptions {
+  readonly backend: Pick<BackendClients, "containers" | "events">;
+  readonly tunnels: ContainerTunnels;
+  readonly logger: Logger;
+}
+
+/** Listens for the published ports of containers. */
+export class Publisher {
+  readonly #options: PublisherOptions;
+  readonly #published = new Map<string, Published>();
+  /** Containers that a request of ours is starting; their ports are kept whatever the backend says of them. */
+  readonly #starting = new Map<string, number>();
+  /** The last step of each container; steps of one container go one after the other. */
+  readonly #steps = new Map<string, Promise<void>>();
+  readonly #shutdown = new AbortController();
+  #watching: Promise<void> | undefined;
+  /** The backend listens itself; that does not change while it is the same backend. */
+  #idle: boolean = false;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to follow containers, those that run already included. */
+  watch(): void {
+    this.#watching ??= this.#watchForEver();
+  }
+
+  /**
+   * Starts a container: its ports are bound first.
+   *
+   * @param container name or ID
+   * @param start asks the backend, telling it what was bound
+   * @throws SockerlessError of kind `system` where a port is taken; what `start` throws. Nothing stays bound then.
+   */
+  async start(container: string, start: (published: PortMapping[]) => Promise<unknown>): Promise<void> {
+    const ports = this.#idle ? undefined : await this.#describe(container);
+    if (ports === undefined) {
+      await start([]); // It does not exist, which the start will say, or its ports are no business of ours.
+      return;
+    }
+    const id = ports.containerId;
+    this.#starting.set(id, (this.#starting.get(id) ?? 0) + 1);
+    try {
+      const mappings = await this.#step(id, () => this.#bindFor(ports));
+      await start([...mappings]);
+    } finally {
+      const others = (this.#starting.get(id) ?? 1) - 1;
+      if (others === 0) {
+        this.#starting.delete(id);
+      } else {
+        this.#starting.set(id, others);
+      }
+      await this.#settle(id);
+    }
+  }
+
+  /** Frees every port. */
+  async close(): Promise<void> {
+    this.#shutdown.abort();
+    await this.#watching;
+    await Promise.all(this.#steps.values());
+    for (const id of [...this.#published.keys()]) {
+      this.#free(id);
+    }
+  }
+
+  async #bindFor({
+    containerId,
+    active,
+    published,
+    wanted,
+  }: DescribePortsResponse): Promise<readonly PortMapping[]> {
+    const bound = this.#published.get(containerId);
+    if (bound !== undefined) {
+      return bound.mappings; // It runs, and the start will say so.
+    }
+    if (active) {
+      return published;
+    }
+    try {
+      return await this.#bind(containerId, wanted);
+    } catch (error) {
+      throw new SockerlessError(
+        "system",
+        `failed to set up container networking: driver failed programming external connectivity on endpoint ${containerId.slice(0, 12)}: ${messageOf(error)}`,
+        error,
+      );
+    }
+  }
+
+  async #bind(containerId: string, wanted: readonly WantedPort[]): Promise<readonly PortMapping[]> {
+    const sockets: BoundSocket[] = [];
+    const mappings: PortMapping[] = [];
+    try {
+      for (const port of wanted) {
+        for (const socket of await bindPort(port, (address, number) =>
+          this.#listen(containerId, port, address, number),
+        )) {
+          sockets.push(socket);
+          mappings.push(
+            create(PortMappingSchema, {
+              ip: socket.address,
+              privatePort: port.containerPort,
+              publicPort: socket.port,
+              type: port.protocol,
+            }),
+          );
+        }
+      }
+    } catch (error) {
+      for (const socket of sockets) {
+        socket.close();
+      }
+      throw error;
+    }
+    this.#published.set(containerId, { sockets, mappings });
+    return mappings;
+  }
+
+  #listen(containerId: string, { protocol, containerPort }: WantedPort, address: string, number: number) {
+    const { tunnels } = this.#options;
+    switch (protocol) {
+      case "tcp":
+        return listenTcp(address, number, (socket) => tunnels.connect(socket, containerId, containerPort));
+      case "udp":
+        return listenUdp(address, number, (answer, ended) =>
+          tunnels.openFlow(containerId, containerPort, answer, ended),
+        );
+      default:
+        throw notImplemented(`publishing ${protocol} ports is not supported`);
+    }
+  }
+
+  #free(containerId: string): void {
+    const bound = this.#published.get(containerId);
+    this.#published.delete(containerId);
+    for (const socket of bound?.sockets ?? []) {
+      socket.close();
+    }
+  }
+
+  /** Brings a container's ports in line with what the backend says of it now. Never rejects. */
+  #settle(containerId: string): Promise<void> {
+    return this.#step(containerId, async () => {
+      try {
+        await this.#bringInLine(containerId);
+      } catch (error) {
+        this.#options.logger.error(
+          { err: error, container: containerId },
+          `ports are not published: ${messageOf(error)}`,
+        );
+      }
+    });
+  }
+
+  async #bringInLine(containerId: string): Promise<void> {
+    if (this.#starting.has(containerId)) {
+      return;
+    }
+    const ports = await this.#describe(containerId);
+    if (ports?.active !== true) {
+      this.#free(containerId);
+    } else if (!this.#published.has(containerId) && ports.published.length > 0) {
+      await this.#bind(containerId, ports.published.map(wantedAgain));
+    }
+  }
+
+  /** @returns undefined: it is gone, or not ours to publish */
+  async #describe(container: string): Promise<DescribePortsResponse | undefined> {
+    const { containers } = this.#options.backend;
+    try {
+      const ports = await containers.describePorts({ container });
+      if (ports.byFrontend) {
+        return ports;
+      }
+      this.#idle = true;
+      this.#shutdown.abort();
+      return undefined;
+    } catch (error) {
+      if (fromUnknown(error).kind === "not-found") {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #step<T>(containerId: string, act: () => Promise<T>): Promise<T> {
+    const step = (this.#steps.get(containerId) ?? Promise.resolve()).then(act);
+    const done = step.then(
+      () => {},
+      () => {},
+    );
+    this.#steps.set(containerId, done);
+    void done.then(() => {
+      if (this.#steps.get(containerId) === done) {
+        this.#steps.delete(containerId);
+      }
+    });
+    return step;
+  }
+
+  async #watchForEver(): Promise<void> {
+    const { signal } = this.#shutdown;
+    while (!signal.aborted) {
+      try {
+        await this.#watchOnce(signal);
+      } catch (error) {
+        if (!signal.aborted) {
+          this.#options.logger.debug({ err: error }, `containers cannot be followed: ${messageOf(error)}`);
+        }
+      }
+      await delay(retryMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** From the moment when the backend listens to us on nothing is missed; what was before is asked for. */
+  async #watchOnce(signal: AbortSignal): Promise<void> {
+    const { containers, events } = this.#options.backend;
+    const filters = { type: { values: ["container"] }, event: { values: watchedActions } };
+    for await (const { message } of events.subscribeEvents({ filters }, { signal })) {
+      if (message.case === "event") {
+        void this.#settle(message.value.actorId);
+      } else if (message.case === "accepted") {
+        const { containers: running } = await containers.listContainers({}, { signal });
+        for (const id of new Set([...this.#published.keys(), ...running.map((each) => each.id)])) {
+          void this.#settle(id);
+        }
+      }
+    }
+  }
+}
+
+/** The port exactly as it was bound. */
+function wantedAgain({ ip, privatePort, publicPort, type }: PortMapping): WantedPort {
+  return create(WantedPortSchema, {
+    containerPort: privatePort,
+    protocol: type,
+    hostIp: ip,
+    hostPort: publicPort,
+  });
+}

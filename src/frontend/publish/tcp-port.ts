@@ -1,0 +1,37 @@
+/** A published TCP port. */
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+
+import type { BoundSocket } from "./port-binding.ts";
+
+/** Joins an accepted connection to the container. Owns the socket from the call on and never rejects. */
+export type ServeConnection = (socket: Socket) => Promise<void>;
+
+/**
+ * Listens, and hands over each connection.
+ *
+ * @param port 0: any
+ * @throws the error of the system, with its `code`
+ */
+export async function listenTcp(address: string, port: number, serve: ServeConnection): Promise<BoundSocket> {
+  const connections = new Set<Socket>();
+  // Each side ends its direction for itself, and nothing is read before there is somewhere to put it.
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    socket.on("error", () => {}); // "close" follows.
+    void serve(socket);
+  });
+  server.listen({ host: address, port, ipv6Only: address.includes(":") });
+  await once(server, "listening");
+  return {
+    address,
+    port: (server.address() as AddressInfo).port,
+    close: () => {
+      server.close();
+      for (const socket of connections) {
+        socket.destroy();
+      }
+    },
+  };
+}

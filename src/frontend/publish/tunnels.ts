@@ -1,0 +1,120 @@
+/** What arrives at a published port, on its way into the container: through the tunnel of its agent. */
+import type { Socket } from "node:net";
+
+import { create } from "@bufbuild/protobuf";
+
+import type { DialTarget } from "../../agent-client/address.ts";
+import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import {
+  TransportProtocol,
+  type TunnelOpen,
+  TunnelOpenSchema,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { BackendClients } from "../backend-clients.ts";
+import type { AgentTargets } from "../streams/agent-targets.ts";
+import { prepareForStreaming } from "../streams/client-socket.ts";
+import type { StreamLink } from "../streams/stream-link.ts";
+import type { StreamPool } from "../streams/stream-pool.ts";
+import { openDatagramTunnel } from "./datagram-tunnel.ts";
+import type { DatagramFlow } from "./udp-port.ts";
+
+/** What tunnels are made of. */
+export interface TunnelServices {
+  readonly backend: Pick<BackendClients, "containers">;
+  readonly streams: Pick<StreamPool, "open">;
+  readonly agents: Pick<AgentTargets, "access" | "targetOf">;
+  readonly logger: Logger;
+}
+
+interface Place {
+  readonly target: DialTarget;
+  readonly open: TunnelOpen;
+}
+
+/** Tunnels to containers' ports. */
+export class ContainerTunnels {
+  readonly #services: TunnelServices;
+
+  constructor(services: TunnelServices) {
+    this.#services = services;
+  }
+
+  /**
+   * Joins an accepted connection to a port of a container. Each direction ends for itself; where the container's side
+   * breaks or nobody listens there, the client's connection is reset.
+   */
+  async connect(socket: Socket, containerId: string, port: number): Promise<void> {
+    prepareForStreaming(socket);
+    try {
+      const { target, open } = await this.#place(containerId, port, TransportProtocol.TCP);
+      const link = this.#services.streams.open(
+        target,
+        { kind: "tunnel", open: encodeTunnelOpen(open) },
+        "raw",
+      );
+      await joinSocket(socket, link);
+    } catch (error) {
+      this.#services.logger.debug(
+        { err: error, container: containerId, port },
+        `a connection to a published port has failed: ${messageOf(error)}`,
+      );
+      socket.resetAndDestroy();
+    }
+  }
+
+  /** Opens one client's way to a UDP port. Datagrams are lost where there is none. */
+  openFlow(
+    containerId: string,
+    port: number,
+    answer: (datagram: Uint8Array) => void,
+    ended: () => void,
+  ): DatagramFlow {
+    return openDatagramTunnel({
+      place: () => this.#place(containerId, port, TransportProtocol.UDP),
+      answer,
+      ended: (error) => {
+        if (error !== undefined) {
+          this.#services.logger.debug(
+            { err: error, container: containerId, port },
+            `datagrams to a published port are lost: ${messageOf(error)}`,
+          );
+        }
+        ended();
+      },
+    });
+  }
+
+  async #place(container: string, port: number, protocol: TransportProtocol): Promise<Place> {
+    const { backend, agents } = this.#services;
+    const { endpoint, host } = await backend.containers.openTunnel({ container, access: agents.access });
+    return { target: agents.targetOf(endpoint), open: create(TunnelOpenSchema, { protocol, host, port }) };
+  }
+}
+
+/** Copies both ways until both directions have ended. @throws StreamError when the tunnel broke, or the client left */
+async function joinSocket(socket: Socket, link: StreamLink): Promise<void> {
+  socket.on("data", (chunk: Buffer) => {
+    if (!link.write(chunk)) {
+      socket.pause();
+    }
+  });
+  socket.once("end", () => link.endInput());
+  socket.once("close", (hadError) => {
+    // A socket also closes when both its directions have ended, with input perhaps still on its way.
+    if (hadError || !socket.readableEnded) {
+      link.cancel();
+    }
+  });
+  link.onDrain(() => socket.resume());
+  link.onOutputEnd(() => socket.end());
+  link.pipeTo((chunk, written) => {
+    socket.write(chunk, () => written());
+  });
+  if (socket.destroyed) {
+    link.cancel();
+  }
+  socket.resume();
+  await link.ended;
+}

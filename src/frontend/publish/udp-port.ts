@@ -1,0 +1,83 @@
+/** A published UDP port: each client's datagrams travel through a flow of their own, so that answers find back. */
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+
+import type { BoundSocket } from "./port-binding.ts";
+
+/** One client's way to the container. */
+export interface DatagramFlow {
+  send(datagram: Uint8Array): void;
+  close(): void;
+}
+
+/**
+ * Opens a flow.
+ *
+ * @param answer takes what the container sends
+ * @param ended called once when the flow has ended, for whatever reason
+ */
+export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => void) => DatagramFlow;
+
+/** How long a flow lives without a datagram: dockerd's value. */
+const idleMs = 90_000;
+/** Datagrams of one client more are dropped. */
+const maxFlows = 1024;
+
+interface Flow {
+  readonly way: DatagramFlow;
+  readonly timer: NodeJS.Timeout;
+}
+
+/**
+ * Listens, and opens a flow for each client that sends.
+ *
+ * @param port 0: any
+ * @throws the error of the system, with its `code`
+ */
+export async function listenUdp(address: string, port: number, open: OpenFlow): Promise<BoundSocket> {
+  const isIpv6 = address.includes(":");
+  const socket = createSocket({ type: isIpv6 ? "udp6" : "udp4", ipv6Only: isIpv6 });
+  const flows = new Map<string, Flow>();
+  let isClosed = false;
+
+  const flowOf = (client: string, answer: (datagram: Uint8Array) => void): Flow | undefined => {
+    const known = flows.get(client);
+    if (known !== undefined || flows.size >= maxFlows) {
+      return known;
+    }
+    const forget = (): void => {
+      const flow = flows.get(client);
+      clearTimeout(flow?.timer);
+      flows.delete(client);
+    };
+    const way = open(answer, forget);
+    const flow = { way, timer: setTimeout(() => way.close(), idleMs).unref() };
+    flows.set(client, flow);
+    return flow;
+  };
+
+  socket.bind({ address, port, exclusive: true });
+  await once(socket, "listening");
+  socket.on("error", () => {}); // An answer that could not be sent is lost, as datagrams are.
+  socket.on("message", (datagram, { address: host, port: from }) => {
+    const flow = flowOf(`${host} ${from}`, (answer) => {
+      if (!isClosed) {
+        flow?.timer.refresh();
+        socket.send(answer, from, host);
+      }
+    });
+    flow?.timer.refresh();
+    flow?.way.send(datagram);
+  });
+  return {
+    address,
+    port: socket.address().port,
+    close: () => {
+      isClosed = true;
+      socket.close();
+      for (const { way } of flows.values()) {
+        way.close();
+      }
+    },
+  };
+}
