@@ -13,6 +13,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/ports"
+)
+
+// What the platform puts into the files of names.
+const (
+	platformHosts  = "127.0.0.1 localhost\n10.1.2.3 ip-10-1-2-3.internal"
+	platformResolv = "nameserver 127.0.0.53\nsearch platform.internal\n"
 )
 
 // dockerCapabilities is what a container has that asks for nothing.
@@ -59,6 +67,7 @@ type task struct {
 	output  string // file: what the agent says
 	ended   chan struct{}
 	ca      *authority
+	network ports.Dial // into the container's network
 }
 
 type taskOptions struct {
@@ -68,6 +77,7 @@ type taskOptions struct {
 	noVolume  bool     // the shared volume is read-only
 	stdout    *os.File // where the platform collects the output; nil: with what the agent says
 	resources map[string]any
+	network   bool // a network of its own, with files of names as the platform mounts them
 }
 
 var taskCount atomic.Int64
@@ -90,7 +100,10 @@ func startTask(t *testing.T, options taskOptions) *task {
 		ended:  make(chan struct{}),
 		ca:     newAuthority(t),
 	}
-	k.address = freeAddress(t)
+	k.network = ports.DialInNamespace("")
+	if k.address = freeAddress(t); options.network {
+		k.address = "127.0.0.1:9111"
+	}
 	k.prepare(dir, options)
 	output, err := os.Create(k.output)
 	must(t, err)
@@ -113,7 +126,20 @@ func startTask(t *testing.T, options taskOptions) *task {
 		}
 	})
 	k.awaitReady()
+	if options.network {
+		k.network = ports.DialInNamespace(fmt.Sprintf("/proc/%d/ns/net", k.pid()))
+	}
 	return k
+}
+
+// pid is that of the agent, as this machine counts.
+func (k *task) pid() int {
+	k.t.Helper()
+	output, err := exec.Command("runc", "--root", k.runc, "state", k.name).Output()
+	must(k.t, err)
+	var state struct{ Pid int }
+	must(k.t, json.Unmarshal(output, &state))
+	return state.Pid
 }
 
 // prepare makes the bundle.
@@ -180,6 +206,15 @@ func (k *task) writeConfig(dir, volume string, options taskOptions) {
 			"seccomp":     dockerSeccomp(k.t),
 			"resources":   options.resources,
 		},
+	}
+	if options.network {
+		linux := config["linux"].(map[string]any)
+		linux["namespaces"] = append(linux["namespaces"].([]map[string]string), map[string]string{"type": "network"})
+		for name, content := range map[string]string{"hosts": platformHosts, "resolv.conf": platformResolv} {
+			must(k.t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+			config["mounts"] = append(config["mounts"].([]map[string]any), map[string]any{
+				"destination": "/etc/" + name, "type": "bind", "source": filepath.Join(dir, name), "options": []string{"bind", "rw"}})
+		}
 	}
 	encoded, err := json.Marshal(config)
 	must(k.t, err)

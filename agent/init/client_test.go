@@ -21,6 +21,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/ports"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
 )
@@ -81,7 +82,13 @@ func dial(t *testing.T, address string, change func(*tls.Config), certificates .
 	if change != nil {
 		change(config)
 	}
-	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+	return dialFrom(t, ports.DialInNamespace(""), address, config)
+}
+
+// dialFrom makes a client whose connections begin in a network.
+func dialFrom(t *testing.T, network ports.Dial, address string, config *tls.Config) agentv1connect.AgentServiceClient {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, DialContext: network}
 	t.Cleanup(transport.CloseIdleConnections)
 	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+address, connect.WithGRPC())
 }
@@ -89,7 +96,8 @@ func dial(t *testing.T, address string, change func(*tls.Config), certificates .
 // client is one that the agent admits.
 func (k *task) client() agentv1connect.AgentServiceClient {
 	k.t.Helper()
-	return dial(k.t, k.address, nil, k.ca.issue(k.id, nil))
+	config := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{k.ca.issue(k.id, nil)}}
+	return dialFrom(k.t, k.network, k.address, config)
 }
 
 func patience(t *testing.T) context.Context {

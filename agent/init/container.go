@@ -23,6 +23,7 @@ type container struct {
 	settings         *settings
 	log              *log.Writer
 	platform         *platformOutput
+	names            *nameService
 	hello            *agentv1.HelloResponse
 
 	mu         sync.Mutex
@@ -39,12 +40,13 @@ type container struct {
 
 var _ server.Container = (*container)(nil)
 
-func newContainer(settings *settings, sessions *session.Container, log *log.Writer, limitations []string) *container {
+func newContainer(settings *settings, sessions *session.Container, log *log.Writer, names *nameService, limitations []string) *container {
 	return &container{
 		Core:      server.Core{Sessions: sessions},
 		Resources: server.Unimplemented{Mode: "the agent of a cloud container"},
 		settings:  settings,
 		log:       log,
+		names:     names,
 		platform:  &platformOutput{out: os.Stdout},
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
@@ -120,6 +122,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	c.mu.Lock()
 	c.terms = termsOf(c.settings, request)
 	c.mu.Unlock()
+	if err := c.names.prepare(request); err != nil {
+		return err
+	}
 	if request.Tee != agentv1.Tee_TEE_NONE {
 		c.platform.follow(c.Sessions.Attach(&agentv1.OpenAttach{Stdout: true, Stderr: true, Stream: true}))
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -78,7 +79,9 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 		Logger:      logger,
 	})
 	launcher.oom = sessions.OutOfMemory
-	self := newContainer(settings, sessions, record, append(powers.limitations(), place.limitations()...))
+	names := newNameService(powers, logger)
+	self := newContainer(settings, sessions, record, names,
+		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
 
 	gate := server.NewGate()

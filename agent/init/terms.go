@@ -3,7 +3,11 @@ package containerinit
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -43,6 +47,30 @@ func termsOf(settings *settings, request *agentv1.StartRequest) terms {
 	return t
 }
 
+// checkNames refuses what would make a file of names another's.
+func checkNames(request *agentv1.StartRequest) error {
+	words := append(append([]string{request.Hostname}, request.GetResolver().GetSearch()...), request.GetResolver().GetOptions()...)
+	addresses := slices.Clone(request.GetResolver().GetServers())
+	for _, entry := range request.ExtraHosts {
+		if len(entry.Names) == 0 {
+			return fmt.Errorf("the hosts entry of %q has no name", entry.Address)
+		}
+		addresses = append(addresses, entry.Address)
+		words = append(words, entry.Names...)
+	}
+	for _, address := range addresses {
+		if _, err := netip.ParseAddr(address); err != nil {
+			return fmt.Errorf("%q is no address", address)
+		}
+	}
+	for _, word := range words {
+		if strings.ContainsFunc(word, unicode.IsSpace) {
+			return fmt.Errorf("the name %q holds a blank", word)
+		}
+	}
+	return nil
+}
+
 // checkStart refuses what makes no sense before anything is done with it.
 func checkStart(request *agentv1.StartRequest) error {
 	var err error
@@ -52,6 +80,9 @@ func checkStart(request *agentv1.StartRequest) error {
 	case request.StopSignal < 0 || request.StopSignal > realTimeMax:
 		err = fmt.Errorf("no such signal: %d", request.StopSignal)
 	default:
+		err = checkNames(request)
+	}
+	if err == nil {
 		return nil
 	}
 	return connect.NewError(connect.CodeInvalidArgument, err)

@@ -18,10 +18,6 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// resolverAddress is where a container on user-defined networks finds its
-// resolver, on port 53.
-var resolverAddress = net.IPv4(127, 0, 0, 11).To4()
-
 // networkedAgent is the agent of a container that may have a network of its own.
 type networkedAgent struct {
 	*agent
@@ -73,7 +69,7 @@ func (r *resolver) tell(table *names.Table) error {
 	if err := redirectResolver(namespace, packets.LocalAddr().(*net.UDPAddr).Port, listener.Addr().(*net.TCPAddr).Port); err != nil {
 		return errors.Join(fmt.Errorf("redirect questions to the resolver: %w", err), packets.Close(), listener.Close())
 	}
-	r.opened = names.Serve(packets, listener, table, r.logger)
+	r.opened = names.Serve(packets, listener, table, names.MachineUpstreams, r.logger)
 	return nil
 }
 
@@ -90,10 +86,10 @@ func (r *resolver) close() {
 // port 53 is the container's own to bind.
 func listenInside(namespace *os.File) (packets net.PacketConn, listener net.Listener, err error) {
 	err = inside(namespace, func() error {
-		if packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: resolverAddress}); err != nil {
+		if packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: names.ResolverAddress}); err != nil {
 			return err
 		}
-		if listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: resolverAddress}); err != nil {
+		if listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: names.ResolverAddress}); err != nil {
 			return errors.Join(err, packets.Close())
 		}
 		return nil

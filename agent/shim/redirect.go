@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/names"
 )
 
 // redirectResolver has what the container sends to port 53 of the resolver's
@@ -47,12 +49,12 @@ func redirection(protocol byte, port uint16) []expr.Any {
 	const addressOffset, portOffset = 16, 2 // of the destination in IPv4's and the transport's header
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: addressOffset, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: resolverAddress},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: names.ResolverAddress},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: portOffset, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(53)},
-		&expr.Immediate{Register: 1, Data: resolverAddress},
+		&expr.Immediate{Register: 1, Data: names.ResolverAddress},
 		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
 	}

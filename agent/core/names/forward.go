@@ -17,26 +17,31 @@ const (
 	// mostForwarded bounds the questions of one container that are under way at
 	// other servers: each holds a socket.
 	mostForwarded = 256
-	// machineConfiguration is read again for each question that is handed on: a
-	// machine that moves to another network has other servers.
-	machineConfiguration = "/etc/resolv.conf"
 	// mostServers is how many are asked, as by the C library.
 	mostServers = 3
 )
 
 var errNotForwarded = errors.New("every network of the container is internal")
 
+// Upstreams answers the addresses, with ports, of the servers that are asked
+// where the table names none. It is called for each question that is handed on.
+type Upstreams func() ([]string, error)
+
+// MachineUpstreams are those of the machine's configuration, which is read anew
+// each time: a machine that moves to another network has other servers.
+func MachineUpstreams() ([]string, error) { return upstreamsOf("/etc/resolv.conf") }
+
 // forwarder asks other servers, from the network of this process.
 type forwarder struct {
-	ctx           context.Context
-	cancel        context.CancelFunc
-	places        chan struct{}
-	configuration string
+	ctx       context.Context
+	cancel    context.CancelFunc
+	places    chan struct{}
+	upstreams Upstreams
 }
 
-func newForwarder() forwarder {
+func newForwarder(upstreams Upstreams) forwarder {
 	ctx, cancel := context.WithCancel(context.Background())
-	return forwarder{ctx: ctx, cancel: cancel, places: make(chan struct{}, mostForwarded), configuration: machineConfiguration}
+	return forwarder{ctx: ctx, cancel: cancel, places: make(chan struct{}, mostForwarded), upstreams: upstreams}
 }
 
 // exchange asks the servers one after the other. A server that cannot answer is
@@ -54,7 +59,7 @@ func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.
 	servers := table.upstreams
 	if len(servers) == 0 {
 		var err error
-		if servers, err = f.machineServers(); err != nil {
+		if servers, err = f.upstreams(); err != nil {
 			return nil, err
 		}
 	}
@@ -82,18 +87,19 @@ func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.
 	return nil, errors.Join(failures...)
 }
 
-func (f forwarder) machineServers() ([]string, error) {
-	configuration, err := dns.ClientConfigFromFile(f.configuration)
+func upstreamsOf(file string) ([]string, error) {
+	configuration, err := dns.ClientConfigFromFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the machine's servers: %w", err)
 	}
-	return withPorts(configuration.Servers, configuration.Port), nil
+	return WithPorts(configuration.Servers, configuration.Port), nil
 }
 
-func withPorts(servers []string, port string) []string {
+// WithPorts gives addresses a port.
+func WithPorts(servers []string, port string) []string {
 	var addresses []string
 	for _, server := range servers {
 		addresses = append(addresses, net.JoinHostPort(server, port))

@@ -26,8 +26,8 @@ type Resolver struct {
 }
 
 // Serve begins to answer on both sockets, which the resolver owns from then on.
-func Serve(packets net.PacketConn, listener net.Listener, table *Table, logger *slog.Logger) *Resolver {
-	r := &Resolver{forward: newForwarder(), logger: logger}
+func Serve(packets net.PacketConn, listener net.Listener, table *Table, upstreams Upstreams, logger *slog.Logger) *Resolver {
+	r := &Resolver{forward: newForwarder(upstreams), logger: logger}
 	r.table.Store(table)
 	handler := dns.HandlerFunc(r.answer)
 	r.servers = []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: listener, Handler: handler}}

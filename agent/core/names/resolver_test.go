@@ -36,7 +36,7 @@ func resolve(t *testing.T, told *agentv1.NamesRequest) (*Resolver, func(network,
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver := Serve(packets, listener, NewTable(told), slog.New(slog.DiscardHandler))
+	resolver := Serve(packets, listener, NewTable(told), MachineUpstreams, slog.New(slog.DiscardHandler))
 	t.Cleanup(resolver.Close)
 	return resolver, func(network, name string, kind uint16) *dns.Msg {
 		t.Helper()
@@ -151,10 +151,11 @@ func manyAddresses(count int) func(*dns.Msg) *dns.Msg {
 
 func (r *Resolver) useConfiguration(t *testing.T, content string) {
 	t.Helper()
-	r.forward.configuration = filepath.Join(t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(r.forward.configuration, []byte(content), 0o600); err != nil {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	r.forward.upstreams = func() ([]string, error) { return upstreamsOf(file) }
 }
 
 func TestOtherNamesAreAskedOfTheUpstreamServersByTheSameProtocol(t *testing.T) {
@@ -220,7 +221,7 @@ func TestALongAnswerIsCutToWhatTheAskerTakesByUDP(t *testing.T) {
 func TestTheMachinesServersAreReadFromItsConfiguration(t *testing.T) {
 	resolver, _ := resolve(t, &agentv1.NamesRequest{})
 	resolver.useConfiguration(t, "# none\nnameserver 192.0.2.1\nsearch example.org\nnameserver 2001:db8::1\n")
-	servers, err := resolver.forward.machineServers()
+	servers, err := resolver.forward.upstreams()
 	if want := []string{"192.0.2.1:53", "[2001:db8::1]:53"}; err != nil || !slices.Equal(servers, want) {
 		t.Errorf("servers %v, error %v", servers, err)
 	}

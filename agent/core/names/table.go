@@ -25,7 +25,7 @@ type Table struct {
 func NewTable(request *agentv1.NamesRequest) *Table {
 	table := &Table{
 		addresses: map[string][]netip.Addr{}, names: map[netip.Addr][]string{}, forward: request.Forward,
-		upstreams: withPorts(request.Upstreams, "53"),
+		upstreams: WithPorts(request.Upstreams, "53"),
 	}
 	for _, network := range request.Networks {
 		for _, peer := range network.Peers {

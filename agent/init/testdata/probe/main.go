@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -52,6 +53,13 @@ func main() {
 			os.Exit(1)
 		}
 		fmt.Fprint(file, "by name")
+	case "lookup": // NAME
+		addresses, err := net.LookupHost(arguments[0])
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(strings.Join(addresses, " "))
 	case "serve": // tcp|udp: says its port, ends with its stdin
 		serve(arguments[0])
 	case "tty":

@@ -1,0 +1,101 @@
+package names
+
+import (
+	"net"
+	"slices"
+	"strings"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// ResolverAddress is where a container finds its resolver, on port 53.
+var ResolverAddress = net.IPv4(127, 0, 0, 11).To4()
+
+// Configuration is the content of a resolv.conf.
+type Configuration struct {
+	Servers []string // addresses
+	Search  []string
+	Options []string
+}
+
+// ParseConfiguration reads a resolv.conf as the C library does: the last
+// `search` or `domain` counts, servers and options add up.
+func ParseConfiguration(content string) Configuration {
+	var c Configuration
+	for line := range strings.Lines(content) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		switch fields[0] {
+		case "nameserver":
+			c.Servers = append(c.Servers, fields[1])
+		case "search", "domain":
+			c.Search = fields[1:]
+		case "options":
+			c.Options = append(c.Options, fields[1:]...)
+		}
+	}
+	return c
+}
+
+// With is the configuration with what is set in settings in place of its own.
+func (c Configuration) With(settings *agentv1.ResolverSettings) Configuration {
+	if len(settings.GetServers()) > 0 {
+		c.Servers = settings.Servers
+	}
+	if len(settings.GetSearch()) > 0 {
+		c.Search = settings.Search
+	}
+	if len(settings.GetOptions()) > 0 {
+		c.Options = settings.Options
+	}
+	if slices.Equal(c.Search, []string{"."}) {
+		c.Search = nil
+	}
+	return c
+}
+
+// ByResolver is what a container reads whose resolver asks the configuration's
+// servers: names without a dot may be names of containers, as with Docker.
+func (c Configuration) ByResolver() Configuration {
+	c.Servers = []string{ResolverAddress.String()}
+	if !slices.ContainsFunc(c.Options, func(option string) bool { return strings.HasPrefix(option, "ndots:") }) {
+		c.Options = append(slices.Clone(c.Options), "ndots:0")
+	}
+	return c
+}
+
+// String is the content of the file.
+func (c Configuration) String() string {
+	var text strings.Builder
+	for _, server := range c.Servers {
+		text.WriteString("nameserver " + server + "\n")
+	}
+	if len(c.Search) > 0 {
+		text.WriteString("search " + strings.Join(c.Search, " ") + "\n")
+	}
+	if len(c.Options) > 0 {
+		text.WriteString("options " + strings.Join(c.Options, " ") + "\n")
+	}
+	return text.String()
+}
+
+// defaultHosts is what a hosts file says at least.
+const defaultHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+// Hosts is a hosts file with entries behind what it said before.
+func Hosts(before string, entries []*agentv1.HostsEntry) string {
+	if strings.TrimSpace(before) == "" {
+		before = defaultHosts
+	}
+	if !strings.HasSuffix(before, "\n") {
+		before += "\n"
+	}
+	text := strings.Builder{}
+	text.WriteString(before)
+	for _, entry := range entries {
+		text.WriteString(entry.Address + "\t" + strings.Join(entry.Names, " ") + "\n")
+	}
+	return text.String()
+}
