@@ -317,7 +317,7 @@ async function* serveDatagrams(requests: AsyncIterable<TunnelRequest>, host: str
       const answer = once(socket, "message");
       socket.send(message.value.data, port, host);
       const [data] = (await answer) as [Buffer];
-      yield { message: { case: "data" as const, value: { data } } };
+      yield { message: { case: "data" as const, value: { data: new Uint8Array(data) } } };
     }
   }
   socket.close();
