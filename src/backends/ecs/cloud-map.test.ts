@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
+
+import { ManualClock } from "../../common/manual-clock.ts";
+import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { AwsService } from "./aws/clients.ts";
+import { CloudMapMirror } from "./cloud-map.ts";
+import { capturedLogger } from "./testing/captured-logger.ts";
+import { fakeClient, refusal } from "./testing/fake-client.ts";
+
+const net = "a".repeat(64);
+const net12 = "a".repeat(12);
+
+/** Cloud Map's services by name, each with the addresses of its instances. */
+class FakeCloudMap {
+  readonly services = new Map<string, { description: string; instances: Map<string, string> }>();
+  /** A service is in use for so many deletions after its last instance went. */
+  busyDeletions = 0;
+  failing = 0;
+  readonly fake = fakeClient<AwsService<ServiceDiscoveryClient>>({
+    ListServices: () => ({
+      Services: [...this.services].map(([Name, { description }]) => ({
+        Id: Name,
+        Name,
+        Description: description,
+      })),
+    }),
+    ListInstances: ({ ServiceId }) => ({
+      Instances: [...(this.services.get(String(ServiceId))?.instances ?? [])].map(([Id, address]) => ({
+        Id,
+        Attributes: { AWS_INSTANCE_IPV4: address },
+      })),
+    }),
+    CreateService: ({ Name, Description }) => {
+      if (this.failing > 0) {
+        this.failing -= 1;
+        throw refusal("servicediscovery", "CreateService", "NamespaceNotFound");
+      }
+      this.services.set(String(Name), { description: String(Description), instances: new Map() });
+      return { Service: { Id: Name } };
+    },
+    RegisterInstance: ({ ServiceId, InstanceId, Attributes }) => {
+      const { AWS_INSTANCE_IPV4: address = "" } = Attributes as Record<string, string>;
+      this.services.get(String(ServiceId))?.instances.set(String(InstanceId), address);
+      return {};
+    },
+    DeregisterInstance: ({ ServiceId, InstanceId }) => {
+      this.services.get(String(ServiceId))?.instances.delete(String(InstanceId));
+      return {};
+    },
+    DeleteService: ({ Id }) => {
+      if (this.busyDeletions > 0) {
+        this.busyDeletions -= 1;
+        throw refusal("servicediscovery", "DeleteService", "ResourceInUse");
+      }
+      this.services.delete(String(Id));
+      return {};
+    },
+  });
+
+  get names(): Record<string, string[]> {
+    return Object.fromEntries(
+      [...this.services].map(([name, { instances }]) => [name, [...instances.values()]]),
+    );
+  }
+}
+
+function container(digit: string, name: string, aliases: string[] = []): ContainerRecord {
+  return create(ContainerRecordSchema, {
+    id: digit.repeat(64),
+    name,
+    endpoints: { web: { networkId: net, config: { aliases } }, bridge: { networkId: "b".repeat(64) } },
+  });
+}
+
+describe("names in Cloud Map", () => {
+  let cloud: FakeCloudMap;
+  let clock: ManualClock;
+  let log: ReturnType<typeof capturedLogger>;
+  beforeEach(() => {
+    cloud = new FakeCloudMap();
+    clock = new ManualClock();
+    log = capturedLogger();
+  });
+  const start = (instance = "one") =>
+    new CloudMapMirror({
+      serviceDiscovery: cloud.fake.client,
+      namespaceId: "ns-1",
+      instance,
+      clock,
+      logger: log.logger,
+    });
+
+  it("are there for every name on user-defined networks while the container runs", async () => {
+    const mirror = start();
+    mirror.announce(container("1", "api", ["backend", "not a label"]), "10.0.0.1");
+    mirror.announce(container("2", "api2", ["backend"]), "10.0.0.2");
+    assert.deepEqual(cloud.fake.calls, [], "nobody waits for Cloud Map");
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, {
+      [`api.${net12}`]: ["10.0.0.1"],
+      [`api2.${net12}`]: ["10.0.0.2"],
+      [`backend.${net12}`]: ["10.0.0.1", "10.0.0.2"],
+    });
+    mirror.withdraw("1".repeat(64));
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, {
+      [`api2.${net12}`]: ["10.0.0.2"],
+      [`backend.${net12}`]: ["10.0.0.2"],
+    });
+    mirror.forgetNetwork(net);
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, {});
+    await mirror.close();
+  });
+
+  it("follow a container to its next address", async () => {
+    const mirror = start();
+    mirror.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    mirror.announce(container("1", "api"), "10.0.0.9");
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, { [`api.${net12}`]: ["10.0.0.9"] });
+    assert.equal(cloud.fake.made("CreateService").length, 1);
+    await mirror.close();
+  });
+
+  it("are tried again after a refusal, a service that is still in use too", async () => {
+    cloud.failing = 2;
+    cloud.busyDeletions = 2;
+    const mirror = start();
+    mirror.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    await clock.advance(10_000);
+    assert.deepEqual(cloud.names, { [`api.${net12}`]: ["10.0.0.1"] });
+    mirror.withdraw("1".repeat(64), net);
+    await clock.advance(1);
+    await clock.advance(10_000);
+    assert.deepEqual(cloud.names, {});
+    await mirror.close();
+  });
+
+  it("are given up with a warning when Cloud Map goes on refusing", async () => {
+    cloud.failing = 1_000;
+    const mirror = start();
+    mirror.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    await clock.advance(3_600_000);
+    assert.match(log.warnings()[0] ?? "", /Cloud Map does not take a name: .*NamespaceNotFound/);
+    const asked = cloud.fake.calls.length;
+    await clock.advance(3_600_000);
+    assert.equal(cloud.fake.calls.length, asked);
+    await mirror.close();
+  });
+
+  it("of containers that ended while nobody looked are cleared away, others' are let be", async () => {
+    const first = start();
+    first.announce(container("1", "api", ["both"]), "10.0.0.1");
+    first.announce(container("2", "db", ["both"]), "10.0.0.2");
+    const other = start("two");
+    other.announce(container("3", "theirs"), "10.0.0.3");
+    await clock.advance(1);
+    await first.close();
+    const second = start();
+    second.reconcile(new Set(["2".repeat(64)]));
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, {
+      [`both.${net12}`]: ["10.0.0.2"],
+      [`db.${net12}`]: ["10.0.0.2"],
+      [`theirs.${net12}`]: ["10.0.0.3"],
+    });
+    await Promise.all([second.close(), other.close()]);
+  });
+});

@@ -1,0 +1,385 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { EC2Client, IpPermission } from "@aws-sdk/client-ec2";
+
+import { ManualClock } from "../../common/manual-clock.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import type { AwsService } from "./aws/clients.ts";
+import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
+import { capturedLogger } from "./testing/captured-logger.ts";
+import { fakeClient, type Input, refusal } from "./testing/fake-client.ts";
+
+interface Group {
+  readonly GroupId: string;
+  readonly GroupName: string;
+  readonly Tags: { Key: string; Value: string }[];
+  readonly IpPermissions: IpPermission[];
+  readonly IpPermissionsEgress: IpPermission[];
+}
+
+/** As much of EC2's security groups as networks use. */
+class FakeGroups {
+  readonly groups = new Map<string, Group>();
+  /** Groups that an interface holds. */
+  readonly held = new Set<string>();
+  mostRules = 60;
+  readonly fake = fakeClient<AwsService<EC2Client>>({
+    DescribeSubnets: () => ({ Subnets: [{ VpcId: "vpc-1" }] }),
+    CreateSecurityGroup: (input) => {
+      const name = String(input["GroupName"]);
+      if ([...this.groups.values()].some(({ GroupName }) => GroupName === name)) {
+        throw refusal("ec2", "CreateSecurityGroup", "InvalidGroup.Duplicate");
+      }
+      const specification = input["TagSpecifications"] as [{ Tags: Group["Tags"] }];
+      return this.add(`sg-${this.groups.size + 1}`, name, specification[0].Tags);
+    },
+    DescribeSecurityGroups: (input) => ({ SecurityGroups: this.#find(input) }),
+    AuthorizeSecurityGroupIngress: (input) => this.#authorize(input, "IpPermissions"),
+    AuthorizeSecurityGroupEgress: (input) => this.#authorize(input, "IpPermissionsEgress"),
+    RevokeSecurityGroupIngress: (input) => this.#revoke(input, "IpPermissions"),
+    RevokeSecurityGroupEgress: (input) => this.#revoke(input, "IpPermissionsEgress"),
+    DeleteSecurityGroup: (input) => {
+      const id = String(input["GroupId"]);
+      const isNamed = [...this.groups.values()].some(
+        ({ GroupId, IpPermissions }) =>
+          GroupId !== id &&
+          IpPermissions.some(({ UserIdGroupPairs }) => UserIdGroupPairs?.some((pair) => pair.GroupId === id)),
+      );
+      if (this.held.has(id) || isNamed) {
+        throw refusal("ec2", "DeleteSecurityGroup", "DependencyViolation");
+      }
+      if (!this.groups.delete(id)) {
+        throw refusal("ec2", "DeleteSecurityGroup", "InvalidGroup.NotFound");
+      }
+      return {};
+    },
+  });
+
+  add(id: string, name: string, tags: Group["Tags"] = []): Group {
+    const group: Group = {
+      GroupId: id,
+      GroupName: name,
+      Tags: tags,
+      IpPermissions: [],
+      IpPermissionsEgress: [{ IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] }],
+    };
+    this.groups.set(id, group);
+    return structuredClone(group);
+  }
+
+  /** Rules as text: `tcp 9111 10.0.0.0/8`. */
+  rules(id: string, direction: "IpPermissions" | "IpPermissionsEgress" = "IpPermissions"): string[] {
+    return (this.groups.get(id)?.[direction] ?? [])
+      .flatMap(({ IpProtocol, FromPort, IpRanges, Ipv6Ranges, UserIdGroupPairs }) =>
+        [
+          ...(IpRanges ?? []).map(({ CidrIp }) => CidrIp),
+          ...(Ipv6Ranges ?? []).map(({ CidrIpv6 }) => CidrIpv6),
+          ...(UserIdGroupPairs ?? []).map(({ GroupId }) => GroupId),
+        ].map((peer) => (IpProtocol === "-1" ? `all ${peer}` : `${IpProtocol} ${FromPort} ${peer}`)),
+      )
+      .sort();
+  }
+
+  #find(input: Input): Group[] {
+    const ids = input["GroupIds"] as string[] | undefined;
+    const filters = (input["Filters"] ?? []) as { Name: string; Values: string[] }[];
+    const found = [...this.groups.values()].filter(
+      (group) =>
+        (ids === undefined || ids.includes(group.GroupId)) &&
+        filters.every(
+          ({ Name, Values: [value] }) =>
+            Name === "vpc-id" ||
+            (Name === "group-name" && group.GroupName === value) ||
+            group.Tags.some(({ Key, Value }) => Name === `tag:${Key}` && Value === value),
+        ),
+    );
+    return structuredClone(found);
+  }
+
+  #authorize(input: Input, direction: "IpPermissions" | "IpPermissionsEgress"): unknown {
+    const group = this.groups.get(String(input["GroupId"]));
+    if (group === undefined) {
+      throw refusal("ec2", "AuthorizeSecurityGroupIngress", "InvalidGroup.NotFound");
+    }
+    const added = input["IpPermissions"] as IpPermission[];
+    const text = (each: IpPermission): string => JSON.stringify({ ...each, Description: undefined });
+    if (added.some((each) => group[direction].some((known) => text(known) === text(each)))) {
+      throw refusal("ec2", "AuthorizeSecurityGroupIngress", "InvalidPermission.Duplicate");
+    }
+    if (group[direction].length + added.length > this.mostRules) {
+      throw refusal("ec2", "AuthorizeSecurityGroupIngress", "RulesPerSecurityGroupLimitExceeded");
+    }
+    group[direction].push(...structuredClone(added));
+    return {};
+  }
+
+  #revoke(input: Input, direction: "IpPermissions" | "IpPermissionsEgress"): unknown {
+    const group = this.groups.get(String(input["GroupId"]));
+    const peerOf = ({ IpProtocol, FromPort, IpRanges, UserIdGroupPairs }: IpPermission): string =>
+      [IpProtocol, FromPort, IpRanges?.[0]?.CidrIp, UserIdGroupPairs?.[0]?.GroupId].join();
+    for (const removed of input["IpPermissions"] as IpPermission[]) {
+      const at = group?.[direction].findIndex((known) => peerOf(known) === peerOf(removed)) ?? -1;
+      if (at === -1) {
+        throw refusal("ec2", "RevokeSecurityGroupIngress", "InvalidPermission.NotFound");
+      }
+      group?.[direction].splice(at, 1);
+    }
+    return {};
+  }
+}
+
+const id = (digit: string): string => digit.repeat(64);
+
+function network(
+  name: string,
+  digit: string,
+  more: MessageInitShape<typeof NetworkSchema> = {},
+): ReturnType<typeof create<typeof NetworkRecordSchema>> {
+  return create(NetworkRecordSchema, {
+    network: { id: id(digit), name, driver: "bridge", scope: "local", ...more } as MessageInitShape<
+      typeof NetworkSchema
+    >,
+  });
+}
+
+describe("networks on ECS", () => {
+  let ec2: FakeGroups;
+  let clock: ManualClock;
+  let log: ReturnType<typeof capturedLogger>;
+  beforeEach(() => {
+    ec2 = new FakeGroups();
+    ec2.add("sg-default", "default");
+    ec2.add("sg-efs", "efs");
+    clock = new ManualClock();
+    log = capturedLogger();
+  });
+
+  const networks = (more: Partial<EcsNetworksOptions> = {}) =>
+    ecsNetworks({
+      ec2: ec2.fake.client,
+      subnets: ["subnet-1"],
+      securityGroups: ["sg-default"],
+      agentIngress: ["10.0.0.0/8", "sg-frontend", "fd00::/8"],
+      efsSecurityGroupId: "sg-efs",
+      isolation: "security-group",
+      instance: "one",
+      mirror: undefined,
+      clock,
+      logger: log.logger,
+      ...more,
+    });
+  const plan = (...records: ReturnType<typeof network>[]) => ({
+    kind: "networks" as const,
+    networks: records.map((record) => ({ name: record.network?.name ?? "", record })),
+  });
+
+  it("are security groups whose members reach one another, agents and the file system", async () => {
+    const reference = await networks().ensure(network("web", "a"));
+    const group = ec2.groups.get(reference);
+    assert.equal(group?.GroupName, `sockerless-net-${"a".repeat(12)}`);
+    assert.ok(group?.Tags.some(({ Key, Value }) => Key === "sockerless-network" && Value === id("a")));
+    assert.deepEqual(ec2.rules(reference), [
+      `all ${reference}`,
+      "tcp 9111 10.0.0.0/8",
+      "tcp 9111 fd00::/8",
+      "tcp 9111 sg-frontend",
+    ]);
+    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${reference}`]);
+    assert.deepEqual(ec2.rules(reference, "IpPermissionsEgress"), ["all 0.0.0.0/0"]);
+    assert.equal(ec2.fake.made("AuthorizeSecurityGroupIngress").length, 2);
+  });
+
+  it("let agents be reached as the configured groups do, where nothing else is said", async () => {
+    ec2.groups
+      .get("sg-default")
+      ?.IpPermissions.push(
+        { IpProtocol: "tcp", FromPort: 9000, ToPort: 9200, IpRanges: [{ CidrIp: "10.1.0.0/16" }] },
+        { IpProtocol: "tcp", FromPort: 22, ToPort: 22, IpRanges: [{ CidrIp: "10.2.0.0/16" }] },
+        { IpProtocol: "-1", UserIdGroupPairs: [{ GroupId: "sg-default" }] },
+      );
+    const reference = await networks({ agentIngress: [] }).ensure(network("web", "a"));
+    assert.deepEqual(ec2.rules(reference), [
+      `all ${reference}`,
+      "tcp 9111 10.1.0.0/16",
+      "tcp 9111 sg-default",
+    ]);
+    ec2.groups.get("sg-default")?.IpPermissions.splice(0);
+    await networks({ agentIngress: [] }).ensure(network("app", "b"));
+    assert.ok(log.warnings().some((message) => message.includes("nobody may reach port 9111")));
+  });
+
+  it("that are internal lead to their own members and to what Fargate needs", async () => {
+    const reference = await networks().ensure(network("inner", "a", { internal: true }));
+    assert.deepEqual(ec2.rules(reference, "IpPermissionsEgress"), [
+      `all ${reference}`,
+      "tcp 2049 sg-efs",
+      "tcp 443 0.0.0.0/0",
+    ]);
+  });
+
+  it("are completed when a crash left them half made, and made anew when somebody removed them", async () => {
+    const fabric = networks();
+    const reference = await fabric.ensure(network("web", "a"));
+    ec2.groups.get(reference)?.IpPermissions.splice(1);
+    const record = { ...network("web", "a"), driverReference: reference };
+    assert.equal(await networks().ensure(record), reference);
+    assert.equal(ec2.rules(reference).length, 4);
+    ec2.groups.delete(reference);
+    const again = networks();
+    const made = await again.ensure(record);
+    assert.notEqual(made, "");
+    assert.deepEqual(await again.groupsOf(plan(record), false), [made]);
+  });
+
+  it("are rebuilt from their tags", async () => {
+    const labels = { "com.docker.compose.project": "shop" };
+    const pools = [{ subnet: "172.18.5.0/24", gateway: "172.18.5.1" }];
+    const reference = await networks().ensure(network("web", "a", { labels, pools }));
+    await networks({ instance: "two" }).ensure(network("theirs", "b"));
+    const [record, ...others] = (await networks().found?.()) ?? [];
+    assert.deepEqual(others, []);
+    assert.equal(record?.driverReference, reference);
+    assert.deepEqual(record?.network?.labels, labels);
+    assert.equal(record?.network?.pools[0]?.gateway, "172.18.5.1");
+  });
+
+  it("are removed with their rule in the file system's group", async () => {
+    const fabric = networks();
+    const record = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    await fabric.remove(record);
+    assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
+    assert.deepEqual(ec2.rules("sg-efs"), []);
+    await fabric.remove(record);
+    await networks().remove({ ...record, driverReference: "" });
+  });
+
+  it("are removed behind the answer while an interface holds their group", async () => {
+    const fabric = networks();
+    const reference = await fabric.ensure(network("web", "a"));
+    ec2.held.add(reference);
+    await fabric.remove({ ...network("web", "a"), driverReference: reference });
+    assert.deepEqual(ec2.rules(reference), [], "nobody reaches anybody in it any more");
+    await clock.advance(10_000);
+    assert.ok(ec2.groups.has(reference));
+    ec2.held.delete(reference);
+    await clock.advance(60_000);
+    assert.equal(ec2.groups.has(reference), false);
+    await fabric.close();
+  });
+
+  it("that a process did not get to remove are removed by the next, and do not come back", async () => {
+    const first = networks();
+    const reference = await first.ensure(network("web", "a"));
+    ec2.held.add(reference);
+    await first.remove({ ...network("web", "a"), driverReference: reference });
+    await first.close();
+    const second = networks();
+    assert.deepEqual(await second.found?.(), []);
+    ec2.held.delete(reference);
+    await clock.advance(5_000);
+    assert.equal(ec2.groups.has(reference), false);
+    await second.close();
+  });
+
+  it("that are half made when a process ends are not removed by the next", async () => {
+    const group = ec2.add("sg-half", `sockerless-net-${"a".repeat(12)}`, [
+      { Key: "sockerless-network", Value: id("a") },
+      { Key: "sockerless-instance", Value: "one" },
+    ]);
+    const fabric = networks();
+    await fabric.found?.();
+    assert.equal(await fabric.ensure(network("web", "a")), group.GroupId);
+    await clock.advance(60_000);
+    assert.equal(ec2.rules("sg-half").length, 4);
+    await fabric.close();
+  });
+
+  it("give tasks their groups alone, the configured ones on the default network", async () => {
+    const fabric = networks();
+    const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    const bridge = network("bridge", "0");
+    assert.deepEqual(await fabric.groupsOf(plan(web), false), [web.driverReference]);
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference]);
+    assert.deepEqual(await fabric.groupsOf(plan(bridge), true), ["sg-default"]);
+    assert.deepEqual(await fabric.groupsOf(plan(bridge, web), false), [web.driverReference, "sg-default"]);
+    assert.deepEqual(await fabric.groupsOf({ kind: "host" }, false), ["sg-default"]);
+    assert.equal(await fabric.ensure(bridge), "");
+  });
+
+  it("give containers without a network a group that lets agents be reached and nobody else", async () => {
+    const fabric = networks();
+    const [group = ""] = await fabric.groupsOf({ kind: "none" }, false);
+    assert.deepEqual(ec2.rules(group), ["tcp 9111 10.0.0.0/8", "tcp 9111 fd00::/8", "tcp 9111 sg-frontend"]);
+    assert.deepEqual(ec2.rules(group, "IpPermissionsEgress"), ["tcp 2049 sg-efs", "tcp 443 0.0.0.0/0"]);
+    assert.deepEqual(await networks().groupsOf({ kind: "none" }, false), [group], "it is made once");
+    assert.deepEqual(await networks().found?.(), [], "it is no network");
+  });
+
+  it("give tasks with volumes the configured groups too where the file system lets no others in", async () => {
+    const unnamed = networks({ efsSecurityGroupId: undefined });
+    const web = { ...network("web", "a"), driverReference: await unnamed.ensure(network("web", "a")) };
+    assert.deepEqual(await unnamed.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
+    assert.deepEqual(await unnamed.groupsOf(plan(web), false), [web.driverReference]);
+    ec2.mostRules = 0;
+    ec2.groups
+      .get(web.driverReference)
+      ?.IpPermissions.push(...Array.from({ length: 0 }, () => ({}) as IpPermission));
+    const full = networks();
+    const app = network("app", "b");
+    await assert.rejects(async () => full.ensure(app), { kind: "unavailable" });
+    ec2.mostRules = 4;
+    ec2.groups.get("sg-efs")?.IpPermissions.push({}, {}, {}, {});
+    const reference = await full.ensure(app);
+    assert.deepEqual(await full.groupsOf(plan({ ...app, driverReference: reference }), true), [
+      reference,
+      "sg-default",
+    ]);
+    assert.ok(log.warnings().some((message) => message.includes("carries the configured security groups")));
+  });
+
+  it("are five at most for one task", async () => {
+    const fabric = networks();
+    const joined = [...Array(6).keys()].map((digit) => ({
+      ...network(`n${digit}`, String(digit)),
+      driverReference: `sg-${digit}`,
+    }));
+    assert.equal((await fabric.groupsOf(plan(...joined.slice(1)), false)).length, 5);
+    await assert.rejects(async () => fabric.groupsOf(plan(...joined), false), {
+      kind: "invalid",
+      message: /has 5 security groups .*, not 6$/,
+    });
+  });
+
+  it("are joined by running containers in name at once and for traffic later, which is logged", async () => {
+    const fabric = networks();
+    const record = network("web", "a");
+    const endpoints = { web: { networkId: id("a") } };
+    const after = create(ContainerRecordSchema, { id: id("c"), name: "one", endpoints });
+    const endpoint = after.endpoints["web"];
+    assert.ok(endpoint);
+    const change = { before: after, after, network: record, endpoint, defaultGateway: "" };
+    await fabric.connect?.(change);
+    assert.match(log.warnings()[0] ?? "", /traffic flows from its next start on/);
+    await fabric.disconnect?.(change);
+    assert.match(log.warnings()[1] ?? "", /traffic stops at its end/);
+  });
+
+  it("are names alone where they share the configured groups", async () => {
+    const fabric = networks({ isolation: "shared" });
+    const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), ["sg-default"]);
+    await fabric.remove(web);
+    assert.deepEqual(ec2.fake.calls, []);
+    assert.deepEqual(await fabric.found?.(), []);
+  });
+
+  it("have small virtual address ranges", () => {
+    assert.deepEqual(networks().addressPools?.slice(0, 2), [
+      { base: "172.17.0.0/16", size: 16 },
+      { base: "172.18.0.0/15", size: 24 },
+    ]);
+  });
+});

@@ -1,0 +1,161 @@
+/**
+ * A user-defined network is a security group: its containers' tasks carry it, and it lets them reach one another.
+ * Addresses are virtual, names are the agents' own. The default network is the configured groups.
+ */
+import type { EC2Client } from "@aws-sdk/client-ec2";
+
+import type { Clock } from "../../common/clock.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { AddressPool, NetworkFabric, NetworkPlan } from "../common/driver.ts";
+import type { AwsService } from "./aws/clients.ts";
+import type { NameMirror } from "./cloud-map.ts";
+import { groupsTogether } from "./security-groups/groups-of-task.ts";
+import { NetworkGroups } from "./security-groups/network-groups.ts";
+import { PendingRemovals } from "./security-groups/pending-removals.ts";
+import { SecurityGroups } from "./security-groups/security-groups.ts";
+
+/** What networks are made with. */
+export interface EcsNetworksOptions {
+  readonly ec2: AwsService<EC2Client>;
+  readonly subnets: readonly string[];
+  /** Of the default network. */
+  readonly securityGroups: readonly string[];
+  /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
+  readonly agentIngress: readonly string[];
+  readonly efsSecurityGroupId: string | undefined;
+  /** `shared`: all networks are the configured groups, and differ in names only. */
+  readonly isolation: "security-group" | "shared";
+  /** Of this sockerless; in the tags of what it makes. */
+  readonly instance: string;
+  /** Undefined: names are not shown to outsiders. */
+  readonly mirror: NameMirror | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Networks, and what tasks need to know of them. */
+export interface EcsNetworks extends NetworkFabric {
+  /**
+   * The security groups of a task.
+   *
+   * @param mountsVolumes it has to reach the file system
+   * @throws invalid: more groups than a task can have; AwsError
+   */
+  groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
+  /** Ends what goes on behind answers. */
+  close(): Promise<void>;
+}
+
+/** Virtual: /24 slices, as many networks as there may be security groups. */
+const addressPools: readonly AddressPool[] = [
+  { base: "172.17.0.0/16", size: 16 },
+  { base: "172.18.0.0/15", size: 24 },
+  { base: "172.20.0.0/14", size: 24 },
+  { base: "172.24.0.0/13", size: 24 },
+  { base: "192.168.0.0/16", size: 24 },
+];
+
+/** What stands in a network's record where it has no group of its own. */
+const sharedReference = "shared";
+
+/** The networks of this backend. */
+export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
+  const { ec2, subnets, securityGroups, clock, mirror } = options;
+  const logger = componentLogger(options.logger, "networks");
+  const groups = new SecurityGroups({ ec2, subnet: subnets[0] ?? "", clock });
+  const removals = new PendingRemovals({ remove: (groupId) => groups.delete(groupId), clock, logger });
+  const networkGroups = new NetworkGroups({
+    groups,
+    removals,
+    instance: options.instance,
+    configuredGroups: securityGroups,
+    agentIngress: options.agentIngress,
+    efsGroupId: options.efsSecurityGroupId,
+    logger,
+  });
+  const isShared = options.isolation === "shared";
+  const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
+
+  const groupsOfNetworks = (
+    networks: readonly { readonly record: NetworkRecord }[],
+    mountsVolumes: boolean,
+  ): string[] => {
+    const own = networks.map(({ record }) => record).filter(ownGroup);
+    const closed = mountsVolumes ? own.filter((record) => !networkGroups.letsMountVolumes(record)) : [];
+    if (closed.length > 0) {
+      logger.warn(
+        { networks: closed.map(({ network }) => network?.name) },
+        "a container with volumes carries the configured security groups beside its networks': it reaches the default network's containers too",
+      );
+    }
+    const needsConfigured = own.length < networks.length || closed.length > 0;
+    return groupsTogether([
+      ...own.map((record) => networkGroups.idOf(record)),
+      ...(needsConfigured ? securityGroups : []),
+    ]);
+  };
+
+  return {
+    addressPools,
+    async ensure(record) {
+      if (record.network === undefined || !isUserDefined(record)) {
+        return "";
+      }
+      return isShared ? sharedReference : await networkGroups.ensure(record.network);
+    },
+    async remove(record) {
+      mirror?.forgetNetwork(record.network?.id ?? "");
+      if (isUserDefined(record) && record.driverReference !== sharedReference) {
+        await networkGroups.remove(record);
+      }
+    },
+    found: () => (isShared ? Promise.resolve([]) : networkGroups.found()),
+    // The agent has the names at once; a task's groups are set when it starts.
+    connect({ after, network, endpoint }) {
+      const joined = Object.entries(after.endpoints);
+      groupsTogether(
+        isShared
+          ? []
+          : joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
+      );
+      if (ownGroup(network)) {
+        logger.warn(
+          { container: after.id, network: network.network?.name },
+          "a running container has joined a network: it is known there by its names, and traffic flows from its next start on",
+        );
+      }
+      mirror?.announce(after, endpoint.reachableAddress);
+      return Promise.resolve();
+    },
+    disconnect({ before, after, network, endpoint }) {
+      if (ownGroup(network)) {
+        logger.warn(
+          { container: after.id, network: network.network?.name },
+          "a running container has left a network: its names are gone from there, and traffic stops at its end",
+        );
+      }
+      mirror?.withdraw(before.id, endpoint.networkId);
+      return Promise.resolve();
+    },
+    usedRoutes: () => Promise.resolve([]),
+    async groupsOf(plan, mountsVolumes) {
+      switch (plan.kind) {
+        case "none":
+          return isShared ? [...securityGroups] : [await networkGroups.none()];
+        case "networks":
+          return groupsOfNetworks(plan.networks, mountsVolumes);
+        default:
+          return groupsTogether(securityGroups);
+      }
+    },
+    async close() {
+      await removals.close();
+    },
+  };
+}
+
+/** Networks that a user has made, and neither `bridge`, `host` nor `none`. */
+function isUserDefined({ network }: NetworkRecord): boolean {
+  return network !== undefined && network.driver === "bridge" && network.name !== "bridge";
+}

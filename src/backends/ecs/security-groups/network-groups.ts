@@ -1,0 +1,226 @@
+/** One security group for each user-defined network, and one for containers without a network. */
+import { createHash } from "node:crypto";
+
+import type { SecurityGroup } from "@aws-sdk/client-ec2";
+
+import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { shortId } from "../../../common/ids.ts";
+import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { isAwsError } from "../aws/errors.ts";
+import { instanceTag, networkTag, tagValue } from "../tags.ts";
+import { egressRules, type GroupKind, ingressRules } from "./network-rules.ts";
+import { networkOfGroup, networkTags } from "./network-tags.ts";
+import type { PendingRemovals } from "./pending-removals.ts";
+import { agentPort, nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
+import type { NewGroup, SecurityGroups } from "./security-groups.ts";
+
+/** What the groups of networks are made with. */
+export interface NetworkGroupsOptions {
+  readonly groups: SecurityGroups;
+  readonly removals: PendingRemovals;
+  readonly instance: string;
+  /** The default network's. */
+  readonly configuredGroups: readonly string[];
+  /** CIDRs and groups that may reach agents; none: those that the configured groups let. */
+  readonly agentIngress: readonly string[];
+  /** Group of the file system's mount targets. */
+  readonly efsGroupId: string | undefined;
+  readonly logger: Logger;
+}
+
+/** What the tag of the group for containers without a network says. */
+const withoutNetwork = "none";
+
+/** The groups of this instance's networks. All methods throw AwsError. */
+export class NetworkGroups {
+  readonly #options: NetworkGroupsOptions;
+  readonly #logger: Logger;
+  /** By network ID. */
+  readonly #known = new Map<string, SecurityGroup>();
+  /** Networks whose containers the mount targets do not let in. */
+  readonly #withoutNfs = new Set<string>();
+  #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
+  #efsGroup: Promise<SecurityGroup | undefined> | undefined;
+  #none: Promise<string> | undefined;
+
+  constructor(options: NetworkGroupsOptions) {
+    this.#options = options;
+    this.#logger = componentLogger(options.logger, "networks");
+  }
+
+  /** Makes a network's group, and whatever rules it lacks. @returns its ID */
+  async ensure(network: Network): Promise<string> {
+    const { groups, instance } = this.#options;
+    const wanted = {
+      name: `sockerless-net-${shortId(network.id)}`,
+      description: `sockerless network ${network.name.replaceAll(/[^\w .-]/g, "_").slice(0, 200)}`,
+      tags: networkTags(network, instance, this.#logger),
+    };
+    const known = this.#known.get(network.id);
+    try {
+      return await this.#complete(network, known ?? (await groups.create(wanted)));
+    } catch (error) {
+      if (known === undefined || !isAwsError(error, "InvalidGroup.NotFound")) {
+        throw error;
+      }
+      // It was there when this process began, and somebody has removed it since.
+      return await this.#complete(network, await groups.create(wanted));
+    }
+  }
+
+  /** Removes a network's group, behind the answer where something still holds it. */
+  async remove({ network, driverReference }: NetworkRecord): Promise<void> {
+    const { groups, removals, efsGroupId } = this.#options;
+    const id = network?.id ?? "";
+    const group =
+      this.#known.get(id) ??
+      (driverReference === "" ? await groups.named(`sockerless-net-${shortId(id)}`) : undefined);
+    const groupId = group?.GroupId ?? driverReference;
+    this.#known.delete(id);
+    this.#withoutNfs.delete(id);
+    if (groupId === "") {
+      return;
+    }
+    if (efsGroupId !== undefined) {
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId), "")]);
+      this.#efsGroup = undefined;
+    }
+    if (!(await groups.delete(groupId))) {
+      // Without its rules the group is known as a removed network's, also by the next process.
+      const [present] = await groups.withIds([groupId]);
+      await groups.disallow(groupId, present?.IpPermissions ?? []);
+      removals.add(groupId);
+    }
+  }
+
+  /**
+   * The networks of this instance by what AWS has of them. The groups of networks that were being removed are removed.
+   */
+  async found(): Promise<readonly NetworkRecord[]> {
+    const { groups, instance, removals } = this.#options;
+    const networks: NetworkRecord[] = [];
+    for (const group of await groups.tagged(instanceTag, instance)) {
+      const id = tagValue(group.Tags ?? [], networkTag);
+      if (id === undefined || id === withoutNetwork) {
+        continue;
+      }
+      this.#known.set(id, group);
+      if ((group.IpPermissions ?? []).length === 0) {
+        removals.add(group.GroupId ?? ""); // Taken back where the state knows the network.
+        continue;
+      }
+      const record = networkOfGroup(group);
+      if (record === undefined) {
+        this.#logger.warn(
+          { group: group.GroupId },
+          "the tags of a network's security group are not readable",
+        );
+        continue;
+      }
+      networks.push(record);
+    }
+    return networks;
+  }
+
+  /** The group of a network that exists. */
+  idOf(network: NetworkRecord): string {
+    return this.#known.get(network.network?.id ?? "")?.GroupId ?? network.driverReference;
+  }
+
+  /** Whether the file system's mount targets let a network's containers in. */
+  letsMountVolumes(network: NetworkRecord): boolean {
+    return this.#options.efsGroupId !== undefined && !this.#withoutNfs.has(network.network?.id ?? "");
+  }
+
+  /** The group of containers without a network, made when the first of them starts. */
+  none(): Promise<string> {
+    this.#none ??= this.#makeNone();
+    this.#none.catch(() => {
+      this.#none = undefined;
+    });
+    return this.#none;
+  }
+
+  async #complete(network: Network, group: SecurityGroup): Promise<string> {
+    const groupId = group.GroupId ?? "";
+    this.#known.set(network.id, group);
+    this.#options.removals.cancel(groupId);
+    await this.#giveRules(group, network.internal ? "internal" : "open");
+    await this.#letMountVolumes(network.id, groupId);
+    return groupId;
+  }
+
+  async #makeNone(): Promise<string> {
+    const { groups, instance } = this.#options;
+    const hash = createHash("sha256").update(instance).digest("hex");
+    const wanted: NewGroup = {
+      name: `sockerless-net-none-${shortId(hash)}`,
+      description: "sockerless containers without a network",
+      tags: [
+        { Key: networkTag, Value: withoutNetwork },
+        { Key: instanceTag, Value: instance },
+      ],
+    };
+    const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
+    await this.#giveRules(group, "none");
+    await this.#letMountVolumes(withoutNetwork, group.GroupId ?? "");
+    return group.GroupId ?? "";
+  }
+
+  async #giveRules(group: SecurityGroup, kind: GroupKind): Promise<void> {
+    const { groups, efsGroupId } = this.#options;
+    const context = { groupId: group.GroupId ?? "", agentPeers: await this.#peersOfAgents(), efsGroupId };
+    await groups.allow(group, ingressRules(kind, context));
+    await groups.allowOut(group, egressRules(kind, context));
+  }
+
+  /** A group has room for 60 rules, so many networks at a time can have the file system's. */
+  async #letMountVolumes(networkId: string, groupId: string): Promise<void> {
+    const { groups, efsGroupId } = this.#options;
+    if (efsGroupId === undefined) {
+      return;
+    }
+    this.#efsGroup ??= groups.withIds([efsGroupId]).then(([group]) => group);
+    try {
+      const group = await this.#efsGroup;
+      await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
+      this.#withoutNfs.delete(networkId);
+    } catch (error) {
+      this.#efsGroup = undefined;
+      this.#withoutNfs.add(networkId);
+      this.#logger.warn(
+        { err: error, network: networkId, group: efsGroupId },
+        "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
+      );
+    }
+  }
+
+  /** Asked once, where the configuration does not say. */
+  #peersOfAgents(): Promise<readonly Rule["peer"][]> {
+    const { agentIngress, configuredGroups, groups } = this.#options;
+    if (agentIngress.length > 0) {
+      return Promise.resolve(
+        agentIngress.map((each) => (each.startsWith("sg-") ? { group: each } : { cidr: each })),
+      );
+    }
+    this.#agentPeers ??= groups.withIds(configuredGroups).then((configured) => {
+      const peers = configured.flatMap(({ IpPermissions }) => peersAt(agentPort, IpPermissions ?? []));
+      if (peers.length === 0) {
+        this.#logger.warn(
+          { groups: configuredGroups },
+          `nobody may reach port ${agentPort}: set ecs.agent_ingress, or allow it in the configured security groups`,
+        );
+      }
+      return peers;
+    });
+    this.#agentPeers.catch(() => {
+      this.#agentPeers = undefined;
+    });
+    return this.#agentPeers;
+  }
+}
+
+function nfsFrom(groupId: string): Rule {
+  return { tcpPort: nfsPort, peer: { group: groupId } };
+}

@@ -1,0 +1,43 @@
+/** What the security group of a network lets through. Pure. */
+import { agentPort, nfsPort, type Rule } from "./rules.ts";
+
+/** The kinds of networks that have a group of their own. */
+export type GroupKind =
+  /** Containers reach one another and the world. */
+  | "open"
+  /** Containers reach one another, and what Fargate itself needs. */
+  | "internal"
+  /** Containers reach what Fargate itself needs. */
+  | "none";
+
+/** What rules depend on. */
+export interface RuleContext {
+  readonly groupId: string;
+  /** Who may reach agents. */
+  readonly agentPeers: readonly Rule["peer"][];
+  /** Group of the file system's mount targets. */
+  readonly efsGroupId: string | undefined;
+}
+
+const anywhere = { cidr: "0.0.0.0/0" } as const;
+
+/** What a group lets in. */
+export function ingressRules(kind: GroupKind, { groupId, agentPeers }: RuleContext): Rule[] {
+  const among: Rule[] = kind === "none" ? [] : [{ tcpPort: undefined, peer: { group: groupId } }];
+  return [...among, ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
+}
+
+/**
+ * What a group lets out. A task's image is pulled and its log written through the task's own interface, so HTTPS has to
+ * stay open on networks that lead nowhere.
+ */
+export function egressRules(kind: GroupKind, { groupId, efsGroupId }: RuleContext): Rule[] {
+  if (kind === "open") {
+    return [{ tcpPort: undefined, peer: anywhere }];
+  }
+  return [
+    ...(kind === "internal" ? [{ tcpPort: undefined, peer: { group: groupId } }] : []),
+    { tcpPort: 443, peer: anywhere },
+    ...(efsGroupId === undefined ? [] : [{ tcpPort: nfsPort, peer: { group: efsGroupId } }]),
+  ];
+}

@@ -1,0 +1,41 @@
+/** What a security group's tags say of its network, written and read. */
+import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import type { SecurityGroup } from "@aws-sdk/client-ec2";
+
+import { type Network, NetworkSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import { type NetworkRecord, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { detailsOfTags, detailsToTags, instanceTag, networkTag, tagValue, type WrittenTag } from "../tags.ts";
+
+/** The tags of a network's group. Labels that are too long are left out, and it is logged. */
+export function networkTags(network: Network, instance: string, logger: Logger): WrittenTag[] {
+  let details = detailsToTags(toJson(NetworkSchema, network));
+  if (details === undefined) {
+    logger.warn(
+      { network: network.id },
+      "the network's labels do not fit in AWS's tags: they are in the state alone",
+    );
+    details = detailsToTags(toJson(NetworkSchema, { ...network, labels: {}, options: {} })) ?? [];
+  }
+  return [{ Key: networkTag, Value: network.id }, { Key: instanceTag, Value: instance }, ...details];
+}
+
+/**
+ * The network whose group this is.
+ *
+ * @returns undefined: the tags do not tell
+ */
+export function networkOfGroup({ GroupId = "", Tags = [] }: SecurityGroup): NetworkRecord | undefined {
+  const details = detailsOfTags(Tags);
+  if (details === undefined) {
+    return undefined;
+  }
+  try {
+    const network = fromJson(NetworkSchema, details as JsonValue, { ignoreUnknownFields: true });
+    return network.id === tagValue(Tags, networkTag)
+      ? create(NetworkRecordSchema, { network, driverReference: GroupId })
+      : undefined;
+  } catch {
+    return undefined; // Somebody has changed them.
+  }
+}

@@ -1,0 +1,81 @@
+/** Rules of security groups as plain values, so that what is there and what should be can be compared. Pure. */
+import type { IpPermission } from "@aws-sdk/client-ec2";
+
+/** One rule of one direction. */
+export interface Rule {
+  /** Undefined: every protocol and port. */
+  readonly tcpPort: number | undefined;
+  /** An IPv4 or IPv6 network, or a group. */
+  readonly peer: { readonly cidr: string } | { readonly group: string };
+}
+
+/** Where NFS is served. */
+export const nfsPort = 2049;
+/** Where agents listen. */
+export const agentPort = 9111;
+
+const everyProtocol = "-1";
+
+/** A rule as EC2 takes it. */
+export function permissionOf({ tcpPort, peer }: Rule, description: string): IpPermission {
+  const ports =
+    tcpPort === undefined
+      ? { IpProtocol: everyProtocol }
+      : { IpProtocol: "tcp", FromPort: tcpPort, ToPort: tcpPort };
+  if ("group" in peer) {
+    return { ...ports, UserIdGroupPairs: [{ GroupId: peer.group, Description: description }] };
+  }
+  return peer.cidr.includes(":")
+    ? { ...ports, Ipv6Ranges: [{ CidrIpv6: peer.cidr, Description: description }] }
+    : { ...ports, IpRanges: [{ CidrIp: peer.cidr, Description: description }] };
+}
+
+/** The rules that are not among permissions. */
+export function missingRules(wanted: readonly Rule[], present: readonly IpPermission[]): Rule[] {
+  const known = new Set(present.flatMap((permission) => rulesOf(permission)).map(keyOf));
+  return wanted.filter((rule) => !known.has(keyOf(rule)));
+}
+
+/** The permissions that no rule asks for. */
+export function surplusPermissions(
+  wanted: readonly Rule[],
+  present: readonly IpPermission[],
+): IpPermission[] {
+  const asked = new Set(wanted.map(keyOf));
+  return present.filter((permission) => {
+    const rules = rulesOf(permission);
+    return rules.length === 0 || rules.some((rule) => !asked.has(keyOf(rule)));
+  });
+}
+
+/** Who may reach a TCP port, by permissions of any width. */
+export function peersAt(port: number, permissions: readonly IpPermission[]): Rule["peer"][] {
+  return permissions
+    .filter(
+      ({ IpProtocol, FromPort = 0, ToPort = 65_535 }) =>
+        IpProtocol === everyProtocol || (IpProtocol === "tcp" && FromPort <= port && port <= ToPort),
+    )
+    .flatMap(peersOf);
+}
+
+/** Every rule that a permission is, where it is of the kinds that this backend writes. */
+function rulesOf(permission: IpPermission): Rule[] {
+  const { IpProtocol, FromPort, ToPort } = permission;
+  if (IpProtocol !== everyProtocol && (IpProtocol !== "tcp" || FromPort !== ToPort)) {
+    return [];
+  }
+  const tcpPort = IpProtocol === everyProtocol ? undefined : FromPort;
+  return peersOf(permission).map((peer) => ({ tcpPort, peer }));
+}
+
+function peersOf({ IpRanges, Ipv6Ranges, UserIdGroupPairs }: IpPermission): Rule["peer"][] {
+  return [
+    ...(IpRanges ?? []).map(({ CidrIp = "" }) => ({ cidr: CidrIp })),
+    ...(Ipv6Ranges ?? []).map(({ CidrIpv6 = "" }) => ({ cidr: CidrIpv6 })),
+    ...(UserIdGroupPairs ?? []).map(({ GroupId = "" }) => ({ group: GroupId })),
+  ];
+}
+
+function keyOf({ tcpPort, peer }: Rule): string {
+  return `${tcpPort ?? "all"} ${"group" in peer ? peer.group : peer.cidr}`;
+}

@@ -1,0 +1,228 @@
+/** Security groups of one VPC: made with their rules, looked up, removed. */
+import {
+  AuthorizeSecurityGroupEgressCommand,
+  AuthorizeSecurityGroupIngressCommand,
+  CreateSecurityGroupCommand,
+  DeleteSecurityGroupCommand,
+  DescribeSecurityGroupsCommand,
+  type DescribeSecurityGroupsCommandInput,
+  type DescribeSecurityGroupsCommandOutput,
+  DescribeSubnetsCommand,
+  type EC2Client,
+  type IpPermission,
+  RevokeSecurityGroupEgressCommand,
+  RevokeSecurityGroupIngressCommand,
+  type SecurityGroup,
+} from "@aws-sdk/client-ec2";
+
+import type { Clock } from "../../../common/clock.ts";
+import { systemError } from "../../../common/errors.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { isAwsError } from "../aws/errors.ts";
+import type { WrittenTag } from "../tags.ts";
+import { missingRules, permissionOf, type Rule, surplusPermissions } from "./rules.ts";
+
+/** What a new group has. */
+export interface NewGroup {
+  readonly name: string;
+  readonly description: string;
+  readonly tags: readonly WrittenTag[];
+}
+
+/** What groups are made with. */
+export interface SecurityGroupsOptions {
+  readonly ec2: AwsService<EC2Client>;
+  /** Any of the tasks' subnets: its VPC is where groups are made. */
+  readonly subnet: string;
+  readonly clock: Clock;
+}
+
+/** A rule's description, for those who read the console. */
+const described = "sockerless";
+/** EC2 shows a new group to its other calls after a moment. */
+const shownAfterMs = [200, 400, 800, 1600, 3200];
+
+/** The groups of the tasks' VPC. All methods throw AwsError. */
+export class SecurityGroups {
+  readonly #options: SecurityGroupsOptions;
+  #vpc: Promise<string> | undefined;
+
+  constructor(options: SecurityGroupsOptions) {
+    this.#options = options;
+  }
+
+  /** Makes a group, or finds the one that has the name. It lets nothing in yet and everything out. */
+  async create({ name, description, tags }: NewGroup): Promise<SecurityGroup> {
+    try {
+      const made = await this.#options.ec2.send(
+        new CreateSecurityGroupCommand({
+          GroupName: name,
+          Description: description,
+          VpcId: await this.#vpcId(),
+          TagSpecifications: [{ ResourceType: "security-group", Tags: [...tags] }],
+        }),
+      );
+      return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: [openEgress] };
+    } catch (error) {
+      const existing = isAwsError(error, "InvalidGroup.Duplicate") ? await this.named(name) : undefined;
+      if (existing === undefined) {
+        throw error;
+      }
+      return existing;
+    }
+  }
+
+  /** The group of a name in the VPC. */
+  async named(name: string): Promise<SecurityGroup | undefined> {
+    const filters = [
+      { Name: "group-name", Values: [name] },
+      { Name: "vpc-id", Values: [await this.#vpcId()] },
+    ];
+    return (await this.#describe({ Filters: filters }))[0];
+  }
+
+  /** Groups by ID; those that do not exist are an error. */
+  withIds(groupIds: readonly string[]): Promise<SecurityGroup[]> {
+    return this.#describe({ GroupIds: [...groupIds] });
+  }
+
+  /** All that have a tag. */
+  tagged(key: string, value?: string): Promise<SecurityGroup[]> {
+    const filter =
+      value === undefined ? { Name: "tag-key", Values: [key] } : { Name: `tag:${key}`, Values: [value] };
+    return this.#describe({ Filters: [filter] });
+  }
+
+  /** Gives a group those of these rules that it lacks. */
+  async allow(group: SecurityGroup, wanted: readonly Rule[]): Promise<void> {
+    const GroupId = group.GroupId ?? "";
+    await this.#eachMissing(wanted, group.IpPermissions ?? [], (IpPermissions) =>
+      this.#options.ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId, IpPermissions })),
+    );
+  }
+
+  /** Makes these rules the only ones by which anything gets out. */
+  async allowOut(group: SecurityGroup, wanted: readonly Rule[]): Promise<void> {
+    const { ec2 } = this.#options;
+    const GroupId = group.GroupId ?? "";
+    const present = group.IpPermissionsEgress ?? [];
+    await this.#eachMissing(wanted, present, (IpPermissions) =>
+      ec2.send(new AuthorizeSecurityGroupEgressCommand({ GroupId, IpPermissions })),
+    );
+    const surplus = surplusPermissions(wanted, present);
+    if (surplus.length > 0) {
+      await gone(ec2.send(new RevokeSecurityGroupEgressCommand({ GroupId, IpPermissions: surplus })));
+    }
+  }
+
+  /** Takes rules away; those that are not there are no error. */
+  async disallow(groupId: string, permissions: readonly IpPermission[]): Promise<void> {
+    if (permissions.length > 0) {
+      const request = { GroupId: groupId, IpPermissions: [...permissions] };
+      await gone(this.#options.ec2.send(new RevokeSecurityGroupIngressCommand(request)));
+    }
+  }
+
+  /** Removes a group. @returns whether it is gone; not while an interface or another group's rule names it */
+  async delete(groupId: string): Promise<boolean> {
+    try {
+      await this.#options.ec2.send(new DeleteSecurityGroupCommand({ GroupId: groupId }));
+      return true;
+    } catch (error) {
+      if (isAwsError(error, "InvalidGroup.NotFound")) {
+        return true;
+      }
+      if (isAwsError(error, "DependencyViolation", "InvalidGroup.InUse")) {
+        return false;
+      }
+      throw error;
+    }
+  }
+
+  /** All missing rules in one call; where somebody has just made one of them, one by one. */
+  async #eachMissing(
+    wanted: readonly Rule[],
+    present: readonly IpPermission[],
+    authorize: (permissions: IpPermission[]) => Promise<unknown>,
+  ): Promise<void> {
+    const missing = missingRules(wanted, present).map((rule) => permissionOf(rule, described));
+    if (missing.length === 0) {
+      return;
+    }
+    try {
+      await this.#onceShown(() => authorize(missing));
+    } catch (error) {
+      if (!isAwsError(error, "InvalidPermission.Duplicate")) {
+        throw error;
+      }
+      for (const permission of missing) {
+        await authorize([permission]).catch((cause: unknown) => {
+          if (!isAwsError(cause, "InvalidPermission.Duplicate")) {
+            throw cause;
+          }
+        });
+      }
+    }
+  }
+
+  async #onceShown(call: () => Promise<unknown>): Promise<void> {
+    for (const pause of shownAfterMs) {
+      try {
+        await call();
+        return;
+      } catch (error) {
+        if (!isAwsError(error, "InvalidGroup.NotFound", "InvalidGroupId.NotFound")) {
+          throw error;
+        }
+        await this.#options.clock.sleep(pause);
+      }
+    }
+    await call();
+  }
+
+  async #describe(input: DescribeSecurityGroupsCommandInput): Promise<SecurityGroup[]> {
+    const found: SecurityGroup[] = [];
+    const page = input.GroupIds === undefined ? { MaxResults: 1000 } : {};
+    let token: string | undefined;
+    do {
+      const answer: DescribeSecurityGroupsCommandOutput = await this.#options.ec2.send(
+        new DescribeSecurityGroupsCommand({ ...input, ...page, NextToken: token }),
+      );
+      found.push(...(answer.SecurityGroups ?? []));
+      token = answer.NextToken;
+    } while (token !== undefined && token !== "");
+    return found;
+  }
+
+  /** Asked once; a failure is asked again by the next who needs it. */
+  #vpcId(): Promise<string> {
+    this.#vpc ??= this.#askVpc();
+    this.#vpc.catch(() => {
+      this.#vpc = undefined;
+    });
+    return this.#vpc;
+  }
+
+  async #askVpc(): Promise<string> {
+    const { ec2, subnet } = this.#options;
+    const { Subnets } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: [subnet] }));
+    const vpc = Subnets?.[0]?.VpcId;
+    if (vpc === undefined) {
+      throw systemError(`ec2: DescribeSubnets: the subnet ${subnet} has no VPC`);
+    }
+    return vpc;
+  }
+}
+
+/** What EC2 gives every new group. */
+const openEgress: IpPermission = { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] };
+
+async function gone(revocation: Promise<unknown>): Promise<void> {
+  try {
+    await revocation;
+  } catch (error) {
+    if (!isAwsError(error, "InvalidPermission.NotFound", "InvalidGroup.NotFound")) {
+      throw error;
+    }
+  }
+}
