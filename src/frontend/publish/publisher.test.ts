@@ -309,7 +309,11 @@ async function* serveTunnel(
   yield { message: { case: "end" as const, value: { totalBytes: offset } } };
 }
 
-async function* serveDatagrams(requests: AsyncIterable<TunnelRequest>, host: string, port: number) {
+async function* serveDatagrams(
+  requests: AsyncIterable<TunnelRequest>,
+  host: string,
+  port: number,
+): AsyncGenerator<MessageInitShape<typeof TunnelResponseSchema>> {
   const socket = createSocket("udp4");
   yield { message: { case: "opened" as const, value: {} } };
   for await (const { message } of requests) {
