@@ -1,4 +1,7 @@
-/** What arrives at a published port, on its way into the container: through the tunnel of its agent. */
+/**
+ * What arrives at a published port, on its way into the container: to its own address where this machine is let through,
+ * else through the tunnel of its agent.
+ */
 import type { Socket } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
@@ -17,8 +20,12 @@ import type { AgentTargets } from "../streams/agent-targets.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
 import type { StreamPool } from "../streams/stream-pool.ts";
+import { connectDirectly, joinDirectly } from "./direct-connection.ts";
 import { openDatagramTunnel } from "./datagram-tunnel.ts";
 import type { DatagramFlow } from "./udp-port.ts";
+
+/** Addresses without a way that are remembered. */
+const maxRemembered = 10_000;
 
 /** What tunnels are made of. */
 export interface TunnelServices {
@@ -31,11 +38,15 @@ export interface TunnelServices {
 interface Place {
   readonly target: DialTarget;
   readonly open: TunnelOpen;
+  /** Whether the container's network may be this machine's. */
+  readonly near: boolean;
 }
 
 /** Tunnels to containers' ports. */
 export class ContainerTunnels {
   readonly #services: TunnelServices;
+  /** Addresses to which there was no way; a container that starts again may have its own again, so this is bounded. */
+  readonly #unreachable = new Set<string>();
 
   constructor(services: TunnelServices) {
     this.#services = services;
@@ -48,7 +59,12 @@ export class ContainerTunnels {
   async connect(socket: Socket, containerId: string, port: number): Promise<void> {
     prepareForStreaming(socket);
     try {
-      const { target, open } = await this.#place(containerId, port, TransportProtocol.TCP);
+      const { target, open, near } = await this.#place(containerId, port, TransportProtocol.TCP);
+      const direct = near ? await this.#connectDirectly(open) : undefined;
+      if (direct !== undefined) {
+        await joinDirectly(socket, direct);
+        return;
+      }
       const link = this.#services.streams.open(
         target,
         { kind: "tunnel", open: encodeTunnelOpen(open) },
@@ -62,6 +78,21 @@ export class ContainerTunnels {
       );
       socket.resetAndDestroy();
     }
+  }
+
+  async #connectDirectly({ host, port }: TunnelOpen): Promise<Socket | undefined> {
+    const address = `${host} ${port}`;
+    if (this.#unreachable.has(address)) {
+      return undefined;
+    }
+    const direct = await connectDirectly(host, port);
+    if (direct === undefined) {
+      if (this.#unreachable.size >= maxRemembered) {
+        this.#unreachable.clear();
+      }
+      this.#unreachable.add(address);
+    }
+    return direct;
   }
 
   /** Opens one client's way to a UDP port. Datagrams are lost where there is none. */
@@ -89,7 +120,11 @@ export class ContainerTunnels {
   async #place(container: string, port: number, protocol: TransportProtocol): Promise<Place> {
     const { backend, agents } = this.#services;
     const { endpoint, host } = await backend.containers.openTunnel({ container, access: agents.access });
-    return { target: agents.targetOf(endpoint), open: create(TunnelOpenSchema, { protocol, host, port }) };
+    return {
+      target: agents.targetOf(endpoint),
+      open: create(TunnelOpenSchema, { protocol, host, port }),
+      near: endpoint?.address.case === "tcp",
+    };
   }
 }
 

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { describe, it } from "node:test";
+
+import { connectDirectly, joinDirectly } from "./direct-connection.ts";
+
+async function listening(serve: (socket: Socket) => void) {
+  const server = createServer({ allowHalfOpen: true }, serve);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+describe("a direct connection", () => {
+  it("carries both directions, each to its own end", async () => {
+    const service = await listening((socket) => {
+      let heard = "";
+      socket.on("data", (chunk) => {
+        heard += String(chunk);
+      });
+      socket.once("end", () => socket.end(heard.toUpperCase()));
+    });
+    const front = await listening((client) => {
+      void connectDirectly("127.0.0.1", service.port).then((direct) => {
+        assert.ok(direct);
+        return joinDirectly(client, direct);
+      });
+    });
+    const client = connect({ host: "127.0.0.1", port: front.port, allowHalfOpen: true });
+    client.end("question");
+    let answer = "";
+    for await (const chunk of client) {
+      answer += String(chunk);
+    }
+    assert.equal(answer, "QUESTION");
+    service.server.close();
+    front.server.close();
+  });
+
+  it("is refused where nobody listens", async () => {
+    const { server, port } = await listening(() => {});
+    server.close();
+    await once(server, "close");
+    await assert.rejects(connectDirectly("127.0.0.1", port), { kind: "unavailable" });
+  });
+});
