@@ -37,6 +37,10 @@ const (
 // MaxRecord bounds the data of one record; Append splits what is longer.
 const MaxRecord = 1 << 20
 
+// minRecordLimit is how small the files of a log can make its records: below it
+// framing would be what they hold.
+const minRecordLimit = 512
+
 // flagFresh marks the first record of a stream in one run of the container: an
 // unfinished line of an earlier run ends before it.
 const flagFresh = 1 << 0

@@ -109,6 +109,16 @@ func recoverLast(dir string, segments []*segment) ([]*segment, Recovery, error) 
 	return append(segments, s), recovery, nil
 }
 
+// recordLimit is the most data of one record: what was written at once goes into
+// several files where it has to, for the sake of their size.
+func (w *Writer) recordLimit() int {
+	if w.settings.MaxSize == 0 {
+		return MaxRecord
+	}
+	room := int64(min(w.settings.MaxSize, MaxRecord)) - recordFraming
+	return int(max(room, minRecordLimit))
+}
+
 // Append records one chunk. data is not kept. After an error nothing of the
 // chunk is in the log (of a chunk above MaxRecord, no more than whole parts).
 func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
@@ -117,8 +127,9 @@ func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
 	}
 	w.chain.mu.Lock()
 	defer w.chain.mu.Unlock()
+	limit := w.recordLimit()
 	for len(data) > 0 {
-		part := data[:min(len(data), MaxRecord)]
+		part := data[:min(len(data), limit)]
 		if err := w.appendRecord(stream, at.UnixNano(), part); err != nil {
 			return err
 		}

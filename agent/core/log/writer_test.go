@@ -47,6 +47,20 @@ func TestRotationKeepsTheNewestFilesAndNoMore(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenAtOnceStaysWithinTheFilesSize(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{MaxSize: 1000, MaxFiles: 3})
+	write(t, w, entry{Stdout, 1, strings.Repeat("x\n", 100_000) + "the end\n"})
+	if names, size := files(t, dir); len(names) != 3 || size > 3000 {
+		t.Errorf("%d files with %d bytes", len(names), size)
+	}
+	r, err := w.Reader(both)
+	out, _ := everything(t, r, err)
+	if !strings.HasSuffix(out, "x\nthe end\n") || len(out) < 1000 {
+		t.Errorf("%d bytes are left", len(out))
+	}
+}
+
 func TestAContinuedLogDropsWhatALowerLimitNoLongerAllows(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{MaxSize: 100, MaxFiles: 9})
