@@ -1,0 +1,201 @@
+/**
+ * The task definition of a container: what only a definition can say, and nothing else, so that containers alike share
+ * one. Command, environment, user and working directory travel to the agent; size, roles and disk are overrides.
+ */
+import { createHash } from "node:crypto";
+
+import type {
+  ContainerDefinition,
+  LogConfiguration,
+  MountPoint,
+  RegisterTaskDefinitionCommandInput,
+  UlimitName,
+  Volume,
+} from "@aws-sdk/client-ecs";
+
+import { invalid } from "../../../common/errors.ts";
+import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import { accessPointOf } from "../access-points/reference.ts";
+import { type AgentSource, agentParts } from "./agent-container.ts";
+import { SMALLEST_SIZE } from "./sizes.ts";
+import { taskTmpfs } from "./tmpfs.ts";
+import { taskVolumeName } from "./volume-names.ts";
+
+/** What every task of this backend has in common. */
+export interface DefinitionSettings {
+  readonly region: string;
+  readonly logGroup: string;
+  readonly executionRoleArn: string;
+  readonly architecture: "amd64" | "arm64";
+  readonly agent: AgentSource;
+}
+
+/** An image as a task pulls it. */
+export interface TaskImage {
+  /** With its digest. */
+  readonly reference: string;
+  /** ARN of the secret with which it is pulled. */
+  readonly credentialsArn?: string | undefined;
+}
+
+/** A definition that is not registered yet; its family tells its content. */
+export type Definition = RegisterTaskDefinitionCommandInput & { readonly family: string };
+
+/** The container that runs the user's process. */
+export const MAIN_CONTAINER = "main";
+/** Streams are `<prefix>/main/<task ID>`. */
+export const LOG_STREAM_PREFIX = "sockerless";
+/** Begins the families of this backend's definitions. */
+export const FAMILY_PREFIX = "sockerless-";
+
+/** A stop through AWS leaves the agent as long as AWS allows. Seconds. */
+const STOP_TIMEOUT_S = 120;
+const FAMILY_DIGITS = 32;
+
+/**
+ * The definition of a container.
+ *
+ * @throws invalid: a setting that task definitions cannot hold
+ */
+export function definitionOf(spec: WorkloadSpec, image: TaskImage, settings: DefinitionSettings): Definition {
+  const agent = agentParts(settings.agent);
+  const volumes = volumeParts(spec);
+  const content: Omit<Definition, "family"> = {
+    networkMode: "awsvpc",
+    requiresCompatibilities: ["FARGATE"],
+    runtimePlatform: {
+      cpuArchitecture: settings.architecture === "arm64" ? "ARM64" : "X86_64",
+      operatingSystemFamily: "LINUX",
+    },
+    cpu: String(SMALLEST_SIZE.cpu),
+    memory: String(SMALLEST_SIZE.memory),
+    executionRoleArn: settings.executionRoleArn,
+    volumes: [...agent.volumes, ...volumes.volumes],
+    containerDefinitions: [
+      ...agent.containers.map((container) => ({ ...container, logConfiguration: logsOf(settings) })),
+      {
+        ...mainContainer(spec, image),
+        entryPoint: [agent.binary],
+        command: ["init"],
+        mountPoints: [...agent.mountPoints, ...volumes.mountPoints],
+        dependsOn: agent.containers.map(({ name }) => ({ containerName: name, condition: "SUCCESS" })),
+        logConfiguration: logsOf(settings),
+      },
+    ],
+  };
+  const hash = createHash("sha256").update(JSON.stringify(content)).digest("hex");
+  return { family: `${FAMILY_PREFIX}${hash.slice(0, FAMILY_DIGITS)}`, ...content };
+}
+
+function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinition {
+  const { hostConfig } = spec.record;
+  const ulimits = hostConfig?.resources?.ulimits ?? [];
+  const sysctls = Object.entries(hostConfig?.sysctls ?? {}).sort(byName);
+  return {
+    name: MAIN_CONTAINER,
+    image: image.reference,
+    essential: true,
+    user: "0", // The agent takes on users itself, one for each process.
+    stopTimeout: STOP_TIMEOUT_S,
+    linuxParameters: linuxParameters(spec, hostConfig),
+    ...(hostConfig?.readonlyRootfs === true ? { readonlyRootFilesystem: true } : {}),
+    ...(ulimits.length === 0
+      ? {}
+      : {
+          ulimits: ulimits.map(({ name, soft, hard }) => ({
+            name: name as UlimitName,
+            softLimit: unlimited(soft),
+            hardLimit: unlimited(hard),
+          })),
+        }),
+    ...(sysctls.length === 0
+      ? {}
+      : { systemControls: sysctls.map(([namespace, value]) => ({ namespace, value })) }),
+    ...(image.credentialsArn === undefined
+      ? {}
+      : { repositoryCredentials: { credentialsParameter: image.credentialsArn } }),
+  };
+}
+
+/** AWS has plain numbers for limits; Docker's -1 is the largest that all its clients can read. */
+function unlimited(limit: bigint): number {
+  return limit < 0n ? 2 ** 31 - 1 : Number(limit);
+}
+
+/** The agent reaps, so AWS's own init would be one too many. */
+function linuxParameters(
+  spec: WorkloadSpec,
+  hostConfig: HostConfig | undefined,
+): NonNullable<ContainerDefinition["linuxParameters"]> {
+  const tmpfs = spec.mounts.filter(({ type }) => type === "tmpfs").map(taskTmpfs);
+  const traces = (hostConfig?.capAdd ?? []).includes("CAP_SYS_PTRACE");
+  return {
+    initProcessEnabled: false,
+    ...(traces ? { capabilities: { add: ["SYS_PTRACE"] } } : {}),
+    ...(tmpfs.length > 0 ? { tmpfs } : {}),
+  };
+}
+
+function logsOf(settings: DefinitionSettings): LogConfiguration {
+  return {
+    logDriver: "awslogs",
+    options: {
+      "awslogs-group": settings.logGroup,
+      "awslogs-region": settings.region,
+      "awslogs-stream-prefix": LOG_STREAM_PREFIX,
+      mode: "blocking", // An account's default may drop lines.
+    },
+  };
+}
+
+interface VolumeParts {
+  readonly volumes: readonly Volume[];
+  readonly mountPoints: readonly MountPoint[];
+}
+
+/** A volume without an access point is a directory of the task's own; where the root can be written it needs no mount. */
+function volumeParts(spec: WorkloadSpec): VolumeParts {
+  const volumes = new Map<string, Volume>();
+  const mountPoints: MountPoint[] = [];
+  for (const mount of spec.mounts) {
+    const volume = mount.volume === undefined ? undefined : taskVolume(mount, spec);
+    if (volume === undefined) {
+      continue;
+    }
+    volumes.set(volume.name ?? "", volume);
+    mountPoints.push({
+      sourceVolume: volume.name,
+      containerPath: mount.destination,
+      readOnly: mount.readOnly,
+    });
+  }
+  return { volumes: [...volumes.values()], mountPoints };
+}
+
+function taskVolume({ volume, subpath }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
+  if (volume === undefined) {
+    return undefined;
+  }
+  const accessPoint = accessPointOf(volume);
+  if (accessPoint === undefined) {
+    const needed = !volume.anonymous || spec.record.hostConfig?.readonlyRootfs === true;
+    return needed ? { name: taskVolumeName(volume.name) } : undefined;
+  }
+  if (subpath !== undefined) {
+    throw invalid(`volume ${volume.name}: EFS mounts whole volumes, not the subpath ${subpath}`);
+  }
+  return {
+    name: taskVolumeName(volume.name),
+    efsVolumeConfiguration: {
+      fileSystemId: accessPoint.fileSystemId,
+      transitEncryption: "ENABLED",
+      authorizationConfig: { accessPointId: accessPoint.accessPointId },
+      rootDirectory: "/",
+    },
+  };
+}
+
+function byName(a: readonly [string, string], b: readonly [string, string]): number {
+  return a[0] < b[0] ? -1 : 1;
+}

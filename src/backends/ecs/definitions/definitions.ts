@@ -1,0 +1,166 @@
+/** The task definitions that are registered: each content once, and gone a day after its last use. */
+import {
+  DeregisterTaskDefinitionCommand,
+  DescribeTaskDefinitionCommand,
+  type ECSClient,
+  ListTaskDefinitionsCommand,
+  RegisterTaskDefinitionCommand,
+} from "@aws-sdk/client-ecs";
+import { create } from "@bufbuild/protobuf";
+import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../common/state/state.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { isAwsError } from "../aws/errors.ts";
+import { type Definition, FAMILY_PREFIX } from "./definition.ts";
+
+/** What the definitions are kept with. */
+export interface DefinitionsOptions {
+  readonly ecs: AwsService<ECSClient>;
+  readonly state: Pick<State, "definitions" | "commit">;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** An unused definition is kept for a day, and how long ago it was used is written down by the hour. */
+const KEPT_MS = 24 * 60 * 60_000;
+const USE_WRITTEN_MS = 60 * 60_000;
+const PAGE = 100;
+
+/** The definitions of this backend. */
+export class Definitions {
+  readonly #options: DefinitionsOptions;
+  /** Of those that are being looked for or registered, and of those that are known to be there. */
+  readonly #arns = new Map<string, Promise<string>>();
+
+  constructor(options: DefinitionsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Registers a definition unless its like is there.
+   *
+   * @returns its ARN
+   */
+  async ensure(definition: Definition): Promise<string> {
+    const { family } = definition;
+    const known = this.#arns.get(family);
+    const arn = known ?? this.#find(definition);
+    if (known === undefined) {
+      this.#arns.set(family, arn);
+      arn.catch(() => this.#arns.delete(family));
+    }
+    const found = await arn;
+    await this.#noteUse(family, found);
+    return found;
+  }
+
+  /** A definition turned out to be gone (somebody has deregistered it): the next {@link ensure} registers it anew. */
+  async forget(family: string): Promise<void> {
+    this.#arns.delete(family);
+    await this.#options.state.commit((change) => change.definitions.delete(family));
+  }
+
+  /** Deregisters what was not used for a day. What another instance or an earlier state has left is given a day, too. */
+  async sweep(signal: AbortSignal): Promise<void> {
+    const { state, clock, ecs, logger } = this.#options;
+    const active = await this.#list(signal);
+    for (const [family, arn] of active) {
+      const record = state.definitions.get(family);
+      if (record === undefined) {
+        await this.#write(family, arn);
+        continue;
+      }
+      const usedMs = record.lastUsed === undefined ? 0 : timestampDate(record.lastUsed).getTime();
+      if (clock.nowMs() - usedMs < KEPT_MS) {
+        continue;
+      }
+      this.#arns.delete(family);
+      await ecs.send(new DeregisterTaskDefinitionCommand({ taskDefinition: arn }), { abortSignal: signal });
+      await state.commit((change) => change.definitions.delete(family));
+      logger.info({ definition: arn }, "deregistered a task definition that was not used for a day");
+    }
+    for (const { family } of [...state.definitions.values()]) {
+      if (!active.has(family)) {
+        this.#arns.delete(family);
+        await state.commit((change) => change.definitions.delete(family));
+      }
+    }
+  }
+
+  async #find(definition: Definition): Promise<string> {
+    const { ecs, state, logger } = this.#options;
+    const { family } = definition;
+    const known = state.definitions.get(family)?.arn;
+    if (known !== undefined) {
+      return known;
+    }
+    try {
+      const { taskDefinition } = await ecs.send(
+        new DescribeTaskDefinitionCommand({ taskDefinition: family }),
+      );
+      if (taskDefinition?.taskDefinitionArn !== undefined && taskDefinition.status === "ACTIVE") {
+        return taskDefinition.taskDefinitionArn;
+      }
+    } catch (error) {
+      if (!isAwsError(error, "ClientException", "InvalidParameterException")) {
+        throw error;
+      }
+      logger.debug({ family, reason: messageOf(error) }, "a task definition is not registered yet");
+    }
+    const { taskDefinition } = await ecs.send(new RegisterTaskDefinitionCommand(definition));
+    if (taskDefinition?.taskDefinitionArn === undefined) {
+      throw systemError("ecs: RegisterTaskDefinition: no ARN came");
+    }
+    return taskDefinition.taskDefinitionArn;
+  }
+
+  async #list(signal: AbortSignal): Promise<Map<string, string>> {
+    const found = new Map<string, string>();
+    let nextToken: string | undefined;
+    do {
+      const page = await this.#options.ecs.send(
+        new ListTaskDefinitionsCommand({
+          status: "ACTIVE",
+          maxResults: PAGE,
+          ...(nextToken === undefined ? {} : { nextToken }),
+        }),
+        { abortSignal: signal },
+      );
+      for (const arn of page.taskDefinitionArns ?? []) {
+        const family = familyOf(arn);
+        if (family.startsWith(FAMILY_PREFIX)) {
+          found.set(family, arn);
+        }
+      }
+      nextToken = page.nextToken;
+    } while (nextToken !== undefined);
+    return found;
+  }
+
+  async #noteUse(family: string, arn: string): Promise<void> {
+    const { state, clock } = this.#options;
+    const record = state.definitions.get(family);
+    const usedMs = record?.lastUsed === undefined ? 0 : timestampDate(record.lastUsed).getTime();
+    if (record?.arn !== arn || clock.nowMs() - usedMs > USE_WRITTEN_MS) {
+      await this.#write(family, arn);
+    }
+  }
+
+  async #write(family: string, arn: string): Promise<void> {
+    const { state, clock } = this.#options;
+    const lastUsed = timestampFromMs(clock.nowMs());
+    await state.commit((change) =>
+      change.definitions.put(create(DefinitionRecordSchema, { family, arn, lastUsed })),
+    );
+  }
+}
+
+/** `arn:aws:ecs:…:task-definition/<family>:<revision>` */
+function familyOf(arn: string): string {
+  return arn.slice(arn.lastIndexOf("/") + 1).replace(/:\d+$/, "");
+}

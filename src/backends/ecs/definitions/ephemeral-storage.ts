@@ -1,0 +1,29 @@
+/** The disk of a task. */
+import { invalid } from "../../../common/errors.ts";
+
+/** What every task has, GiB. */
+const INCLUDED_GIB = 20;
+const LARGEST_GIB = 200;
+
+/**
+ * The disk that `--storage-opt size=` asks for.
+ *
+ * @returns GiB; undefined: what every task has
+ * @throws invalid: no size, or more than there is
+ */
+export function ephemeralStorageOf(storageOpt: Readonly<Record<string, string>>): number | undefined {
+  const size = storageOpt["size"];
+  if (size === undefined) {
+    return undefined;
+  }
+  const match = /^(\d+)([kmgt]?)i?b?$/i.exec(size.trim());
+  if (match === null) {
+    throw invalid(`invalid size: '${size}'`);
+  }
+  const power = ["", "k", "m", "g", "t"].indexOf((match[2] ?? "").toLowerCase());
+  const gib = Math.ceil((Number(match[1]) * 1024 ** power) / 1024 ** 3);
+  if (gib > LARGEST_GIB) {
+    throw invalid(`a task has at most ${LARGEST_GIB} GiB of disk: ${size} was asked for`);
+  }
+  return gib <= INCLUDED_GIB ? undefined : gib;
+}

@@ -1,0 +1,78 @@
+/** The sizes that Fargate has for tasks. */
+import { invalid } from "../../../common/errors.ts";
+import type { Resources } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+
+/** A task's size, in AWS's units. */
+export interface TaskSize {
+  /** 1,024 are one vCPU. */
+  readonly cpu: number;
+  /** MiB. */
+  readonly memory: number;
+}
+
+/** For a container that asks for nothing. */
+export const SMALLEST_SIZE: TaskSize = { cpu: 256, memory: 512 };
+
+const GIB = 1024;
+const CPU_UNITS = 1024;
+const NANOS = 1_000_000_000;
+/** Docker's default period of CPU quotas, microseconds. */
+const CPU_PERIOD_US = 100_000;
+
+interface CpuSize {
+  readonly cpu: number;
+  /** MiB, ascending. */
+  readonly memories: readonly number[];
+}
+
+/** AWS's table, the smallest first. */
+const SIZES: readonly CpuSize[] = [
+  { cpu: 256, memories: [512, GIB, 2 * GIB] },
+  { cpu: 512, memories: memories(1, 4, 1) },
+  { cpu: 1024, memories: memories(2, 8, 1) },
+  { cpu: 2048, memories: memories(4, 16, 1) },
+  { cpu: 4096, memories: memories(8, 30, 1) },
+  { cpu: 8192, memories: memories(16, 60, 4) },
+  { cpu: 16384, memories: memories(32, 120, 8) },
+];
+
+function memories(fromGib: number, toGib: number, stepGib: number): readonly number[] {
+  const count = Math.floor((toGib - fromGib) / stepGib) + 1;
+  return Array.from({ length: count }, (_, index) => (fromGib + index * stepGib) * GIB);
+}
+
+/**
+ * The smallest size that holds what a container asks for: `--cpus` or a CPU quota, else `--cpu-shares` (1,024 are one
+ * vCPU), and `--memory`.
+ *
+ * @throws invalid: there is none so large
+ */
+export function taskSizeOf(resources: Resources | undefined): TaskSize {
+  const cpu = Math.ceil(cpuOf(resources) * CPU_UNITS);
+  const memory = Math.ceil(Number(resources?.memory ?? 0n) / 1024 ** 2);
+  for (const size of SIZES) {
+    const fitting = size.cpu < cpu ? undefined : size.memories.find((each) => each >= memory);
+    if (fitting !== undefined) {
+      return { cpu: size.cpu, memory: fitting };
+    }
+  }
+  const largest = SIZES.at(-1);
+  throw invalid(
+    `a task has at most ${(largest?.cpu ?? 0) / CPU_UNITS} vCPU and ${(largest?.memories.at(-1) ?? 0) / GIB} GiB of memory: ` +
+      `${cpu / CPU_UNITS} vCPU and ${memory} MiB were asked for`,
+  );
+}
+
+/** In vCPU. */
+function cpuOf(resources: Resources | undefined): number {
+  if (resources === undefined) {
+    return 0;
+  }
+  if (resources.nanoCpus > 0n) {
+    return Number(resources.nanoCpus) / NANOS;
+  }
+  if (resources.cpuQuota > 0n) {
+    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || CPU_PERIOD_US);
+  }
+  return Number(resources.cpuShares) / CPU_UNITS;
+}

@@ -1,0 +1,29 @@
+import type { Machine, MachineFacts } from "../common/driver.ts";
+import type { EcsSection } from "../../common/config/load.ts";
+
+/** What `docker info` tells of a cluster: Fargate has no machine to speak of, so what one task can have at most. */
+export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "architecture">): Machine {
+  const facts: MachineFacts = {
+    name: config.cluster,
+    operatingSystem: `AWS Fargate (${config.region})`,
+    osVersion: "",
+    kernelVersion: "",
+    architecture: config.architecture === "arm64" ? "aarch64" : "x86_64",
+    ncpu: LARGEST_VCPU,
+    memTotal: LARGEST_MEMORY,
+    storageDriver: "fargate",
+    storageStatus: [],
+    cgroupDriver: "none",
+    cgroupVersion: "2",
+    cgroupControllers: ["cpu", "memory"],
+    runtimes: [{ name: "fargate", path: "", version: "" }],
+    securityOptions: [],
+    warnings: [],
+    maskedPaths: [],
+    readonlyPaths: [],
+  };
+  return { facts: () => Promise.resolve(facts) };
+}
+
+const LARGEST_VCPU = 16;
+const LARGEST_MEMORY = 120n * 1024n ** 3n;

@@ -1,0 +1,16 @@
+import type { Policy } from "../common/driver.ts";
+import { volumeMountpoint } from "./access-points/mountpoint.ts";
+import { REFUSED, settingsOf } from "./settings.ts";
+
+/** Where Docker on Fargate differs from Docker on a machine. */
+export const ecsPolicy: Policy = {
+  volumeInUse: "running",
+  forceRemovesUsedVolume: true,
+  volumeDrivers: ["efs", "local"],
+  volumeMountpoint,
+  volumeInUseMessage: undefined,
+  networkInUseMessage: undefined,
+  hostPaths: "ignore",
+  publishesPorts: "frontend",
+  unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),
+};

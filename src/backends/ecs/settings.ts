@@ -1,0 +1,164 @@
+/**
+ * Docker's settings that Fargate cannot honour: those that are refused with 501, and those that are accepted and not
+ * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
+ */
+import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+
+/** One setting. */
+export interface FargateSetting {
+  /** As users know it. */
+  readonly name: string;
+  readonly why: string;
+  /** Whether a container has it at other than its neutral value. */
+  readonly isSet: (hostConfig: HostConfig, record: ContainerRecord) => boolean;
+}
+
+const DEFAULT_SHM_SIZE = 64n * 1024n * 1024n;
+const SHARED = "container:";
+
+/** Neutral for a container whose platform confines it anyway. */
+const NEUTRAL_SECURITY_OPTION = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
+
+/** Refused: the container would be another one than was asked for. */
+export const REFUSED: readonly FargateSetting[] = [
+  { name: "--privileged", why: "Fargate has no privileged containers", isSet: (host) => host.privileged },
+  {
+    name: "--device",
+    why: "Fargate gives no devices of the host",
+    isSet: ({ resources }) => (resources?.devices.length ?? 0) > 0,
+  },
+  {
+    name: "--device-cgroup-rule",
+    why: "Fargate gives no devices of the host",
+    isSet: ({ resources }) => (resources?.deviceCgroupRules.length ?? 0) > 0,
+  },
+  {
+    name: "--gpus",
+    why: "Fargate has no GPUs",
+    isSet: ({ resources }) => (resources?.deviceRequests.length ?? 0) > 0,
+  },
+  {
+    name: "--cap-add",
+    why: "Fargate adds no capability but SYS_PTRACE",
+    isSet: (host) => host.capAdd.some((name) => name !== "CAP_SYS_PTRACE"),
+  },
+  {
+    name: "--pid",
+    why: "a task has process IDs of its own",
+    isSet: (host) => host.pidMode === "host" || host.pidMode.startsWith(SHARED),
+  },
+  {
+    name: "--ipc",
+    why: "a task has an IPC namespace of its own",
+    isSet: (host) => host.ipcMode === "host" || host.ipcMode.startsWith(SHARED),
+  },
+  {
+    name: "--network container:NAME",
+    why: "a task has a network interface of its own",
+    isSet: (host) => host.networkMode.startsWith(SHARED),
+  },
+  {
+    name: "--cgroup-parent",
+    why: "the host's control groups are Fargate's",
+    isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
+  },
+  {
+    name: "--security-opt",
+    why: "Fargate confines containers with profiles of its own; no-new-privileges works",
+    isSet: (host) => host.securityOpt.some((option) => !NEUTRAL_SECURITY_OPTION.test(option)),
+  },
+  {
+    name: "--shm-size",
+    why: "Fargate sets the size of /dev/shm",
+    isSet: (host) => host.shmSize !== 0n && host.shmSize !== DEFAULT_SHM_SIZE,
+  },
+  {
+    name: "--memory-swappiness",
+    why: "Fargate does not swap",
+    isSet: ({ resources }) => resources?.memorySwappiness !== undefined,
+  },
+];
+
+/** Accepted and not applied: the container works without it. */
+export const NOT_APPLIED: readonly FargateSetting[] = [
+  {
+    name: "host paths in --volume and --mount",
+    why: "a task has no host; the path is what the image has there",
+    isSet: (_host, record) => record.mounts.some(({ type }) => type === "bind"),
+  },
+  {
+    name: "--memory-swap",
+    why: "Fargate does not swap",
+    isSet: ({ resources }) =>
+      resources !== undefined &&
+      resources.memorySwap !== 0n &&
+      resources.memorySwap !== resources.memory &&
+      resources.memorySwap !== resources.memory * 2n,
+  },
+  {
+    name: "--memory-reservation",
+    why: "a task has its memory to itself",
+    isSet: ({ resources }) => (resources?.memoryReservation ?? 0n) > 0n,
+  },
+  {
+    name: "--pids-limit",
+    why: "Fargate sets the limit",
+    isSet: ({ resources }) => resources?.pidsLimit !== undefined,
+  },
+  {
+    name: "--cpuset-cpus, --cpuset-mems",
+    why: "a task has its processors to itself",
+    isSet: ({ resources }) => (resources?.cpusetCpus ?? "") !== "" || (resources?.cpusetMems ?? "") !== "",
+  },
+  {
+    name: "--cpu-rt-period, --cpu-rt-runtime",
+    why: "Fargate schedules",
+    isSet: ({ resources }) =>
+      (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n,
+  },
+  {
+    name: "--blkio-weight, --device-read-bps and their like",
+    why: "a task has its disk to itself",
+    isSet: ({ resources }) =>
+      resources !== undefined &&
+      (resources.blkioWeight > 0 ||
+        resources.blkioWeightDevice.length > 0 ||
+        resources.blkioDeviceReadBps.length > 0 ||
+        resources.blkioDeviceWriteBps.length > 0 ||
+        resources.blkioDeviceReadIops.length > 0 ||
+        resources.blkioDeviceWriteIops.length > 0),
+  },
+  {
+    name: "--oom-kill-disable",
+    why: "Fargate decides",
+    isSet: ({ resources }) => resources?.oomKillDisable === true,
+  },
+  { name: "--oom-score-adj", why: "a task has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
+  { name: "--uts host", why: "a task has no host", isSet: (host) => host.utsMode === "host" },
+  { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
+  {
+    name: "--network host",
+    why: "a task has a network interface of its own, on the default network",
+    isSet: (host) => host.networkMode === "host",
+  },
+  {
+    name: "--runtime",
+    why: "Fargate has one runtime",
+    isSet: (host) => !["", "fargate"].includes(host.runtime),
+  },
+  {
+    name: "--storage-opt (all but size)",
+    why: "Fargate has one kind of disk",
+    isSet: (host) => Object.keys(host.storageOpt).some((name) => name !== "size"),
+  },
+];
+
+/** Those of a table that a container has. */
+export function settingsOf(
+  table: readonly FargateSetting[],
+  record: ContainerRecord,
+): readonly FargateSetting[] {
+  const host = record.hostConfig;
+  return host === undefined ? [] : table.filter(({ isSet }) => isSet(host, record));
+}

@@ -1,0 +1,120 @@
+/** From a task that AWS has promised to an agent that answers. */
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
+import type { AgentAuthority } from "../../common/driver.ts";
+import { learnPin } from "../../common/cloud/first-contact.ts";
+import { failureOfTask, startFailure } from "./reasons.ts";
+import type { TaskPoller } from "./poller.ts";
+import type { TaskView } from "./task-view.ts";
+
+/** Where agents listen. */
+export const AGENT_PORT = 9111;
+
+/** An agent that has answered. */
+export interface FoundAgent {
+  /** Of the task's network interface. */
+  readonly address: string;
+  /** SHA-256 of its SubjectPublicKeyInfo. */
+  readonly pin: Uint8Array;
+}
+
+/** What agents are awaited with. */
+export interface AwaitOptions {
+  readonly poller: TaskPoller;
+  readonly authority: AgentAuthority;
+  readonly clock: Clock;
+}
+
+/** Right after a start AWS may not know a task; after this long it is lost. */
+const MISSING_LIMIT_MS = 60_000;
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 500;
+/** A packet to an address that nobody has yet is dropped without a word. */
+const ATTEMPT_LIMIT_MS = 2_000;
+
+/**
+ * Waits until the agent of a task answers.
+ *
+ * @throws system or unavailable with AWS's reason: the task stopped before; the signal's reason
+ */
+export async function awaitAgent(
+  containerId: string,
+  arn: string,
+  signal: AbortSignal,
+  options: AwaitOptions,
+): Promise<FoundAgent> {
+  const ended = new AbortController();
+  const found = Promise.withResolvers<FoundAgent>();
+  const scope = AbortSignal.any([signal, ended.signal]);
+  let last: TaskView | undefined;
+  let missingSinceMs: number | undefined;
+  let dialled = "";
+  const unlisten = options.poller.listen(arn, (view) => {
+    if (view === "missing") {
+      missingSinceMs ??= options.clock.nowMs();
+      if (options.clock.nowMs() - missingSinceMs > MISSING_LIMIT_MS) {
+        found.reject(startFailure("ECS does not know the task any more"));
+      }
+      return;
+    }
+    missingSinceMs = undefined;
+    last = view;
+    if (view.stopped || (view.stopping && view.stopCode !== "")) {
+      found.reject(failureOfTask(view));
+    } else if (view.address !== undefined && view.address !== dialled) {
+      dialled = view.address;
+      void dialUntilAnswered(containerId, view.address, scope, options).then(found.resolve, () => {});
+    }
+  });
+  const abort = (): void => found.reject(abortReason(signal, last));
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    if (signal.aborted) {
+      abort();
+    }
+    return await found.promise;
+  } finally {
+    signal.removeEventListener("abort", abort);
+    unlisten();
+    ended.abort();
+  }
+}
+
+async function dialUntilAnswered(
+  containerId: string,
+  address: string,
+  signal: AbortSignal,
+  { authority, clock }: AwaitOptions,
+): Promise<FoundAgent> {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    signal.throwIfAborted();
+    try {
+      const credentials = await authority.credentialsFor(containerId);
+      const attempt = AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_LIMIT_MS)]);
+      return { address, pin: await learnPin({ host: address, port: AGENT_PORT }, credentials, attempt) };
+    } catch {
+      await clock.sleep(pauseMs, signal); // It is not there yet; the task's end is heard of elsewhere.
+    }
+  }
+}
+
+/** What was reached in the time that a start may take. */
+function abortReason(signal: AbortSignal, last: TaskView | undefined): unknown {
+  if (!(signal.reason instanceof StartTimeout)) {
+    return signal.reason;
+  }
+  const state =
+    last === undefined
+      ? "ECS does not show it"
+      : last.address === undefined
+        ? `it is ${last.status}`
+        : `it is ${last.status}, and its agent does not answer at ${last.address}:${AGENT_PORT} (do its security groups let this backend in?)`;
+  return systemError(`${messageOf(signal.reason)}: ${state}`, signal.reason);
+}
+
+/** Aborts a start that takes longer than it may. */
+export class StartTimeout extends Error {
+  constructor(limitMs: number) {
+    super(`the container's task was not ready within ${limitMs / 1000} s (ecs.start_timeout)`);
+  }
+}

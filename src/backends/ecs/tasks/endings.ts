@@ -1,0 +1,116 @@
+/** What happens with a container's task after its main process has ended, and when the container goes. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import { messageOf } from "../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { findTasks } from "./find-tasks.ts";
+import { lingersUntilMs } from "./lingering.ts";
+import type { TaskContext } from "./task-context.ts";
+
+/**
+ * The run is over, as it should or not: its log is taken in, and its task lingers or goes.
+ *
+ * @param lingerMs how long the agent stays after the end
+ */
+export async function release(context: TaskContext, containerId: string, lingerMs: number): Promise<void> {
+  const task = context.book.of(containerId);
+  switch (task?.phase) {
+    case TaskPhase.UNSPECIFIED:
+      await abandon(context, task);
+      break;
+    case TaskPhase.SERVING:
+      await letLinger(context, task, lingerMs);
+      break;
+    case TaskPhase.LINGERING:
+      watchDeparture(context, task);
+      break;
+    default:
+      break; // It never had a task, or that is gone.
+  }
+}
+
+/** The container goes, and its task with it. */
+export async function remove(context: TaskContext, containerId: string): Promise<void> {
+  const task = context.book.of(containerId);
+  if (task?.phase === TaskPhase.UNSPECIFIED) {
+    await abandon(context, task);
+  } else if (task !== undefined && task.phase !== TaskPhase.GONE) {
+    await sendAway(context, task);
+  }
+  await context.stored.remove(containerId);
+  if (task !== undefined) {
+    await context.book.forget(containerId);
+  }
+}
+
+/** Takes up departures that the backend's end has cut off. */
+export function resumeDepartures(context: TaskContext): void {
+  for (const task of context.book.all()) {
+    if (task.phase === TaskPhase.LINGERING) {
+      watchDeparture(context, task);
+    }
+  }
+}
+
+/** A start that came to nothing: whatever AWS has made of it is stopped. */
+async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
+  const arns = task.task === "" ? await unansweredTasks(context, task) : [task.task];
+  for (const arn of arns) {
+    await context.departures.stop(arn, "sockerless: the start failed");
+  }
+  await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+}
+
+/** AWS may have started a task and its answer been lost. */
+async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
+  const { instance, cluster } = context.run;
+  const views = await findTasks([], { ...context, instance, cluster });
+  return views
+    .filter((view) => view.containerId === task.containerId && view.generation === task.launchGeneration)
+    .map(({ arn }) => arn);
+}
+
+async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: number): Promise<void> {
+  const { book, stored, agents, clock, logger } = context;
+  const target = agents.targetOf(task);
+  const endedMs = clock.nowMs();
+  if (target !== undefined) {
+    await stored
+      .drain(task.containerId, target)
+      .catch((error: unknown) =>
+        logger.warn(
+          { err: error, container: task.containerId },
+          `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
+        ),
+      );
+  }
+  if (lingerMs === 0) {
+    await sendAway(context, task);
+    return;
+  }
+  const lingering = await book.note(task.containerId, {
+    phase: TaskPhase.LINGERING,
+    leavesAt: timestampFromMs(endedMs + lingerMs),
+  });
+  watchDeparture(context, lingering);
+}
+
+/** Ends a task through its agent, or past it. */
+async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
+  const { agents, departures, clock } = context;
+  if (!(await agents.letGo(task))) {
+    await departures.stop(task.task, "sockerless: the container has ended");
+  }
+  await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+  departures.expect(task.task, clock.nowMs(), () => Promise.resolve());
+}
+
+function watchDeparture(context: TaskContext, task: TaskRecord): void {
+  const { book, departures } = context;
+  departures.expect(task.task, lingersUntilMs(task), async () => {
+    const now = book.of(task.containerId);
+    if (now?.task === task.task && now.phase === TaskPhase.LINGERING) {
+      await book.note(task.containerId, { phase: TaskPhase.GONE });
+    }
+  });
+}

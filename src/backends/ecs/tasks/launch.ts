@@ -1,0 +1,157 @@
+/** From a container's start to an agent that waits to be told what to run. */
+import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
+
+import { systemError } from "../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Launched, WorkloadSpec } from "../../common/driver.ts";
+import { definitionOf } from "../definitions/definition.ts";
+import { awaitAgent, StartTimeout } from "./await-agent.ts";
+import { isSameTask, lingersUntilMs } from "./lingering.ts";
+import { runRequest } from "./run-request.ts";
+import { DefinitionGone, runTask } from "./run-task.ts";
+import type { TaskContext } from "./task-context.ts";
+
+/** A task that leaves within this time is not used again: it may be gone before it is told to start. */
+const MARGIN_MS = 3_000;
+
+/**
+ * Launches a container. What AWS is asked stands in the books before it is asked, so that a launch which a crash has cut
+ * off is taken up by the next call, and happens once.
+ *
+ * @throws invalid: settings; system or unavailable with AWS's reason
+ */
+export async function launch(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  signal: AbortSignal,
+): Promise<Launched> {
+  const { book, startTimeoutMs } = context;
+  const { id, generation } = spec.record;
+  const known = book.of(id);
+  if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
+    return launched(context, known);
+  }
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(new StartTimeout(startTimeoutMs)), startTimeoutMs);
+  const scope = AbortSignal.any([signal, timeout.signal]);
+  try {
+    const asked =
+      known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation
+        ? known
+        : await prepare(context, spec, known);
+    if (asked.phase === TaskPhase.SERVING) {
+      return launched(context, asked);
+    }
+    const placed = asked.task === "" ? await place(context, spec, asked, scope) : asked;
+    const agent = await awaitAgent(id, placed.task, scope, context);
+    const serving = await book.note(id, {
+      address: agent.address,
+      agentPin: agent.pin,
+      generation,
+      phase: TaskPhase.SERVING,
+    });
+    await applyStaged(context, serving);
+    return launched(context, serving);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Writes down what AWS is to be asked.
+ *
+ * @returns the task of the container's last start where that lingers and will do
+ */
+async function prepare(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  known: TaskRecord | undefined,
+): Promise<TaskRecord> {
+  const { book } = context;
+  const { id, generation } = spec.record;
+  const request = await requestFor(context, spec);
+  if (known !== undefined && (await canServe(context, known, request))) {
+    context.departures.cancel(known.task);
+    return await book.note(id, { generation, phase: TaskPhase.SERVING });
+  }
+  await endLingering(context, known);
+  return await book.note(id, {
+    launchGeneration: generation,
+    generation,
+    request: JSON.stringify(request),
+    task: "",
+    address: "",
+    agentPin: new Uint8Array(),
+    phase: TaskPhase.UNSPECIFIED,
+  });
+}
+
+async function requestFor(context: TaskContext, spec: WorkloadSpec): Promise<RunTaskCommandInput> {
+  const { definitions, networks } = context;
+  const definition = definitionOf(spec, context.taskImage(spec), context.definition);
+  const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
+  const [arn, groups] = await Promise.all([
+    definitions.ensure(definition),
+    networks.groupsOf(spec.network, mountsVolumes),
+  ]);
+  return runRequest(spec.record, arn, groups, context.run);
+}
+
+async function canServe(
+  context: TaskContext,
+  known: TaskRecord,
+  request: RunTaskCommandInput,
+): Promise<boolean> {
+  return (
+    lingersUntilMs(known) - MARGIN_MS > context.clock.nowMs() &&
+    isSameTask(known.request, request) &&
+    (await context.agents.answers(known))
+  );
+}
+
+/** A task that lingers and will not do for the next start goes at once. */
+async function endLingering(context: TaskContext, known: TaskRecord | undefined): Promise<void> {
+  if (known?.phase === TaskPhase.LINGERING && !(await context.agents.letGo(known))) {
+    await context.departures.stop(known.task, "sockerless: the container starts anew");
+  }
+}
+
+async function place(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  asked: TaskRecord,
+  signal: AbortSignal,
+): Promise<TaskRecord> {
+  const { id } = spec.record;
+  const request = JSON.parse(asked.request) as RunTaskCommandInput;
+  try {
+    return await context.book.noteTask(id, await runTask(id, request, signal, context));
+  } catch (error) {
+    if (!(error instanceof DefinitionGone)) {
+      throw error;
+    }
+    await context.definitions.forget(familyOf(request));
+    const again = await requestFor(context, spec);
+    await context.book.note(id, { request: JSON.stringify(again) });
+    return await context.book.noteTask(id, await runTask(id, again, signal, context));
+  }
+}
+
+function familyOf({ taskDefinition = "" }: RunTaskCommandInput): string {
+  return taskDefinition.slice(taskDefinition.lastIndexOf("/") + 1).replace(/:\d+$/, "");
+}
+
+async function applyStaged(context: TaskContext, task: TaskRecord): Promise<void> {
+  const target = context.agents.targetOf(task);
+  if (target !== undefined) {
+    await context.stored.applyStaged(task.containerId, target);
+  }
+}
+
+function launched(context: TaskContext, task: TaskRecord): Launched {
+  const agent = context.agents.addressOf(task);
+  if (agent === undefined) {
+    throw systemError(`nothing is known of the agent of container ${task.containerId}`);
+  }
+  return { agent, boundPorts: [], reference: task.task, address: task.address };
+}

@@ -1,0 +1,98 @@
+/** What there is of this instance's containers, as AWS and their agents tell. */
+import { messageOf } from "../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundWorkload } from "../../common/driver.ts";
+import { findTasks } from "./find-tasks.ts";
+import { exitOfTask } from "./reasons.ts";
+import type { TaskContext } from "./task-context.ts";
+import type { TaskView } from "./task-view.ts";
+
+/** Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. */
+export async function list(context: TaskContext): Promise<readonly FoundWorkload[]> {
+  const { book, run } = context;
+  const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
+  const known = present.map(({ task }) => task).filter((arn) => arn !== "");
+  const views = await findTasks(known, { ...context, instance: run.instance, cluster: run.cluster });
+  const found = await Promise.all(views.map((view) => findOne(context, view)));
+  return found.filter((workload) => workload !== undefined);
+}
+
+async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
+  const task = context.book.of(view.containerId);
+  if (task?.task === view.arn) {
+    return await knownWorkload(context, task, view);
+  }
+  if (task?.task === "" && task.launchGeneration === view.generation) {
+    await context.book.noteTask(view.containerId, view.arn); // AWS's answer was lost.
+    return bare(view.containerId, task.generation);
+  }
+  // One that a container has had before ends by itself.
+  return task === undefined && !view.stopping ? await strangeWorkload(context, view) : undefined;
+}
+
+async function knownWorkload(context: TaskContext, task: TaskRecord, view: TaskView): Promise<FoundWorkload> {
+  const workload = bare(task.containerId, task.generation);
+  const hasEnded = view.stopped || (view.stopping && view.exitCode !== undefined);
+  if (!hasEnded) {
+    const agent = context.agents.addressOf(task);
+    return { ...workload, agent };
+  }
+  const exit = exitOfTask(view, new Date(context.clock.nowMs()));
+  if (task.phase !== TaskPhase.UNSPECIFIED) {
+    await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+  }
+  return task.phase === TaskPhase.SERVING ? { ...workload, exit } : workload;
+}
+
+/** A task of ours that the state does not know: its agent may tell what it is. */
+async function strangeWorkload(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
+  const { agents, book, logger } = context;
+  const about = { container: view.containerId, task: view.arn };
+  if (view.address === undefined) {
+    return await doomed(context, view);
+  }
+  try {
+    const { record, address, pin } = await agents.describe(view.containerId, view.address);
+    if (record === undefined) {
+      logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
+      return await doomed(context, view);
+    }
+    await book.noteTask(view.containerId, view.arn);
+    const task = await book.note(view.containerId, {
+      launchGeneration: view.generation,
+      generation: record.generation,
+      address,
+      agentPin: pin,
+      phase: TaskPhase.SERVING,
+    });
+    return { ...bare(view.containerId, record.generation), agent: agents.addressOf(task), record };
+  } catch (error) {
+    logger.warn(
+      { ...about, err: error },
+      `a task runs whose agent cannot be asked what it is; it is left alone: ${messageOf(error)}`,
+    );
+    return undefined;
+  }
+}
+
+/** Nobody will ever start it: the engine has it removed, as it does with whatever has no agent and no record. */
+async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
+  await context.book.noteTask(view.containerId, view.arn);
+  await context.book.note(view.containerId, {
+    launchGeneration: view.generation,
+    generation: view.generation,
+    phase: TaskPhase.UNSPECIFIED,
+  });
+  return bare(view.containerId, view.generation);
+}
+
+function bare(containerId: string, generation: bigint): FoundWorkload {
+  return {
+    containerId,
+    generation,
+    agent: undefined,
+    boundPorts: [],
+    exit: undefined,
+    execExits: new Map(),
+  };
+}

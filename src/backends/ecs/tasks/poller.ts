@@ -1,0 +1,134 @@
+/** One poller for all tasks that somebody waits for: one call for every hundred of them, none where nobody waits. */
+import { DescribeTasksCommand, type ECSClient } from "@aws-sdk/client-ecs";
+
+import type { Clock } from "../../../common/clock.ts";
+import { messageOf } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { type TaskView, viewOf } from "./task-view.ts";
+
+/** What a poller asks with. */
+export interface PollerOptions {
+  readonly ecs: AwsService<ECSClient>;
+  readonly cluster: string;
+  /** Between two rounds, milliseconds. */
+  readonly intervalMs: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Hears of one task: its state at each round, or that AWS does not know it (which is normal right after its start). */
+export type TaskListener = (view: TaskView | "missing") => void;
+
+/** Tasks that one call describes. */
+export const DESCRIBED_AT_ONCE = 100;
+/** A task that is new here is looked at so soon, with all that came in the meantime. */
+const FIRST_LOOK_MS = 150;
+
+/** Asks AWS how tasks are while somebody listens. */
+export class TaskPoller {
+  readonly #options: PollerOptions;
+  readonly #listeners = new Map<string, Set<TaskListener>>();
+  readonly #closed = new AbortController();
+  /** Cuts the current pause short. */
+  #wake: AbortController | undefined;
+  #polling: Promise<void> | undefined;
+  #nextMs = 0;
+
+  constructor(options: PollerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Listens to a task.
+   *
+   * @returns ends that
+   */
+  listen(arn: string, listener: TaskListener): () => void {
+    const listeners = this.#listeners.get(arn) ?? new Set();
+    listeners.add(listener);
+    this.#listeners.set(arn, listeners);
+    const { clock, intervalMs } = this.#options;
+    this.#nextMs = Math.min(this.#nextMs, clock.nowMs() + Math.min(FIRST_LOOK_MS, intervalMs));
+    this.#wake?.abort();
+    this.#polling ??= this.#poll();
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners.get(arn) === listeners) {
+        this.#listeners.delete(arn);
+      }
+    };
+  }
+
+  /** Asks now, once. Tasks that AWS does not know are left out. */
+  async describe(arns: readonly string[]): Promise<readonly TaskView[]> {
+    const views: TaskView[] = [];
+    for (let from = 0; from < arns.length; from += DESCRIBED_AT_ONCE) {
+      const { tasks = [] } = await this.#describe(arns.slice(from, from + DESCRIBED_AT_ONCE));
+      views.push(...tasks.map(viewOf));
+    }
+    return views;
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(new Error("the backend is shutting down"));
+    await this.#polling;
+  }
+
+  async #poll(): Promise<void> {
+    const { clock, intervalMs, logger } = this.#options;
+    try {
+      while (this.#listeners.size > 0 && !this.#closed.signal.aborted) {
+        const pauseMs = this.#nextMs - clock.nowMs();
+        if (pauseMs > 0) {
+          await this.#pause(pauseMs);
+          continue;
+        }
+        this.#nextMs = clock.nowMs() + intervalMs;
+        try {
+          await this.#round();
+        } catch (error) {
+          if (!this.#closed.signal.aborted) {
+            logger.warn({ err: error }, `cannot ask for the state of tasks: ${messageOf(error)}`);
+          }
+        }
+      }
+    } finally {
+      this.#polling = undefined;
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    this.#wake = new AbortController();
+    try {
+      await this.#options.clock.sleep(ms, AbortSignal.any([this.#wake.signal, this.#closed.signal]));
+    } catch {
+      // Woken: somebody new listens, or all is over.
+    }
+  }
+
+  async #round(): Promise<void> {
+    const arns = [...this.#listeners.keys()];
+    for (let from = 0; from < arns.length; from += DESCRIBED_AT_ONCE) {
+      const { tasks = [], failures = [] } = await this.#describe(arns.slice(from, from + DESCRIBED_AT_ONCE));
+      for (const task of tasks) {
+        this.#tell(task.taskArn ?? "", viewOf(task));
+      }
+      for (const { arn = "" } of failures) {
+        this.#tell(arn, "missing");
+      }
+    }
+  }
+
+  #describe(tasks: string[]) {
+    return this.#options.ecs.send(new DescribeTasksCommand({ cluster: this.#options.cluster, tasks }), {
+      abortSignal: this.#closed.signal,
+    });
+  }
+
+  #tell(arn: string, view: TaskView | "missing"): void {
+    for (const listener of [...(this.#listeners.get(arn) ?? [])]) {
+      listener(view);
+    }
+  }
+}

@@ -1,0 +1,84 @@
+/** Why a task is no more, in the words that a user of Docker reads. */
+import { type SockerlessError, systemError, unavailable } from "../../../common/errors.ts";
+import type { TaskView } from "./task-view.ts";
+
+/** How a container ended whose agent cannot tell any more. */
+export interface TaskExit {
+  readonly code: number;
+  readonly oomKilled: boolean;
+  readonly finishedAt: Date;
+  /** Empty where the process ended by itself. */
+  readonly error: string;
+}
+
+/** AWS tells no exit code: never 0, because nobody saw it succeed. */
+const UNKNOWN_EXIT = 255;
+/** 128 + SIGKILL. */
+const KILLED_EXIT = 137;
+
+/** Words in AWS's reasons that mean: the same start may succeed later. */
+const NO_CAPACITY = /capacity is unavailable|RESOURCE:|insufficient capacity/i;
+/** The account's quota of vCPU, in the words of RunTask. */
+const QUOTA = /limit on the number of (vCPUs|tasks)/i;
+
+/** Whether AWS refuses tasks because the account runs as many as it may. */
+export function isQuota(reason: string): boolean {
+  return QUOTA.test(reason);
+}
+
+/**
+ * The failure of a start.
+ *
+ * @param reason AWS's words
+ */
+export function startFailure(reason: string, cause?: unknown): SockerlessError {
+  const message = `failed to start a task for the container: ${reason}`;
+  return NO_CAPACITY.test(reason) || isQuota(reason)
+    ? unavailable(message, cause)
+    : systemError(message, cause);
+}
+
+/** The failure of a start whose task ended before its agent answered. */
+export function failureOfTask(task: TaskView): SockerlessError {
+  return startFailure(reasonOf(task));
+}
+
+/** Everything that AWS says about a task's end, each thing once. */
+export function reasonOf(task: TaskView): string {
+  const said = [task.stoppedReason, ...task.containerReasons].filter((text) => text !== "");
+  const reasons = [...new Set(said)].filter(
+    (text) => !said.some((other) => other !== text && other.includes(text)),
+  );
+  const main =
+    task.exitCode === undefined ? [] : [`the agent ended with exit code ${task.exitCode} before it answered`];
+  const all = [...reasons, ...(task.stopCode === "TaskFailedToStart" ? [] : main)];
+  return all.length > 0 ? all.join("; ") : `the task stopped (${task.stopCode || task.status})`;
+}
+
+/** How the container of a stopped task ended, as far as AWS knows. */
+export function exitOfTask(task: TaskView, now: Date): TaskExit {
+  const oomKilled = /out ?of ?memory/i.test(task.mainReason);
+  const interrupted = INTERRUPTIONS[task.stopCode];
+  const finishedAt = task.stoppedAt ?? now;
+  if (task.exitCode === undefined) {
+    return {
+      code: oomKilled ? KILLED_EXIT : UNKNOWN_EXIT,
+      oomKilled,
+      finishedAt,
+      error: reasonOf(task),
+    };
+  }
+  return {
+    code: interrupted !== undefined && task.exitCode === 0 ? UNKNOWN_EXIT : task.exitCode,
+    oomKilled,
+    finishedAt,
+    error: interrupted ?? (oomKilled ? task.mainReason : ""),
+  };
+}
+
+/** Ends that AWS or an administrator brought about: a code of 0 would not say so. */
+const INTERRUPTIONS: Readonly<Record<string, string>> = {
+  SpotInterruption: "the task was interrupted: AWS took its Spot capacity back",
+  TerminationNotice: "the task was ended by AWS for maintenance",
+  UserInitiated: "the task was stopped in ECS, not by Docker's clients",
+};

@@ -1,0 +1,81 @@
+/** What AWS is asked when a container starts. */
+import { createHash } from "node:crypto";
+
+import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
+
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { MAIN_CONTAINER } from "../definitions/definition.ts";
+import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
+import { taskSizeOf } from "../definitions/sizes.ts";
+import { CONTAINER_VARIABLE, GENERATION_VARIABLE, PIN_VARIABLE, STOP_SIGNAL_VARIABLE } from "./variables.ts";
+
+/** What all starts of this backend have in common. */
+export interface RunSettings {
+  readonly cluster: string;
+  readonly subnets: readonly string[];
+  readonly assignPublicIp: boolean;
+  readonly capacityProvider: string;
+  readonly platformVersion: string;
+  readonly taskRoleArn: string | undefined;
+  /** Names this instance of sockerless: tasks are known again by it. */
+  readonly instance: string;
+  /** SHA-256 of the public key of the authority over the agents. */
+  readonly authorityPin: Uint8Array;
+}
+
+/** Makes the request to start a container's task: the same for the same start, whoever asks. */
+export function runRequest(
+  record: ContainerRecord,
+  definitionArn: string,
+  securityGroups: readonly string[],
+  settings: RunSettings,
+): RunTaskCommandInput {
+  const { hostConfig } = record;
+  const size = taskSizeOf(hostConfig?.resources);
+  const disk = ephemeralStorageOf(hostConfig?.storageOpt ?? {});
+  return {
+    cluster: settings.cluster,
+    taskDefinition: definitionArn,
+    count: 1,
+    ...capacityOf(settings.capacityProvider),
+    platformVersion: settings.platformVersion,
+    networkConfiguration: {
+      awsvpcConfiguration: {
+        subnets: [...settings.subnets],
+        securityGroups: [...securityGroups],
+        assignPublicIp: settings.assignPublicIp ? "ENABLED" : "DISABLED",
+      },
+    },
+    startedBy: settings.instance,
+    clientToken: clientTokenOf(record),
+    overrides: {
+      cpu: String(size.cpu),
+      memory: String(size.memory),
+      ...(settings.taskRoleArn === undefined ? {} : { taskRoleArn: settings.taskRoleArn }),
+      ...(disk === undefined ? {} : { ephemeralStorage: { sizeInGiB: disk } }),
+      containerOverrides: [{ name: MAIN_CONTAINER, environment: environmentOf(record, settings) }],
+    },
+  };
+}
+
+/** Fargate needs no capacity provider in the cluster; Spot is to be had by one only. */
+function capacityOf(provider: string): Pick<RunTaskCommandInput, "capacityProviderStrategy" | "launchType"> {
+  return provider === "FARGATE"
+    ? { launchType: "FARGATE" }
+    : { capacityProviderStrategy: [{ capacityProvider: provider, weight: 1 }] };
+}
+
+/** One token for each start of a container. */
+function clientTokenOf(record: ContainerRecord): string {
+  return createHash("sha256").update(`${record.id}:${record.generation}`).digest("hex");
+}
+
+function environmentOf(record: ContainerRecord, settings: RunSettings) {
+  const stopSignal = record.config?.stopSignal ?? "";
+  return [
+    { name: CONTAINER_VARIABLE, value: record.id },
+    { name: GENERATION_VARIABLE, value: String(record.generation) },
+    { name: PIN_VARIABLE, value: `sha256/${Buffer.from(settings.authorityPin).toString("base64")}` },
+    ...(stopSignal === "" ? [] : [{ name: STOP_SIGNAL_VARIABLE, value: stopSignal }]),
+  ];
+}

@@ -1,0 +1,101 @@
+/** Talking to the agents of tasks. */
+import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
+import type { AgentTarget } from "../../../agent-client/address.ts";
+import type { ContainerRecord, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { learnPin } from "../../common/cloud/first-contact.ts";
+import type { Sealer } from "../../common/cloud/seal.ts";
+import type { AgentAddress, AgentAuthority } from "../../common/driver.ts";
+import { AGENT_PORT, type FoundAgent } from "./await-agent.ts";
+
+/** A stranger's agent answers in this time, or is left alone. */
+const CALL_LIMIT_MS = 5_000;
+
+/** What the agent of a task whose container the state does not know has told. */
+export interface Described extends FoundAgent {
+  /** As sealed at its start; undefined: it was never started, or what it handed back is not believed. */
+  readonly record: ContainerRecord | undefined;
+}
+
+/** Agents as this process reaches them. */
+export class TaskAgents {
+  readonly #authority: AgentAuthority;
+  readonly #sealer: Sealer;
+
+  constructor(authority: AgentAuthority, sealer: Sealer) {
+    this.#authority = authority;
+    this.#sealer = sealer;
+  }
+
+  /** Where a task's agent is dialled; undefined while nobody knows. */
+  addressOf(task: TaskRecord): AgentAddress | undefined {
+    return task.address === "" || task.agentPin.length === 0
+      ? undefined
+      : { kind: "tcp", host: task.address, port: AGENT_PORT, pin: task.agentPin };
+  }
+
+  /** How a task's agent is dialled; undefined while nobody knows. */
+  targetOf(task: TaskRecord): AgentTarget | undefined {
+    const address = this.addressOf(task);
+    return address === undefined ? undefined : { address, ...this.#optionsFor(task.containerId) };
+  }
+
+  /** Whether the agent answers. */
+  async answers(task: TaskRecord): Promise<boolean> {
+    return await this.#call(task, async ({ client }) => {
+      await client.hello({}, { timeoutMs: CALL_LIMIT_MS });
+    });
+  }
+
+  /**
+   * Lets the agent go: its task ends now.
+   *
+   * @returns false where it does not answer, or does not go (its container was started again, or never)
+   */
+  async letGo(task: TaskRecord): Promise<boolean> {
+    return await this.#call(task, async ({ client }) => {
+      await client.release({ generation: task.generation }, { timeoutMs: CALL_LIMIT_MS });
+    });
+  }
+
+  /**
+   * Asks the agent of a container that nobody remembers what it was started with.
+   *
+   * @throws unavailable: it does not answer
+   */
+  async describe(containerId: string, address: string): Promise<Described> {
+    const host = { host: address, port: AGENT_PORT };
+    const credentials = await this.#authority.credentialsFor(containerId);
+    const pin = await learnPin(host, credentials, AbortSignal.timeout(CALL_LIMIT_MS));
+    const agent = createAgentClient({ kind: "tcp", ...host, pin }, this.#optionsFor(containerId));
+    try {
+      const sealed = await agent.client.describe({}, { timeoutMs: CALL_LIMIT_MS }).catch(() => undefined);
+      return {
+        address,
+        pin,
+        record: sealed === undefined ? undefined : this.#sealer.open(containerId, sealed),
+      };
+    } finally {
+      agent.close();
+    }
+  }
+
+  async #call(task: TaskRecord, call: (agent: AgentClient) => Promise<void>): Promise<boolean> {
+    const address = this.addressOf(task);
+    if (address === undefined) {
+      return false;
+    }
+    const agent = createAgentClient(address, this.#optionsFor(task.containerId));
+    try {
+      await call(agent);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      agent.close();
+    }
+  }
+
+  #optionsFor(containerId: string) {
+    return { containerId, credentials: () => this.#authority.credentialsFor(containerId) };
+  }
+}

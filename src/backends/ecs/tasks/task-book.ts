@@ -1,0 +1,57 @@
+/** What this backend has written down of its tasks: at most one a container. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../common/state/state.ts";
+import { LOG_STREAM_PREFIX, MAIN_CONTAINER } from "../definitions/definition.ts";
+
+/** Fields of a record that change. */
+export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;
+
+/** The records of tasks, by their containers' IDs. */
+export class TaskBook {
+  readonly #state: Pick<State, "tasks" | "commit">;
+
+  constructor(state: Pick<State, "tasks" | "commit">) {
+    this.#state = state;
+  }
+
+  /** The task of a container; undefined: it never had one. */
+  of(containerId: string): TaskRecord | undefined {
+    return this.#state.tasks.get(containerId);
+  }
+
+  all(): readonly TaskRecord[] {
+    return [...this.#state.tasks.values()];
+  }
+
+  /** Writes down a change; resolves when it is durable. */
+  async note(containerId: string, fields: TaskFields): Promise<TaskRecord> {
+    const before = this.of(containerId) ?? { containerId };
+    const after = create(TaskRecordSchema, { ...before, ...fields } as MessageInitShape<
+      typeof TaskRecordSchema
+    >);
+    await this.#state.commit((change) => change.tasks.put(after));
+    return after;
+  }
+
+  /** The task that AWS has given a container, and with it where its output goes. */
+  async noteTask(containerId: string, arn: string): Promise<TaskRecord> {
+    const streams = this.of(containerId)?.logStreams ?? [];
+    const stream = logStreamOf(arn);
+    return await this.note(containerId, {
+      task: arn,
+      logStreams: streams.includes(stream) ? streams : [...streams, stream],
+    });
+  }
+
+  /** The container is gone. */
+  async forget(containerId: string): Promise<void> {
+    await this.#state.commit((change) => change.tasks.delete(containerId));
+  }
+}
+
+/** `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`. */
+function logStreamOf(arn: string): string {
+  return `${LOG_STREAM_PREFIX}/${MAIN_CONTAINER}/${arn.slice(arn.lastIndexOf("/") + 1)}`;
+}

@@ -1,0 +1,51 @@
+import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { Sealer } from "../common/cloud/seal.ts";
+import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
+import type { FoundWorkload, Workloads } from "../common/driver.ts";
+import type { State } from "../common/state/state.ts";
+import { NOT_APPLIED, settingsOf } from "./settings.ts";
+import { release, remove } from "./tasks/endings.ts";
+import { launch } from "./tasks/launch.ts";
+import { lingersUntilMs } from "./tasks/lingering.ts";
+import { list } from "./tasks/list.ts";
+import type { TaskContext } from "./tasks/task-context.ts";
+
+/** What workloads need beside the tasks. */
+export interface EcsWorkloadsOptions {
+  readonly context: TaskContext;
+  readonly sealer: Sealer;
+  readonly state: Pick<State, "containers">;
+}
+
+/** Containers as Fargate tasks: one task for one start, and for those that follow while it lingers. */
+export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): Workloads {
+  let listing: Promise<readonly FoundWorkload[]> | undefined;
+  return {
+    create({ record }) {
+      for (const { name, why } of settingsOf(NOT_APPLIED, record)) {
+        context.logger.warn({ container: record.id }, `accepted and not applied: ${name}: ${why}`);
+      }
+      return Promise.resolve(); // A created container costs nothing.
+    },
+    launch: (spec, signal) => launch(context, spec, signal),
+    startDetails: (spec) => Promise.resolve(startDetails(spec, context.start, sealer)),
+    async release(containerId) {
+      const record = state.containers.get(containerId);
+      await release(context, containerId, record === undefined ? 0 : lingerOf({ record }, context.start));
+    },
+    remove: (containerId) => remove(context, containerId),
+    // Where many agents are away at once, all ask at once.
+    list() {
+      listing ??= list(context).finally(() => {
+        listing = undefined;
+      });
+      return listing;
+    },
+    stored(containerId) {
+      const task = context.book.of(containerId);
+      const lingers = task?.phase === TaskPhase.LINGERING && lingersUntilMs(task) > context.clock.nowMs();
+      const agent = lingers ? context.agents.addressOf(task) : undefined;
+      return agent ?? { kind: "unix", path: context.stored.socket };
+    },
+  };
+}
