@@ -113,7 +113,7 @@ export class MemoryMachine {
         ...(this.cloud && { startDetails: (spec: WorkloadSpec) => this.#startDetails(spec) }),
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
       },
-      images: { prepare: async () => {}, forget: async () => {}, known: async () => [], needsLayers: true },
+      images: { prepare: async () => "", forget: async () => {}, known: async () => [], needsLayers: true },
       networks: {
         ensure: async (record) => {
           const { network } = record;

@@ -198,7 +198,7 @@ describe("a pull", () => {
     const store = await openImageStore(context, {
       preparer: {
         needsLayers: false,
-        prepare: async () => {},
+        prepare: async () => "",
         forget: async () => {},
         known: async () => [],
       },

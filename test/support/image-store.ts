@@ -15,6 +15,11 @@ import { ManualClock } from "../../src/common/manual-clock.ts";
 export class RecordingPreparer implements ImagePreparer {
   readonly layers = new Set<string>();
   needsLayers = true;
+  /** What preparations answer. */
+  reference = "";
+  /** IDs of images, in the order in which they were prepared and discarded. */
+  readonly prepared: string[] = [];
+  readonly discarded: string[] = [];
   /** What the next preparation fails with. */
   failure: Error | undefined;
   /** Called before an image is prepared. */
@@ -24,7 +29,7 @@ export class RecordingPreparer implements ImagePreparer {
     image: Parameters<ImagePreparer["prepare"]>[0],
     _blobPath: (digest: string) => string,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<string> {
     await this.beforePrepare?.();
     signal.throwIfAborted();
     if (this.failure !== undefined) {
@@ -33,6 +38,12 @@ export class RecordingPreparer implements ImagePreparer {
     for (const diffId of image.diffIds) {
       this.layers.add(diffId);
     }
+    this.prepared.push(image.id);
+    return this.reference;
+  }
+
+  async discard(image: Parameters<ImagePreparer["prepare"]>[0]): Promise<void> {
+    this.discarded.push(image.id);
   }
 
   async known(): Promise<readonly string[]> {

@@ -157,6 +157,8 @@ export interface Launched {
   readonly boundPorts: readonly BoundPort[];
   /** Handle for the state, so that the workload is found again (`driver_reference`). */
   readonly reference: string;
+  /** Path of its network namespace on this machine; absent or empty: it has none of its own there. */
+  readonly networkNamespace?: string;
   /** Where the container is really reached, where the addresses of its endpoints are virtual. */
   readonly address?: string;
 }
@@ -231,8 +233,14 @@ export interface Workloads {
 
 /** Images as this backend can run them. The content store and the index are the engine's. */
 export interface ImagePreparer {
-  /** Makes the image runnable (layers unpacked, or known to the cloud's registry). */
-  prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the image runnable (layers unpacked, or known to the cloud's registry).
+   *
+   * @returns the driver's reference to what it runs, kept in the image's record; empty: it needs none
+   */
+  prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
+  /** An image was removed, with everything but its layers. Absent: nothing else is kept of it. */
+  discard?(image: ImageRecord): Promise<void>;
   /** Layers that no image names any more, by diff ID. */
   forget(diffIds: readonly string[]): Promise<void>;
   /** The layers that are there, by diff ID; those that nothing names are forgotten when a backend starts. */
@@ -322,7 +330,27 @@ export interface MachineFacts {
   /** What containers that are not privileged do not see, and may only read, unless they say otherwise. */
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
+  /** Limits that cannot be kept here: they are discarded with a warning. Absent: none are missing. */
+  readonly missingLimits?: ReadonlySet<LimitFeature>;
 }
+
+/** What a limit on a container's resources needs of the machine. */
+export type LimitFeature =
+  | "memory"
+  | "swap"
+  | "swappiness"
+  | "reservation"
+  | "oom-kill-disable"
+  | "pids"
+  | "cpu-shares"
+  | "cpu-quota"
+  | "cpuset"
+  | "io-weight"
+  | "io-weight-device"
+  | "io-read-bps"
+  | "io-write-bps"
+  | "io-read-iops"
+  | "io-write-iops";
 
 export interface Machine {
   facts(): Promise<MachineFacts>;

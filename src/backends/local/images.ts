@@ -24,6 +24,7 @@ export function localImages(host: HostClient["client"]): ImagePreparer {
       const unpacking = Array.from({ length: PARALLEL_UNPACKS }, unpackAll);
       try {
         await Promise.all(unpacking);
+        return "";
       } catch (error) {
         failed.abort();
         // Nothing goes on behind the answer: the caller takes the layers away again.

@@ -1,6 +1,7 @@
 /** Taking images away, and everything that only they needed: configuration, blobs, unpacked layers. */
 import type { Logger } from "../../../common/logger.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImagePreparer } from "../driver.ts";
 import { containersUsingImage } from "../engine/image-source.ts";
 import { isActive } from "../engine/records.ts";
 import type { NewEvent } from "../state/journal.ts";
@@ -31,6 +32,7 @@ export interface DisposalParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
+  readonly preparer: ImagePreparer;
   readonly retention: LayerRetention;
   /** IDs of the images that the driver has prepared; those that go are struck out. */
   readonly prepared: Set<string>;
@@ -124,7 +126,7 @@ export class ImageDisposal {
 
   /** Takes an image out of the index at once, and clears away what it leaves. */
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
-    const { index, configs, content, retention, prepared, logger } = this.#parts;
+    const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
     configs.delete(record.id);
     prepared.delete(record.id);
     await index.commit({ remove: [record.id], events });
@@ -133,6 +135,7 @@ export class ImageDisposal {
     try {
       await content.discard(blobs.filter((digest) => digest !== "" && !referenced.has(digest)));
       await retention.forgetUnused(record.diffIds);
+      await preparer.discard?.(record);
     } catch (error) {
       logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
     }

@@ -73,16 +73,17 @@ export class ImageInstaller {
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
     const { content, retention } = this.#parts;
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
+    const references = new Map<string, string>();
     try {
       using _held = await retention.hold(diffIds);
       for (const image of images) {
         signal.throwIfAborted();
-        await this.#prepare(this.#recordFor(image), signal);
+        references.set(image.id, await this.#prepare(withDigestsOf(this.#recordFor(image), image), signal));
       }
       signal.throwIfAborted();
       await content.sync(images.flatMap((image) => blobsOf(this.#recordFor(image))));
       // Commits of one turn of the event loop are one batch.
-      await Promise.all(images.map((image) => this.#commit(image)));
+      await Promise.all(images.map((image) => this.#commit(image, references.get(image.id) ?? "")));
     } catch (error) {
       for (const { id } of images) {
         this.#parts.prepared.delete(id);
@@ -99,21 +100,28 @@ export class ImageInstaller {
 
   /** Has the driver prepare an image of the index, unless it has done so already. */
   async makeRunnable(record: ImageRecord, signal: AbortSignal): Promise<void> {
-    if (!this.#parts.prepared.has(record.id)) {
-      using _held = await this.#parts.retention.hold(record.diffIds);
-      await this.#prepare(record, signal);
+    const { index, prepared, retention } = this.#parts;
+    if (prepared.has(record.id)) {
+      return;
+    }
+    using _held = await retention.hold(record.diffIds);
+    const driverReference = await this.#prepare(record, signal);
+    const known = index.get(record.id);
+    if (known !== undefined && known.driverReference !== driverReference) {
+      await index.commit({ put: [{ ...known, driverReference }] });
     }
   }
 
-  async #prepare(record: ImageRecord, signal: AbortSignal): Promise<void> {
+  async #prepare(record: ImageRecord, signal: AbortSignal): Promise<string> {
     const { preparer, content, prepared } = this.#parts;
-    await preparer.prepare(record, (digest) => content.path(digest), signal);
+    const reference = await preparer.prepare(record, (digest) => content.path(digest), signal);
     prepared.add(record.id);
+    return reference;
   }
 
-  #commit(image: ImageToInstall): Promise<void> {
+  #commit(image: ImageToInstall, driverReference: string): Promise<void> {
     const { index, configs, clock } = this.#parts;
-    const record = this.#recordFor(image);
+    const record = { ...this.#recordFor(image), driverReference };
     configs.add(image.id, image.config);
     const tagged = image.names.length > 0 ? { ...record, lastTagged: now(clock) } : record;
     return index.commit({ put: index.withNames(tagged, image.names, image.digests), events: image.events });
@@ -130,10 +138,16 @@ export class ImageInstaller {
       return made;
     }
     const parentId = image.parentId ?? known.parentId;
+    const { names, digests, driverReference } = known;
     return image.hasLayers && known.layerSizes.length === 0 && known.diffIds.length > 0
-      ? { ...made, names: known.names, digests: known.digests, parentId }
+      ? { ...made, names, digests, driverReference, parentId }
       : { ...known, parentId };
   }
+}
+
+/** What the driver is told of an image: by which digests registries know it, those of this installation too. */
+function withDigestsOf(record: ImageRecord, { digests }: ImageToInstall): ImageRecord {
+  return { ...record, digests: [...new Set([...record.digests, ...digests])] };
 }
 
 /** Every blob that a record names and that is in the store. */

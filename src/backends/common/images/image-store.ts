@@ -116,7 +116,7 @@ export class ImageStore implements ImageSource {
       logger: this.#logger,
     };
     this.#installer = new ImageInstaller({ ...parts, preparer: options.preparer, clock: options.clock });
-    this.#disposal = new ImageDisposal({ ...parts, state: options.state });
+    this.#disposal = new ImageDisposal({ ...parts, preparer: options.preparer, state: options.state });
     this.#pullParts = {
       store: content,
       index: this.#index,

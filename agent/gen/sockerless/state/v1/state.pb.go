@@ -215,7 +215,8 @@ type ContainerRecord struct {
 	ImageVolumes     []*v1.MountPoint               `protobuf:"bytes,22,rep,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"`
 	DriverReference  string                         `protobuf:"bytes,23,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // the driver's handle: task ARN, agent socket
 	ImageEnvLabels   map[string]string              `protobuf:"bytes,24,rep,name=image_env_labels,json=imageEnvLabels,proto3" json:"image_env_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	PublishedPorts   []*v1.PortMapping              `protobuf:"bytes,25,rep,name=published_ports,json=publishedPorts,proto3" json:"published_ports,omitempty"` // by a frontend, at the last start that was asked for
+	PublishedPorts   []*v1.PortMapping              `protobuf:"bytes,25,rep,name=published_ports,json=publishedPorts,proto3" json:"published_ports,omitempty"`       // by a frontend, at the last start that was asked for
+	NetworkNamespace string                         `protobuf:"bytes,26,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"` // path on this machine, while it runs
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -425,6 +426,13 @@ func (x *ContainerRecord) GetPublishedPorts() []*v1.PortMapping {
 	return nil
 }
 
+func (x *ContainerRecord) GetNetworkNamespace() string {
+	if x != nil {
+		return x.NetworkNamespace
+	}
+	return ""
+}
+
 type ExecRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -529,8 +537,9 @@ type ImageRecord struct {
 	LayerDigests      []string               `protobuf:"bytes,8,rep,name=layer_digests,json=layerDigests,proto3" json:"layer_digests,omitempty"` // of the blobs, same order
 	LastTagged        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_tagged,json=lastTagged,proto3" json:"last_tagged,omitempty"`
 	Platform          *v1.Platform           `protobuf:"bytes,10,opt,name=platform,proto3" json:"platform,omitempty"`
-	LayerSizes        []int64                `protobuf:"varint,11,rep,packed,name=layer_sizes,json=layerSizes,proto3" json:"layer_sizes,omitempty"` // bytes, uncompressed, same order; empty: layers were not fetched
-	ParentId          string                 `protobuf:"bytes,12,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`               // the image that it was committed on; it may have gone
+	LayerSizes        []int64                `protobuf:"varint,11,rep,packed,name=layer_sizes,json=layerSizes,proto3" json:"layer_sizes,omitempty"`        // bytes, uncompressed, same order; empty: layers were not fetched
+	ParentId          string                 `protobuf:"bytes,12,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`                      // the image that it was committed on; it may have gone
+	DriverReference   string                 `protobuf:"bytes,13,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // where the driver runs it from: registry and digest
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -645,6 +654,13 @@ func (x *ImageRecord) GetLayerSizes() []int64 {
 func (x *ImageRecord) GetParentId() string {
 	if x != nil {
 		return x.ParentId
+	}
+	return ""
+}
+
+func (x *ImageRecord) GetDriverReference() string {
+	if x != nil {
+		return x.DriverReference
 	}
 	return ""
 }
@@ -1001,7 +1017,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xaa\v\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xd7\v\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1034,7 +1050,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\rimage_volumes\x18\x16 \x03(\v2!.sockerless.backend.v1.MountPointR\fimageVolumes\x12)\n" +
 	"\x10driver_reference\x18\x17 \x01(\tR\x0fdriverReference\x12b\n" +
 	"\x10image_env_labels\x18\x18 \x03(\v28.sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntryR\x0eimageEnvLabels\x12K\n" +
-	"\x0fpublished_ports\x18\x19 \x03(\v2\".sockerless.backend.v1.PortMappingR\x0epublishedPorts\x1ad\n" +
+	"\x0fpublished_ports\x18\x19 \x03(\v2\".sockerless.backend.v1.PortMappingR\x0epublishedPorts\x12+\n" +
+	"\x11network_namespace\x18\x1a \x01(\tR\x10networkNamespace\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +
@@ -1053,7 +1070,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"generation\x18\a \x01(\x04R\n" +
 	"generationB\f\n" +
 	"\n" +
-	"_exit_code\"\xb2\x03\n" +
+	"_exit_code\"\xdd\x03\n" +
 	"\vImageRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fmanifest_digest\x18\x02 \x01(\tR\x0emanifestDigest\x12.\n" +
@@ -1069,7 +1086,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	" \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x1f\n" +
 	"\vlayer_sizes\x18\v \x03(\x03R\n" +
 	"layerSizes\x12\x1b\n" +
-	"\tparent_id\x18\f \x01(\tR\bparentId\"\x93\x04\n" +
+	"\tparent_id\x18\f \x01(\tR\bparentId\x12)\n" +
+	"\x10driver_reference\x18\r \x01(\tR\x0fdriverReference\"\x93\x04\n" +
 	"\fVolumeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x124\n" +
