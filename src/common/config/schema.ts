@@ -115,6 +115,10 @@ export const ecsSchema = z.strictObject({
   agent_image: describe(optional(text("image reference")), "Image that brings the agent into a task.", {
     defaultText: "the one that `sockerless ecs push-agent` puts into `ecr_repository`",
   }),
+  agent_access_point_id: describe(
+    optional(text("access point ID")),
+    "EFS access point whose directory holds `sockerless-agent`: tasks take the agent from there, read-only, instead of from an image.",
+  ),
   agent_ingress: describe(
     withDefault(listOf(text("CIDRs or security group IDs")), []),
     "Who may reach port 9111 in the security groups of user-defined networks: where frontends and the backend run.",
@@ -126,6 +130,10 @@ export const ecsSchema = z.strictObject({
   cloud_map_namespace_id: describe(
     optional(text("namespace ID")),
     "Cloud Map namespace in which container names are also published, for clients outside.",
+  ),
+  api_rates: describe(
+    withDefault(listOf(matching(/^[a-z-]+=\d+\/\d+(\.\d+)?$/, "`name=burst/second`")), []),
+    "Rates at which this account may call AWS, where they are not AWS's defaults: `run-task=100/40`. The names are in docs/backends/ecs.md.",
   ),
   endpoint: describe(
     optional(matching(/^https?:\/\/\S+$/, "a URL")),

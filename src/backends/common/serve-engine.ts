@@ -1,0 +1,85 @@
+/** The part of a backend's process that is the same for every driver: images, engine and listener over driver and state. */
+import { create } from "@bufbuild/protobuf";
+
+import { systemClock } from "../../common/clock.ts";
+import type { CommonConfig } from "../../common/config/load.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { RunningService } from "../../common/running-service.ts";
+import { version } from "../../common/version.ts";
+import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
+import type { Driver } from "./driver.ts";
+import { createEngine } from "./engine/engine.ts";
+import { registerServices } from "./engine/services/register.ts";
+import { registerImageService } from "./images/image-service.ts";
+import { ImageStore } from "./images/image-store.ts";
+import { serveBackend } from "./server.ts";
+import type { State } from "./state/state.ts";
+
+/** What is served. The caller closes it after the service. */
+export interface ServedParts {
+  readonly config: Pick<CommonConfig, "stateDir" | "listen" | "tls" | "insecureRegistries">;
+  readonly driver: Driver;
+  readonly state: State;
+  readonly logger: Logger;
+  /** Before the engine starts: images that come with sockerless. */
+  readonly prepareImages?: (images: ImageStore) => Promise<void>;
+}
+
+/** A registry that says nothing for so long is away. */
+const REGISTRY_SILENCE_MS = 30_000;
+
+/**
+ * Serves a driver; resolves once it answers.
+ *
+ * @throws SockerlessError of kind conflict: somebody uses the socket already
+ */
+export async function serveEngine(parts: ServedParts): Promise<RunningService> {
+  const { config, driver, state, logger } = parts;
+  await using resources = new AsyncDisposableStack();
+  const images = await ImageStore.open({
+    stateDirectory: config.stateDir,
+    state,
+    preparer: driver.images,
+    clock: systemClock,
+    logger,
+    storageDriver: (await driver.machine.facts()).storageDriver,
+    registry: {
+      insecureHosts: config.insecureRegistries,
+      userAgent: `sockerless/${version}`,
+      silenceMs: REGISTRY_SILENCE_MS,
+    },
+  });
+  resources.defer(() => images.close());
+  await parts.prepareImages?.(images);
+
+  const engine = await createEngine({ driver, state, images, clock: systemClock, logger });
+  resources.defer(() => engine.close());
+
+  const server = await serveBackend({
+    address: config.listen,
+    tls: config.tls,
+    logger,
+    register(router) {
+      registerServices(router, engine, {
+        stateDirectory: config.stateDir,
+        authenticate: (auth, signal) =>
+          images.authenticate(auth ?? create(RegistryAuthSchema), auth?.serverAddress ?? "", signal),
+      });
+      registerImageService(router, images);
+    },
+    resolveAgent: (containerId) => Promise.resolve(engine.agentTargetOf(containerId)),
+  });
+  resources.defer(() => server.close());
+
+  endOnBrokenState(state.failed, logger);
+  const owned = resources.move();
+  return { addresses: [server.address], close: () => owned.disposeAsync() };
+}
+
+/** Memory is ahead of a disk that refuses writes: only a new process, reading what is durable, is right again. */
+function endOnBrokenState(failed: Promise<Error>, logger: Logger): void {
+  void failed.then((error) => {
+    logger.fatal({ err: error }, "the state cannot be written, ending");
+    process.kill(process.pid, "SIGTERM");
+  });
+}
