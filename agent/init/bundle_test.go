@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,7 @@ type taskOptions struct {
 	noVolume  bool     // the shared volume is read-only
 	stdout    *os.File // where the platform collects the output; nil: with what the agent says
 	resources map[string]any
+	noCgroup  bool // the platform does not show the control group
 	network   bool // a network of its own, with files of names as the platform mounts them
 }
 
@@ -215,6 +217,9 @@ func (k *task) writeConfig(dir, volume string, options taskOptions) {
 			config["mounts"] = append(config["mounts"].([]map[string]any), map[string]any{
 				"destination": "/etc/" + name, "type": "bind", "source": filepath.Join(dir, name), "options": []string{"bind", "rw"}})
 		}
+	}
+	if options.noCgroup {
+		config["mounts"] = slices.DeleteFunc(config["mounts"].([]map[string]any), func(mount map[string]any) bool { return mount["type"] == "cgroup" })
 	}
 	encoded, err := json.Marshal(config)
 	must(k.t, err)

@@ -19,12 +19,12 @@ import (
 // keeps the agent from leaving: starts and watches.
 type container struct {
 	server.Core
-	server.Resources // the platform meters and limits
-	settings         *settings
-	log              *log.Writer
-	platform         *platformOutput
-	names            *nameService
-	hello            *agentv1.HelloResponse
+	launcher *launcher
+	settings *settings
+	log      *log.Writer
+	platform *platformOutput
+	names    *nameService
+	hello    *agentv1.HelloResponse
 
 	mu         sync.Mutex
 	starting   int // Start calls under way
@@ -40,14 +40,14 @@ type container struct {
 
 var _ server.Container = (*container)(nil)
 
-func newContainer(settings *settings, sessions *session.Container, log *log.Writer, names *nameService, limitations []string) *container {
+func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, limitations []string) *container {
 	return &container{
-		Core:      server.Core{Sessions: sessions},
-		Resources: server.Unimplemented{Mode: "the agent of a cloud container"},
-		settings:  settings,
-		log:       log,
-		names:     names,
-		platform:  &platformOutput{out: os.Stdout},
+		Core:     server.Core{Sessions: sessions},
+		launcher: launcher,
+		settings: settings,
+		log:      log,
+		names:    names,
+		platform: &platformOutput{out: os.Stdout},
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
 			Mode:        agentv1.Mode_MODE_INIT,

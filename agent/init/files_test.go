@@ -95,7 +95,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
 	must(t, err)
 	said := strings.Join(hello.Msg.Limitations, "\n")
-	for _, limit := range []string{"cannot switch users", "cannot change owners", "cannot make devices", "cannot take capabilities away", "cannot pause", "not root"} {
+	for _, limit := range []string{"cannot switch users", "cannot change owners", "cannot make devices", "cannot take capabilities away", "not root"} {
 		if !strings.Contains(said, limit) {
 			t.Errorf("limitations lack %q:\n%s", limit, said)
 		}

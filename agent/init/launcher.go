@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
@@ -35,6 +35,11 @@ type launcher struct {
 	main    *programDefaults // of the last Launch
 	stopped bool
 	living  map[*children.Child]struct{}
+	current *process // of the last Launch
+
+	spawning sync.RWMutex // held to read while a process is made
+	paused   bool
+	freezer  freezer
 }
 
 var _ session.Runtime = (*launcher)(nil)
@@ -76,14 +81,34 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (ses
 		return nil, session.Stdio{}, err
 	}
 	done := make(chan struct{})
+	go l.watchMemory(child.Done())
 	go func() {
 		defer close(done)
 		<-child.Done()
 		l.tellOOM()
 		// As when a PID namespace's init ends: nothing survives the main process.
 		_ = l.SignalAll(context.Background(), unix.SIGKILL)
+		l.forgetPause()
 	}()
-	return &process{Child: child, kills: kills, main: true, done: done}, wires, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = &process{Child: child, kills: kills, main: true, done: done}
+	return l.current, wires, nil
+}
+
+// running is the main process, nil when none runs.
+func (l *launcher) running() *process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == nil {
+		return nil
+	}
+	select {
+	case <-l.current.Child.Done():
+		return nil
+	default:
+		return l.current
+	}
 }
 
 // errStopped refuses a start after the platform has said that all ends.
@@ -126,8 +151,26 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 	return &process{Child: child, kills: kills, done: done}, wires, nil
 }
 
-// tellOOM looks, after a process has ended, whether memory was the reason. The
-// platform lets nobody in the container watch for it.
+// oomPoll is how often the counter of kills is read while the container runs:
+// a container can read it, but not everywhere wait for it to change.
+const oomPoll = time.Second
+
+// watchMemory tells of processes that the kernel kills and the agent does not
+// wait for itself.
+func (l *launcher) watchMemory(until <-chan struct{}) {
+	ticker := time.NewTicker(oomPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			l.tellOOM()
+		case <-until:
+			return
+		}
+	}
+}
+
+// tellOOM tells, once, of kills for want of memory.
 func (l *launcher) tellOOM() {
 	kills := oomKills()
 	l.mu.Lock()
@@ -170,12 +213,3 @@ func (l *launcher) SignalAll(_ context.Context, signal unix.Signal) error {
 	}
 	return nil
 }
-
-var errNoPause = connect.NewError(connect.CodeUnimplemented,
-	errors.New("the agent of a cloud container cannot pause: the platform gives no access to the container's cgroup"))
-
-// Pause is not possible.
-func (l *launcher) Pause(context.Context) error { return errNoPause }
-
-// Resume is not possible.
-func (l *launcher) Resume(context.Context) error { return errNoPause }

@@ -80,7 +80,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	})
 	launcher.oom = sessions.OutOfMemory
 	names := newNameService(powers, logger)
-	self := newContainer(settings, sessions, record, names,
+	self := newContainer(settings, launcher, sessions, record, names,
 		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
 

@@ -73,7 +73,7 @@ func (p *powers) limitations() []string {
 	if !p.pidOne {
 		list = append(list, "cannot reach processes that leave their process group: not PID 1")
 	}
-	return append(list, "cannot pause: the platform gives no access to the container's cgroup")
+	return list
 }
 
 func (p *powers) canSwitchUsers() bool {

@@ -23,6 +23,11 @@ const maxReport = 64 << 10
 
 // spawn runs a stage until it has become the program, or has told why not.
 func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
+	l.spawning.RLock()
+	defer l.spawning.RUnlock()
+	if l.paused {
+		return nil, session.Stdio{}, errPaused
+	}
 	wires, err := wire(spec, streams)
 	if err != nil {
 		return nil, session.Stdio{}, err

@@ -18,6 +18,9 @@ type Meter struct {
 	// NetworkOf is a process in the container's network namespace; 0: the
 	// container shares the machine's, whose traffic is not its own.
 	NetworkOf int
+	// DescendantsOf is a process; where it is set, what its descendants use is
+	// added up, since the control group does not tell.
+	DescendantsOf int
 }
 
 // Read is one reading. An error that is fs.ErrNotExist means that the
@@ -26,7 +29,7 @@ func (m Meter) Read() (*agentv1.StatsResponse, error) {
 	reading := &agentv1.StatsResponse{
 		Read: timestamppb.Now(), Cpu: &agentv1.CpuStats{}, Memory: &agentv1.MemoryStats{}, Pids: &agentv1.PidsStats{},
 	}
-	if err := m.Cgroup.read(reading); err != nil {
+	if err := m.readUse(reading); err != nil {
 		return nil, fmt.Errorf("read resource use: %w", err)
 	}
 	// Right after the container's own: the two are set against each other.
@@ -54,6 +57,13 @@ func (m Meter) Read() (*agentv1.StatsResponse, error) {
 	}
 	reading.Networks, err = networkUse(interfaces)
 	return reading, err
+}
+
+func (m Meter) readUse(into *agentv1.StatsResponse) error {
+	if m.DescendantsOf != 0 {
+		return readDescendants(m.DescendantsOf, into)
+	}
+	return m.Cgroup.read(into)
 }
 
 func (c Cgroup) read(into *agentv1.StatsResponse) error {

@@ -44,6 +44,12 @@ func main() {
 		traps()
 	case "orphan": // starts a child that outlives it and writes on
 		orphan()
+	case "spawner": // starts processes all the time, each says a dot
+		spawner()
+	case "dot":
+		fmt.Print(".")
+	case "stopped":
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case "forever":
 		time.Sleep(24 * time.Hour)
 	case "reopen": // writes to its stdout by name
@@ -67,6 +73,14 @@ func main() {
 	case "die":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		time.Sleep(time.Hour)
+	case "hold": // MEBIBYTES
+		size, _ := strconv.Atoi(arguments[0])
+		held := make([]byte, size<<20)
+		for i := 0; i < len(held); i += 4096 {
+			held[i] = 1
+		}
+		time.Sleep(24 * time.Hour)
+		fmt.Println(held[0])
 	case "eat": // MEBIBYTES
 		size, _ := strconv.Atoi(arguments[0])
 		eaten := make([]byte, size<<20)
@@ -147,6 +161,19 @@ func orphan() {
 	}
 	fmt.Println(child.Process.Pid)
 	os.Exit(3)
+}
+
+func spawner() {
+	own := exec.Command("/probe", "stopped")
+	if err := own.Start(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for {
+		child := exec.Command("/probe", "dot")
+		child.Stdout = os.Stdout
+		child.Run()
+	}
 }
 
 func tty() {
