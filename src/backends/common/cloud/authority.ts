@@ -1,4 +1,6 @@
 /** Who may talk to this instance's agents: those to whom its authority has given a certificate for one container. */
+import "reflect-metadata";
+
 import { createHash } from "node:crypto";
 
 import {
@@ -30,22 +32,18 @@ export interface CloudAuthority extends AgentAuthority {
 const VALID_MS = 10 * 60_000;
 /** Clocks differ. */
 const BACKDATED_MS = 5 * 60_000;
-/** Own certificates are used until so much of their time is left. */
+/** A certificate is handed out again until so much of its time is left: who shows the same shares a connection. */
 const RENEWED_MS = 5 * 60_000;
-/** Own certificates that are kept; beyond it the oldest go. */
+/** Certificates that are kept; beyond it the oldest go. */
 const MAX_KEPT = 10_000;
-
-interface Kept {
-  readonly credentials: Promise<ClientCredentials>;
-  readonly goodUntilMs: number;
-}
 
 /** The authority over an instance's agents. */
 export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<CloudAuthority> {
   const own = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
   const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
   const authorityPem = key.certificate.toString("pem");
-  const kept = new Map<string, Kept>();
+  const ownCertificates = new Kept<ClientCredentials>(clock);
+  const othersCertificates = new Kept<readonly Uint8Array[]>(clock);
 
   const issue = (containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
     X509CertificateGenerator.create({
@@ -72,26 +70,41 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
 
   return {
     pin: createHash("sha256").update(new Uint8Array(key.certificate.publicKey.rawData)).digest(),
-    credentialsFor(containerId) {
-      const known = kept.get(containerId);
-      if (known !== undefined && clock.nowMs() < known.goodUntilMs) {
-        return known.credentials;
-      }
-      const credentials = ownCredentials(containerId);
-      kept.delete(containerId);
-      kept.set(containerId, { credentials, goodUntilMs: clock.nowMs() + VALID_MS - RENEWED_MS });
-      const [oldest] = kept.keys();
-      if (kept.size > MAX_KEPT && oldest !== undefined) {
-        kept.delete(oldest);
-      }
-      return credentials;
-    },
-    async certify(containerId, publicKey) {
-      const imported = await importPublicKey(publicKey);
-      const leaf = await issue(containerId, imported);
-      return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
+    credentialsFor: (containerId) => ownCertificates.of(containerId, () => ownCredentials(containerId)),
+    certify(containerId, publicKey) {
+      const holder = `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
+      return othersCertificates.of(holder, async () => {
+        const leaf = await issue(containerId, await importPublicKey(publicKey));
+        return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
+      });
     },
   };
+}
+
+/** What was issued and is still good for a while, by its holder. */
+class Kept<Issued> {
+  readonly #clock: Clock;
+  readonly #issued = new Map<string, { readonly issued: Promise<Issued>; readonly goodUntilMs: number }>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  of(holder: string, issue: () => Promise<Issued>): Promise<Issued> {
+    const known = this.#issued.get(holder);
+    if (known !== undefined && this.#clock.nowMs() < known.goodUntilMs) {
+      return known.issued;
+    }
+    const issued = issue();
+    this.#issued.delete(holder);
+    this.#issued.set(holder, { issued, goodUntilMs: this.#clock.nowMs() + VALID_MS - RENEWED_MS });
+    issued.catch(() => this.#issued.delete(holder));
+    const [oldest] = this.#issued.keys();
+    if (this.#issued.size > MAX_KEPT && oldest !== undefined) {
+      this.#issued.delete(oldest);
+    }
+    return issued;
+  }
 }
 
 /** The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. */
