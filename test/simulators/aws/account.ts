@@ -1,8 +1,10 @@
 /** What a fresh account holds: everything that a user makes before sockerless runs. */
+import type { Cloud } from "./cloud.ts";
 import type { Context } from "./context.ts";
-import type { Network } from "./services/ec2/network.ts";
-import type { EfsState, FileSystem } from "./services/efs/state.ts";
-import type { Namespace, Registry } from "./services/servicediscovery/state.ts";
+import type { PolicyDocument } from "./iam/access.ts";
+import type { FileSystem } from "./services/efs/state.ts";
+import type { AwsServices } from "./services/services.ts";
+import type { Namespace } from "./services/servicediscovery/state.ts";
 
 /** The agents' port. */
 const agentPort = 9111;
@@ -22,16 +24,35 @@ export interface Account {
   readonly namespace: Namespace;
   readonly executionRoleArn: string;
   readonly taskRoleArn: string;
-  /** Name, not URI. */
-  readonly repository: string;
+  /** `127.0.0.1:port/sockerless` */
+  readonly repositoryUri: string;
 }
+
+/** What AWS's managed policy `AmazonECSTaskExecutionRolePolicy` allows. */
+const taskExecutionPolicy: PolicyDocument = {
+  Version: "2012-10-17",
+  Statement: [
+    {
+      Effect: "Allow",
+      Action: [
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+      ],
+      Resource: "*",
+    },
+  ],
+};
 
 /** Fills a fresh account. */
 export function prepareAccount(
   context: Context,
-  services: { readonly network: Network; readonly efs: EfsState; readonly registry: Registry },
+  { network, efs, cloudMap, logs, ecr }: AwsServices,
+  { registry }: Cloud,
 ): Account {
-  const { network, efs, registry } = services;
   const { groups, vpcId } = network;
   const tcp = (port: number) => ({ protocol: "tcp", fromPort: port, toPort: port }) as const;
 
@@ -59,7 +80,10 @@ export function prepareAccount(
     {},
   );
 
-  const ecsTasks = ["ecs-tasks.amazonaws.com"];
+  const logGroup = "/sockerless/containers";
+  logs.createGroup(logGroup);
+  const repository = ecr.createRepository("sockerless");
+  const trusted = ["ecs-tasks.amazonaws.com"];
   return {
     cluster: "sockerless",
     vpcId,
@@ -67,10 +91,13 @@ export function prepareAccount(
     securityGroupId: tasks,
     efsSecurityGroupId: mountTargets,
     fileSystem: efs.createFileSystem("sockerless", [mountTargets]),
-    logGroup: "/sockerless/containers",
-    namespace: registry.addNamespace("sockerless.internal"),
-    executionRoleArn: context.iam.addRole("sockerless-execution", { trusted: ecsTasks, policies: [] }),
-    taskRoleArn: context.iam.addRole("sockerless-task", { trusted: ecsTasks, policies: [] }),
-    repository: "sockerless",
+    logGroup,
+    namespace: cloudMap.addNamespace("sockerless.internal"),
+    executionRoleArn: context.iam.addRole("sockerless-execution", {
+      trusted,
+      policies: [taskExecutionPolicy],
+    }),
+    taskRoleArn: context.iam.addRole("sockerless-task", { trusted, policies: [] }),
+    repositoryUri: `${registry.host}/${repository.name}`,
   };
 }

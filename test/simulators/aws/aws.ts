@@ -12,14 +12,8 @@ import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "./rates.ts";
 import { type Account, prepareAccount } from "./account.ts";
-import { ec2Service } from "./services/ec2/ec2.ts";
-import { Network } from "./services/ec2/network.ts";
-import { efsService } from "./services/efs/efs.ts";
-import { EfsState } from "./services/efs/state.ts";
 import { publishedRates } from "./services/rates.ts";
-import { serviceDiscoveryService } from "./services/servicediscovery/servicediscovery.ts";
-import { Registry } from "./services/servicediscovery/state.ts";
-import { stsService } from "./services/sts/sts.ts";
+import { type AwsServices, startServices } from "./services/services.ts";
 import { defaultSwitches, type Switches } from "./switches.ts";
 import { WireServer } from "./wire/server.ts";
 
@@ -31,13 +25,6 @@ export interface AwsOptions {
   readonly switches?: Partial<Switches>;
   /** Of the VPC. */
   readonly cidr?: string;
-}
-
-/** The services' state, for assertions and for what an administrator does by other means than these APIs. */
-export interface AwsServices {
-  readonly network: Network;
-  readonly efs: EfsState;
-  readonly registry: Registry;
 }
 
 /** A running simulator. */
@@ -79,6 +66,7 @@ export class Aws implements AsyncDisposable {
       efs_security_group_id: account.efsSecurityGroupId,
       log_group: account.logGroup,
       cloud_map_namespace_id: account.namespace.id,
+      ecr_repository: account.repositoryUri,
       agent_ingress: services.network.subnets().map(({ routerAddress }) => `${routerAddress}/32`),
     };
   }
@@ -168,16 +156,13 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
     iam: new Iam(accountId),
     directory,
   };
-  const network = new Network(context, options.cidr ?? "10.0.0.0/16");
-  const efs = new EfsState(context, network);
-  const registry = new Registry(context);
-  const account = prepareAccount(context, { network, efs, registry });
+  const { state, handlers, cloud } = await startServices(context, options.cidr ?? "10.0.0.0/16", stack);
+  const account = prepareAccount(context, state, cloud);
   const server = new WireServer(context);
-  server.add(stsService(context));
-  server.add(ec2Service(context, network));
-  server.add(efsService(context, efs));
-  server.add(serviceDiscoveryService(context, registry, network.vpcId));
+  for (const handler of handlers) {
+    server.add(handler);
+  }
   const endpoint = await server.listen();
   stack.defer(() => server.close());
-  return new Aws(endpoint, context, account, { network, efs, registry }, stack.move());
+  return new Aws(endpoint, context, account, state, stack.move());
 }

@@ -46,6 +46,8 @@ export interface Delays {
   cloudMapOperation: number;
   /** An access point in the state `creating`. */
   accessPoint: number;
+  /** From the arrival of a log event until it can be read. */
+  logIngestion: number;
 }
 
 /** No delays. */
@@ -58,5 +60,6 @@ export function noDelays(): Delays {
     stopping: 0,
     cloudMapOperation: 0,
     accessPoint: 0,
+    logIngestion: 0,
   };
 }

@@ -6,9 +6,18 @@ export interface Switches {
   eventualConsistencyMs: number;
   /** Cloud Map writes to Route 53 with its caller's rights, so that registering needs them. */
   cloudMapNeedsRoute53Rights: boolean;
+  /** `GetLogEvents` answers an empty page with a new token before each page that has events. */
+  emptyLogPages: boolean;
+  /** Layers are fetched by a redirection to a storage service, which refuses the registry's credentials. */
+  layersAreElsewhere: boolean;
 }
 
 /** What is believed. */
 export function defaultSwitches(): Switches {
-  return { eventualConsistencyMs: 0, cloudMapNeedsRoute53Rights: true };
+  return {
+    eventualConsistencyMs: 0,
+    cloudMapNeedsRoute53Rights: true,
+    emptyLogPages: false,
+    layersAreElsewhere: true,
+  };
 }

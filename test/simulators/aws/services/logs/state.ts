@@ -1,0 +1,126 @@
+/** Log groups with their streams and events. */
+import { arnOf, type Context } from "../../context.ts";
+import type { LogEvent, LogGroups } from "../../cloud.ts";
+import { AwsFault } from "../../wire/service.ts";
+
+/** An event as it is kept. */
+export interface StoredEvent extends LogEvent {
+  /** Simulated milliseconds since the epoch. */
+  readonly ingestionTime: number;
+  /** When it can be read. */
+  readonly visibleAt: number;
+  /** Tells events of one stream with one timestamp apart. */
+  readonly sequence: number;
+}
+
+/** A log stream; its events are in the order of their timestamps. */
+export interface LogStream {
+  readonly name: string;
+  readonly createdAt: number;
+  readonly events: StoredEvent[];
+}
+
+/** A log group. */
+export interface LogGroup {
+  readonly name: string;
+  readonly createdAt: number;
+  readonly streams: Map<string, LogStream>;
+}
+
+/** The most that an event may have, in bytes. */
+export const maxEventBytes = 1024 ** 2;
+
+/** All log groups. */
+export class LogState implements LogGroups {
+  readonly #context: Context;
+  readonly #groups = new Map<string, LogGroup>();
+  #sequence = 0;
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  groups(): readonly LogGroup[] {
+    return [...this.#groups.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+  }
+
+  hasGroup(name: string): boolean {
+    return this.#groups.has(name);
+  }
+
+  /** @throws AwsFault `ResourceNotFoundException` */
+  group(name: string): LogGroup {
+    const found = this.#groups.get(name);
+    if (found === undefined) {
+      throw new AwsFault("ResourceNotFoundException", "The specified log group does not exist.");
+    }
+    return found;
+  }
+
+  /** @throws AwsFault `ResourceNotFoundException` */
+  stream(group: string, name: string): LogStream {
+    const found = this.group(group).streams.get(name);
+    if (found === undefined) {
+      throw new AwsFault("ResourceNotFoundException", "The specified log stream does not exist.");
+    }
+    return found;
+  }
+
+  createGroup(name: string): void {
+    if (this.#groups.has(name)) {
+      throw new AwsFault("ResourceAlreadyExistsException", "The specified log group already exists");
+    }
+    this.#groups.set(name, { name, createdAt: this.#context.clock.nowMs(), streams: new Map() });
+  }
+
+  createStream(group: string, name: string): void {
+    const { streams } = this.group(group);
+    if (streams.has(name)) {
+      throw new AwsFault("ResourceAlreadyExistsException", "The specified log stream already exists");
+    }
+    streams.set(name, { name, createdAt: this.#context.clock.nowMs(), events: [] });
+  }
+
+  /** @throws AwsFault `ResourceNotFoundException` */
+  deleteGroup(name: string): void {
+    this.group(name);
+    this.#groups.delete(name);
+  }
+
+  /** @throws AwsFault `ResourceNotFoundException` */
+  deleteStream(group: string, name: string): void {
+    this.stream(group, name);
+    this.group(group).streams.delete(name);
+  }
+
+  putLogEvents(group: string, name: string, events: readonly LogEvent[]): void {
+    const stream = this.stream(group, name);
+    const ingestionTime = this.#context.clock.nowMs();
+    for (const { timestamp, message } of events) {
+      if (Buffer.byteLength(message) > maxEventBytes) {
+        throw new AwsFault("InvalidParameterException", "Log event too large: the limit is 1048576 bytes");
+      }
+      this.#sequence += 1;
+      const visibleAt = ingestionTime + this.#context.delays.logIngestion;
+      const stored = { timestamp, message, ingestionTime, visibleAt, sequence: this.#sequence };
+      const later = stream.events.findLastIndex((each) => each.timestamp <= timestamp) + 1;
+      stream.events.splice(later, 0, stored);
+    }
+  }
+
+  /** The events that can be read now, from one time (included) to another (excluded). */
+  readable({ events }: LogStream, startTime = 0, endTime = Number.POSITIVE_INFINITY): StoredEvent[] {
+    const now = this.#context.clock.nowMs();
+    return events.filter(
+      ({ timestamp, visibleAt }) => visibleAt <= now && timestamp >= startTime && timestamp < endTime,
+    );
+  }
+
+  groupArn(name: string): string {
+    return arnOf(this.#context, "logs", `log-group:${name}`);
+  }
+
+  streamArn(group: string, name: string): string {
+    return `${this.groupArn(group)}:log-stream:${name}`;
+  }
+}
