@@ -33,8 +33,9 @@ type stoppedProcess struct {
 }
 
 // freeze returns once every process beneath the agent is stopped; one that
-// waits for a disk will be before it does anything else. Parents are stopped
-// before their children, which they might see stop.
+// waits uninterruptibly (for a disk, or in vfork for a child that is stopped)
+// will be before it does anything else. Parents are stopped before their
+// children, which they might see stop.
 func (f *freezer) freeze() error {
 	known := map[stoppedProcess]bool{} // true: stopped by us
 	for deadline := time.Now().Add(freezeLimit); ; time.Sleep(freezePoll) {
