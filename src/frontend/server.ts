@@ -16,6 +16,7 @@ import { maximumApiVersion } from "./api-version.ts";
 import { watchClient } from "./client-presence.ts";
 import { type Exchange, Exchanges } from "./exchanges.ts";
 import { errorReply } from "./http-status.ts";
+import { refusePlainHttp } from "./plain-http.ts";
 import { replyError } from "./reply.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./request-target.ts";
@@ -75,10 +76,7 @@ export class DockerApiServer {
     };
     // node:http leaves connections half open by itself, node:https does not: a client that ends its stdin would lose
     // the output that is still to come.
-    const listener =
-      tls === undefined
-        ? createServer(options)
-        : createTlsServer({ ...options, ...tls, allowHalfOpen: true });
+    const listener = tls === undefined ? createServer(options) : tlsListener({ ...options, ...tls });
     // As in Go's server: a client may say that it sends no more and still read its answer (`printf … | nc -NU`).
     (listener as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => this.#exchanges.track(socket));
@@ -214,6 +212,12 @@ export class DockerApiServer {
     const ms = Math.round(performance.now() - started);
     this.#logger.debug({ method: request.method, url: request.url, status, ms }, "request");
   }
+}
+
+function tlsListener(options: ServerOptions & TlsOptions): Server {
+  const listener = createTlsServer({ ...options, allowHalfOpen: true });
+  refusePlainHttp(listener);
+  return listener;
 }
 
 /** Why a request failed: an abort of ours says more than the "cancelled" that it caused further down. */

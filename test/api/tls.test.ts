@@ -1,9 +1,12 @@
 /** The docker CLI over TCP with mutual TLS: the same bytes and exit codes as over the unix socket. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { get } from "node:https";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import type { CommandOptions } from "../support/command.ts";
@@ -62,6 +65,32 @@ describe("over mutual TLS", () => {
       assert.deepEqual([result.text, result.code], [`input ${n}`, n], result.errorText);
     }
     await daemon.ok("rm", "-f", id);
+  });
+
+  test("a client that speaks plain HTTP is told so, whatever it asks and however it comes in", async () => {
+    const port = Number(new URL(address).port);
+    for (const chunks of [
+      ["GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n"],
+      ["POST /build HTTP/1.1\r\n", "Host: x\r\n"],
+    ]) {
+      const client = connect({ port, host: "127.0.0.1" });
+      for (const chunk of chunks) {
+        client.write(chunk);
+      }
+      const answer = await text(client);
+      assert.match(answer, /^HTTP\/1\.[01] 400 Bad Request\r\n/);
+      assert.equal(answer.split("\r\n\r\n")[1], "Client sent an HTTP request to an HTTPS server.\n");
+    }
+    const refused = await daemon.docker("--host", address, "version");
+    assert.match(refused.errorText, /Client sent an HTTP request to an HTTPS server\./);
+  });
+
+  test("a client that connects and leaves is no trouble", async () => {
+    const client = connect({ port: Number(new URL(address).port), host: "127.0.0.1" });
+    await once(client, "connect");
+    client.end();
+    await once(client.resume(), "close");
+    assert.equal((await overTls({}, "version")).code, 0);
   });
 
   test("a client without a certificate is refused", async () => {
