@@ -1,0 +1,33 @@
+// Command taskhost does on a simulated cloud's machine what needs a process of
+// its own:
+//
+//	taskhost init                         is process 1 of a simulator's namespaces
+//	taskhost pause                        holds a PID namespace that a task's containers share
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "taskhost:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: taskhost init|pause")
+	}
+	switch args[0] {
+	case "init":
+		return runInit()
+	case "pause":
+		return pause()
+	default:
+		return fmt.Errorf("%s: no such mode", args[0])
+	}
+}

@@ -1,0 +1,124 @@
+/**
+ * The part of this machine that belongs to one simulator: PID, mount and network namespaces under a process 1 of our
+ * own. Everything that a task needs is made in there, so that the kernel takes it all (processes, mounts, interfaces,
+ * rules) when process 1 goes, and that goes with this process, however it ends.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { buildProgram } from "../../../support/programs.ts";
+
+/** Where a command's standard streams go: a descriptor of this process, or nowhere. */
+export interface Streams {
+  readonly stdout: number;
+  readonly stderr: number;
+}
+
+/** A command that ended with another code than 0. */
+export class CommandFailed extends Error {
+  readonly stderr: string;
+
+  constructor(command: readonly string[], code: number | null, stderr: string) {
+    super(`${command.slice(0, 4).join(" ")} ended with code ${code}: ${stderr.trim()}`);
+    this.stderr = stderr.trim();
+  }
+}
+
+/** Namespaces of one simulator and what runs in them. */
+export class Enclosure implements AsyncDisposable {
+  /** Process 1, as this machine numbers it. */
+  readonly pid: number;
+  /** The program that is process 1, and holds shared PID namespaces. */
+  readonly program: string;
+  readonly #unshare: ChildProcess;
+  readonly #exits = new Map<number, (code: number) => void>();
+  #stopped = false;
+
+  private constructor(unshare: ChildProcess, pid: number, program: string, lines: AsyncIterable<string>) {
+    this.#unshare = unshare;
+    this.pid = pid;
+    this.program = program;
+    void this.#followExits(lines);
+  }
+
+  static async start(): Promise<Enclosure> {
+    const program = await buildProgram("taskhost");
+    const flags = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    const unshare = spawn("unshare", [...flags, "--propagation=private", program, "init"], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const lines = createInterface(unshare.stdout)[Symbol.asyncIterator]();
+    const ready = await lines.next();
+    if (ready.value !== "ready" || unshare.pid === undefined) {
+      throw new Error("the simulator's namespaces could not be made: it needs root and Linux");
+    }
+    const children = await readFile(`/proc/${unshare.pid}/task/${unshare.pid}/children`, "utf8");
+    return new Enclosure(unshare, Number(children), program, { [Symbol.asyncIterator]: () => lines });
+  }
+
+  /**
+   * Runs a command inside to its end and answers its standard output.
+   *
+   * @throws {CommandFailed} for any other exit code than 0
+   */
+  async run(command: readonly string[], input = ""): Promise<string> {
+    const child = this.#spawn(command, "pipe");
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
+    child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
+    child.stdin?.on("error", () => {}); // it ended before it read everything: its exit code tells
+    child.stdin?.end(input);
+    const [code] = (await once(child, "close")) as [number | null];
+    if (code !== 0) {
+      throw new CommandFailed(command, code, Buffer.concat(stderr).toString());
+    }
+    return Buffer.concat(stdout).toString();
+  }
+
+  /** Runs a command whose streams outlive it, because a process that it leaves behind holds them. */
+  async runDetached(command: readonly string[], streams: Streams): Promise<void> {
+    const child = this.#spawn(command, streams);
+    const [code] = (await once(child, "exit")) as [number | null];
+    if (code !== 0) {
+      throw new CommandFailed(command, code, "");
+    }
+  }
+
+  /**
+   * Waits for the end of a process that process 1 inherits; asked for before the process can end.
+   *
+   * @param pid as numbered inside
+   */
+  exitOf(pid: number): Promise<number> {
+    return new Promise((resolve) => this.#exits.set(pid, resolve));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stopped) {
+      return;
+    }
+    this.#stopped = true;
+    const ended = once(this.#unshare, "exit");
+    this.#unshare.stdin?.end();
+    await ended;
+  }
+
+  #spawn(command: readonly string[], streams: Streams | "pipe"): ChildProcess {
+    const enter = ["--target", String(this.pid), "--mount", "--net", "--pid", "--", ...command];
+    const stdio =
+      streams === "pipe"
+        ? "pipe"
+        : (["ignore", streams.stdout, streams.stderr] as ["ignore", number, number]);
+    return spawn("nsenter", enter, { stdio });
+  }
+
+  async #followExits(lines: AsyncIterable<string>): Promise<void> {
+    for await (const line of lines) {
+      const [pid, code] = line.split(" ").map(Number);
+      this.#exits.get(pid ?? 0)?.(code ?? 0);
+      this.#exits.delete(pid ?? 0);
+    }
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The machine of one simulator: where its tasks really run. It knows nothing of ECS' wire; what a task is made of comes
+ * as the machine's own types, and the other services are not asked.
+ */
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+
+import { removeCgroup } from "./cgroups.ts";
+import { Enclosure } from "./enclosure.ts";
+import { ImageStore } from "./images.ts";
+import { MachineTask, type TaskHost, type TaskListener, type TaskSpec } from "./task.ts";
+import { Vpc } from "./vpc.ts";
+
+/** What a machine is made with. */
+export interface MachineOptions {
+  /** The simulator's own directory; what the machine puts there is left to whoever removes it. */
+  readonly directory: string;
+  /** Milliseconds of the simulated clock. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export class Machine implements AsyncDisposable {
+  readonly vpc: Vpc;
+  readonly images: ImageStore;
+  readonly #host: TaskHost;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(host: TaskHost, vpc: Vpc, stack: AsyncDisposableStack) {
+    this.#host = host;
+    this.vpc = vpc;
+    this.images = new ImageStore(path.join(host.directory, "images"));
+    this.#stack = stack;
+  }
+
+  static async start(options: MachineOptions): Promise<Machine> {
+    await using stack = new AsyncDisposableStack();
+    const directory = path.join(options.directory, "machine");
+    await mkdir(directory);
+    const cgroup = `/${path.basename(options.directory)}`;
+    stack.defer(() => removeCgroup(cgroup));
+    const enclosure = stack.use(await Enclosure.start());
+    const vpc = stack.use(await Vpc.start(enclosure));
+    const sleep = (ms: number, signal?: AbortSignal): Promise<void> => options.sleep(ms, signal);
+    return new Machine({ enclosure, directory, cgroup, sleep }, vpc, stack.move());
+  }
+
+  /** A task on this machine; nothing of it runs before it is told to. */
+  task(spec: TaskSpec, listener: TaskListener): MachineTask {
+    return new MachineTask(this.#host, spec, listener);
+  }
+
+  /** Ends every task and takes everything away. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}

@@ -1,0 +1,328 @@
+/** The containers of one task on the machine: started in the order of their dependencies, ended together. */
+import { randomBytes } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+
+import { type ContainerSpec, UnusableDefinition } from "./bundle.ts";
+import { limitMemory, removeCgroup } from "./cgroups.ts";
+import { Container, type ContainerExit, ContainerNotStarted } from "./container.ts";
+import type { Enclosure } from "./enclosure.ts";
+import { addressFiles, hostnameOf } from "./fargate.ts";
+import { type HealthCheck, type HealthStatus, watchHealth } from "./health.ts";
+import type { TaskNetwork } from "./vpc.ts";
+
+/** What another container must have reached before one is made. */
+export interface Dependency {
+  readonly containerName: string;
+  readonly condition: "START" | "COMPLETE" | "SUCCESS" | "HEALTHY";
+}
+
+/** A container of a task. */
+export interface TaskContainerSpec extends ContainerSpec {
+  /** Its end is the end of the task. */
+  readonly essential: boolean;
+  readonly dependsOn: readonly Dependency[];
+  /** Milliseconds that its dependencies have; absent: as long as they take. */
+  readonly startTimeoutMs?: number;
+  /** Milliseconds between the stop signal and SIGKILL. */
+  readonly stopTimeoutMs: number;
+  readonly healthCheck?: HealthCheck;
+}
+
+/** A task as its definition, its overrides and its place say. */
+export interface TaskSpec {
+  /** Unlike every other of the simulator. */
+  readonly id: string;
+  readonly network: TaskNetwork;
+  readonly region: string;
+  /** Address of the VPC's resolver. */
+  readonly resolver: string;
+  readonly memoryLimit: number;
+  /** All containers see one another's processes. */
+  readonly sharesProcesses: boolean;
+  readonly containers: readonly TaskContainerSpec[];
+}
+
+/** Told as it happens; a container is told of as ended once. */
+export interface TaskListener {
+  onRunning(container: string): void;
+  /** @param reason why it never ran, or why its end was not its own */
+  onEnded(container: string, exitCode: number | undefined, reason: string | undefined): void;
+  onHealth(container: string, health: HealthStatus): void;
+  onLine(container: string, line: string): void;
+}
+
+/** What all tasks of a simulator share. */
+export interface TaskHost {
+  readonly enclosure: Enclosure;
+  readonly directory: string;
+  /** The control group above all tasks'. */
+  readonly cgroup: string;
+  /** Milliseconds of the simulated clock. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** ECS' words for a container that ran out of memory. */
+const outOfMemoryReason = "OutOfMemoryError: Container killed due to memory usage";
+
+interface Member {
+  readonly spec: TaskContainerSpec;
+  readonly started: PromiseWithResolvers<void>;
+  readonly healthy: PromiseWithResolvers<void>;
+  readonly ended: PromiseWithResolvers<number | undefined>;
+  container: Container | undefined;
+}
+
+/** A task that has been given to the machine. */
+export class MachineTask {
+  readonly id: string;
+  readonly network: TaskNetwork;
+  readonly #host: TaskHost;
+  readonly #spec: TaskSpec;
+  readonly #listener: TaskListener;
+  readonly #members: ReadonlyMap<string, Member>;
+  readonly #ending = new AbortController();
+  #pause: Container | undefined;
+
+  constructor(host: TaskHost, spec: TaskSpec, listener: TaskListener) {
+    this.id = spec.id;
+    this.network = spec.network;
+    this.#host = host;
+    this.#spec = spec;
+    this.#listener = listener;
+    this.#members = new Map(
+      spec.containers.map((container) => {
+        const member: Member = {
+          spec: container,
+          started: Promise.withResolvers(),
+          healthy: Promise.withResolvers(),
+          ended: Promise.withResolvers(),
+          container: undefined,
+        };
+        for (const condition of [member.started, member.healthy]) {
+          condition.promise.catch(() => {}); // it may be that nobody depends on it
+        }
+        return [container.name, member];
+      }),
+    );
+  }
+
+  /** The processes of the containers that run, as the enclosure numbers them, by container. */
+  get pids(): ReadonlyMap<string, number> {
+    const running = [...this.#members.values()].flatMap(({ spec, container }) =>
+      container === undefined ? [] : [[spec.name, container.pid] as const],
+    );
+    return new Map(running);
+  }
+
+  /** Runs the containers; resolves when all have ended. */
+  async run(): Promise<void> {
+    await limitMemory(this.#cgroup, this.#spec.memoryLimit);
+    if (this.#spec.sharesProcesses) {
+      await this.#startPause();
+    }
+    await Promise.all([...this.#members.values()].map((member) => this.#runMember(member)));
+    await this.#pause?.kill("KILL");
+  }
+
+  /** Ends every container: its stop signal first, SIGKILL when its time is up. */
+  stop(): void {
+    this.#ending.abort();
+  }
+
+  /** Takes away what the containers leave; they have ended. */
+  async remove(): Promise<void> {
+    const containers = [...this.#members.values()].map(({ container }) => container);
+    await Promise.all([...containers, this.#pause].map((container) => container?.remove()));
+    await removeCgroup(this.#cgroup);
+  }
+
+  get #cgroup(): string {
+    return `${this.#host.cgroup}/${this.id}`;
+  }
+
+  async #runMember(member: Member): Promise<void> {
+    const { spec } = member;
+    let exit: ContainerExit | undefined;
+    let reason: string | undefined;
+    try {
+      await this.#awaitDependencies(spec);
+      const container = await this.#launch(member);
+      exit = await this.#follow(member, container);
+      reason = exit.outOfMemory ? outOfMemoryReason : undefined;
+    } catch (error) {
+      reason = reasonOf(error);
+    }
+    if (spec.essential || exit === undefined) {
+      this.stop();
+    }
+    member.started.reject(new DependencyFailed(spec.name));
+    member.healthy.reject(new DependencyFailed(spec.name));
+    member.ended.resolve(exit?.exitCode);
+    this.#listener.onEnded(spec.name, exit?.exitCode, reason);
+  }
+
+  async #awaitDependencies({ name, dependsOn, startTimeoutMs }: TaskContainerSpec): Promise<void> {
+    const { signal } = this.#ending;
+    const conditions = dependsOn.map(async ({ containerName, condition }) => {
+      const dependency = this.#members.get(containerName);
+      if (dependency === undefined) {
+        throw new Error(`${containerName}: no such container`);
+      }
+      if (condition === "START" || condition === "HEALTHY") {
+        await (condition === "START" ? dependency.started : dependency.healthy).promise;
+      } else if ((await dependency.ended.promise) !== 0 && condition === "SUCCESS") {
+        throw new DependencyFailed(containerName, name);
+      }
+    });
+    const limits = [once(signal)];
+    if (startTimeoutMs !== undefined && dependsOn.length > 0) {
+      limits.push(
+        this.#host.sleep(startTimeoutMs, signal).then(() => Promise.reject(new DependencyTimedOut(name))),
+      );
+    }
+    await Promise.race([Promise.all(conditions), ...limits]);
+    signal.throwIfAborted();
+  }
+
+  async #launch(member: Member): Promise<Container> {
+    const { spec } = member;
+    const container = await this.#create(spec, (line) => this.#listener.onLine(spec.name, line));
+    member.container = container;
+    this.#ending.signal.throwIfAborted();
+    await container.start();
+    member.started.resolve();
+    this.#listener.onRunning(spec.name);
+    return container;
+  }
+
+  async #follow(member: Member, container: Container): Promise<ContainerExit> {
+    const { spec } = member;
+    const ended = new AbortController();
+    const stopping = (async () => {
+      await Promise.race([once(this.#ending.signal), container.exited]);
+      await this.#end(spec, container, ended.signal);
+    })();
+    const health =
+      spec.healthCheck &&
+      watchHealth(spec.healthCheck, {
+        execute: (command) => container.execute(command),
+        sleep: (ms, signal) => this.#host.sleep(ms, signal),
+        signal: ended.signal,
+        onChange: (status) => {
+          this.#listener.onHealth(spec.name, status);
+          if (status === "HEALTHY") {
+            member.healthy.resolve();
+          } else if (spec.essential) {
+            this.stop();
+          }
+        },
+      });
+    const exit = await container.exited;
+    ended.abort();
+    await Promise.all([stopping, health]);
+    return exit;
+  }
+
+  async #end(
+    { stopTimeoutMs, image }: TaskContainerSpec,
+    container: Container,
+    ended: AbortSignal,
+  ): Promise<void> {
+    if (ended.aborted) {
+      return;
+    }
+    await container.kill(image.config.StopSignal ?? "TERM");
+    await Promise.race([container.exited, this.#host.sleep(stopTimeoutMs, ended).catch(() => {})]);
+    if (!ended.aborted) {
+      await container.kill("KILL");
+    }
+  }
+
+  async #create(spec: ContainerSpec, onLine: (line: string) => void): Promise<Container> {
+    const { endpoint, namespace } = this.#spec.network;
+    const { enclosure, directory } = this.#host;
+    return await Container.create({
+      enclosure,
+      spec,
+      surroundings: {
+        networkNamespace: namespace,
+        ...(this.#pause !== undefined && { pidNamespace: `/proc/${this.#pause.pid}/ns/pid` }),
+        hostname: hostnameOf(endpoint.privateIpAddress, this.#spec.region),
+        cgroup: `${this.#cgroup}/${spec.name}`,
+        initProgram: enclosure.program,
+      },
+      id: `${this.id}-${spec.name}-${randomBytes(2).toString("hex")}`,
+      directory: path.join(directory, "tasks", this.id, spec.name),
+      runtimeRoot: path.join(directory, "runc"),
+      etcFiles: addressFiles(endpoint.privateIpAddress, this.#spec.region, this.#spec.resolver),
+      onLine,
+    });
+  }
+
+  /** Holds the PID namespace that all containers share, as ECS' own pause container does. */
+  async #startPause(): Promise<void> {
+    const rootfs = path.join(this.#host.directory, "pause");
+    await mkdir(path.join(rootfs, "etc"), { recursive: true });
+    const pause = await this.#create(
+      {
+        name: "internal.pause",
+        image: { digest: "", rootfs, config: {} },
+        entryPoint: ["/dev/init", "pause"],
+        environment: {},
+        readonlyRootFilesystem: true,
+        binds: [{ source: this.#host.enclosure.program, target: "/dev/init", readOnly: true }],
+        tmpfs: [],
+        ulimits: [],
+        sysctls: {},
+        addCapabilities: [],
+        dropCapabilities: [],
+        init: false,
+        memoryLimit: this.#spec.memoryLimit,
+        cpuShares: 2,
+      },
+      () => {},
+    );
+    await pause.start();
+    this.#pause = pause;
+  }
+}
+
+/** A container that another waits for did not get as far. */
+class DependencyFailed extends Error {
+  constructor(dependency: string, container = "") {
+    super(
+      `dependency graph: failed to resolve the container ordering dependency [${dependency}] for target [${container}] as dependency did not exit successfully.`,
+    );
+  }
+}
+
+class DependencyTimedOut extends Error {
+  constructor(container: string) {
+    super(`dependency graph: container ordering dependency for target [${container}] has timed out.`);
+  }
+}
+
+/** Resolves when the signal aborts. */
+function once(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+    } else {
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    }
+  });
+}
+
+function reasonOf(error: unknown): string | undefined {
+  if (error instanceof DependencyFailed || error instanceof DependencyTimedOut) {
+    return error.message;
+  }
+  if (error instanceof ContainerNotStarted || error instanceof UnusableDefinition) {
+    return `CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: failed to create shim task: OCI runtime create failed: ${error.message}: unknown`;
+  }
+  if (error instanceof DOMException && error.name === "AbortError") {
+    return undefined; // the task ended before this container's turn
+  }
+  throw error;
+}
