@@ -3,6 +3,7 @@
 package trash
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,15 +36,13 @@ func Open(dir string) (*Can, error) {
 // Discard makes path disappear at once; it must be on the can's file system. A
 // missing path is no error.
 func (c *Can) Discard(path string) error {
-	place, err := os.MkdirTemp(c.dir, "")
-	if err != nil {
-		return fmt.Errorf("discard %s: %w", path, err)
+	// A name that nothing has, rather than a place made for it: run would delete
+	// an empty place.
+	err := os.Rename(path, filepath.Join(c.dir, rand.Text()))
+	if _, missing := os.Lstat(path); errors.Is(err, os.ErrNotExist) && errors.Is(missing, os.ErrNotExist) {
+		return nil
 	}
-	if err := os.Rename(path, filepath.Join(place, "discarded")); err != nil {
-		err = errors.Join(err, os.Remove(place))
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+	if err != nil {
 		return fmt.Errorf("discard %s: %w", path, err)
 	}
 	select {

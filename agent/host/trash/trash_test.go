@@ -1,8 +1,11 @@
 package trash
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -46,4 +49,32 @@ func TestDiscardedTreesDisappear(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	can.Close()
+}
+
+// What deletes must not take away what a discard is about to use.
+func TestWhatIsDiscardedIsGoneWhileOthersAreDeleted(t *testing.T) {
+	dir := t.TempDir()
+	can, err := Open(filepath.Join(dir, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer can.Close()
+	var lanes sync.WaitGroup
+	for lane := range 4 {
+		lanes.Add(1)
+		go func() {
+			defer lanes.Done()
+			for n := range 1000 {
+				path := filepath.Join(dir, fmt.Sprint(lane, "-", n))
+				if err := errors.Join(os.Mkdir(path, 0o700), can.Discard(path)); err != nil {
+					t.Error(err)
+				}
+				if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s is there: %v", path, err)
+					return
+				}
+			}
+		}()
+	}
+	lanes.Wait()
 }
