@@ -11,6 +11,7 @@ import type { Driver } from "./driver.ts";
 import { createEngine } from "./engine/engine.ts";
 import { registerServices } from "./engine/services/register.ts";
 import { registerImageService } from "./images/image-service.ts";
+import type { RegistryOptions } from "./images/registry/registry.ts";
 import { ImageStore } from "./images/image-store.ts";
 import { serveBackend } from "./server.ts";
 import type { State } from "./state/state.ts";
@@ -43,11 +44,7 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
     clock: systemClock,
     logger,
     storageDriver: (await driver.machine.facts()).storageDriver,
-    registry: {
-      insecureHosts: config.insecureRegistries,
-      userAgent: `sockerless/${version}`,
-      silenceMs: REGISTRY_SILENCE_MS,
-    },
+    registry: registryOptions(config),
   });
   resources.defer(() => images.close());
   await parts.prepareImages?.(images);
@@ -74,6 +71,15 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   endOnBrokenState(state.failed, logger);
   const owned = resources.move();
   return { addresses: [server.address], close: () => owned.disposeAsync() };
+}
+
+/** How registries are spoken to. */
+export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">): RegistryOptions {
+  return {
+    insecureHosts: config.insecureRegistries,
+    userAgent: `sockerless/${version}`,
+    silenceMs: REGISTRY_SILENCE_MS,
+  };
 }
 
 /** Memory is ahead of a disk that refuses writes: only a new process, reading what is durable, is right again. */

@@ -4,7 +4,7 @@ import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { NOT_APPLIED, settingsOf } from "./settings.ts";
-import { release, remove } from "./tasks/endings.ts";
+import { release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
 import { list } from "./tasks/list.ts";
@@ -20,6 +20,7 @@ export interface EcsWorkloadsOptions {
 /** Containers as Fargate tasks: one task for one start, and for those that follow while it lingers. */
 export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): Workloads {
   let listing: Promise<readonly FoundWorkload[]> | undefined;
+  resumeDepartures(context);
   return {
     create({ record }) {
       for (const { name, why } of settingsOf(NOT_APPLIED, record)) {
@@ -27,16 +28,21 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       }
       return Promise.resolve(); // A created container costs nothing.
     },
-    launch: (spec, signal) => launch(context, spec, signal),
+    async launch(spec, signal) {
+      const launched = await launch(context, spec, signal);
+      context.mirror?.announce(spec.record, launched.address ?? "");
+      return launched;
+    },
     startDetails: (spec) => Promise.resolve(startDetails(spec, context.start, sealer)),
     async release(containerId) {
+      context.mirror?.withdraw(containerId);
       const record = state.containers.get(containerId);
       await release(context, containerId, record === undefined ? 0 : lingerOf({ record }, context.start));
     },
     remove: (containerId) => remove(context, containerId),
     // Where many agents are away at once, all ask at once.
     list() {
-      listing ??= list(context).finally(() => {
+      listing ??= listAll(context).finally(() => {
         listing = undefined;
       });
       return listing;
@@ -48,4 +54,13 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       return agent ?? { kind: "unix", path: context.stored.socket };
     },
   };
+}
+
+/** Names of containers that do not run any more are taken from outsiders, too. */
+async function listAll(context: TaskContext): Promise<readonly FoundWorkload[]> {
+  const found = await list(context);
+  context.mirror?.reconcile(
+    new Set(found.filter(({ agent }) => agent !== undefined).map(({ containerId }) => containerId)),
+  );
+  return found;
 }

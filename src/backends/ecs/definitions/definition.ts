@@ -17,6 +17,7 @@ import { invalid } from "../../../common/errors.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { accessPointOf } from "../access-points/reference.ts";
+import type { TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
 import { SMALLEST_SIZE } from "./sizes.ts";
 import { taskTmpfs } from "./tmpfs.ts";
@@ -29,14 +30,6 @@ export interface DefinitionSettings {
   readonly executionRoleArn: string;
   readonly architecture: "amd64" | "arm64";
   readonly agent: AgentSource;
-}
-
-/** An image as a task pulls it. */
-export interface TaskImage {
-  /** With its digest. */
-  readonly reference: string;
-  /** ARN of the secret with which it is pulled. */
-  readonly credentialsArn?: string | undefined;
 }
 
 /** A definition that is not registered yet; its family tells its content. */

@@ -8,8 +8,10 @@ import type { AgentTarget } from "../../../agent-client/address.ts";
 import type { StartSettings } from "../../common/cloud/start-details.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
 import type { AwsService } from "../aws/clients.ts";
-import type { DefinitionSettings, TaskImage } from "../definitions/definition.ts";
+import type { NameMirror } from "../cloud-map.ts";
+import type { DefinitionSettings } from "../definitions/definition.ts";
 import type { Definitions } from "../definitions/definitions.ts";
+import type { TaskImage } from "../ecr/task-image.ts";
 import type { EcsNetworks } from "../networks.ts";
 import type { Departures } from "./departures.ts";
 import type { TaskPoller } from "./poller.ts";
@@ -40,6 +42,8 @@ export interface TaskContext {
   readonly departures: Departures;
   readonly networks: Pick<EcsNetworks, "groupsOf">;
   readonly stored: StoredContainers;
+  /** Undefined: nobody outside is told names. */
+  readonly mirror: NameMirror | undefined;
   /** The image as tasks pull it. @throws not-found, conflict */
   taskImage(spec: WorkloadSpec): TaskImage;
   readonly run: RunSettings;

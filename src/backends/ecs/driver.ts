@@ -1,0 +1,153 @@
+import type { Clock } from "../../common/clock.ts";
+import type { EcsSection } from "../../common/config/load.ts";
+import { invalid } from "../../common/errors.ts";
+import { componentLogger, type Logger } from "../../common/logger.ts";
+import type { CloudAuthority } from "../common/cloud/authority.ts";
+import type { Sealer } from "../common/cloud/seal.ts";
+import type { Driver, ImagePreparer } from "../common/driver.ts";
+import type { State } from "../common/state/state.ts";
+import type { AwsClients } from "./aws/clients.ts";
+import { ecsCapabilities } from "./capabilities.ts";
+import { CloudMapMirror, type NameMirror } from "./cloud-map.ts";
+import type { AgentSource } from "./definitions/agent-container.ts";
+import { agentImageOf } from "./definitions/agent-image.ts";
+import { Definitions } from "./definitions/definitions.ts";
+import { taskImageOf } from "./ecr/task-image.ts";
+import { instanceOf } from "./instance.ts";
+import { ecsMachine } from "./machine.ts";
+import { ecsNetworks } from "./networks.ts";
+import { ecsPolicy } from "./policy.ts";
+import { keepSweeping } from "./sweeps.ts";
+import { Departures } from "./tasks/departures.ts";
+import { TaskPoller } from "./tasks/poller.ts";
+import { TaskAgents } from "./tasks/task-agents.ts";
+import { TaskBook } from "./tasks/task-book.ts";
+import type { StoredContainers, TaskContext } from "./tasks/task-context.ts";
+import { ecsVolumes } from "./volumes.ts";
+import { ecsWorkloads } from "./workloads.ts";
+
+/** What the driver is made of; it owns the clients. */
+export interface EcsDriverParts {
+  readonly config: EcsSection;
+  readonly aws: AwsClients;
+  readonly authority: CloudAuthority;
+  readonly sealer: Sealer;
+  readonly images: ImagePreparer;
+  readonly stored: StoredContainers;
+  readonly state: State;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The driver of Fargate tasks. */
+export function ecsDriver(parts: EcsDriverParts): Driver {
+  const { config, aws, authority, sealer, images, stored, state, clock, logger } = parts;
+  const instance = instanceOf(authority);
+  const tasksLogger = componentLogger(logger, "tasks");
+  const mirror = mirrorOf(parts, instance);
+  const networks = ecsNetworks({
+    ec2: aws.ec2,
+    subnets: config.subnets,
+    securityGroups: config.securityGroups,
+    agentIngress: config.agentIngress,
+    efsSecurityGroupId: config.efsSecurityGroupId,
+    isolation: config.networkIsolation,
+    instance,
+    mirror,
+    clock,
+    logger,
+  });
+  const calls = { ecs: aws.ecs, cluster: config.cluster, clock, logger: tasksLogger };
+  const poller = new TaskPoller({ ...calls, intervalMs: config.pollInterval });
+  const departures = new Departures({ ...calls, poller });
+  const definitions = new Definitions({ ...calls, state });
+  const context: TaskContext = {
+    ...calls,
+    authority,
+    agents: new TaskAgents(authority, sealer),
+    book: new TaskBook(state),
+    definitions,
+    poller,
+    departures,
+    networks,
+    stored,
+    mirror,
+    taskImage: ({ image }) => taskImageOf(image, config),
+    run: {
+      cluster: config.cluster,
+      subnets: config.subnets,
+      assignPublicIp: config.assignPublicIp,
+      capacityProvider: config.capacityProvider,
+      platformVersion: config.platformVersion,
+      taskRoleArn: config.taskRoleArn,
+      instance,
+      authorityPin: authority.pin,
+    },
+    definition: {
+      region: config.region,
+      logGroup: config.logGroup,
+      executionRoleArn: config.executionRoleArn,
+      architecture: config.architecture,
+      agent: agentSourceOf(config),
+    },
+    start: { lingerMs: config.linger, drainTimeoutMs: config.drainTimeout },
+    startTimeoutMs: config.startTimeout,
+  };
+  const sweeps = keepSweeping(definitions, clock, tasksLogger);
+  return {
+    name: "ecs",
+    capabilities: ecsCapabilities,
+    policy: ecsPolicy,
+    authority,
+    workloads: ecsWorkloads({ context, sealer, state }),
+    images,
+    networks,
+    volumes: ecsVolumes({
+      efs: aws.efs,
+      fileSystemId: config.efsFilesystemId,
+      accessPointLimit: config.efsAccessPointLimit,
+      instance,
+      clock,
+      logger,
+    }),
+    machine: ecsMachine(config),
+    async close() {
+      await Promise.all([
+        sweeps.close(),
+        departures.close(),
+        poller.close(),
+        networks.close(),
+        mirror?.close(),
+      ]);
+      aws.close();
+    },
+  };
+}
+
+function mirrorOf({ config, aws, clock, logger }: EcsDriverParts, instance: string): NameMirror | undefined {
+  const namespaceId = config.cloudMapNamespaceId;
+  return namespaceId === undefined
+    ? undefined
+    : new CloudMapMirror({ serviceDiscovery: aws.serviceDiscovery, namespaceId, instance, clock, logger });
+}
+
+/** @throws invalid: the configuration does not say where the agent comes from */
+function agentSourceOf(config: EcsSection): AgentSource {
+  if (config.agentAccessPointId !== undefined) {
+    if (config.efsFilesystemId === undefined) {
+      throw invalid("configuration: ecs.agent_access_point_id needs ecs.efs_filesystem_id");
+    }
+    return {
+      kind: "efs",
+      fileSystemId: config.efsFilesystemId,
+      accessPointId: config.agentAccessPointId,
+    };
+  }
+  const image = agentImageOf(config);
+  if (image === undefined) {
+    throw invalid(
+      "configuration: nothing brings the agent into a task: set ecs.ecr_repository and run `sockerless ecs push-agent`, or set ecs.agent_image or ecs.agent_access_point_id",
+    );
+  }
+  return { kind: "image", image };
+}

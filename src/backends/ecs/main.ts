@@ -1,0 +1,80 @@
+/** The process of the ECS backend: what it is made of, in the order in which it starts and ends. Neither root nor Linux. */
+import { mkdir } from "node:fs/promises";
+
+import { systemClock } from "../../common/clock.ts";
+import type { EcsConfig } from "../../common/config/load.ts";
+import { createLogger } from "../../common/logger.ts";
+import type { RunningService } from "../../common/running-service.ts";
+import { createAuthority } from "../common/cloud/authority.ts";
+import { readAuthority } from "../common/cloud/authority-file.ts";
+import { createSealer } from "../common/cloud/seal.ts";
+import { withFaultPoints } from "../common/fault-points.ts";
+import { registryOptions, serveEngine } from "../common/serve-engine.ts";
+import { openState } from "../common/state/state.ts";
+import { createAwsClients } from "./aws/clients.ts";
+import { parseRates } from "./aws/configured-rates.ts";
+import { ecsDriver } from "./driver.ts";
+import { ecsImages } from "./images.ts";
+import { instanceOf } from "./instance.ts";
+import { checkSurroundings } from "./start-checks.ts";
+
+/**
+ * Starts the backend; resolves once it serves.
+ *
+ * @throws SockerlessError with what of the configuration cannot be, or who uses the state directory or the socket
+ *   already. What is wrong in AWS is logged and not thrown.
+ */
+export async function startBackend(config: EcsConfig): Promise<RunningService> {
+  const logger = createLogger({ level: config.logLevel, process: "backend" });
+  await using resources = new AsyncDisposableStack();
+  await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+  await mkdir(config.runDir, { recursive: true, mode: 0o700 });
+  const opened = await openState({ directory: config.stateDir, clock: systemClock });
+  resources.defer(() => opened.close());
+
+  const key = await readAuthority(config.ecs.agentCa);
+  const authority = await createAuthority(key, systemClock);
+  const aws = createAwsClients({
+    region: config.ecs.region,
+    endpoint: config.ecs.endpoint,
+    spot: config.ecs.capacityProvider.endsWith("_SPOT"),
+    rates: parseRates(config.ecs.apiRates),
+    clock: systemClock,
+    logger,
+  });
+  const { driver, state } = withFaultPoints({
+    driver: ecsDriver({
+      config: config.ecs,
+      aws,
+      authority,
+      sealer: createSealer(key.secret),
+      images: ecsImages({
+        ecr: aws.ecr,
+        ecrRepository: config.ecs.ecrRepository,
+        instance: instanceOf(authority),
+        registry: registryOptions(config),
+        stateDir: config.stateDir,
+        clock: systemClock,
+        logger,
+      }),
+      stored: {
+        socket: "/nonexistent",
+        applyStaged: () => Promise.resolve(),
+        drain: () => Promise.resolve(),
+        remove: () => Promise.resolve(),
+      },
+      state: opened,
+      clock: systemClock,
+      logger,
+    }),
+    state: opened,
+  });
+  resources.defer(() => driver.close());
+  const checks = checkSurroundings(config.ecs, aws, logger);
+  resources.defer(() => checks);
+
+  const service = await serveEngine({ config, driver, state, logger });
+  resources.defer(() => service.close());
+  const owned = resources.move();
+  return { ...service, close: () => owned.disposeAsync() };
+}

@@ -1,0 +1,93 @@
+/** Looking, when the backend starts, at what the configuration names in AWS. What is wrong is said, and nothing more. */
+import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
+import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
+import { DescribeClustersCommand } from "@aws-sdk/client-ecs";
+import { DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
+
+import type { EcsSection } from "../../common/config/load.ts";
+import { messageOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
+import type { AwsClients } from "./aws/clients.ts";
+import { AGENT_PORT } from "./tasks/await-agent.ts";
+
+type Check = (config: EcsSection, aws: AwsClients) => Promise<string | undefined>;
+
+/** Warns of what containers will trip over. Never fails. */
+export async function checkSurroundings(config: EcsSection, aws: AwsClients, logger: Logger): Promise<void> {
+  await Promise.all(
+    CHECKS.map(async ([what, check]) => {
+      try {
+        const problem = await check(config, aws);
+        if (problem !== undefined) {
+          logger.warn(problem);
+        }
+      } catch (error) {
+        logger.warn({ err: error }, `cannot look at ${what}: ${messageOf(error)}`);
+      }
+    }),
+  );
+}
+
+const CHECKS: readonly (readonly [what: string, Check])[] = [
+  ["the cluster", checkCluster],
+  ["the subnets", checkSubnets],
+  ["the security groups", checkSecurityGroups],
+  ["the file system", checkFileSystem],
+  ["the log group", checkLogGroup],
+];
+
+async function checkCluster(config: EcsSection, { ecs }: AwsClients): Promise<string | undefined> {
+  const { clusters = [] } = await ecs.send(new DescribeClustersCommand({ clusters: [config.cluster] }));
+  const [cluster] = clusters;
+  if (cluster?.status !== "ACTIVE") {
+    return `there is no active cluster ${config.cluster} in ${config.region}: no container will start`;
+  }
+  const provider = config.capacityProvider;
+  return provider === "FARGATE" || cluster.capacityProviders?.includes(provider) === true
+    ? undefined
+    : `the cluster ${config.cluster} has no capacity provider ${provider}: no container will start`;
+}
+
+async function checkSubnets(config: EcsSection, { ec2 }: AwsClients): Promise<string | undefined> {
+  const { Subnets = [] } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: config.subnets }));
+  const networks = new Set(Subnets.map(({ VpcId }) => VpcId));
+  return networks.size > 1 ? "ecs.subnets are not all of one VPC: no container will start" : undefined;
+}
+
+async function checkSecurityGroups(config: EcsSection, { ec2 }: AwsClients): Promise<string | undefined> {
+  const { SecurityGroups = [] } = await ec2.send(
+    new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
+  );
+  const open = SecurityGroups.some(({ IpPermissions = [] }) =>
+    IpPermissions.some(
+      ({ IpProtocol, FromPort = 0, ToPort = 65_535 }) =>
+        IpProtocol === "-1" || (IpProtocol === "tcp" && FromPort <= AGENT_PORT && AGENT_PORT <= ToPort),
+    ),
+  );
+  return open
+    ? undefined
+    : `none of ecs.security_groups lets port ${AGENT_PORT} in: agents cannot be reached, and no start will succeed`;
+}
+
+async function checkFileSystem(config: EcsSection, { efs }: AwsClients): Promise<string | undefined> {
+  if (config.efsFilesystemId === undefined) {
+    return undefined;
+  }
+  const { MountTargets = [] } = await efs.send(
+    new DescribeMountTargetsCommand({ FileSystemId: config.efsFilesystemId }),
+  );
+  const reached = new Set(MountTargets.map(({ SubnetId }) => SubnetId));
+  const missing = config.subnets.filter((subnet) => !reached.has(subnet));
+  return missing.length === 0
+    ? undefined
+    : `the file system ${config.efsFilesystemId} has no mount target in ${missing.join(", ")}: unless another subnet of the same zone has one, containers with volumes will not start there`;
+}
+
+async function checkLogGroup(config: EcsSection, { logs }: AwsClients): Promise<string | undefined> {
+  const { logGroups = [] } = await logs.send(
+    new DescribeLogGroupsCommand({ logGroupNamePrefix: config.logGroup }),
+  );
+  return logGroups.some(({ logGroupName }) => logGroupName === config.logGroup)
+    ? undefined
+    : `there is no log group ${config.logGroup} in ${config.region}: no container will start`;
+}
