@@ -1,16 +1,19 @@
 import { after, before } from "node:test";
+
+import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { busyboxArchiveFile } from "./images.ts";
 
-/** Gives the tests of a file one daemon with the image `busybox`. */
+/** Gives the tests of a file one daemon with the image `busybox`, on the backend under test. */
 export function withDaemon(options: DaemonOptions = {}): { readonly daemon: Daemon } {
+  const resources = new AsyncDisposableStack();
   let started: Daemon | undefined;
   before(async () => {
-    started = await Daemon.start(options);
+    started = await startOn(resources, options);
     await started.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
-    await started?.stop();
+    await resources.disposeAsync();
   });
   return {
     get daemon() {
@@ -20,4 +23,13 @@ export function withDaemon(options: DaemonOptions = {}): { readonly daemon: Daem
       return started;
     },
   };
+}
+
+async function startOn(resources: AsyncDisposableStack, options: DaemonOptions): Promise<Daemon> {
+  if (backendUnderTest() === "local") {
+    return resources.use(await Daemon.start(options));
+  }
+  // Only where it is wanted: a simulated cloud is much to load.
+  const { EcsDaemon } = await import("./ecs-daemon.ts");
+  return resources.use(await EcsDaemon.start({ daemon: options })).daemon;
 }

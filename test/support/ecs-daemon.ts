@@ -1,0 +1,76 @@
+/** A sockerless whose containers run as tasks of a simulated AWS, all gone at the end. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { type Aws, type AwsOptions, startAws } from "../simulators/aws/aws.ts";
+import { runCommand } from "./command.ts";
+import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
+
+/** What an {@link EcsDaemon} is made with. */
+export interface EcsDaemonOptions {
+  readonly aws?: AwsOptions;
+  /** Settings of the `ecs:` section that differ from what fits the simulated account. */
+  readonly ecs?: Readonly<Record<string, unknown>>;
+  readonly daemon?: DaemonOptions;
+}
+
+/** A simulated account and a daemon that uses it. */
+export class EcsDaemon implements AsyncDisposable {
+  readonly aws: Aws;
+  readonly daemon: Daemon;
+  readonly #resources: AsyncDisposableStack;
+
+  private constructor(aws: Aws, daemon: Daemon, resources: AsyncDisposableStack) {
+    this.aws = aws;
+    this.daemon = daemon;
+    this.#resources = resources;
+  }
+
+  /** Starts both; the agent's image is in the account's registry then. */
+  static async start(options: EcsDaemonOptions = {}): Promise<EcsDaemon> {
+    await using resources = new AsyncDisposableStack();
+    const directory = await mkdtemp(join(tmpdir(), "skl-ecs-"));
+    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const aws = resources.use(await startAws(options.aws));
+    const config = join(directory, "config.yaml");
+    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...options.ecs };
+    await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
+    const env = { ...awsEnvironment(aws), ...options.daemon?.env };
+    await pushAgent(config, env);
+    const args = ["--backend", "ecs", "--config", config, ...(options.daemon?.args ?? [])];
+    const daemon = resources.use(await Daemon.start({ args, env }));
+    return new EcsDaemon(aws, daemon, resources.move());
+  }
+
+  /** Removes every container, ends everything, and deletes what was written. */
+  async stop(): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/** The account's administrator by the standard credential chain, and nothing of the user's. */
+function awsEnvironment({ credentials }: Aws): Record<string, string> {
+  return {
+    AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    AWS_SESSION_TOKEN: "",
+    AWS_CONFIG_FILE: "/dev/null",
+    AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
+  };
+}
+
+async function pushAgent(config: string, env: Readonly<Record<string, string>>): Promise<void> {
+  const program = join(checkout, "dist/src/cli/main.js");
+  const args = [program, "ecs", "push-agent", "--config", config];
+  const { code, text, errorText } = await runCommand(process.execPath, args, {
+    env: { ...process.env, ...env },
+  });
+  if (code !== 0) {
+    throw new Error(`sockerless ecs push-agent ended with ${code}: ${text}${errorText}`);
+  }
+}
