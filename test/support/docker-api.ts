@@ -21,6 +21,7 @@ export interface ApiResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
+  readonly bytes: Buffer;
   /** The parsed body. */
   json(): unknown;
 }
@@ -103,11 +104,13 @@ export async function callApi(
     incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
     incoming.on("error", answered.reject);
     incoming.on("end", () => {
-      const text = Buffer.concat(chunks).toString("utf8");
+      const bytes = Buffer.concat(chunks);
+      const text = bytes.toString("utf8");
       answered.resolve({
         status: incoming.statusCode ?? 0,
         headers: incoming.headers,
         text,
+        bytes,
         json: () => JSON.parse(text) as unknown,
       });
     });

@@ -1,5 +1,5 @@
 /** Tar files made in memory, equal bytes for equal input. */
-import { type Header, pack } from "tar-stream";
+import { extract, type Header, pack } from "tar-stream";
 
 /** One entry; what is left out is root's, of 1970 and readable. */
 export type TarEntry = Partial<Header> & {
@@ -34,4 +34,24 @@ export async function tarOf(entries: readonly TarEntry[]): Promise<Buffer> {
   tar.finalize();
   await new Promise<void>((resolve, reject) => tar.once("end", resolve).once("error", reject));
   return Buffer.concat(chunks);
+}
+
+/** An entry that was read. */
+export interface ReadEntry extends Header {
+  readonly content: string;
+}
+
+/** The entries of a tar, in their order. Rejects where it is none, or is cut. */
+export async function entriesOf(bytes: Uint8Array): Promise<ReadEntry[]> {
+  const reader = extract();
+  reader.end(bytes);
+  const entries: ReadEntry[] = [];
+  for await (const entry of reader) {
+    const chunks: Buffer[] = [];
+    for await (const chunk of entry) {
+      chunks.push(chunk as Buffer);
+    }
+    entries.push({ ...entry.header, content: Buffer.concat(chunks).toString() });
+  }
+  return entries;
 }

@@ -1,0 +1,223 @@
+/** `/containers/{id}/archive` as clients call it: metadata, what is in a tar, and where one is unpacked. */
+import assert from "node:assert/strict";
+import { lstat, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { EngineApi } from "../support/engine-api.ts";
+import { entriesOf, tarOf } from "../support/tar.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const api = new EngineApi(() => setting.daemon.socket);
+
+/** What `docker cp` needs to know of a path. */
+interface PathStat {
+  readonly name: string;
+  readonly size: number;
+  /** Go's bits: the permissions, and kinds of files from the highest bit down. */
+  readonly mode: number;
+  readonly mtime: string;
+  readonly linkTarget: string;
+}
+
+const goDirectory = 0x8000_0000;
+const goSymlink = 0x0800_0000;
+const goSetuid = 0x0080_0000;
+
+const archive = (container: string, path: string, more = "") =>
+  `/containers/${container}/archive?path=${encodeURIComponent(path)}${more}`;
+const get = (container: string, path: string) => api.call("GET", archive(container, path));
+const put = (container: string, path: string, tar: Uint8Array, more = "") =>
+  api.call("PUT", archive(container, path, more), tar, { "Content-Type": "application/x-tar" });
+const statIn = (headers: NodeJS.Dict<string | string[]>): PathStat =>
+  JSON.parse(Buffer.from(String(headers["x-docker-container-path-stat"]), "base64").toString()) as PathStat;
+
+async function stat(container: string, path: string): Promise<PathStat> {
+  const answer = await api.call("HEAD", archive(container, path));
+  assert.equal(answer.status, 200);
+  assert.equal(answer.text, "");
+  return statIn(answer.headers);
+}
+const namesIn = async (container: string, path: string) =>
+  (await entriesOf((await get(container, path)).bytes))
+    .map(({ name }) => name)
+    .toSorted((one, other) => (one < other ? -1 : 1));
+
+const scene = [
+  "mkdir -p /made/deep && echo content > /made/file && chmod 4755 /made/file",
+  "ln -s /made/file /made/absolute && ln -s file /made/relative && ln -s /nowhere /made/dangling",
+  "mkdir /links && ln -s $OUTSIDE /links/absolute && ln -s $UPWARDS /links/upwards",
+  "touch -d '2001-02-03 04:05:06' /made/file && chown 12:34 /made/deep",
+].join(" && ");
+
+/** One container in each state in which files can be copied. */
+const containers: Record<string, string> = {};
+let outside = "";
+let upwards = "";
+
+describe("files of containers", () => {
+  before(async () => {
+    // Neither of its links leads to this machine's directory.
+    outside = join(setting.daemon.directory, "outside");
+    await mkdir(outside);
+    await writeFile(join(outside, "secret"), "secret");
+    upwards = `${"../".repeat(40)}${outside.slice(1)}`;
+    const make = {
+      Env: [`OUTSIDE=${outside}`, `UPWARDS=${upwards}`],
+      Cmd: ["sh", "-c", `${scene}; read hold`],
+    };
+    containers["running"] = await api.run({ ...make, OpenStdin: true });
+    containers["exited"] = await api.run(make);
+    await api.wait(containers["exited"] ?? "");
+    const { Id } = await api.expect<{ Id: string }>(
+      201,
+      "POST",
+      `/commit?container=${containers["exited"]}&repo=scene`,
+    );
+    containers["created"] = await api.create({ Image: Id });
+  });
+  after(() => api.remove(...Object.values(containers)));
+
+  for (const state of ["running", "exited", "created"]) {
+    describe(`the files of a container that is ${state}`, () => {
+      const id = () => containers[state] ?? "";
+
+      test("are described by name, size, Go's mode, time and link target", async () => {
+        const file = await stat(id(), "/made/file");
+        assert.deepEqual(
+          [file.name, file.size, file.mode, file.linkTarget],
+          ["file", 8, goSetuid | 0o755, ""],
+        );
+        assert.equal(Date.parse(file.mtime), Date.parse("2001-02-03T04:05:06Z"));
+        const directory = await stat(id(), "/made");
+        assert.equal(directory.mode, goDirectory + 0o755);
+        assert.equal(directory.name, "made");
+        for (const [name, target] of [
+          ["absolute", "/made/file"],
+          ["relative", "/made/file"],
+          ["dangling", "/nowhere"],
+        ] as const) {
+          const link = await stat(id(), `/made/${name}`);
+          assert.deepEqual([link.name, link.mode, link.linkTarget], [name, goSymlink + 0o777, target], name);
+        }
+      });
+
+      test("come as a tar whose first entry is the last element of the path", async () => {
+        const answer = await get(id(), "/made/file");
+        assert.equal(answer.headers["content-type"], "application/x-tar");
+        assert.equal(statIn(answer.headers).name, "file");
+        const [entry] = await entriesOf(answer.bytes);
+        assert.deepEqual(
+          [entry?.name, entry?.mode, entry?.content, entry?.mtime?.toISOString()],
+          ["file", 0o4755, "content\n", "2001-02-03T04:05:06.000Z"],
+        );
+        assert.deepEqual(await namesIn(id(), "/made"), [
+          "made/",
+          "made/absolute",
+          "made/dangling",
+          "made/deep/",
+          "made/file",
+          "made/relative",
+        ]);
+        const tree = await entriesOf((await get(id(), "/made")).bytes);
+        assert.equal(tree.find(({ name }) => name === "made/absolute")?.linkname, "/made/file");
+        const deep = tree.find(({ name }) => name === "made/deep/");
+        assert.deepEqual([deep?.uid, deep?.gid], [12, 34]);
+      });
+
+      test("are those beneath a directory where the path ends in /. or /", async () => {
+        assert.deepEqual((await namesIn(id(), "/made/deep/."))[0], "./");
+        assert.deepEqual(await namesIn(id(), "/made/deep/"), ["deep/"]);
+        await api.refuses(500, /not a directory/, "GET", archive(id(), "/made/file/."));
+      });
+
+      test("are written to a directory, with missing parents, and to nothing else", async () => {
+        const tar = await tarOf([{ name: "in/put", content: "brought", mode: 0o640 }]);
+        assert.equal((await put(id(), "/made/deep", tar)).status, 200);
+        const [entry] = await entriesOf((await get(id(), "/made/deep/in/put")).bytes);
+        assert.deepEqual([entry?.content, entry?.mode], ["brought", 0o640]);
+        const into = (path: string) => put(id(), path, tar);
+        assert.equal((await into("/made/file")).status, 400);
+        const missing = await into("/not/there");
+        assert.deepEqual(
+          [missing.status, missing.json()],
+          [404, { message: `Could not find the file /not/there in container ${id()}` }],
+        );
+      });
+
+      test("keep a directory from becoming a file, and a file a directory, where the client says so", async () => {
+        const overFile = await tarOf([{ name: "file", type: "directory" }]);
+        const overDirectory = await tarOf([{ name: "deep", content: "x" }]);
+        for (const tar of [overFile, overDirectory]) {
+          const refused = await put(id(), "/made", tar, "&noOverwriteDirNonDir=1");
+          assert.equal(refused.status, 500, refused.text); // as dockerd
+          assert.match((refused.json() as { message: string }).message, /cannot overwrite/);
+        }
+        assert.equal((await stat(id(), "/made/file")).size, 8);
+      });
+
+      test("have the owner of their tar, or of the container where the client says so", async () => {
+        const tar = await tarOf([{ name: "owned", content: "x", uid: 77, gid: 88 }]);
+        await put(id(), "/made", tar);
+        const [plain] = await entriesOf((await get(id(), "/made/owned")).bytes);
+        assert.deepEqual([plain?.uid, plain?.gid], [77, 88]);
+        await put(id(), "/made", tar, "&copyUIDGID=1");
+        const [chosen] = await entriesOf((await get(id(), "/made/owned")).bytes);
+        assert.deepEqual([chosen?.uid, chosen?.gid], [0, 0], "the container's user is root");
+      });
+
+      test("that are not there are told by path and container", async () => {
+        const message = `Could not find the file /no/such in container ${id()}`;
+        await api.refuses(404, message, "GET", archive(id(), "/no/such"));
+        assert.equal((await api.call("HEAD", archive(id(), "/no/such"))).status, 404);
+        await api.refuses(400, /bad parameter/, "GET", `/containers/${id()}/archive`);
+        await api.refuses(404, "No such container: nobody", "GET", archive("nobody", "/etc"));
+      });
+    });
+  }
+
+  describe("symbolic links", () => {
+    test("lead nowhere but into the container, on the way in and out", async () => {
+      const planted = await tarOf([{ name: "planted", content: "x" }]);
+      const link = await tarOf([{ name: "brought", type: "symlink", linkname: outside }]);
+      for (const [state, container] of Object.entries(containers)) {
+        assert.equal((await put(container, "/links", link)).status, 200);
+        for (const name of ["absolute", "upwards", "brought", upwards]) {
+          assert.equal((await get(container, `/links/${name}/secret`)).status, 404, `${state} ${name}`);
+          await put(container, `/links/${name}`, planted);
+          await put(container, "/links", await tarOf([{ name: `${name}/planted`, content: "x" }]));
+        }
+        // Nor does one that the same archive brings.
+        await put(
+          container,
+          "/",
+          await tarOf([
+            { name: "again", type: "symlink", linkname: outside },
+            { name: "again/planted", content: "x" },
+          ]),
+        );
+        await assert.rejects(lstat(join(outside, "planted")), { code: "ENOENT" }, state);
+      }
+    });
+  });
+
+  test("an archive may be larger than any JSON body", async () => {
+    const container = containers["created"] ?? "";
+    const content = "0123456789abcdef".repeat(512 * 1024);
+    assert.equal((await put(container, "/tmp", await tarOf([{ name: "large", content }]))).status, 200);
+    assert.equal((await stat(container, "/tmp/large")).size, content.length);
+  });
+});
+
+test("a tar is read and written without any help from the container", async () => {
+  // Neither a shell nor a tar is left in it, and its loader is none.
+  const id = await api.script(
+    "rm -rf /bin/tar /bin/cp /bin/gzip; mkdir -p /lib; echo garbage > /lib/ld-musl-x86_64.so.1; rm /bin/*",
+  );
+  await api.wait(id);
+  assert.equal((await put(id, "/", await tarOf([{ name: "brought", content: "in" }]))).status, 200);
+  const [entry] = await entriesOf((await get(id, "/brought")).bytes);
+  assert.equal(entry?.content, "in");
+  await api.remove(id);
+});
