@@ -39,6 +39,8 @@ func (s *shim) wait() {
 		// failed: its Start is still to be answered.
 		_ = s.sessions.WaitAnswered(background)
 		_ = s.gate.WaitIdle(background)
+		// Until its end is on record, this process alone knows of it.
+		_ = s.sessions.WaitKept(background)
 	}()
 	linger := unwatchedLinger
 	if s.sessions.Watchers() > 0 {

@@ -4,9 +4,11 @@ import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile, busyboxImage, dockerArchive } from "../support/images.ts";
+import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
@@ -24,14 +26,20 @@ async function must(program: string, ...args: string[]): Promise<void> {
 
 /** Leaves a file system with about so many KiB; 0: not one byte. */
 async function fillUpTo(leftKib: number): Promise<void> {
-  await rm(join(state, "ballast"), { force: true });
-  const source = leftKib === 0 ? "cat" : `head -c ${(await available()) - leftKib}K`;
-  await runCommand("sh", ["-c", `${source} < /dev/zero > ${join(state, "ballast")}`]);
+  const ballast = join(state, "ballast");
+  await rm(ballast, { force: true, recursive: true });
+  await mkdir(ballast);
+  // A large file leaves what ext4 sets aside for writing one; small files take that too.
+  const script =
+    leftKib === 0
+      ? "cat < /dev/zero > large; n=0; while echo x > $n; do n=$((n + 1)); done"
+      : `head -c ${(await available()) - leftKib}K < /dev/zero > large`;
+  await runCommand("sh", ["-c", script], { cwd: ballast });
 }
 
 /** Makes room again, and waits until the daemon has taken up its work. */
 async function makeRoom(): Promise<void> {
-  await rm(join(state, "ballast"), { force: true });
+  await rm(join(state, "ballast"), { force: true, recursive: true });
   await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
 }
 
@@ -44,7 +52,7 @@ before(async () => {
   await must("mkfs.ext4", "-q", "-m", "0", image);
   await mkdir(state);
   await must("mount", "-o", "loop", image, state);
-  daemon = await Daemon.start({ args: ["--state-dir", join(state, "sockerless")] });
+  daemon = await Daemon.start({ stateDir: join(state, "sockerless") });
   await daemon.ok("load", "--input", await busyboxArchiveFile());
 });
 after(async () => {
@@ -99,6 +107,39 @@ test("a log that finds no room loses lines, not the container", async () => {
   );
   await until(async () => (await daemon.docker("logs", "--tail=1", "talker")).text === "word" || undefined);
   await daemon.ok("rm", "--force", "talker");
+});
+
+test("a container that ends on a full disk while no backend runs is known with its exit code", async () => {
+  const gate = await mkdtemp(join(directory, "gate-"));
+  const id = await daemon.ok(
+    ...["run", "-d", "--name=unrecorded", `--volume=${gate}:/gate`, "busybox"],
+    ...["sh", "-c", "while test ! -e /gate/open; do usleep 10000; done; exit 7"],
+  );
+  const pid = Number(await daemon.ok("inspect", "--format={{.State.Pid}}", id));
+  const shim = findShim(daemon, id) ?? assert.fail("no shim");
+  const backend = await processOf(daemon, "backend");
+  process.kill(daemon.pid, "SIGSTOP"); // no other backend is started
+  try {
+    process.kill(backend, "SIGKILL");
+    await until(() => !isAlive(backend) || undefined);
+    await fillUpTo(0);
+    await writeFile(join(gate, "open"), "");
+    await until(() => !isAlive(pid) || undefined);
+    // Longer than a shim stays that nobody watches and that has recorded the end.
+    await delay(7_000);
+    assert.ok(isAlive(shim), "the shim keeps what it cannot record");
+  } finally {
+    await rm(join(state, "ballast"), { recursive: true });
+    process.kill(daemon.pid, "SIGCONT");
+  }
+  await makeRoom();
+  await until(
+    async () =>
+      (await daemon.ok("inspect", "--format={{.State.Status}} {{.State.ExitCode}}", id)) === "exited 7" ||
+      undefined,
+  );
+  await until(() => !isAlive(shim) || undefined);
+  await daemon.ok("rm", id);
 });
 
 test("a full disk refuses creations in clear words, and the store opens again once there is room", async () => {

@@ -17,6 +17,8 @@ export interface DaemonOptions {
   /** Further arguments of `sockerless serve`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Where its state lies; a directory that {@link Daemon.stop} removes unless said. */
+  readonly stateDir?: string;
 }
 
 /** A running `sockerless serve` on the local backend. */
@@ -35,7 +37,7 @@ export class Daemon {
     this.directory = directory;
     this.socket = join(directory, "docker.sock");
     this.backendSocket = join(directory, "backend.sock");
-    this.stateDir = join(directory, "state");
+    this.stateDir = options.stateDir ?? join(directory, "state");
     this.runDir = join(directory, "run");
     this.#options = options;
   }

@@ -22,7 +22,8 @@ type Options struct {
 	Log     *log.Writer // nil: output is not recorded
 	// Persist keeps the state where it outlives the agent. It is called before
 	// anybody is told that the main process has ended or could not start, and
-	// again when a later exec ends. nil: not kept.
+	// again when a later exec ends. Where it fails it is called again until it
+	// does not. nil: not kept.
 	Persist func(*agentv1.ContainerState) error
 	// Restartable lets a later generation start once the main process has ended.
 	Restartable bool
@@ -40,6 +41,7 @@ type Container struct {
 	paused  bool
 	execs   map[string]*exec
 	ended   []string // execs that ended, oldest first
+	unkept  bool     // Persist has failed, and is tried again
 	health  []*agentv1.HealthResult
 	hub     hub
 	changed chan struct{} // closed and replaced at every change that Start or Ended waits for
@@ -136,14 +138,39 @@ func (c *Container) state() *agentv1.ContainerState {
 	return state
 }
 
-// persist keeps the state; an error is reported and changes nothing else,
-// since watchers still have to be told.
+// persistRetry is the time between two attempts to keep the state; a variable,
+// so that tests need not wait as long.
+var persistRetry = time.Second
+
+// persist keeps the state. Watchers are told even if it cannot be kept now: the
+// disk may be full. c.mu is held.
 func (c *Container) persist(state *agentv1.ContainerState) {
 	if c.options.Persist == nil {
 		return
 	}
-	if err := c.options.Persist(state); err != nil {
-		c.options.Logger.Error("state is not kept", "error", err)
+	err := c.options.Persist(state)
+	if err != nil && !c.unkept {
+		c.options.Logger.Error("the state is not kept: trying again", "error", err)
+		go c.keepTrying()
+	}
+	c.unkept = err != nil
+}
+
+// keepTrying keeps the state, whatever it is by then, as soon as that is possible.
+func (c *Container) keepTrying() {
+	for {
+		time.Sleep(persistRetry)
+		c.mu.Lock()
+		if c.unkept && c.options.Persist(c.state()) == nil {
+			c.unkept = false
+			c.options.Logger.Info("the state is kept")
+			c.notify()
+		}
+		isKept := !c.unkept
+		c.mu.Unlock()
+		if isKept {
+			return
+		}
 	}
 }
 
@@ -193,6 +220,11 @@ func (c *Container) OutOfMemory() {
 // watchers have been told.
 func (c *Container) WaitEnded(ctx context.Context) error {
 	return c.wait(ctx, func() bool { return c.run.over() })
+}
+
+// WaitKept waits until the state is kept as it is.
+func (c *Container) WaitKept(ctx context.Context) error {
+	return c.wait(ctx, func() bool { return !c.unkept })
 }
 
 // WaitAnswered waits until a Start has its answer.
