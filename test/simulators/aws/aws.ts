@@ -143,13 +143,14 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
   const clock = new SimulatedClock();
   stack.defer(() => clock.stop());
   const accountId = "123456789012";
+  const region = options.region ?? "us-east-1";
   const context: Context = {
     accountId,
-    region: options.region ?? "us-east-1",
+    region,
     clock,
     calls: new CallLog(),
     faults: new Faults(),
-    rates: new Rates(clock, publishedRates),
+    rates: new Rates(clock, publishedRates(region)),
     quotas: { ...defaultQuotas(), ...options.quotas },
     delays: { ...noDelays(), ...options.delays },
     switches: { ...defaultSwitches(), ...options.switches },

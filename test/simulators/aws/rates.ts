@@ -22,11 +22,11 @@ interface Bucket {
 /** All buckets of the account in its region. */
 export class Rates {
   enabled = false;
-  readonly #clock: SimulatedClock;
+  readonly #clock: Pick<SimulatedClock, "nowMs">;
   #rates: readonly Rate[];
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(clock: SimulatedClock, rates: readonly Rate[]) {
+  constructor(clock: Pick<SimulatedClock, "nowMs">, rates: readonly Rate[]) {
     this.#clock = clock;
     this.#rates = rates;
   }

@@ -116,7 +116,7 @@ export function serviceOperations(context: Context, registry: Registry): Record<
           }),
         );
         const { items, next } = requirePage(found, NextToken, MaxResults);
-        return { Services: items.map((each) => shown(registry, each)), NextToken: next };
+        return { Services: items.map((each) => summary(registry, each)), NextToken: next };
       },
     }),
 
@@ -181,10 +181,18 @@ function newService(
 
 function shown(registry: Registry, service: DiscoveryService) {
   return {
+    ...summary(registry, service),
+    NamespaceId: service.namespaceId,
+    CreatorRequestId: service.creatorRequestId,
+  };
+}
+
+/** A service as lists show it. */
+function summary(registry: Registry, service: DiscoveryService) {
+  return {
     Id: service.id,
     Arn: registry.serviceArn(service.id),
     Name: service.name,
-    NamespaceId: service.namespaceId,
     Description: service.description,
     InstanceCount: service.instances.size,
     Type: service.records.length > 0 ? ("DNS_HTTP" as const) : ("HTTP" as const),
@@ -193,6 +201,5 @@ function shown(registry: Registry, service: DiscoveryService) {
       : {}),
     ...(service.customHealthCheck ? { HealthCheckCustomConfig: { FailureThreshold: 1 } } : {}),
     CreateDate: service.createdAt,
-    CreatorRequestId: service.creatorRequestId,
   };
 }

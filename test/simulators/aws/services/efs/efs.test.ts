@@ -1,0 +1,268 @@
+import assert from "node:assert/strict";
+import { stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import {
+  CreateAccessPointCommand,
+  type CreateAccessPointCommandInput,
+  DeleteAccessPointCommand,
+  DescribeAccessPointsCommand,
+  DescribeFileSystemPolicyCommand,
+  DescribeFileSystemsCommand,
+  DescribeMountTargetsCommand,
+  EFSClient,
+  ListTagsForResourceCommand,
+  TagResourceCommand,
+  UntagResourceCommand,
+} from "@aws-sdk/client-efs";
+
+import { type Aws, startAws } from "../../aws.ts";
+import type { NetworkInterface } from "../../cloud.ts";
+
+function clientOf(aws: Aws): EFSClient {
+  return new EFSClient({ ...aws.clientConfig, maxAttempts: 1 });
+}
+
+function volume(aws: Aws, name: string): CreateAccessPointCommandInput & { ClientToken?: string } {
+  return {
+    FileSystemId: aws.account.fileSystem.fileSystemId,
+    PosixUser: { Uid: 0, Gid: 0 },
+    RootDirectory: {
+      Path: `/sockerless/volumes/${name}`,
+      CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
+    },
+    Tags: [{ Key: "sockerless-volume", Value: name }],
+  };
+}
+
+function taskIn(aws: Aws, groupIds: readonly string[]): NetworkInterface {
+  const [subnetId = ""] = aws.account.subnetIds;
+  return aws.services.network.createInterface({ subnetId, groupIds, description: "a task" });
+}
+
+test("an access point is described as it was made", async () => {
+  await using aws = await startAws();
+  const efs = clientOf(aws);
+  const { AccessPointId = "", ClientToken } = await efs.send(
+    new CreateAccessPointCommand(volume(aws, "cache")),
+  );
+  const { AccessPoints = [] } = await efs.send(new DescribeAccessPointsCommand({ AccessPointId }));
+  const { FileSystemId, PosixUser, RootDirectory, Tags } = volume(aws, "cache");
+  assert.deepEqual(AccessPoints, [
+    {
+      AccessPointId,
+      AccessPointArn: `arn:aws:elasticfilesystem:us-east-1:${aws.accountId}:access-point/${AccessPointId}`,
+      ClientToken,
+      FileSystemId,
+      LifeCycleState: "available",
+      OwnerId: aws.accountId,
+      PosixUser: { ...PosixUser, SecondaryGids: [] },
+      RootDirectory,
+      Tags,
+    },
+  ]);
+  await efs.send(new DeleteAccessPointCommand({ AccessPointId }));
+  await assert.rejects(efs.send(new DescribeAccessPointsCommand({ AccessPointId })), {
+    name: "AccessPointNotFound",
+  });
+});
+
+test("a token makes one access point, and its second use names it", async () => {
+  await using aws = await startAws();
+  const efs = clientOf(aws);
+  const request = { ...volume(aws, "cache"), ClientToken: "one" };
+  const { AccessPointId } = await efs.send(new CreateAccessPointCommand(request));
+  await assert.rejects(efs.send(new CreateAccessPointCommand(request)), {
+    name: "AccessPointAlreadyExists",
+    AccessPointId,
+  });
+});
+
+test("access points come in pages, and no more than the quota", async () => {
+  await using aws = await startAws({ quotas: { accessPointsPerFileSystem: 3 } });
+  const efs = clientOf(aws);
+  for (const name of ["a", "b", "c"]) {
+    await efs.send(new CreateAccessPointCommand(volume(aws, name)));
+  }
+  await assert.rejects(efs.send(new CreateAccessPointCommand(volume(aws, "d"))), {
+    name: "AccessPointLimitExceeded",
+  });
+  const { FileSystemId } = volume(aws, "");
+  const first = await efs.send(new DescribeAccessPointsCommand({ FileSystemId, MaxResults: 2 }));
+  const second = await efs.send(
+    new DescribeAccessPointsCommand({ FileSystemId, MaxResults: 2, NextToken: first.NextToken }),
+  );
+  assert.deepEqual([first.AccessPoints?.length, second.AccessPoints?.length], [2, 1]);
+  assert.equal(second.NextToken, undefined);
+});
+
+test("paths that EFS does not take are refused", async () => {
+  await using aws = await startAws();
+  const bad = ["relative", "/a/b/c/d/e", "/.hidden", "/a/.b", "/a;b", "/a\\b", `/${"x".repeat(100)}`];
+  for (const path of bad) {
+    const request = { ...volume(aws, "x"), RootDirectory: { Path: path } };
+    await assert.rejects(
+      clientOf(aws).send(new CreateAccessPointCommand(request)),
+      { name: "BadRequest" },
+      path,
+    );
+  }
+});
+
+test("tags are written, listed and taken away; bad ones are refused", async () => {
+  await using aws = await startAws();
+  const efs = clientOf(aws);
+  const { AccessPointId: ResourceId = "" } = await efs.send(
+    new CreateAccessPointCommand(volume(aws, "cache")),
+  );
+  await efs.send(new TagResourceCommand({ ResourceId, Tags: [{ Key: "label-0", Value: "YQ" }] }));
+  await efs.send(new UntagResourceCommand({ ResourceId, TagKeys: ["sockerless-volume"] }));
+  const { Tags } = await efs.send(new ListTagsForResourceCommand({ ResourceId }));
+  assert.deepEqual(Tags, [{ Key: "label-0", Value: "YQ" }]);
+  for (const tag of [
+    { Key: "aws:x", Value: "" },
+    { Key: "x", Value: "{}" },
+  ]) {
+    await assert.rejects(efs.send(new TagResourceCommand({ ResourceId, Tags: [tag] })), {
+      name: "BadRequest",
+    });
+  }
+  const many = Array.from({ length: 50 }, (_, index) => ({ Key: `key-${index}`, Value: "" }));
+  await assert.rejects(efs.send(new TagResourceCommand({ ResourceId, Tags: many })), { name: "BadRequest" });
+});
+
+test("the file system has a mount target in each subnet", async () => {
+  await using aws = await startAws();
+  const efs = clientOf(aws);
+  const { FileSystemId } = volume(aws, "");
+  const { FileSystems = [] } = await efs.send(new DescribeFileSystemsCommand({ FileSystemId }));
+  assert.equal(FileSystems[0]?.NumberOfMountTargets, 2);
+  const { MountTargets = [] } = await efs.send(new DescribeMountTargetsCommand({ FileSystemId }));
+  assert.deepEqual(
+    MountTargets.map(({ SubnetId }) => SubnetId),
+    aws.account.subnetIds,
+  );
+  await assert.rejects(efs.send(new DescribeFileSystemsCommand({ FileSystemId: "fs-0123456789abcdef0" })), {
+    name: "FileSystemNotFound",
+  });
+});
+
+test("the first mount makes the directory with its owner, and files outlive the access point", async () => {
+  await using aws = await startAws();
+  const efs = clientOf(aws);
+  const networkInterface = taskIn(aws, [aws.account.securityGroupId]);
+  const mount = (accessPointId: string) =>
+    aws.services.efs.mount({
+      fileSystemId: aws.account.fileSystem.fileSystemId,
+      accessPointId,
+      transitEncryption: true,
+      iamEnabled: false,
+      networkInterface,
+    });
+  const request = volume(aws, "data");
+  const owned = {
+    ...request,
+    RootDirectory: {
+      Path: request.RootDirectory?.Path,
+      CreationInfo: { OwnerUid: 1000, OwnerGid: 1001, Permissions: "0750" },
+    },
+  };
+  const { AccessPointId: first = "" } = await efs.send(new CreateAccessPointCommand(owned));
+  const { hostDirectory, posixUser, rootSquash, readOnly } = mount(first);
+  assert.deepEqual(
+    { posixUser, rootSquash, readOnly },
+    { posixUser: { uid: 0, gid: 0, secondaryGids: [] }, rootSquash: false, readOnly: false },
+  );
+  const { mode, uid, gid } = await stat(hostDirectory);
+  assert.deepEqual([(mode & 0o777).toString(8), uid, gid], ["750", 1000, 1001]);
+  await writeFile(join(hostDirectory, "file"), "kept");
+  await efs.send(new DeleteAccessPointCommand({ AccessPointId: first }));
+  assert.throws(() => mount(first), /access denied by server/);
+  const { AccessPointId: second = "" } = await efs.send(new CreateAccessPointCommand(owned));
+  assert.equal((await stat(join(mount(second).hostDirectory, "file"))).size, 4);
+});
+
+test("a mount needs a way to the mount target, and encryption", async () => {
+  await using aws = await startAws();
+  const { network, efs } = aws.services;
+  const stranger = network.groups.create("stranger", "a network", {}, aws.account.vpcId).groupId;
+  const common = {
+    fileSystemId: aws.account.fileSystem.fileSystemId,
+    transitEncryption: true,
+    iamEnabled: false,
+  };
+  const blocked = taskIn(aws, [stranger]);
+  assert.throws(() => efs.mount({ ...common, networkInterface: blocked }), /Connection timed out/);
+  const nfs = { protocol: "tcp", fromPort: 2049, toPort: 2049, peer: { groupId: stranger } };
+  network.groups.authorize(
+    aws.account.efsSecurityGroupId,
+    [{ groupId: aws.account.efsSecurityGroupId, direction: "ingress", ...nfs }],
+    {},
+  );
+  assert.equal(
+    efs.mount({ ...common, networkInterface: blocked }).hostDirectory,
+    join(aws.account.fileSystem.directory, "/"),
+  );
+  assert.throws(
+    () => efs.mount({ ...common, rootDirectory: "/missing", networkInterface: blocked }),
+    /No such file or directory/,
+  );
+  assert.throws(
+    () =>
+      efs.mount({ ...common, accessPointId: "fsap-1", transitEncryption: false, networkInterface: blocked }),
+    /access denied|encryption in transit/,
+  );
+  const [target] = efs.mountTargets();
+  efs.removeMountTarget(target?.mountTargetId ?? "");
+  assert.throws(() => efs.mount({ ...common, networkInterface: blocked }), /Failed to resolve "fs-/);
+});
+
+test("a file system policy takes root's rights from who has no leave", async () => {
+  await using aws = await startAws();
+  const { FileSystemId } = volume(aws, "");
+  await assert.rejects(clientOf(aws).send(new DescribeFileSystemPolicyCommand({ FileSystemId })), {
+    name: "PolicyNotFound",
+  });
+  aws.account.fileSystem.policy = {
+    Statement: [{ Effect: "Allow", Action: "elasticfilesystem:ClientMount", Resource: "*" }],
+  };
+  const taskRoleArn = aws.iam.addRole("root", {
+    trusted: [],
+    policies: [
+      {
+        Statement: [
+          {
+            Effect: "Allow",
+            Action: ["elasticfilesystem:ClientWrite", "elasticfilesystem:ClientRootAccess"],
+            Resource: "*",
+          },
+        ],
+      },
+    ],
+  });
+  const rights = (iamEnabled: boolean) => {
+    const { rootSquash, readOnly } = aws.services.efs.mount({
+      fileSystemId: aws.account.fileSystem.fileSystemId,
+      transitEncryption: true,
+      iamEnabled,
+      taskRoleArn,
+      networkInterface: taskIn(aws, [aws.account.securityGroupId]),
+    });
+    return { rootSquash, readOnly };
+  };
+  assert.deepEqual(rights(false), { rootSquash: true, readOnly: true });
+  assert.deepEqual(rights(true), { rootSquash: false, readOnly: false });
+});
+
+test("an access point cannot be mounted while it is made", async () => {
+  await using aws = await startAws({ delays: { accessPoint: 60_000 } });
+  const efs = clientOf(aws);
+  const made = await efs.send(new CreateAccessPointCommand(volume(aws, "slow")));
+  assert.equal(made.LifeCycleState, "creating");
+  aws.clock.advance(60_000);
+  const { AccessPoints } = await efs.send(
+    new DescribeAccessPointsCommand({ AccessPointId: made.AccessPointId }),
+  );
+  assert.equal(AccessPoints?.[0]?.LifeCycleState, "available");
+});
