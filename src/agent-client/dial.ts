@@ -34,25 +34,29 @@ export async function dial(target: DialTarget): Promise<ClientHttp2Session> {
   });
   // Those who wait for a stream, or for the session below, are told; without this listener it would end the process.
   session.on("error", () => {});
-  await settled(session, target);
+  await settled(session, socket, target);
   session.setLocalWindowSize(connectionWindow);
   return session;
 }
 
 /** Until the peer has said how many streams it takes: before that a client believes that there is no limit. */
-function settled(session: ClientHttp2Session, target: DialTarget): Promise<void> {
+function settled(session: ClientHttp2Session, socket: Socket, target: DialTarget): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => session.destroy(silence()), connectTimeoutMs);
     const fail = (error?: Error): void => {
       clearTimeout(timer);
+      session.destroy();
       reject(unreachable(target, error ?? new Error("the connection was closed")));
     };
     session.once("error", fail);
     session.once("close", fail);
+    // A session is not told of a TLS alert, which is how an agent refuses a client.
+    socket.once("error", fail);
     session.once("remoteSettings", () => {
       clearTimeout(timer);
       session.off("error", fail);
       session.off("close", fail);
+      socket.off("error", fail);
       resolve();
     });
   });

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { ClusterNotFoundException, ECSServiceException, RunTaskCommand } from "@aws-sdk/client-ecs";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { createCaller, type SdkClient } from "./caller.ts";
+import { AwsError } from "./errors.ts";
+
+const command = new RunTaskCommand({ taskDefinition: "a:1" });
+
+/** A client that answers in turn; a function throws. */
+function scripted(...answers: (object | (() => Error))[]): SdkClient & { made: number } {
+  return {
+    made: 0,
+    send() {
+      const answer = answers[Math.min(this.made++, answers.length - 1)];
+      return typeof answer === "function" ? Promise.reject(answer()) : Promise.resolve(answer);
+    },
+    destroy() {},
+  };
+}
+
+function failure(name: string, httpStatusCode: number): () => Error {
+  return () =>
+    new ECSServiceException({
+      name,
+      message: "AWS's own words",
+      $fault: httpStatusCode < 500 ? "client" : "server",
+      $metadata: { httpStatusCode, requestId: "request-1" },
+    });
+}
+
+function setUp() {
+  const clock = new ManualClock();
+  const { logger, lines } = capturedLogger();
+  const call = createCaller({ spot: false, rates: {}, clock, logger });
+  return { clock, lines, call };
+}
+
+/** Moves the clock until the promise has settled. */
+async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
+  let open = true;
+  const done = promise.finally(() => {
+    open = false;
+  });
+  done.catch(() => {});
+  while (open) {
+    await clock.advance(1_000);
+  }
+  return await done;
+}
+
+describe("a call of AWS", () => {
+  it("is logged with AWS's request ID", async () => {
+    const { lines, call } = setUp();
+    await call("ecs", scripted({ $metadata: { requestId: "request-7" } }), command);
+    const [line] = lines;
+    assert.equal(line?.["operation"], "RunTask");
+    assert.equal(line?.["requestId"], "request-7");
+  });
+
+  it("that comes too soon is repeated until it is taken", async () => {
+    const { clock, call } = setUp();
+    const throttled = failure("ThrottlingException", 400);
+    const client = scripted(throttled, throttled, throttled, throttled, throttled, { tasks: [] });
+    await settled(clock, call("ecs", client, command));
+    assert.equal(client.made, 6);
+  });
+
+  it("that AWS fails is repeated a few times", async () => {
+    const { clock, call } = setUp();
+    const client = scripted(failure("ServerException", 500));
+    await assert.rejects(settled(clock, call("ecs", client, command)), (error) => {
+      assert.ok(error instanceof AwsError);
+      assert.equal(error.kind, "system");
+      return true;
+    });
+    assert.equal(client.made, 4);
+  });
+
+  it("that AWS refuses is not repeated, and its error keeps AWS's words, code and request", async () => {
+    const { lines, call } = setUp();
+    const client = scripted(failure("AccessDeniedException", 400));
+    await assert.rejects(call("ecs", client, command), (error) => {
+      assert.ok(error instanceof AwsError);
+      assert.equal(error.kind, "system");
+      assert.equal(error.code, "AccessDeniedException");
+      assert.equal(error.requestId, "request-1");
+      assert.equal(error.message, "ecs: RunTask: AWS's own words (AccessDeniedException)");
+      return true;
+    });
+    assert.equal(client.made, 1);
+    assert.equal(lines.at(-1)?.["requestId"], "request-1");
+  });
+
+  it("ends when its caller does not want it any more", async () => {
+    const { clock, call } = setUp();
+    const gone = new AbortController();
+    const waiting = call("ecs", scripted(failure("ThrottlingException", 400)), command, gone.signal);
+    await clock.advance(10);
+    gone.abort(new Error("the client left"));
+    await assert.rejects(waiting, /the client left/);
+  });
+});
+
+describe("an error of AWS", () => {
+  const kindOf = (error: Error): string => new AwsError({ service: "ecs", operation: "RunTask" }, error).kind;
+
+  it("is a fault of the installation where the cluster does not exist", () => {
+    const error = new ClusterNotFoundException({ message: "Cluster not found.", $metadata: {} });
+    assert.equal(kindOf(error), "system");
+  });
+
+  it("is `unavailable` where a rate or a quota is used up", () => {
+    for (const name of ["ThrottlingException", "LimitExceededException", "AccessPointLimitExceeded"]) {
+      assert.equal(kindOf(failure(name, 400)()), "unavailable", name);
+    }
+  });
+
+  it("names Node's errno where nobody answered", () => {
+    const error = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+    assert.equal(new AwsError({ service: "ecs", operation: "RunTask" }, error).code, "ECONNREFUSED");
+  });
+});

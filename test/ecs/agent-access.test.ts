@@ -1,0 +1,129 @@
+/** Who may talk to the agent of a cloud container: certificates from here, the agent's rule from there. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { create } from "@bufbuild/protobuf";
+
+import { createAgentClient } from "../../src/agent-client/client.ts";
+import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
+import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
+import { learnPin } from "../../src/backends/common/cloud/first-contact.ts";
+import { createSealer } from "../../src/backends/common/cloud/seal.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import { newId } from "../../src/common/ids.ts";
+import { ManualClock } from "../../src/common/manual-clock.ts";
+import { ContainerRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { until } from "../support/until.ts";
+
+const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", import.meta.url));
+
+describe("the agent of a cloud container", () => {
+  const containerId = newId();
+  let directory: string;
+  let authority: CloudAuthority;
+  let agent: ChildProcess;
+  let port: number;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "sockerless-access-"));
+    const key = await readAuthority(join(directory, "ca.pem"));
+    authority = await createAuthority(key, systemClock);
+    port = await freePort();
+    agent = spawn(agentProgram, ["init"], {
+      env: {
+        SOCKERLESS_CONTAINER_ID: containerId,
+        SOCKERLESS_CLIENT_CA_PIN: `sha256/${Buffer.from(authority.pin).toString("base64")}`,
+        SOCKERLESS_LISTEN: `127.0.0.1:${port}`,
+        SOCKERLESS_LOG_DIR: "",
+      },
+      stdio: "ignore",
+    });
+  });
+
+  after(async () => {
+    if (agent.exitCode === null) {
+      agent.kill("SIGKILL");
+      await once(agent, "exit");
+    }
+    await rm(directory, { recursive: true });
+  });
+
+  const pinWith = async (vouching: CloudAuthority, forContainer = containerId): Promise<Uint8Array> =>
+    await learnPin(
+      { host: "127.0.0.1", port },
+      await vouching.credentialsFor(forContainer),
+      AbortSignal.timeout(10_000),
+    );
+
+  const hello = async (vouching: CloudAuthority, forContainer: string, pin: Uint8Array) => {
+    const client = createAgentClient(
+      { kind: "tcp", host: "127.0.0.1", port, pin },
+      { containerId, credentials: () => vouching.credentialsFor(forContainer) },
+    );
+    try {
+      return await client.client.hello({}, { timeoutMs: 10_000 });
+    } finally {
+      client.close();
+    }
+  };
+
+  it("answers its own instance, which then knows it by its key", async () => {
+    const pin = await until(() => pinWith(authority).catch(() => undefined));
+    const { containerId: told } = await hello(authority, containerId, pin);
+    assert.equal(told, containerId);
+    await assert.rejects(hello(authority, containerId, new Uint8Array(32)), /another key/);
+  });
+
+  it("answers nobody with another container's certificate, an expired one, or another instance's", async () => {
+    const pin = await pinWith(authority);
+    await assert.rejects(hello(authority, newId(), pin));
+    const longAgo = new ManualClock(Date.now() - 24 * 60 * 60_000);
+    const key = await readAuthority(join(directory, "ca.pem"));
+    await assert.rejects(hello(await createAuthority(key, longAgo), containerId, pin));
+    const other = await createAuthority(await readAuthority(join(directory, "other.pem")), systemClock);
+    await assert.rejects(hello(other, containerId, pin));
+  });
+
+  it("knows its authority by the same pin after a restart, and from the PEM text", async () => {
+    const file = join(directory, "ca.pem");
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    const again = await createAuthority(await readAuthority(file), systemClock);
+    const fromText = await createAuthority(await readAuthority(await readFile(file, "utf8")), systemClock);
+    assert.deepEqual(again.pin, authority.pin);
+    assert.deepEqual(fromText.pin, authority.pin);
+  });
+});
+
+describe("a sealed record", () => {
+  const record = create(ContainerRecordSchema, { id: newId(), name: "web", generation: 3n });
+  const sealer = createSealer(new TextEncoder().encode("secret"));
+
+  it("comes back as it was", () => {
+    assert.deepEqual(sealer.open(record.id, sealer.seal(record)), record);
+  });
+
+  it("is not believed where it was changed, is another container's, or another instance's", () => {
+    const sealed = sealer.seal(record);
+    const changed = Uint8Array.from(sealed.specification);
+    changed[changed.length - 1] = (changed.at(-1) ?? 0) ^ 1;
+    assert.equal(sealer.open(record.id, { ...sealed, specification: changed }), undefined);
+    assert.equal(sealer.open(newId(), sealed), undefined);
+    assert.equal(createSealer(new TextEncoder().encode("other")).open(record.id, sealed), undefined);
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
