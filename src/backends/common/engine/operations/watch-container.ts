@@ -74,12 +74,19 @@ async function followWatch(
     for await (const message of messages) {
       restartTimer();
       heard();
-      await handleMessage(context, live, link, message);
+      if (!isOfEarlierRun(message, link)) {
+        await handleMessage(context, live, link, message);
+      }
     }
   } finally {
     clearTimeout(timer);
     silence.abort(); // Lets go of what the call left on the signals.
   }
+}
+
+/** An agent that lingers has served runs before this one, and tells of the last until it is told to start anew. */
+function isOfEarlierRun({ generation }: WatchResponse, link: AgentLink): boolean {
+  return generation !== 0n && generation < link.generation;
 }
 
 async function handleMessage(
