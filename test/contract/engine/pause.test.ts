@@ -3,10 +3,71 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
+import { frozenBy } from "../../../src/backends/common/engine/machine/transitions.ts";
 import { ContainerStateSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
+
+describe("a backend that died during a commit", () => {
+  for (let commits = 0; commits < 4; commits++) {
+    it(`is followed by one that lets the container go on: after ${commits} writes`, async () => {
+      const bench = await EngineBench.start();
+      try {
+        const id = await bench.runScript("exec sleep 60");
+        await bench.stopBackend();
+        const crashed = Promise.withResolvers<void>();
+        await bench.startBackend({ commits, reached: crashed.resolve });
+        const commit = bench.containers.commitContainer({ container: id, pause: true, reference: "" });
+        commit.catch(() => undefined);
+        await crashed.promise;
+        await bench.crashBackend();
+        await bench.startBackend();
+        const known = (): ContainerRecord | undefined => bench.state.containers.get(id);
+        await until(() => (known()?.frozenGeneration === 0n ? true : undefined));
+        assert.equal(known()?.state?.status, ContainerStatus.RUNNING);
+        assert.equal(bench.machine.agentOf(id).paused, false);
+      } finally {
+        await bench.close();
+      }
+    });
+  }
+
+  it("is followed by one that lets the container go on: while the image was made", async () => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      await bench.containers.pauseContainer({ container: id });
+      const record = bench.state.containers.get(id);
+      assert.ok(record !== undefined);
+      await bench.state.commit((change) => change.containers.put(frozenBy(record, "commit")));
+      await bench.stopBackend();
+      await bench.startBackend();
+      await until(() => (bench.machine.agentOf(id).paused ? undefined : true));
+      await until(() =>
+        bench.state.containers.get(id)?.state?.status === ContainerStatus.RUNNING ? true : undefined,
+      );
+    } finally {
+      await bench.close();
+    }
+  });
+
+  it("is followed by one that leaves paused what a user paused", async () => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      await bench.containers.pauseContainer({ container: id });
+      await bench.stopBackend();
+      await bench.startBackend();
+      await bench.engine.context.live.of(id).lock.run(() => Promise.resolve());
+      assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.PAUSED);
+      assert.equal(bench.machine.agentOf(id).paused, true);
+    } finally {
+      await bench.close();
+    }
+  });
+});
 
 describe("a backend that ended between a container's freezing and its record", () => {
   let bench: EngineBench;

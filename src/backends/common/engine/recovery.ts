@@ -28,6 +28,8 @@ import { builtinNetworks } from "./network/networks.ts";
 import { containerExited, scheduleRestart } from "./operations/container-exit.ts";
 import { discard } from "./operations/create-container.ts";
 import { exitOfWorkload } from "./operations/lost-container.ts";
+import { isFrozenByCommit } from "./machine/transitions.ts";
+import { thawAfterCommit } from "./operations/pause-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
 import { resumeStart, startContainer } from "./operations/start-container.ts";
 import { watchContainer } from "./operations/watch-container.ts";
@@ -132,6 +134,9 @@ async function recoverContainer(
     const isSameRun = found?.generation === record.generation;
     if (isSameRun && found.agent !== undefined) {
       const link = live.connect(found.agent, record.generation, agentOptions(context, record.id));
+      if (isFrozenByCommit(record)) {
+        thawAfterCommit(context, live);
+      }
       watchContainer(context, live, link);
       expectSessions(context, link, record.id);
       adoptEndpoints(context, live);

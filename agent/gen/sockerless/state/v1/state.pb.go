@@ -215,8 +215,9 @@ type ContainerRecord struct {
 	ImageVolumes     []*v1.MountPoint               `protobuf:"bytes,22,rep,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"`
 	DriverReference  string                         `protobuf:"bytes,23,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // the driver's handle: task ARN, agent socket
 	ImageEnvLabels   map[string]string              `protobuf:"bytes,24,rep,name=image_env_labels,json=imageEnvLabels,proto3" json:"image_env_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	PublishedPorts   []*v1.PortMapping              `protobuf:"bytes,25,rep,name=published_ports,json=publishedPorts,proto3" json:"published_ports,omitempty"`       // by a frontend, at the last start that was asked for
-	NetworkNamespace string                         `protobuf:"bytes,26,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"` // path on this machine, while it runs
+	PublishedPorts   []*v1.PortMapping              `protobuf:"bytes,25,rep,name=published_ports,json=publishedPorts,proto3" json:"published_ports,omitempty"`        // by a frontend, at the last start that was asked for
+	NetworkNamespace string                         `protobuf:"bytes,26,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"`  // path on this machine, while it runs
+	FrozenGeneration uint64                         `protobuf:"varint,27,opt,name=frozen_generation,json=frozenGeneration,proto3" json:"frozen_generation,omitempty"` // the run that a commit freezes while it reads; 0: none
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -431,6 +432,13 @@ func (x *ContainerRecord) GetNetworkNamespace() string {
 		return x.NetworkNamespace
 	}
 	return ""
+}
+
+func (x *ContainerRecord) GetFrozenGeneration() uint64 {
+	if x != nil {
+		return x.FrozenGeneration
+	}
+	return 0
 }
 
 type ExecRecord struct {
@@ -1017,7 +1025,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xd7\v\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\x84\f\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1051,7 +1059,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x10driver_reference\x18\x17 \x01(\tR\x0fdriverReference\x12b\n" +
 	"\x10image_env_labels\x18\x18 \x03(\v28.sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntryR\x0eimageEnvLabels\x12K\n" +
 	"\x0fpublished_ports\x18\x19 \x03(\v2\".sockerless.backend.v1.PortMappingR\x0epublishedPorts\x12+\n" +
-	"\x11network_namespace\x18\x1a \x01(\tR\x10networkNamespace\x1ad\n" +
+	"\x11network_namespace\x18\x1a \x01(\tR\x10networkNamespace\x12+\n" +
+	"\x11frozen_generation\x18\x1b \x01(\x04R\x10frozenGeneration\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +

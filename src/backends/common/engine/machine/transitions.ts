@@ -78,7 +78,17 @@ export function paused(record: ContainerRecord): ContainerRecord {
 
 /** The processes go on. The next good result of its check makes the container healthy again. */
 export function resumed(record: ContainerRecord): ContainerRecord {
-  return withState(record, { status: ContainerStatus.RUNNING });
+  return withState(withFields(record, { frozenGeneration: 0n }), { status: ContainerStatus.RUNNING });
+}
+
+/** It is about to be paused: by a user, until a user says otherwise, or by a commit, while that lasts. */
+export function frozenBy(record: ContainerRecord, by: "user" | "commit"): ContainerRecord {
+  return withFields(record, { frozenGeneration: by === "commit" ? record.generation : 0n });
+}
+
+/** Whether a commit has frozen this run of the container, or was about to. */
+export function isFrozenByCommit(record: ContainerRecord): boolean {
+  return record.frozenGeneration !== 0n && record.frozenGeneration === record.generation;
 }
 
 /** The start failed: the container is what it was, with the reason and an exit code. */

@@ -74,7 +74,7 @@ async function frozen(
     return { [Symbol.asyncDispose]: async () => {} };
   }
   try {
-    await pauseContainer(context, record.id);
+    await pauseContainer(context, record.id, "commit");
   } catch (error) {
     // As in Docker, what cannot be paused (it may just have ended) is committed as it is.
     context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");

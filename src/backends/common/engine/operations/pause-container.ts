@@ -5,27 +5,56 @@ import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { pauseRefusal, unpauseRefusal } from "../machine/refusals.ts";
-import { paused, resumed } from "../machine/transitions.ts";
+import { frozenBy, isFrozenByCommit, paused, resumed } from "../machine/transitions.ts";
 import { hasProcess, stateOf } from "../records.ts";
 import { askAgent } from "./running-agent.ts";
 
 /** Freezes every process of a container. @throws not-found; conflict: it does not run, or is paused */
-export async function pauseContainer(context: EngineContext, reference: string): Promise<void> {
+export async function pauseContainer(
+  context: EngineContext,
+  reference: string,
+  by: "user" | "commit" = "user",
+): Promise<void> {
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
   await live.lock.run(async () => {
-    const record = containerOfId(context.state, id, reference);
-    const refusal = pauseRefusal(record);
+    const found = containerOfId(context.state, id, reference);
+    const refusal = pauseRefusal(found);
     if (refusal !== undefined) {
       throw refusal;
     }
     live.pauseChanged = true;
+    const record = frozenBy(found, by);
+    if (by === "commit") {
+      // Recorded first: a backend that dies from here on is followed by one that thaws.
+      await context.state.commit((change) => change.containers.put(record));
+    }
     await askAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
     await context.state.commit((change) => {
       change.containers.put(paused(record));
       change.event(containerEvent(record, "pause"));
     });
   });
+}
+
+/** Thaws a container that the backend before has frozen for a commit, and not lived to thaw. Behind the return. */
+export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
+  live.pauseChanged = true; // What the agent tells of it is from before.
+  void context.background.run(`thaw container ${live.id}, whose commit was cut`, () =>
+    live.lock.run(async () => {
+      const record = context.state.containers.get(live.id);
+      if (record === undefined || !isFrozenByCommit(record) || !hasProcess(record)) {
+        return;
+      }
+      await askAgent(live, (agent, options) => agent.resume({}, options));
+      await context.state.commit((change) => {
+        change.containers.put(resumed(record));
+        if (stateOf(record).status === ContainerStatus.PAUSED) {
+          change.event(containerEvent(record, "unpause"));
+        }
+      });
+    }),
+  );
 }
 
 /** Lets the processes of a paused container go on. @throws not-found; system: it is not paused */
