@@ -68,6 +68,7 @@ describe("docker run", () => {
 
   test("is known to be in a container by the file that everybody looks for", async () => {
     assert.equal(await ok("run", "--rm", "busybox", "ls", "/.dockerenv"), "/.dockerenv");
+    assert.equal(await ok("run", "--rm", "busybox", "readlink", "/etc/mtab"), "/proc/mounts");
   });
 
   test("replaces the entry point", async () => {

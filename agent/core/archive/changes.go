@@ -196,6 +196,9 @@ func (w *changeWalk) childDirectory(upper int, lower level, base, name string, k
 
 // compare answers how a file differs from the image's, 0: not at all.
 func (w *changeWalk) compare(name string, layer int, lower level, base string, fd int, before, now *unix.Stat_t) ChangeKind {
+	if layer < 0 && isGivenMountTable(name, fd) {
+		return 0
+	}
 	if layer < 0 {
 		return addedUnlessOurs(name, now)
 	}
@@ -236,28 +239,4 @@ func capabilityOf(fd int) []byte {
 		return nil
 	}
 	return value[:n]
-}
-
-// What a container is given whether its image has it or not, and which is no
-// change of the container's therefore.
-var (
-	givenDirectories = []string{"/dev", "/dev/pts", "/dev/shm", "/etc", "/proc", "/sys"}
-	givenFiles       = []string{"/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
-)
-
-func addedUnlessOurs(name string, now *unix.Stat_t) ChangeKind {
-	switch now.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		if slices.Contains(givenDirectories, name) {
-			return 0
-		}
-	case unix.S_IFREG:
-		if slices.Contains(givenFiles, name) {
-			if now.Size == 0 {
-				return 0
-			}
-			return Modified
-		}
-	}
-	return Added
 }

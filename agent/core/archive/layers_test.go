@@ -126,6 +126,45 @@ func entriesOf(t testing.TB, stream *bytes.Buffer) map[string]string {
 	}
 }
 
+func TestTheMountTableIsALinkThatIsNoChange(t *testing.T) {
+	l := newLayers(t)
+	must(t, os.Mkdir(filepath.Join(l.Lower[0], "etc"), 0o700))
+	must(t, os.Chown(filepath.Join(l.Lower[0], "etc"), 7, 8))
+	must(t, os.Mkdir(filepath.Join(l.Lower[1], "etc"), 0o755))
+	must(t, l.GiveMountTable())
+	link := filepath.Join(l.Upper, "etc/mtab")
+	if target, err := os.Readlink(link); err != nil || target != "/proc/mounts" {
+		t.Errorf("it leads to %q (%v)", target, err)
+	}
+	var etc unix.Stat_t
+	must(t, unix.Lstat(filepath.Join(l.Upper, "etc"), &etc))
+	if etc.Mode&0o7777 != 0o700 || etc.Uid != 7 || etc.Gid != 8 {
+		t.Errorf("/etc has mode %o and belongs to %d:%d", etc.Mode, etc.Uid, etc.Gid)
+	}
+	wantChanges(t, l)
+	must(t, os.Remove(link))
+	must(t, os.Symlink("/elsewhere", link))
+	wantChanges(t, l, "C /etc", "A /etc/mtab")
+}
+
+func TestAMountTableOfTheImageStays(t *testing.T) {
+	for name, prepare := range map[string]func(l Layers){
+		"a file":              func(l Layers) { must(t, os.WriteFile(filepath.Join(l.Lower[1], "etc/mtab"), nil, 0o644)) },
+		"a dangling link":     func(l Layers) { must(t, os.Symlink("/nowhere", filepath.Join(l.Lower[1], "etc/mtab"))) },
+		"/etc is not its own": func(l Layers) { must(t, os.Symlink("/usr/etc", filepath.Join(l.Lower[0], "etc"))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLayers(t)
+			must(t, os.Mkdir(filepath.Join(l.Lower[1], "etc"), 0o755))
+			prepare(l)
+			must(t, l.GiveMountTable())
+			if _, err := os.Lstat(filepath.Join(l.Upper, "etc")); !os.IsNotExist(err) {
+				t.Errorf("/etc was touched: %v", err)
+			}
+		})
+	}
+}
+
 func TestAnExportIsWhatTheOverlayShows(t *testing.T) {
 	l := newLayers(t)
 	plant(t, l.Lower[1], [2]string{"bin/sh", "shell"}, [2]string{"etc/a", "1"}, [2]string{"gone/x", "x"}, [2]string{"d/old", "x"}, [2]string{"file/now", "x"})

@@ -9,12 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/archive"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/mounts"
-	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -55,6 +55,9 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	}
 	// By this file scripts and libraries tell that they are in a container of Docker's.
 	if err := os.WriteFile(filepath.Join(paths.Upper(), ".dockerenv"), nil, 0o755); err != nil {
+		return err
+	}
+	if err := (archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}).GiveMountTable(); err != nil {
 		return err
 	}
 	for _, m := range request.Mounts {
@@ -145,8 +148,5 @@ func (c *Containers) seedVolume(ctx context.Context, image *confined.Root, seed 
 		return err
 	}
 	defer unlock()
-	if err := c.volumes.CheckSource(seed.VolumePath); err != nil {
-		return err
-	}
-	return volumes.Seed(ctx, image, seed.Path, seed.VolumePath)
+	return c.volumes.Seed(ctx, image, seed.Path, seed.VolumePath)
 }

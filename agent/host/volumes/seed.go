@@ -2,6 +2,8 @@ package volumes
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -12,42 +14,65 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
-// Seed copies the directory path of an image into the volume's directory, with
-// all that belongs to its files, and gives it the directory's owner and mode. A
-// volume that has something in it is left alone, unless it is from a seeding that
-// was broken off: a marker beside the directory tells, and then what is there is
+// Seed copies the directory path of an image into what source names, a volume's
+// directory or a part of it, with all that belongs to its files, and gives it
+// the directory's owner and mode. What has something in it is left alone, unless
+// it is from a seeding that was broken off: a marker beside the volume's
+// directory, where no container writes, tells, and then what is there is
 // completed. A path that is no directory in the image leaves the volume empty.
-func Seed(ctx context.Context, image *confined.Root, path, volume string) error {
-	marker := filepath.Join(filepath.Dir(volume), "."+filepath.Base(volume)+".seeding")
+// Errors as OpenSource.
+func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source string) error {
+	// Opened once: a container that has the volume, too, may change what the path
+	// leads to.
+	held, err := s.OpenSource(source)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	target, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", held.Fd()), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	marker := s.marker(source)
 	brokenOff, err := exists(marker)
 	if err != nil {
 		return err
 	}
-	empty, err := isEmpty(volume)
+	empty, err := isEmpty(target)
 	if err != nil || !empty && !brokenOff {
 		return err
 	}
-	source, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(source)
-	target, err := unix.Open(volume, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: volume, Err: err}
-	}
-	defer unix.Close(target)
+	defer unix.Close(content)
 	if err := os.WriteFile(marker, nil, 0o600); err != nil {
 		return err
 	}
-	c := copier{ctx: ctx, links: map[inode]string{}, root: target}
-	if err := c.directory(source, target, "", 0); err != nil {
+	c := copier{ctx: ctx, links: map[inode]string{}, root: int(target.Fd())}
+	if err := c.directory(content, int(target.Fd()), "", 0); err != nil {
 		return fmt.Errorf("copy %s: %w", path, err)
 	}
 	return os.Remove(marker)
+}
+
+// marker is the file that tells of a seeding under way.
+func (s *Store) marker(source string) string {
+	volume, part, ours := s.split(source)
+	if !ours {
+		volume, part = filepath.Clean(source), "."
+	}
+	name := "." + filepath.Base(volume)
+	if part != "." {
+		digest := sha256.Sum256([]byte(part))
+		name += "." + hex.EncodeToString(digest[:8])
+	}
+	return filepath.Join(filepath.Dir(volume), name+".seeding")
 }
 
 func exists(path string) (bool, error) {
@@ -58,8 +83,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-func isEmpty(directory string) (bool, error) {
-	handle, err := os.Open(directory)
+func isEmpty(directory *os.File) (bool, error) {
+	handle, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd())) // with a position of its own
 	if err != nil {
 		return false, err
 	}

@@ -7,11 +7,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
 )
 
-func setUp(t *testing.T) (image *confined.Root, volume string) {
+func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{"data/a": "a", "data/b/c": "c"} {
@@ -31,7 +34,7 @@ func setUp(t *testing.T) (image *confined.Root, volume string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
-	store, err := Open(filepath.Join(dir, "volumes"), can)
+	store, err = Open(filepath.Join(dir, "volumes"), can)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,19 +43,19 @@ func setUp(t *testing.T) (image *confined.Root, volume string) {
 			t.Fatal(err)
 		}
 	}
-	return image, volume
+	return image, store, volume
 }
 
 func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
-	image, volume := setUp(t)
+	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Seed(ctx, image, "/data", volume); !errors.Is(err, context.Canceled) {
+	if err := store.Seed(ctx, image, "/data", volume); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	// As far as a process had got that was killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
-	if err := Seed(t.Context(), image, "/data", volume); err != nil {
+	if err := store.Seed(t.Context(), image, "/data", volume); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a": "a", "b/c": "c"} {
@@ -61,7 +64,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 		}
 	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := Seed(t.Context(), image, "/data", volume); err != nil {
+	if err := store.Seed(t.Context(), image, "/data", volume); err != nil {
 		t.Fatal(err)
 	}
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
@@ -73,11 +76,54 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 }
 
 func TestAFileIsNoContentForAVolume(t *testing.T) {
-	image, volume := setUp(t)
-	if err := Seed(t.Context(), image, "/data/a", volume); err != nil {
+	image, store, volume := setUp(t)
+	if err := store.Seed(t.Context(), image, "/data/a", volume); err != nil {
 		t.Fatal(err)
 	}
 	if entries, _ := os.ReadDir(volume); len(entries) != 0 {
 		t.Errorf("%v", entries)
 	}
+}
+
+func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
+	image, store, volume := setUp(t)
+	outside := t.TempDir()
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(volume, "part"), 0o755),
+		os.Symlink(outside, filepath.Join(volume, "link")),
+		store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if content, err := os.ReadFile(filepath.Join(volume, "part", "b/c")); string(content) != "c" {
+		t.Errorf("%q, %v", content, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
+		t.Errorf("the marker is left: %v", entries)
+	}
+	// A container that has the volume, too, swaps the part for a link that leads out of it.
+	ctx, done := context.WithCancel(t.Context())
+	swapped := make(chan struct{})
+	go func() {
+		defer close(swapped)
+		for ctx.Err() == nil {
+			unix.Renameat2(unix.AT_FDCWD, volume+"/part", unix.AT_FDCWD, volume+"/link", unix.RENAME_EXCHANGE)
+		}
+	}()
+	for range 200 {
+		for _, name := range []string{"part", "link"} {
+			os.RemoveAll(filepath.Join(volume, name, "a"))
+			os.RemoveAll(filepath.Join(volume, name, "b"))
+		}
+		if err := store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part")); err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Fatal(err)
+		}
+		if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+			t.Fatalf("written outside: %v", entries)
+		}
+	}
+	done()
+	<-swapped
 }
