@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, hostname, machine, release, totalmem } from "node:os";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Machine, MachineFacts } from "../common/driver.ts";
+import { missingLimits } from "./limit-features.ts";
 import type { MachineProfile } from "./oci/spec.ts";
 
 /** What this machine tells of itself; it does not change while the process lives. */
@@ -28,6 +29,7 @@ export function localMachine(hello: HelloResponse, profile: MachineProfile): Mac
     warnings: warningsOf(hello),
     maskedPaths: profile.maskedPaths,
     readonlyPaths: profile.readonlyPaths,
+    missingLimits: missingLimits(hello.cgroupVersion, hello.cgroupControllers),
   };
   return { facts: () => Promise.resolve(facts) };
 }

@@ -58,6 +58,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
         agent: { kind: "unix", path: launched.agentSocket },
         boundPorts: launched.boundPorts.map(boundPort),
         reference: launched.agentSocket,
+        networkNamespace: launched.networkNamespace,
       };
     },
     async release(containerId) {

@@ -19,7 +19,6 @@ const settings: readonly UnsupportedSetting[] = [
     name: "--mount type=image",
     isSet: (hostConfig) => hostConfig.mounts.some((mount) => mount.type === "image"),
   },
-  { name: "--cpu-percent", isSet: ({ resources }) => (resources?.cpuPercent ?? 0n) !== 0n },
   { name: "--cpu-count", isSet: ({ resources }) => (resources?.cpuCount ?? 0n) !== 0n },
   {
     name: "--kernel-memory",

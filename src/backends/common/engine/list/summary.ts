@@ -14,6 +14,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { openExecIds } from "../exec/execs.ts";
+import { sharedPrefix } from "../network/endpoints.ts";
 import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../records.ts";
 
 /** A container in a listing. */
@@ -58,7 +59,7 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
     hostConfig: hostConfigOf(record),
     mounts: record.mounts,
     networkSettings: {
-      sandboxId: isActive(record) ? sandboxIdOf(record) : "",
+      ...sandboxOf(record),
       ports: hasProcess(record) ? record.boundPorts : [],
       networks: record.endpoints,
     },
@@ -72,7 +73,14 @@ function shownState(context: EngineContext, record: ContainerRecord): ContainerS
   return removing ? { ...state, status: ContainerStatus.REMOVING } : state;
 }
 
-/** One ID for each run of a container: it is told nowhere else, so it need not be kept. */
-function sandboxIdOf(record: ContainerRecord): string {
-  return createHash("sha256").update(`${record.id} ${record.generation}`).digest("hex");
+/**
+ * What a run of a container has of the network for itself: nothing where it shares another's. The ID is told nowhere
+ * else, so it need not be kept.
+ */
+function sandboxOf(record: ContainerRecord): { readonly sandboxId: string; readonly sandboxKey: string } {
+  if (!isActive(record) || hostConfigOf(record).networkMode.startsWith(sharedPrefix)) {
+    return { sandboxId: "", sandboxKey: "" };
+  }
+  const sandboxId = createHash("sha256").update(`${record.id} ${record.generation}`).digest("hex");
+  return { sandboxId, sandboxKey: record.networkNamespace };
 }

@@ -41,7 +41,7 @@ export function starting(
 export function running(
   record: ContainerRecord,
   started: { readonly pid: bigint; readonly startedAt: Timestamp },
-  launched: Pick<Launched, "boundPorts" | "reference">,
+  launched: Pick<Launched, "boundPorts" | "reference" | "networkNamespace">,
   checksHealth: boolean,
 ): ContainerRecord {
   const config = configOf(record);
@@ -51,6 +51,7 @@ export function running(
       phase: Phase.UNSPECIFIED,
       boundPorts: portMappings(launched.boundPorts, config.exposedPorts, hostConfigOf(record).portBindings),
       driverReference: launched.reference,
+      networkNamespace: launched.networkNamespace ?? "",
     }),
     {
       status: ContainerStatus.RUNNING,
@@ -126,5 +127,6 @@ function withoutRun(record: ContainerRecord): ContainerRecord {
     phase: Phase.UNSPECIFIED,
     endpoints: disconnectedEndpoints(record.endpoints),
     boundPorts: [],
+    networkNamespace: "",
   });
 }

@@ -18,6 +18,7 @@ import {
   Phase,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
+import { discardMissingLimits } from "../create/discarded-limits.ts";
 import { withHostDefaults } from "../create/host-defaults.ts";
 import { commandOf, mergeConfig } from "../create/merge-config.ts";
 import { unsupportedSettings } from "../create/unsupported.ts";
@@ -117,13 +118,17 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   validateConfig(said);
   validateHostConfig(saidToHost);
   validateResources(resourcesOf(saidToHost), facts.ncpu);
+  const limits = discardMissingLimits(resourcesOf(saidToHost), facts.missingLimits);
   validateNetworking(networking);
   if (said.image === "") {
     throw invalid("no image was specified");
   }
   const image = await context.images.resolve(said.image, request.platform);
-  const hostConfig = withHostDefaults(saidToHost, facts, driver.name, (reference) =>
-    idOfContainer(context, reference),
+  const hostConfig = withHostDefaults(
+    { ...saidToHost, resources: limits.resources },
+    facts,
+    driver.name,
+    (reference) => idOfContainer(context, reference),
   );
   requireDonors(state, hostConfig);
   const config = mergeConfig(said, image.config);
@@ -153,7 +158,10 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     clientToken: request.clientToken,
   });
   refuseUnsupported(context, record, said.healthcheck !== undefined);
-  const warnings = warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined);
+  const warnings = [
+    ...limits.warnings,
+    ...warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined),
+  ];
   return { record, image: image.record, mounts, warnings };
 }
 

@@ -8,6 +8,7 @@ import {
   ResourcesSchema,
   type RestartPolicy,
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { discardMissingLimits } from "../create/discarded-limits.ts";
 import { validateHostConfig } from "../create/validate-config.ts";
 import { validateResources } from "../create/validate-resources.ts";
 import type { EngineContext } from "../context.ts";
@@ -24,6 +25,7 @@ import { withErrorPrefix } from "./signal-container.ts";
  *
  * @param resources what is zero or unset stays
  * @param restartPolicy absent, or without a name: stays
+ * @returns warnings of limits that the machine cannot keep
  * @throws not-found; invalid; conflict: what is asked contradicts what is set, or it is being removed; not-implemented:
  *   this backend cannot change the limits of a running container, or not these
  */
@@ -32,10 +34,11 @@ export async function updateContainer(
   reference: string,
   resources: Resources | undefined,
   restartPolicy: RestartPolicy | undefined,
-): Promise<void> {
-  const changes = resources ?? create(ResourcesSchema);
+): Promise<readonly string[]> {
+  const said = resources ?? create(ResourcesSchema);
   validateHostConfig(create(HostConfigSchema, restartPolicy === undefined ? {} : { restartPolicy }));
-  validateResources(changes, context.facts.ncpu, true);
+  validateResources(said, context.facts.ncpu, true);
+  const { resources: changes, warnings } = discardMissingLimits(said, context.facts.missingLimits);
   if (changes.kernelMemory > 0n) {
     throw notImplemented(`the ${context.driver.name} backend does not support --kernel-memory`);
   }
@@ -50,9 +53,9 @@ export async function updateContainer(
         throw refusal;
       }
       const hostConfig = updatedHostConfig(hostConfigOf(record), changes, restartPolicy);
-      const said = saidOf(changes);
-      if (hasProcess(record) && Object.keys(said).length > 0) {
-        const ociResources = encodedLimits(context, create(ResourcesSchema, said as Resources));
+      const changed = saidOf(changes);
+      if (hasProcess(record) && Object.keys(changed).length > 0) {
+        const ociResources = encodedLimits(context, create(ResourcesSchema, changed as Resources));
         await askAgent(live, (agent, options) => agent.update({ ociResources }, options));
       }
       await context.state.commit((change) => {
@@ -61,6 +64,7 @@ export async function updateContainer(
       });
     });
   });
+  return warnings;
 }
 
 function encodedLimits(context: EngineContext, limits: Resources): Uint8Array {

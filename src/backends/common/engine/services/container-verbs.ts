@@ -28,8 +28,7 @@ export function containerVerbs(context: EngineContext) {
       return {};
     },
     updateContainer: async ({ container, resources, restartPolicy }) => {
-      await updateContainer(context, container, resources, restartPolicy);
-      return { warnings: [] };
+      return { warnings: [...(await updateContainer(context, container, resources, restartPolicy))] };
     },
     topContainer: async ({ container, psArgs }) => {
       const { titles, processes } = await topContainer(context, container, psArgs);

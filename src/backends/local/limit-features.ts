@@ -1,0 +1,56 @@
+/** Which limits this machine's kernel can keep. */
+import { existsSync } from "node:fs";
+
+import type { LimitFeature } from "../common/driver.ts";
+
+/** What has to be there in version 1: a file of the controller's root group. */
+const files: Readonly<Record<LimitFeature, string>> = {
+  memory: "memory/memory.limit_in_bytes",
+  swap: "memory/memory.memsw.limit_in_bytes",
+  swappiness: "memory/memory.swappiness",
+  reservation: "memory/memory.soft_limit_in_bytes",
+  "oom-kill-disable": "memory/memory.oom_control",
+  pids: "pids/cgroup.procs",
+  "cpu-shares": "cpu/cpu.shares",
+  "cpu-quota": "cpu/cpu.cfs_quota_us",
+  cpuset: "cpuset/cpuset.cpus",
+  "io-weight": "blkio/blkio.weight",
+  "io-weight-device": "blkio/blkio.weight_device",
+  "io-read-bps": "blkio/blkio.throttle.read_bps_device",
+  "io-write-bps": "blkio/blkio.throttle.write_bps_device",
+  "io-read-iops": "blkio/blkio.throttle.read_iops_device",
+  "io-write-iops": "blkio/blkio.throttle.write_iops_device",
+};
+
+/** The controllers of version 2 by feature; those that are not here it does not have at all. */
+const controllers: Readonly<Partial<Record<LimitFeature, string>>> = {
+  memory: "memory",
+  swap: "memory",
+  reservation: "memory",
+  pids: "pids",
+  "cpu-shares": "cpu",
+  "cpu-quota": "cpu",
+  cpuset: "cpuset",
+  "io-weight": "io",
+  "io-weight-device": "io",
+  "io-read-bps": "io",
+  "io-write-bps": "io",
+  "io-read-iops": "io",
+  "io-write-iops": "io",
+};
+
+/**
+ * The limits that cannot be kept here.
+ *
+ * @param usable controllers of version 2
+ * @param exists whether a file is there, under the control groups' mount
+ */
+export function missingLimits(
+  cgroupVersion: string,
+  usable: readonly string[],
+  exists: (file: string) => boolean = (file) => existsSync(`/sys/fs/cgroup/${file}`),
+): ReadonlySet<LimitFeature> {
+  const isThere = (feature: LimitFeature): boolean =>
+    cgroupVersion === "2" ? usable.includes(controllers[feature] ?? "none") : exists(files[feature]);
+  return new Set((Object.keys(files) as LimitFeature[]).filter((feature) => !isThere(feature)));
+}
