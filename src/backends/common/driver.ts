@@ -163,6 +163,15 @@ export interface Launched {
   readonly address?: string;
 }
 
+/** The end of a workload as a record tells it. */
+export interface FoundExit {
+  readonly code: number;
+  readonly oomKilled: boolean;
+  readonly finishedAt: Date;
+  /** What ended it, where it did not end by itself: `State.Error`. */
+  readonly error?: string;
+}
+
 /** A workload found by `list`. */
 export interface FoundWorkload {
   readonly containerId: string;
@@ -171,9 +180,7 @@ export interface FoundWorkload {
   readonly agent: AgentAddress | undefined;
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, where no agent lives. */
-  readonly exit:
-    | { readonly code: number; readonly oomKilled: boolean; readonly finishedAt: Date }
-    | undefined;
+  readonly exit: FoundExit | undefined;
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
   /**

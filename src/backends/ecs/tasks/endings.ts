@@ -72,25 +72,36 @@ async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<
 
 async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: number): Promise<void> {
   const { book, stored, agents, clock, logger } = context;
+  const about = { container: task.containerId, task: task.task };
   const target = agents.targetOf(task);
-  const endedMs = clock.nowMs();
-  if (target !== undefined) {
-    await stored
-      .drain(task.containerId, target)
-      .catch((error: unknown) =>
-        logger.warn(
-          { err: error, container: task.containerId },
-          `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
-        ),
-      );
+  if (target === undefined) {
+    await abandon(context, task);
+    return;
   }
+  const exit = await agents.endRun(task).catch((error: unknown) => {
+    logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
+    return undefined;
+  });
+  if (exit === undefined) {
+    await sendAway(context, task); // It was never told to start, or cannot be reached any more.
+    return;
+  }
+  const ended = await book.noteEnd(task.containerId, exit, task.phase);
+  await stored
+    .drain(task.containerId, target)
+    .catch((error: unknown) =>
+      logger.warn(
+        { ...about, err: error },
+        `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
+      ),
+    );
   if (lingerMs === 0) {
-    await sendAway(context, task);
+    await sendAway(context, ended);
     return;
   }
   const lingering = await book.note(task.containerId, {
     phase: TaskPhase.LINGERING,
-    leavesAt: timestampFromMs(endedMs + lingerMs),
+    leavesAt: timestampFromMs(clock.nowMs() + lingerMs),
   });
   watchDeparture(context, lingering);
 }

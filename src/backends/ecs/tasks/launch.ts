@@ -11,6 +11,8 @@ import { runRequest } from "./run-request.ts";
 import { DefinitionGone, runTask } from "./run-task.ts";
 import type { TaskContext } from "./task-context.ts";
 
+/** What of the last run does not hold for the next. */
+const ANEW = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
 /** A task that leaves within this time is not used again: it may be gone before it is told to start. */
 const MARGIN_MS = 3_000;
 
@@ -72,10 +74,11 @@ async function prepare(
   const request = await requestFor(context, spec);
   if (known !== undefined && (await canServe(context, known, request))) {
     context.departures.cancel(known.task);
-    return await book.note(id, { generation, phase: TaskPhase.SERVING });
+    return await book.note(id, { ...ANEW, generation, phase: TaskPhase.SERVING });
   }
   await endLingering(context, known);
   return await book.note(id, {
+    ...ANEW,
     launchGeneration: generation,
     generation,
     request: JSON.stringify(request),

@@ -4,6 +4,7 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import type { FoundWorkload } from "../../common/driver.ts";
 import { findTasks } from "./find-tasks.ts";
 import { exitOfTask } from "./reasons.ts";
+import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import type { TaskView } from "./task-view.ts";
 
@@ -14,7 +15,8 @@ export async function list(context: TaskContext): Promise<readonly FoundWorkload
   const known = present.map(({ task }) => task).filter((arn) => arn !== "");
   const views = await findTasks(known, { ...context, instance: run.instance, cluster: run.cluster });
   const found = await Promise.all(views.map((view) => findOne(context, view)));
-  return found.filter((workload) => workload !== undefined);
+  const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
+  return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
 }
 
 async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
@@ -24,24 +26,31 @@ async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkl
   }
   if (task?.task === "" && task.launchGeneration === view.generation) {
     await context.book.noteTask(view.containerId, view.arn); // AWS's answer was lost.
-    return bare(view.containerId, task.generation);
+    return workloadOf(task);
   }
   // One that a container has had before ends by itself.
   return task === undefined && !view.stopping ? await strangeWorkload(context, view) : undefined;
 }
 
-async function knownWorkload(context: TaskContext, task: TaskRecord, view: TaskView): Promise<FoundWorkload> {
-  const workload = bare(task.containerId, task.generation);
+async function knownWorkload(
+  context: TaskContext,
+  task: TaskRecord,
+  view: TaskView,
+): Promise<FoundWorkload | undefined> {
   const hasEnded = view.stopped || (view.stopping && view.exitCode !== undefined);
-  if (!hasEnded) {
-    const agent = context.agents.addressOf(task);
-    return { ...workload, agent };
+  if (task.phase === TaskPhase.SERVING && !hasEnded) {
+    return { ...workloadOf(task), agent: context.agents.addressOf(task) };
   }
-  const exit = exitOfTask(view, new Date(context.clock.nowMs()));
-  if (task.phase !== TaskPhase.UNSPECIFIED) {
+  if (task.phase === TaskPhase.SERVING) {
+    const exit = exitOfTask(view, new Date(context.clock.nowMs()));
+    await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
+    return undefined; // It is among those that are gone now.
+  }
+  if (task.phase === TaskPhase.LINGERING && hasEnded) {
     await context.book.note(task.containerId, { phase: TaskPhase.GONE });
+    return undefined;
   }
-  return task.phase === TaskPhase.SERVING ? { ...workload, exit } : workload;
+  return workloadOf(task);
 }
 
 /** A task of ours that the state does not know: its agent may tell what it is. */
@@ -65,7 +74,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
       agentPin: pin,
       phase: TaskPhase.SERVING,
     });
-    return { ...bare(view.containerId, record.generation), agent: agents.addressOf(task), record };
+    return { ...workloadOf(task), agent: agents.addressOf(task), record };
   } catch (error) {
     logger.warn(
       { ...about, err: error },
@@ -78,21 +87,22 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
 /** Nobody will ever start it: the engine has it removed, as it does with whatever has no agent and no record. */
 async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
   await context.book.noteTask(view.containerId, view.arn);
-  await context.book.note(view.containerId, {
+  const task = await context.book.note(view.containerId, {
     launchGeneration: view.generation,
     generation: view.generation,
     phase: TaskPhase.UNSPECIFIED,
   });
-  return bare(view.containerId, view.generation);
+  return workloadOf(task);
 }
 
-function bare(containerId: string, generation: bigint): FoundWorkload {
+/** What the books say of a container: its end, where it has ended. */
+function workloadOf(task: TaskRecord): FoundWorkload {
   return {
-    containerId,
-    generation,
+    containerId: task.containerId,
+    generation: task.generation,
     agent: undefined,
     boundPorts: [],
-    exit: undefined,
+    exit: endOf(task),
     execExits: new Map(),
   };
 }

@@ -1,15 +1,7 @@
 /** Why a task is no more, in the words that a user of Docker reads. */
 import { type SockerlessError, systemError, unavailable } from "../../../common/errors.ts";
+import type { FoundExit } from "../../common/driver.ts";
 import type { TaskView } from "./task-view.ts";
-
-/** How a container ended whose agent cannot tell any more. */
-export interface TaskExit {
-  readonly code: number;
-  readonly oomKilled: boolean;
-  readonly finishedAt: Date;
-  /** Empty where the process ended by itself. */
-  readonly error: string;
-}
 
 /** AWS tells no exit code: never 0, because nobody saw it succeed. */
 const UNKNOWN_EXIT = 255;
@@ -56,7 +48,7 @@ export function reasonOf(task: TaskView): string {
 }
 
 /** How the container of a stopped task ended, as far as AWS knows. */
-export function exitOfTask(task: TaskView, now: Date): TaskExit {
+export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   const oomKilled = /out ?of ?memory/i.test(task.mainReason);
   const interrupted = INTERRUPTIONS[task.stopCode];
   const finishedAt = task.stoppedAt ?? now;

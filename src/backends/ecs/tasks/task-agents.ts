@@ -1,14 +1,21 @@
 /** Talking to the agents of tasks. */
-import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+
 import type { AgentTarget } from "../../../agent-client/address.ts";
+import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
+import { systemError } from "../../../common/errors.ts";
+import type { ExitStatus } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
 import type { Sealer } from "../../common/cloud/seal.ts";
-import type { AgentAddress, AgentAuthority } from "../../common/driver.ts";
+import type { AgentAddress, AgentAuthority, FoundExit } from "../../common/driver.ts";
+import { sigkill } from "../../common/engine/signals.ts";
 import { AGENT_PORT, type FoundAgent } from "./await-agent.ts";
 
 /** A stranger's agent answers in this time, or is left alone. */
 const CALL_LIMIT_MS = 5_000;
+/** A killed process ends in this time. */
+const END_LIMIT_MS = 20_000;
 
 /** What the agent of a task whose container the state does not know has told. */
 export interface Described extends FoundAgent {
@@ -58,6 +65,25 @@ export class TaskAgents {
   }
 
   /**
+   * Sees to it that a task's last run has ended, and how.
+   *
+   * @returns undefined: its agent was not told to start
+   * @throws ConnectError: the agent does not answer
+   */
+  async endRun(task: TaskRecord): Promise<FoundExit | undefined> {
+    const address = this.addressOf(task);
+    if (address === undefined) {
+      return undefined;
+    }
+    const agent = createAgentClient(address, this.#optionsFor(task.containerId));
+    try {
+      return await endedRun(agent, task.generation);
+    } finally {
+      agent.close();
+    }
+  }
+
+  /**
    * Asks the agent of a container that nobody remembers what it was started with.
    *
    * @throws unavailable: it does not answer
@@ -79,6 +105,7 @@ export class TaskAgents {
     }
   }
 
+  /** @returns whether the call succeeded */
   async #call(task: TaskRecord, call: (agent: AgentClient) => Promise<void>): Promise<boolean> {
     const address = this.addressOf(task);
     if (address === undefined) {
@@ -98,4 +125,31 @@ export class TaskAgents {
   #optionsFor(containerId: string) {
     return { containerId, credentials: () => this.#authority.credentialsFor(containerId) };
   }
+}
+
+async function endedRun({ client }: AgentClient, generation: bigint): Promise<FoundExit | undefined> {
+  for await (const { event, generation: told } of client.watch({}, { timeoutMs: END_LIMIT_MS })) {
+    if (event.case === "exited") {
+      return exitOf(event.value);
+    }
+    if (event.case !== "state") {
+      continue;
+    }
+    const { started, exit, failure } = event.value;
+    if (told < generation || (started === undefined && failure === undefined)) {
+      return undefined;
+    }
+    if (exit !== undefined) {
+      return exitOf(exit);
+    }
+    if (failure !== undefined) {
+      return { code: failure.exitCode, oomKilled: false, finishedAt: new Date() };
+    }
+    await client.signal({ signal: sigkill }, { timeoutMs: CALL_LIMIT_MS });
+  }
+  throw systemError("the agent ended its watch before the container ended");
+}
+
+function exitOf({ code, oomKilled, finishedAt }: ExitStatus): FoundExit {
+  return { code, oomKilled, finishedAt: finishedAt === undefined ? new Date() : timestampDate(finishedAt) };
 }

@@ -1,7 +1,13 @@
 /** What this backend has written down of its tasks: at most one a container. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
-import { type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type TaskPhase,
+  type TaskRecord,
+  TaskRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { FoundExit } from "../../common/driver.ts";
 import type { State } from "../../common/state/state.ts";
 import { LOG_STREAM_PREFIX, MAIN_CONTAINER } from "../definitions/definition.ts";
 
@@ -45,10 +51,33 @@ export class TaskBook {
     });
   }
 
+  /** How the last run has ended. */
+  async noteEnd(containerId: string, exit: FoundExit, phase: TaskPhase): Promise<TaskRecord> {
+    return await this.note(containerId, {
+      phase,
+      exitCode: exit.code,
+      oomKilled: exit.oomKilled,
+      finishedAt: timestampFromDate(exit.finishedAt),
+      endReason: exit.error ?? "",
+    });
+  }
+
   /** The container is gone. */
   async forget(containerId: string): Promise<void> {
     await this.#state.commit((change) => change.tasks.delete(containerId));
   }
+}
+
+/** The end that stands in a record; undefined while the container runs. */
+export function endOf(task: TaskRecord): FoundExit | undefined {
+  return task.exitCode === undefined
+    ? undefined
+    : {
+        code: task.exitCode,
+        oomKilled: task.oomKilled,
+        finishedAt: task.finishedAt === undefined ? new Date(0) : timestampDate(task.finishedAt),
+        error: task.endReason,
+      };
 }
 
 /** `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`. */

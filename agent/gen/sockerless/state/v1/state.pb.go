@@ -856,8 +856,13 @@ type TaskRecord struct {
 	LogStreams       []string               `protobuf:"bytes,8,rep,name=log_streams,json=logStreams,proto3" json:"log_streams,omitempty"` // in the cloud's log, of every task that the container has had, oldest first
 	Phase            TaskPhase              `protobuf:"varint,9,opt,name=phase,proto3,enum=sockerless.state.v1.TaskPhase" json:"phase,omitempty"`
 	LeavesAt         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=leaves_at,json=leavesAt,proto3" json:"leaves_at,omitempty"` // while it lingers: when it should be gone
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How the last run ended, as the agent or the cloud has told; unset while it runs.
+	ExitCode      *int32                 `protobuf:"varint,11,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
+	OomKilled     bool                   `protobuf:"varint,12,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
+	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	EndReason     string                 `protobuf:"bytes,14,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"` // empty: the process ended by itself
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskRecord) Reset() {
@@ -958,6 +963,34 @@ func (x *TaskRecord) GetLeavesAt() *timestamppb.Timestamp {
 		return x.LeavesAt
 	}
 	return nil
+}
+
+func (x *TaskRecord) GetExitCode() int32 {
+	if x != nil && x.ExitCode != nil {
+		return *x.ExitCode
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetOomKilled() bool {
+	if x != nil {
+		return x.OomKilled
+	}
+	return false
+}
+
+func (x *TaskRecord) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+func (x *TaskRecord) GetEndReason() string {
+	if x != nil {
+		return x.EndReason
+	}
+	return ""
 }
 
 // A task definition that this backend has registered or found.
@@ -1118,7 +1151,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\rNetworkRecord\x128\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\x12)\n" +
 	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\x120\n" +
-	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\"\xf1\x02\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\"\x9c\x04\n" +
 	"\n" +
 	"TaskRecord\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12+\n" +
@@ -1134,7 +1167,16 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"logStreams\x124\n" +
 	"\x05phase\x18\t \x01(\x0e2\x1e.sockerless.state.v1.TaskPhaseR\x05phase\x127\n" +
 	"\tleaves_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\bleavesAt\"u\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bleavesAt\x12 \n" +
+	"\texit_code\x18\v \x01(\x05H\x00R\bexitCode\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"oom_killed\x18\f \x01(\bR\toomKilled\x12;\n" +
+	"\vfinished_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x12\x1d\n" +
+	"\n" +
+	"end_reason\x18\x0e \x01(\tR\tendReasonB\f\n" +
+	"\n" +
+	"_exit_code\"u\n" +
 	"\x10DefinitionRecord\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03arn\x18\x02 \x01(\tR\x03arn\x127\n" +
@@ -1226,13 +1268,14 @@ var file_sockerless_state_v1_state_proto_depIdxs = []int32{
 	0,  // 22: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
 	2,  // 23: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
 	14, // 24: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
-	14, // 25: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
-	24, // 26: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	14, // 25: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
+	14, // 26: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
+	24, // 27: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }
@@ -1241,6 +1284,7 @@ func file_sockerless_state_v1_state_proto_init() {
 		return
 	}
 	file_sockerless_state_v1_state_proto_msgTypes[1].OneofWrappers = []any{}
+	file_sockerless_state_v1_state_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -63,6 +63,6 @@ export function exitOfWorkload(context: EngineContext, found: FoundWorkload | un
         code: found.exit.code,
         oomKilled: found.exit.oomKilled,
         finishedAt: timestampFromMs(found.exit.finishedAt.getTime()),
-        error: "",
+        error: found.exit.error ?? "",
       };
 }
