@@ -7,7 +7,7 @@ import { CallLog } from "./calls.ts";
 import { SimulatedClock } from "./clock.ts";
 import type { Context } from "./context.ts";
 import { Faults } from "./faults.ts";
-import type { AccessKey } from "./iam/access.ts";
+import type { AccessKey, PolicyDocument } from "./iam/access.ts";
 import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "./rates.ts";
@@ -116,6 +116,29 @@ export class Aws implements AsyncDisposable {
     return this.context.iam.administrator;
   }
 
+  /** A policy document for this account, from one with the placeholders of `deploy/iam/README.md`. */
+  fillPolicy(text: string): PolicyDocument {
+    const { account, accountId, region, services } = this;
+    const nameOf = (arn: string): string => arn.slice(arn.lastIndexOf("/") + 1);
+    const values: Record<string, string> = {
+      partition: "aws",
+      region,
+      account: accountId,
+      cluster: account.cluster,
+      "execution-role": nameOf(account.executionRoleArn),
+      "task-role": nameOf(account.taskRoleArn),
+      vpc: services.network.vpcId,
+      "efs-filesystem": account.fileSystem.fileSystemId,
+      "efs-security-group": account.efsSecurityGroupId,
+      "log-group": account.logGroup,
+      "cloud-map-namespace": account.namespace.id,
+      "hosted-zone": account.namespace.hostedZoneId,
+      "ecr-repository": nameOf(account.repositoryUri),
+    };
+    const filled = text.replace(/<([a-z-]+)>/g, (placeholder, name: string) => values[name] ?? placeholder);
+    return JSON.parse(filled) as PolicyDocument;
+  }
+
   /** What the SDK's clients are constructed with. */
   get clientConfig(): {
     readonly endpoint: string;
@@ -153,12 +176,14 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
     rates: new Rates(clock, publishedRates(region)),
     quotas: { ...defaultQuotas(), ...options.quotas },
     delays: { ...noDelays(), ...options.delays },
-    switches: { ...defaultSwitches(), ...options.switches },
+    switches: defaultSwitches(),
     iam: new Iam(accountId),
     directory,
   };
   const { state, handlers, cloud } = await startServices(context, options.cidr ?? "10.0.0.0/16", stack);
   const account = prepareAccount(context, state, cloud);
+  // Only now: what a fresh account holds was made long ago, and is known everywhere.
+  Object.assign(context.switches, options.switches);
   const server = new WireServer(context);
   for (const handler of handlers) {
     server.add(handler);

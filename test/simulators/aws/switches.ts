@@ -2,10 +2,12 @@
 
 /** The beliefs; all of them can be changed at any time. */
 export interface Switches {
-  /** New tasks, and what was written, may be missing from reads for this many simulated milliseconds. */
+  /** New tasks and security groups are unknown to other calls for this many simulated milliseconds. */
   eventualConsistencyMs: number;
   /** Cloud Map writes to Route 53 with its caller's rights, so that registering needs them. */
   cloudMapNeedsRoute53Rights: boolean;
+  /** `GetLogEvents` refuses a forward token where `startFromHead` is not true. */
+  forwardTokensNeedStartFromHead: boolean;
   /** `GetLogEvents` answers an empty page with a new token before each page that has events. */
   emptyLogPages: boolean;
   /** Layers are fetched by a redirection to a storage service, which refuses the registry's credentials. */
@@ -17,6 +19,7 @@ export function defaultSwitches(): Switches {
   return {
     eventualConsistencyMs: 0,
     cloudMapNeedsRoute53Rights: true,
+    forwardTokensNeedStartFromHead: true,
     emptyLogPages: false,
     layersAreElsewhere: true,
   };

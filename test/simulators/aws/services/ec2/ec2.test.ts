@@ -206,3 +206,16 @@ test("what EC2 does not take is refused as EC2 does", async () => {
     name: "InvalidParameterValue",
   });
 });
+
+test("a new group may be unknown for a while", async () => {
+  await using aws = await startAws({ switches: { eventualConsistencyMs: 3_600_000 } });
+  const ec2 = clientOf(aws);
+  const groupId = await createGroup(aws, "web");
+  const describe = () => ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [groupId] }));
+  await assert.rejects(describe(), { name: "InvalidGroup.NotFound" });
+  await assert.rejects(ec2.send(new DeleteSecurityGroupCommand({ GroupId: groupId })), {
+    name: "InvalidGroup.NotFound",
+  });
+  aws.clock.advance(3_600_000);
+  assert.equal((await describe()).SecurityGroups?.length, 1);
+});

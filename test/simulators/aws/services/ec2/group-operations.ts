@@ -193,7 +193,7 @@ export function groupOperations(context: Context, network: Network): Record<stri
           const message = "Group names can be asked for in a default VPC only; use the filter group-name";
           throw new AwsFault("InvalidParameterValue", message);
         }
-        const asked = input.GroupIds?.map((groupId) => groups.get(groupId)) ?? groups.all();
+        const asked = input.GroupIds?.map((groupId) => groups.get(groupId)) ?? groups.known();
         const peersOf = (group: SecurityGroup, direction: string): string[] =>
           inDirection(group, direction).flatMap(({ peer }) => ("groupId" in peer ? [peer.groupId] : []));
         const found = applyFilters(
@@ -221,7 +221,7 @@ export function groupOperations(context: Context, network: Network): Record<stri
     >({
       access: () => describeAccess("DescribeSecurityGroupRules"),
       run: (input) => {
-        const all = groups.all().flatMap(({ rules }) => rules);
+        const all = groups.known().flatMap(({ rules }) => rules);
         const asked = input.SecurityGroupRuleIds?.map((wanted) => {
           const rule = all.find(({ ruleId }) => ruleId === wanted);
           if (rule === undefined) {

@@ -10,6 +10,8 @@ export interface SecurityGroup {
   readonly groupId: string;
   readonly name: string;
   readonly description: string;
+  /** Simulated milliseconds since the epoch, when other calls begin to know it. */
+  readonly knownAt: number;
   tags: Readonly<Record<string, string>>;
   rules: readonly StoredRule[];
 }
@@ -44,12 +46,13 @@ export class SecurityGroups {
     return [...this.#groups.values()];
   }
 
-  has(groupId: string): boolean {
-    return this.#groups.has(groupId);
-  }
-
   find(groupId: string): SecurityGroup | undefined {
     return this.#groups.get(groupId);
+  }
+
+  /** The groups that calls know, which may not be those that were made just now. */
+  known(): readonly SecurityGroup[] {
+    return this.all().filter(({ knownAt }) => knownAt <= this.#context.clock.nowMs());
   }
 
   /** @throws AwsFault `InvalidGroup.NotFound`, `InvalidGroupId.Malformed` */
@@ -58,7 +61,7 @@ export class SecurityGroups {
       throw new AwsFault("InvalidGroupId.Malformed", `Invalid id: "${groupId}" (expecting "sg-...")`);
     }
     const group = this.#groups.get(groupId);
-    if (group === undefined) {
+    if (group === undefined || group.knownAt > this.#context.clock.nowMs()) {
       throw new AwsFault("InvalidGroup.NotFound", `The security group '${groupId}' does not exist`);
     }
     return group;
@@ -81,7 +84,8 @@ export class SecurityGroups {
     }
     const groupId = resourceId("sg");
     const rule = { ...allOutbound, groupId, ruleId: resourceId("sgr"), tags: {} };
-    const group: SecurityGroup = { groupId, name, description, tags, rules: [rule] };
+    const knownAt = this.#context.clock.nowMs() + this.#context.switches.eventualConsistencyMs;
+    const group: SecurityGroup = { groupId, name, description, knownAt, tags, rules: [rule] };
     this.#groups.set(groupId, group);
     this.#changed();
     return group;

@@ -29,7 +29,9 @@ export class DockerRegistry implements AsyncDisposable {
         http: { addr: "127.0.0.1:0", relativeurls: true },
       }),
     );
-    const child = spawn("docker-registry", ["serve", configuration], { stdio: ["ignore", "ignore", "pipe"] });
+    // Dies with this process, however that ends.
+    const command = ["--pdeathsig", "KILL", "docker-registry", "serve", configuration];
+    const child = spawn("setpriv", command, { stdio: ["ignore", "ignore", "pipe"] });
     return new DockerRegistry(await listeningPort(child), child);
   }
 

@@ -116,6 +116,8 @@ test("tokens that are none, and forward ones without startFromHead, are refused"
     name: "InvalidParameterException",
   });
   await assert.rejects(get(aws, { nextToken: nextForwardToken }), { name: "InvalidParameterException" });
+  aws.switches.forwardTokensNeedStartFromHead = false;
+  assert.deepEqual(messagesOf(await get(aws, { nextToken: nextForwardToken })), []);
 });
 
 test("a group or a stream that is missing is said to be", async () => {

@@ -151,7 +151,8 @@ export function logsService({ clock, switches }: Context, state: LogState): Serv
         run: (input) => {
           const { nextToken, startFromHead = false, limit } = input;
           const stream = state.stream(groupNameOf(input), input.logStreamName ?? "");
-          if (nextToken !== undefined && isForward(nextToken) && !startFromHead) {
+          const needsHead = switches.forwardTokensNeedStartFromHead && !startFromHead;
+          if (nextToken !== undefined && isForward(nextToken) && needsHead) {
             const message = "A forward token needs startFromHead to be true.";
             throw new AwsFault("InvalidParameterException", message);
           }

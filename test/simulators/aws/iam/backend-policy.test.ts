@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+
+import {
+  CloudWatchLogsClient,
+  DeleteLogGroupCommand,
+  DescribeLogGroupsCommand,
+  DescribeLogStreamsCommand,
+  GetLogEventsCommand,
+} from "@aws-sdk/client-cloudwatch-logs";
+import {
+  AuthorizeSecurityGroupIngressCommand,
+  CreateSecurityGroupCommand,
+  CreateTagsCommand,
+  DeleteSecurityGroupCommand,
+  DescribeSubnetsCommand,
+  EC2Client,
+} from "@aws-sdk/client-ec2";
+import { DeleteRepositoryCommand, DescribeImagesCommand, ECRClient } from "@aws-sdk/client-ecr";
+import {
+  CreateAccessPointCommand,
+  DeleteAccessPointCommand,
+  DescribeAccessPointsCommand,
+  DescribeFileSystemsCommand,
+  EFSClient,
+} from "@aws-sdk/client-efs";
+import {
+  CreateSecretCommand,
+  GetSecretValueCommand,
+  SecretsManagerClient,
+} from "@aws-sdk/client-secrets-manager";
+import {
+  CreateServiceCommand,
+  DeleteNamespaceCommand,
+  RegisterInstanceCommand,
+  ServiceDiscoveryClient,
+} from "@aws-sdk/client-servicediscovery";
+
+import { startAws } from "../aws.ts";
+
+/** The documented policy of the backend; compiled code lies elsewhere than it. */
+async function backendPolicy(): Promise<string> {
+  let folder = import.meta.dirname;
+  while (!existsSync(join(folder, "package.json"))) {
+    folder = dirname(folder);
+  }
+  return readFile(join(folder, "deploy/iam/backend-policy.json"), "utf8");
+}
+
+/** An account that enforces policies, and clients that have the backend's. */
+async function startEnforced() {
+  const aws = await startAws();
+  const credentials = aws.iam.addUser("backend", [aws.fillPolicy(await backendPolicy())]);
+  aws.iam.enforced = true;
+  const config = { ...aws.clientConfig, credentials, maxAttempts: 1 };
+  return {
+    aws,
+    ec2: new EC2Client(config),
+    efs: new EFSClient(config),
+    logs: new CloudWatchLogsClient(config),
+    ecr: new ECRClient(config),
+    cloudMap: new ServiceDiscoveryClient(config),
+    secrets: new SecretsManagerClient(config),
+    [Symbol.asyncDispose]: () => aws.stop(),
+  };
+}
+
+const networkTag = { Key: "sockerless-network", Value: "0123456789ab" };
+
+test("networks: the backend's own groups are its to make, fill and delete, others are not", async () => {
+  await using enforced = await startEnforced();
+  const { aws, ec2 } = enforced;
+  const create = (GroupName: string, Tags: { Key: string; Value: string }[]) =>
+    ec2.send(
+      new CreateSecurityGroupCommand({
+        GroupName,
+        Description: "x",
+        VpcId: aws.account.vpcId,
+        TagSpecifications: [{ ResourceType: "security-group", Tags }],
+      }),
+    );
+  const denied = { name: "UnauthorizedOperation" };
+  await assert.rejects(create("untagged", []), denied);
+  await assert.rejects(create("other", [{ Key: "Name", Value: "x" }]), denied);
+  const { GroupId } = await create("sockerless-net-0123456789ab", [networkTag]);
+  const ingress = (groupId: string | undefined) =>
+    ec2.send(
+      new AuthorizeSecurityGroupIngressCommand({
+        GroupId: groupId,
+        IpPermissions: [{ IpProtocol: "tcp", FromPort: 2049, ToPort: 2049, UserIdGroupPairs: [{ GroupId }] }],
+      }),
+    );
+  await ingress(GroupId);
+  await ec2.send(new DescribeSubnetsCommand());
+  await assert.rejects(ingress(aws.account.securityGroupId), denied);
+  await assert.rejects(
+    ec2.send(new CreateTagsCommand({ Resources: [aws.account.securityGroupId], Tags: [networkTag] })),
+    denied,
+  );
+  await assert.rejects(
+    ec2.send(new DeleteSecurityGroupCommand({ GroupId: aws.account.securityGroupId })),
+    /user\/backend is not authorized to perform: ec2:DeleteSecurityGroup on resource: arn:aws:ec2:.*:security-group\/sg-\w+ because no identity-based policy allows/,
+  );
+  await ec2.send(new DeleteSecurityGroupCommand({ GroupId }));
+  // The group of the mount targets is the exception.
+  await assert.rejects(ingress(aws.account.efsSecurityGroupId), { name: "InvalidGroup.NotFound" });
+});
+
+test("volumes: the backend's own access points on its file system", async () => {
+  await using enforced = await startEnforced();
+  const { aws, efs } = enforced;
+  const { fileSystemId: FileSystemId } = aws.account.fileSystem;
+  const create = (key: string) =>
+    efs.send(new CreateAccessPointCommand({ FileSystemId, Tags: [{ Key: key, Value: "cache" }] }));
+  const { AccessPointId } = await create("sockerless-volume");
+  const { AccessPointId: other } = await create("other");
+  await efs.send(new DescribeFileSystemsCommand({ FileSystemId }));
+  await efs.send(new DescribeAccessPointsCommand({ FileSystemId }));
+  await efs.send(new DeleteAccessPointCommand({ AccessPointId }));
+  const denied = { name: "AccessDeniedException" };
+  await assert.rejects(efs.send(new DeleteAccessPointCommand({ AccessPointId: other })), denied);
+  await assert.rejects(efs.send(new DescribeFileSystemsCommand({})), denied);
+});
+
+test("logs: reading the backend's group", async () => {
+  await using enforced = await startEnforced();
+  const { aws, logs } = enforced;
+  const { logGroup: logGroupName } = aws.account;
+  aws.services.logs.createStream(logGroupName, "main");
+  await logs.send(new DescribeLogGroupsCommand());
+  await logs.send(new DescribeLogStreamsCommand({ logGroupName }));
+  await logs.send(new GetLogEventsCommand({ logGroupName, logStreamName: "main" }));
+  const denied = { name: "AccessDeniedException" };
+  await assert.rejects(
+    logs.send(new GetLogEventsCommand({ logGroupName: "x", logStreamName: "main" })),
+    denied,
+  );
+  await assert.rejects(logs.send(new DeleteLogGroupCommand({ logGroupName })), denied);
+});
+
+test("names: services and instances of the backend's namespace, with or without rights on its zone", async () => {
+  await using enforced = await startEnforced();
+  const { aws, cloudMap } = enforced;
+  const { id: NamespaceId } = aws.account.namespace;
+  const { Service } = await cloudMap.send(
+    new CreateServiceCommand({ Name: "web.0123456789ab", NamespaceId, Tags: [networkTag] }),
+  );
+  const register = (InstanceId: string, config = cloudMap) =>
+    config.send(
+      new RegisterInstanceCommand({
+        ServiceId: Service?.Id,
+        InstanceId,
+        Attributes: { AWS_INSTANCE_IPV4: "10.0.0.4" },
+      }),
+    );
+  await register("one");
+  const denied = { name: "AccessDeniedException" };
+  await assert.rejects(cloudMap.send(new DeleteNamespaceCommand({ Id: NamespaceId })), denied);
+
+  const policy = aws.fillPolicy(await backendPolicy());
+  const Statement = policy.Statement.filter(({ Sid }) => Sid !== "NamesInDns");
+  const credentials = aws.iam.addUser("without-zone", [{ Statement }]);
+  const withoutZone = new ServiceDiscoveryClient({ ...aws.clientConfig, credentials, maxAttempts: 1 });
+  await assert.rejects(register("two", withoutZone), denied);
+  aws.switches.cloudMapNeedsRoute53Rights = false;
+  await register("two", withoutZone);
+});
+
+test("images and registry credentials: what the backend does, and no more", async () => {
+  await using enforced = await startEnforced();
+  const { ecr, secrets } = enforced;
+  await ecr.send(new DescribeImagesCommand({ repositoryName: "sockerless" }));
+  const denied = { name: "AccessDeniedException" };
+  await assert.rejects(ecr.send(new DescribeImagesCommand({ repositoryName: "other" })), denied);
+  await assert.rejects(
+    ecr.send(new DeleteRepositoryCommand({ repositoryName: "sockerless", force: true })),
+    denied,
+  );
+  const Name = "sockerless/sockerless/ghcr.io";
+  await secrets.send(new CreateSecretCommand({ Name, SecretString: "x" }));
+  await assert.rejects(secrets.send(new CreateSecretCommand({ Name: "other", SecretString: "x" })), denied);
+  await assert.rejects(secrets.send(new GetSecretValueCommand({ SecretId: Name })), denied);
+});
