@@ -121,6 +121,7 @@ const aboutContainers = containers.flatMap((name): Call[] => [
   head(`/containers/${name}/archive?path=/etc`),
   put(`/containers/${name}/archive?path=/not/there`, ""),
   put(`/containers/${name}/archive?path=/etc/passwd`, ""),
+  put(`/containers/${name}/archive?path=/tmp`, "no tar stream ".repeat(50)),
   post(`/containers/${name}/resize?h=1`),
   post(`/containers/${name}/resize?h=x&w=1`),
   post(`/containers/${name}/resize?h=10&w=10`),

@@ -34,8 +34,9 @@ export const groups: Readonly<Record<string, (difference: Difference) => boolean
   "Unknown words are refused": ({ call, aspect, ours, theirs }) =>
     aspect === "status" &&
     ours === "400" &&
-    theirs === "200" &&
-    (call.path.startsWith("/events?") || call.path.includes("/wait?condition=")),
+    (call.path.startsWith("/events?") || call.path.includes("/wait?condition=")
+      ? theirs === "200"
+      : theirs === "201" && /name=(pid|ipc|uts)mode$/.test(call.path)),
 
   "`--volumes-from` a container that is not there": ({ call, aspect, ours }) =>
     aspect === "status" && call.path.includes("name=volumesfrom") && ours === "404",
@@ -73,14 +74,10 @@ const textsOf28: readonly RegExp[] = [
   /^(config cannot be empty|no image was specified|unsupported Content-Type header|range of CPUs is)/,
   /^(logger: no log driver named|failed to create task for container|failed to set up container networking)/,
   /^No such image: /,
+  /^archive\/tar: /,
 ];
 
-const notBuilt = [
-  "/images/search",
-  "/build",
-  "/containers/create?name=runtime",
-  "/containers/create?name=pid",
-];
+const notBuilt = ["/images/search", "/build", "/containers/create?name=runtime"];
 
 const dropped: readonly RegExp[] = [/\.KernelMemory(TCP)?:/, /\.Container(Config.*)?:/, /^\.Error: null$/];
 

@@ -53,6 +53,8 @@ func codeOf(err error) connect.Code {
 		return connect.CodeDeadlineExceeded
 	case errors.Is(err, archive.ErrNotFound):
 		return connect.CodeNotFound
+	case errors.Is(err, archive.ErrStream):
+		return connect.CodeDataLoss
 	case errors.Is(err, archive.ErrInvalid):
 		return connect.CodeInvalidArgument
 	case errors.Is(err, archive.ErrReadOnly):

@@ -3154,6 +3154,7 @@ export const AgentService: GenService<{
    * `open`, last `end`: a stream without `end` was cut and is an error. What
    * was unpacked before an error stays. Entries never leave the container's
    * root, whatever they are called and wherever links in them point.
+   * DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
    *
    * @generated from rpc sockerless.agent.v1.AgentService.ArchivePut
    */

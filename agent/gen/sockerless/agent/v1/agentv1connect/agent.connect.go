@@ -152,6 +152,7 @@ type AgentServiceClient interface {
 	// `open`, last `end`: a stream without `end` was cut and is an error. What
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
+	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context) *connect.ClientStreamForClient[v1.ArchivePutRequest, v1.ArchivePutResponse]
 	// What differs between the container's files and its image. First the
 	// changes, in path order, last `end`. Mount points are not entered.
@@ -527,6 +528,7 @@ type AgentServiceHandler interface {
 	// `open`, last `end`: a stream without `end` was cut and is an error. What
 	// was unpacked before an error stays. Entries never leave the container's
 	// root, whatever they are called and wherever links in them point.
+	// DATA_LOSS: the tar stream is broken, or an entry leads out of the directory.
 	ArchivePut(context.Context, *connect.ClientStream[v1.ArchivePutRequest]) (*connect.Response[v1.ArchivePutResponse], error)
 	// What differs between the container's files and its image. First the
 	// changes, in path order, last `end`. Mount points are not entered.
