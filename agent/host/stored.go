@@ -7,7 +7,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/version"
@@ -54,10 +53,10 @@ func (s *stored) Files(ctx context.Context) (*os.File, error) {
 	return s.containers.Files(ctx, s.id)
 }
 
-// Layers are those of the container's file system.
-func (s *stored) Layers(context.Context) (archive.Layers, error) {
+// FileSystem is that of the container's layers.
+func (s *stored) FileSystem(context.Context) (server.FileSystem, error) {
 	if err := s.named(); err != nil {
-		return archive.Layers{}, err
+		return nil, err
 	}
 	return s.containers.Layers(s.id)
 }

@@ -78,6 +78,7 @@ type taskOptions struct {
 	noVolume  bool     // the shared volume is read-only
 	stdout    *os.File // where the platform collects the output; nil: with what the agent says
 	resources map[string]any
+	writable  bool // the root file system
 	noCgroup  bool // the platform does not show the control group
 	network   bool // a network of its own, with files of names as the platform mounts them
 }
@@ -185,7 +186,7 @@ func (k *task) writeConfig(dir, volume string, options taskOptions) {
 	}
 	config := map[string]any{
 		"ociVersion": "1.0.2",
-		"root":       map[string]any{"path": "rootfs", "readonly": true},
+		"root":       map[string]any{"path": "rootfs", "readonly": !options.writable},
 		"process": map[string]any{
 			"args": arguments, "cwd": "/",
 			"env":          append([]string{"PATH=/bin", "SOCKERLESS_SECRET=agent's", "AWS_REGION=eu-west-1", "ECS_AGENT_URI=http://x"}, options.env...),

@@ -24,6 +24,7 @@ type container struct {
 	log      *log.Writer
 	platform *platformOutput
 	names    *nameService
+	stock    *stock
 	hello    *agentv1.HelloResponse
 
 	mu         sync.Mutex
@@ -40,13 +41,14 @@ type container struct {
 
 var _ server.Container = (*container)(nil)
 
-func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, limitations []string) *container {
+func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, stock *stock, limitations []string) *container {
 	return &container{
 		Core:     server.Core{Sessions: sessions},
 		launcher: launcher,
 		settings: settings,
 		log:      log,
 		names:    names,
+		stock:    stock,
 		platform: &platformOutput{out: os.Stdout},
 		hello: &agentv1.HelloResponse{
 			Version:     version.Version,
@@ -122,6 +124,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	c.mu.Lock()
 	c.terms = termsOf(c.settings, request)
 	c.mu.Unlock()
+	if err := c.stock.wait(context.Background()); err != nil {
+		return err
+	}
 	if err := c.names.prepare(request); err != nil {
 		return err
 	}
@@ -174,6 +179,3 @@ func (w *countedWatcher) Close() {
 func (c *container) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, error) {
 	return c.log.Reader(options)
 }
-
-// Files opens the container's root.
-func (c *container) Files(context.Context) (*os.File, error) { return openRoot() }

@@ -62,6 +62,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	if err := harden(); err != nil {
 		return 0, err
 	}
+	stock := beginInventory(settings, logger)
 	record, place, err := openLog(settings, logger)
 	if err != nil {
 		return 0, err
@@ -80,7 +81,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	})
 	launcher.oom = sessions.OutOfMemory
 	names := newNameService(powers, logger)
-	self := newContainer(settings, launcher, sessions, record, names,
+	self := newContainer(settings, launcher, sessions, record, names, stock,
 		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
 

@@ -10,13 +10,13 @@ import (
 	"github.com/sockerless/sockerless/agent/core/server"
 )
 
-var _ server.Layered = (*agent)(nil)
+var _ server.Comparable = (*agent)(nil)
 
-// Layers are those that the container was launched with.
-func (a *agent) Layers(context.Context) (archive.Layers, error) {
+// FileSystem is that of the layers that the container was launched with.
+func (a *agent) FileSystem(context.Context) (server.FileSystem, error) {
 	spec := a.container.spec
 	if spec.Upper == "" {
-		return archive.Layers{}, connect.NewError(connect.CodeUnimplemented,
+		return nil, connect.NewError(connect.CodeUnimplemented,
 			errors.New("the container was started by an earlier version, which did not tell its layers: restart it"))
 	}
 	return archive.Layers{Upper: spec.Upper, Lower: spec.Lower}, nil

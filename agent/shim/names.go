@@ -25,8 +25,8 @@ type networkedAgent struct {
 }
 
 var (
-	_ server.Named   = (*networkedAgent)(nil)
-	_ server.Layered = (*networkedAgent)(nil)
+	_ server.Named      = (*networkedAgent)(nil)
+	_ server.Comparable = (*networkedAgent)(nil)
 )
 
 // Names tells the container's resolver what it answers; the first call opens it.

@@ -29,6 +29,8 @@ type appender struct {
 	ctx  context.Context
 	out  *tar.Writer
 	seen map[inode]string // files with several links → the name written first
+	// bounds of what is written; the zero Bounds are none.
+	bounds Bounds
 }
 
 // add writes the file name in the directory dir (or the file dir itself when
@@ -39,6 +41,9 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 	}
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d directories deep", entry, maxDepth)
+	}
+	if a.bounds.hides(entry) {
+		return nil
 	}
 	fd := dir
 	if name != "" {
@@ -57,6 +62,12 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 		return pathError("lstat", entry, err)
 	}
 	header := newHeader(&st, entry)
+	if a.bounds.mounted(entry) {
+		if header.Typeflag != tar.TypeDir {
+			return nil
+		}
+		return a.writeHeader(header)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return a.addDir(fd, header, entry, depth)

@@ -52,7 +52,7 @@ func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) er
 		return err
 	}
 	defer lower.close()
-	w := &changeWalk{ctx: ctx, visit: visit, touched: touched}
+	w := &changeWalk{ctx: ctx, touched: touched, teller: teller{visit: visit}}
 	if err := w.directory(upper[0], lower, "/", 0); err != nil {
 		return err
 	}
@@ -60,9 +60,14 @@ func (l Layers) walkChanges(ctx context.Context, touched bool, visit changed) er
 }
 
 type changeWalk struct {
+	teller
 	ctx     context.Context
-	visit   changed
 	touched bool
+}
+
+// teller tells changes, and of the directories that lead to them.
+type teller struct {
+	visit changed
 	// unchanged are the directories on the way here that do not differ
 	// themselves; they count once something in them does.
 	unchanged []ancestor
@@ -73,14 +78,25 @@ type ancestor struct {
 	stat unix.Stat_t
 }
 
-func (w *changeWalk) tell(kind ChangeKind, name string, fd int, st *unix.Stat_t) error {
-	for _, above := range w.unchanged {
-		if err := w.visit(Change{above.path, Modified}, -1, &above.stat); err != nil {
+func (t *teller) tell(kind ChangeKind, name string, fd int, st *unix.Stat_t) error {
+	for _, above := range t.unchanged {
+		if err := t.visit(Change{above.path, Modified}, -1, &above.stat); err != nil {
 			return err
 		}
 	}
-	w.unchanged = w.unchanged[:0]
-	return w.visit(Change{name, kind}, fd, st)
+	t.unchanged = t.unchanged[:0]
+	return t.visit(Change{name, kind}, fd, st)
+}
+
+// enter goes into a directory, which is told of at once if it differs itself.
+func (t *teller) enter(kind ChangeKind, name string, now *unix.Stat_t) (leave func(), err error) {
+	above := len(t.unchanged)
+	if kind != 0 {
+		return func() {}, t.tell(kind, name, -1, now)
+	}
+	t.unchanged = append(t.unchanged, ancestor{name, *now})
+	// Gone from the list once it has been told of.
+	return func() { t.unchanged = t.unchanged[:min(above, len(t.unchanged))] }, nil
 }
 
 func (w *changeWalk) directory(upper int, lower level, name string, depth int) error {
@@ -173,14 +189,11 @@ func (w *changeWalk) child(upper int, lower level, base, name string, depth int)
 }
 
 func (w *changeWalk) childDirectory(upper int, lower level, base, name string, kind ChangeKind, now *unix.Stat_t, depth int) error {
-	above := len(w.unchanged)
-	if kind == 0 {
-		w.unchanged = append(w.unchanged, ancestor{name, *now})
-		// Gone from the list once it has been told of.
-		defer func() { w.unchanged = w.unchanged[:min(above, len(w.unchanged))] }()
-	} else if err := w.tell(kind, name, -1, now); err != nil {
+	leave, err := w.enter(kind, name, now)
+	if err != nil {
 		return err
 	}
+	defer leave()
 	inside, err := level{upper}.descend(base)
 	if err != nil || len(inside) == 0 {
 		return err

@@ -32,28 +32,38 @@ func (l Layers) WriteTar(ctx context.Context, w io.Writer) error {
 // directories that lead there, and whiteouts.
 func (l Layers) WriteLayer(ctx context.Context, w io.Writer) error {
 	return l.writeTar(ctx, w, func(a *appender) error {
-		return l.walkChanges(ctx, true, func(change Change, fd int, st *unix.Stat_t) error {
-			entry := strings.TrimPrefix(change.Path, "/")
-			switch {
-			case change.Kind == Deleted:
-				return a.addWhiteout(entry)
-			case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-				return a.writeHeader(newHeader(st, entry))
-			case strings.HasPrefix(path.Base(entry), whiteoutPrefix):
-				return nil // no layer can have a file of such a name
-			}
-			return a.add(fd, "", entry, 0)
-		})
+		return l.walkChanges(ctx, true, a.addChange)
 	})
 }
 
+// addChange writes a change as an entry of an OCI layer.
+func (a *appender) addChange(change Change, fd int, st *unix.Stat_t) error {
+	entry := strings.TrimPrefix(change.Path, "/")
+	switch {
+	case change.Kind == Deleted:
+		return a.addWhiteout(entry)
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return a.writeHeader(newHeader(st, entry))
+	case strings.HasPrefix(path.Base(entry), whiteoutPrefix):
+		return nil // no layer can have a file of such a name
+	}
+	return a.add(fd, "", entry, 0)
+}
+
 func (l Layers) writeTar(ctx context.Context, w io.Writer, entries func(*appender) error) error {
+	return writeTar(ctx, w, func(a *appender) error {
+		if err := entries(a); err != nil {
+			return err
+		}
+		return l.stillThere()
+	})
+}
+
+// writeTar writes a whole tar stream, or an error.
+func writeTar(ctx context.Context, w io.Writer, entries func(*appender) error) error {
 	out := bufio.NewWriterSize(w, copyBuffer)
 	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}}
 	if err := entries(a); err != nil {
-		return err
-	}
-	if err := l.stillThere(); err != nil {
 		return err
 	}
 	if err := a.out.Close(); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 
 	"connectrpc.com/connect"
 
@@ -9,28 +10,36 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-// Layered is a Container that knows its file system by its layers. One that is
-// not Layered cannot tell what the container changed.
-type Layered interface {
-	Layers(context.Context) (archive.Layers, error)
+// FileSystem is a container's root file system, without its mounts, and what
+// it was in the image (see archive.Layers and archive.Live).
+type FileSystem interface {
+	Changes(ctx context.Context, visit func(archive.Change) error) error
+	WriteTar(context.Context, io.Writer) error
+	WriteLayer(context.Context, io.Writer) error
 }
 
-// layers finds the container of a call and the layers of its file system.
-func (s *service) layers(ctx context.Context, request connect.AnyRequest, call string) (archive.Layers, error) {
+// Comparable is a Container that knows its file system beside its image's. One
+// that is not cannot tell what the container changed.
+type Comparable interface {
+	FileSystem(context.Context) (FileSystem, error)
+}
+
+// fileSystem finds the container of a call and its file system.
+func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, call string) (FileSystem, error) {
 	container, err := s.container(ctx, request.Header())
 	if err != nil {
-		return archive.Layers{}, err
+		return nil, err
 	}
-	layered, ok := container.(Layered)
+	comparable, ok := container.(Comparable)
 	if !ok {
-		return archive.Layers{}, Unimplemented{"this agent"}.cannot(call)
+		return nil, Unimplemented{"this agent"}.cannot(call)
 	}
-	return layered.Layers(ctx)
+	return comparable.FileSystem(ctx)
 }
 
 // Changes tells what differs between the container's files and its image.
 func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.ChangesRequest], stream *connect.ServerStream[agentv1.ChangesResponse]) error {
-	layers, err := s.layers(ctx, request, "Changes")
+	files, err := s.fileSystem(ctx, request, "Changes")
 	if err != nil {
 		return wireError(err)
 	}
@@ -39,7 +48,7 @@ func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.
 	})
 	defer out.stop()
 	var count uint64
-	err = layers.Changes(ctx, func(change archive.Change) error {
+	err = files.Changes(ctx, func(change archive.Change) error {
 		count++
 		told := &agentv1.Change{Path: change.Path, Kind: agentv1.ChangeKind(change.Kind)}
 		return out.Send(&agentv1.ChangesResponse{Message: &agentv1.ChangesResponse_Change{Change: told}})
@@ -52,7 +61,7 @@ func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.
 
 // Export sends the whole file system, or what differs from the image, as a tar.
 func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.ExportRequest], stream *connect.ServerStream[agentv1.ExportResponse]) error {
-	layers, err := s.layers(ctx, request, "Export")
+	files, err := s.fileSystem(ctx, request, "Export")
 	if err != nil {
 		return wireError(err)
 	}
@@ -63,9 +72,9 @@ func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.E
 	chunks := newChunkWriter(func(chunk *agentv1.ArchiveChunk) error {
 		return out.Send(&agentv1.ExportResponse{Message: &agentv1.ExportResponse_Chunk{Chunk: chunk}})
 	})
-	write := layers.WriteTar
+	write := files.WriteTar
 	if request.Msg.Layer {
-		write = layers.WriteLayer
+		write = files.WriteLayer
 	}
 	if err := write(ctx, chunks); err != nil {
 		return wireError(err)

@@ -44,6 +44,8 @@ func main() {
 		traps()
 	case "orphan": // starts a child that outlives it and writes on
 		orphan()
+	case "rewrite": // changes files of the image
+		rewrite()
 	case "spawner": // starts processes all the time, each says a dot
 		spawner()
 	case "dot":
@@ -161,6 +163,23 @@ func orphan() {
 	}
 	fmt.Println(child.Process.Pid)
 	os.Exit(3)
+}
+
+func rewrite() {
+	for _, err := range []error{
+		os.WriteFile("/etc/group", []byte("rewritten"), 0o644),
+		os.Remove("/garbage"),
+		os.MkdirAll("/new", 0o755),
+		os.WriteFile("/new/file", []byte("new"), 0o644),
+		os.Chmod("/noexec", 0o600),
+		os.Chmod("/noexec", 0o644), // as it was
+		os.WriteFile("/data/file", []byte("in a volume"), 0o644),
+	} {
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 }
 
 func spawner() {

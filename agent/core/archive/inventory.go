@@ -1,0 +1,234 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrTooMany says that a file system has more files than an inventory holds.
+var ErrTooMany = errors.New("the file system has too many files for an inventory")
+
+// Bounds say which parts of a root file system are not the container's own.
+// Paths are absolute and clean.
+type Bounds struct {
+	Mounts map[string]bool // are not entered; a directory shows empty, a file not at all
+	Hidden map[string]bool // do not show, nor anything beneath them
+}
+
+// hidesIn says that a name in a directory does not show. Few are hidden, and
+// most names are not joined to their directory therefore.
+func (b Bounds) hidesIn(directory, base string) bool {
+	for hidden := range b.Hidden {
+		if strings.HasSuffix(hidden, base) && hidden == path.Join(directory, base) {
+			return true
+		}
+	}
+	return false
+}
+
+// MountsOf reads the mount points of this process's mount namespace, but for
+// its root, out of a file like /proc/self/mountinfo (proc(5)).
+func MountsOf(mountinfo []byte) map[string]bool {
+	mounts := map[string]bool{}
+	for line := range bytes.Lines(mountinfo) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 5 {
+			continue
+		}
+		if point := unescapeMount(fields[4]); point != "/" {
+			mounts[point] = true
+		}
+	}
+	return mounts
+}
+
+// unescapeMount undoes the kernel's octal escapes of blanks and backslashes.
+func unescapeMount(text string) string {
+	if !strings.Contains(text, `\`) {
+		return text
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(text)
+}
+
+// Inventory is what a root file system held at one moment. It costs about 60
+// bytes and its name a file.
+type Inventory struct {
+	names       []byte
+	items       []item // of each directory together, in the order of their names
+	directories []span // the first is the root
+}
+
+// item is one file.
+type item struct {
+	name      uint32 // where in names
+	mode      uint32
+	uid, gid  uint32
+	size      int64 // of a device: its number
+	seconds   int64 // of the modification time
+	changed   int64 // the time of the inode's last change, Unix ns
+	nanos     int32 // of the modification time
+	directory int32 // in directories; -1: it is none, or is not entered
+	nameLen   uint8
+}
+
+// span is where a directory's items are.
+type span struct{ first, end int32 }
+
+// TakeInventory lists a root file system, at most so many files (ErrTooMany).
+// What the caller may not read is left out.
+func TakeInventory(ctx context.Context, root *os.File, bounds Bounds, limit int) (*Inventory, error) {
+	taker := &taker{ctx: ctx, bounds: bounds, limit: limit, inventory: &Inventory{}}
+	if err := taker.directory(int(root.Fd()), "/", 0); err != nil {
+		return nil, err
+	}
+	i := taker.inventory
+	i.names, i.items, i.directories = slices.Clip(i.names), slices.Clip(i.items), slices.Clip(i.directories)
+	return i, nil
+}
+
+// Files is how many files it holds.
+func (i *Inventory) Files() int { return len(i.items) }
+
+type taker struct {
+	ctx       context.Context
+	bounds    Bounds
+	limit     int
+	inventory *Inventory
+}
+
+// directory takes the items of an open directory, and then what is beneath
+// each: those of one directory stay together.
+func (t *taker) directory(fd int, name string, depth int) error {
+	if err := t.ctx.Err(); err != nil {
+		return context.Cause(t.ctx)
+	}
+	i := t.inventory
+	index := len(i.directories)
+	first := len(i.items)
+	i.directories = append(i.directories, span{int32(first), int32(first)})
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d directories deep", name, maxDepth)
+	}
+	if err := t.items(fd, name); err != nil {
+		return err
+	}
+	end := len(i.items)
+	i.directories[index].end = int32(end)
+	for at := first; at < end; at++ {
+		if i.items[at].mode&unix.S_IFMT != unix.S_IFDIR {
+			continue
+		}
+		base := i.name(&i.items[at])
+		below := path.Join(name, base)
+		if t.bounds.Mounts[below] {
+			continue
+		}
+		child, err := openDirectoryAt(fd, base)
+		if isGone(err) || errors.Is(err, unix.EACCES) {
+			continue
+		}
+		if err != nil {
+			return pathError("open", below, err)
+		}
+		i.items[at].directory = int32(len(i.directories))
+		err = t.directory(child, below, depth+1)
+		unix.Close(child)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// items takes those of one directory.
+func (t *taker) items(fd int, name string) error {
+	directory, err := openNames(fd)
+	if err != nil {
+		return pathError("read directory", name, err)
+	}
+	defer directory.Close()
+	for {
+		names, err := someNames(directory)
+		if err != nil {
+			return pathError("read directory", name, err)
+		}
+		if len(names) == 0 {
+			break
+		}
+		if len(t.inventory.items)+len(names) > t.limit {
+			return ErrTooMany
+		}
+		for _, base := range names {
+			var st unix.Stat_t
+			if t.bounds.hidesIn(name, base) {
+				continue
+			}
+			if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+				if isGone(err) || errors.Is(err, unix.EACCES) {
+					continue
+				}
+				return pathError("lstat", path.Join(name, base), err)
+			}
+			t.inventory.add(base, &st)
+		}
+	}
+	i := t.inventory
+	mine := i.items[i.directories[len(i.directories)-1].first:]
+	slices.SortFunc(mine, func(a, b item) int { return bytes.Compare(i.nameOf(&a), i.nameOf(&b)) })
+	return nil
+}
+
+func (i *Inventory) add(name string, st *unix.Stat_t) {
+	size := st.Size
+	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFCHR || kind == unix.S_IFBLK {
+		size = int64(st.Rdev)
+	}
+	i.items = append(i.items, item{
+		name: uint32(min(len(i.names), math.MaxUint32)), nameLen: uint8(len(name)),
+		mode: st.Mode, uid: st.Uid, gid: st.Gid, size: size,
+		seconds: int64(st.Mtim.Sec), nanos: int32(st.Mtim.Nsec), changed: st.Ctim.Nano(), directory: -1,
+	})
+	i.names = append(i.names, name...)
+}
+
+func (i *Inventory) nameOf(it *item) []byte {
+	return i.names[it.name : uint64(it.name)+uint64(it.nameLen)]
+}
+
+func (i *Inventory) name(it *item) string { return string(i.nameOf(it)) }
+
+// list answers the items of a directory, nil for what was none.
+func (i *Inventory) list(directory int32) []item {
+	if directory < 0 {
+		return nil
+	}
+	s := i.directories[directory]
+	return i.items[s.first:s.end]
+}
+
+// find answers the place of a name in a directory's list; -1: it was not there.
+func (i *Inventory) find(list []item, name string) int {
+	at, found := slices.BinarySearchFunc(list, name, func(it item, name string) int { return strings.Compare(string(i.nameOf(&it)), name) })
+	if !found {
+		return -1
+	}
+	return at
+}
+
+func openDirectoryAt(fd int, name string) (int, error) {
+	return unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// isGone says that a name vanished, or is something else by now.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}

@@ -1,0 +1,105 @@
+package containerinit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/server"
+)
+
+const (
+	// agentDirectory is where a platform mounts the agent, or an image has it.
+	agentDirectory = "/.sockerless"
+	// inventoryTime and inventoryFiles bound the inventory of the image: so long
+	// a start may have to wait for it, and so much memory (about 70 MB) it costs.
+	inventoryTime  = 10 * time.Second
+	inventoryFiles = 1_000_000
+)
+
+// stock is the root file system as the image had it: an agent that sees no
+// layers knows by it what the container has changed. It is taken while the
+// agent waits for its first call, and nothing changes a file before it is.
+type stock struct {
+	ready chan struct{}
+	files archive.Live
+	err   error // why there is none
+}
+
+// beginInventory takes the inventory behind the answer.
+func beginInventory(settings *settings, logger *slog.Logger) *stock {
+	s := &stock{ready: make(chan struct{})}
+	go func() {
+		defer close(s.ready)
+		begun := time.Now()
+		s.files, s.err = takeInventory(settings)
+		if s.err != nil {
+			logger.Warn("what the container changes will not be known", "error", s.err)
+			return
+		}
+		logger.Debug("the image's files are known", "count", s.files.Before.Files(), "took", time.Since(begun))
+	}()
+	return s
+}
+
+func takeInventory(settings *settings) (archive.Live, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return archive.Live{}, fmt.Errorf("find the mounts: %w", err)
+	}
+	files := archive.Live{Bounds: archive.Bounds{
+		Mounts: archive.MountsOf(mounts),
+		Hidden: map[string]bool{agentDirectory: true, settings.logDir: true},
+	}}
+	if binary, err := os.Readlink(ownBinary); err == nil {
+		files.Bounds.Hidden[binary] = true
+	}
+	if files.Root, err = os.Open("/"); err != nil {
+		return archive.Live{}, fmt.Errorf("open the container's root: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), inventoryTime,
+		fmt.Errorf("the inventory of the image's files took more than %v", inventoryTime))
+	defer cancel()
+	files.Before, err = archive.TakeInventory(ctx, files.Root, files.Bounds, inventoryFiles)
+	if err != nil {
+		return archive.Live{}, errors.Join(err, files.Root.Close())
+	}
+	return files, nil
+}
+
+// wait waits until files may be changed.
+func (s *stock) wait(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+var _ server.Comparable = (*container)(nil)
+
+// FileSystem is the container's beside what the image had.
+func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
+	if err := c.stock.wait(ctx); err != nil {
+		return nil, err
+	}
+	if c.stock.err != nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("what the container changed is not known: %w", c.stock.err))
+	}
+	return c.stock.files, nil
+}
+
+// Files opens the container's root.
+func (c *container) Files(ctx context.Context) (*os.File, error) {
+	if err := c.stock.wait(ctx); err != nil {
+		return nil, err
+	}
+	return openRoot()
+}
