@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
+import { type DefinitionSettings, definitionOf } from "./definition.ts";
+import { taskVolumeName } from "./volume-names.ts";
+
+const settings: DefinitionSettings = {
+  region: "eu-west-1",
+  logGroup: "/sockerless/containers",
+  executionRoleArn: "arn:aws:iam::123456789012:role/execution",
+  architecture: "amd64",
+  agent: { kind: "image", image: "registry/agent:1" },
+};
+const image = { reference: "docker.io/library/busybox@sha256:abc", credentialsArn: undefined };
+
+function definition(
+  said: SaidOfContainer = {},
+  fields: Partial<WorkloadSpec> = {},
+  other: Partial<DefinitionSettings> = {},
+) {
+  return definitionOf(workloadSpec(said, fields), image, { ...settings, ...other });
+}
+
+function main(...args: Parameters<typeof definition>) {
+  const found = definition(...args).containerDefinitions?.find(({ name }) => name === "main");
+  assert.ok(found);
+  return found;
+}
+
+function volumeMount(name: string, reference: string, fields: Partial<ResolvedMount> = {}): ResolvedMount {
+  const volume = create(VolumeRecordSchema, { name, driverReference: reference });
+  return { type: "volume", destination: `/mnt/${name}`, readOnly: false, volume, ...fields };
+}
+
+describe("a task definition", () => {
+  it("is shared by containers that differ in what travels to the agent, or is an override", () => {
+    const { family } = definition();
+    assert.match(family, /^sockerless-[0-9a-f]{32}$/);
+    const alike: SaidOfContainer[] = [
+      { id: "d".repeat(64), generation: 7n },
+      { config: { env: ["A=1"], user: "1000", workingDir: "/srv", tty: true, hostname: "web" } },
+      { hostConfig: { resources: { nanoCpus: 2_000_000_000n, memory: 8n << 30n } } },
+      { hostConfig: { capDrop: ["ALL"], dns: ["1.1.1.1"], extraHosts: ["a:10.0.0.1"], autoRemove: true } },
+    ];
+    for (const said of alike) {
+      assert.equal(definition(said, { args: ["sh", "-c", "exit 3"] }).family, family);
+    }
+  });
+
+  it("has an address that tells everything which only it can set", () => {
+    const tmpfs: ResolvedMount = { type: "tmpfs", destination: "/scratch", readOnly: false };
+    const different = [
+      definition(),
+      definition({ hostConfig: { readonlyRootfs: true } }),
+      definition({ hostConfig: { resources: { ulimits: [{ name: "nofile", soft: 1024n, hard: 2048n }] } } }),
+      definition({ hostConfig: { sysctls: { "net.core.somaxconn": "1024" } } }),
+      definition({ hostConfig: { capAdd: ["CAP_SYS_PTRACE"] } }),
+      definition({}, { mounts: [tmpfs] }),
+      definition({}, { mounts: [volumeMount("data", "fs-1/fsap-1")] }),
+      definition({}, { mounts: [volumeMount("data", "fs-1/fsap-1", { readOnly: true })] }),
+      definition({}, {}, { architecture: "arm64" }),
+      definition({}, {}, { logGroup: "/other" }),
+      definition({}, {}, { agent: { kind: "image", image: "registry/agent:2" } }),
+      definitionOf(workloadSpec(), { ...image, reference: "docker.io/library/alpine@sha256:def" }, settings),
+      definitionOf(workloadSpec(), { ...image, credentialsArn: "arn:aws:secretsmanager:x" }, settings),
+    ];
+    assert.equal(new Set(different.map(({ family }) => family)).size, different.length);
+  });
+
+  it("does not depend on the order in which settings were written", () => {
+    const sysctls = { "net.core.somaxconn": "1", "net.ipv4.ip_forward": "0" };
+    const reversed = Object.fromEntries(Object.entries(sysctls).reverse());
+    assert.equal(
+      definition({ hostConfig: { sysctls } }).family,
+      definition({ hostConfig: { sysctls: reversed } }).family,
+    );
+  });
+
+  it("brings the agent by an init container, and runs it as root", () => {
+    const [agent, container] = definition().containerDefinitions ?? [];
+    assert.deepEqual(agent?.command, ["cp", "/.sockerless/sockerless-agent"]);
+    assert.equal(agent?.essential, false);
+    assert.deepEqual(container?.entryPoint, ["/.sockerless/sockerless-agent"]);
+    assert.deepEqual(container?.dependsOn, [{ containerName: "agent", condition: "SUCCESS" }]);
+    assert.equal(container?.user, "0");
+    assert.equal(container?.stopTimeout, 120);
+    assert.equal(container?.logConfiguration?.options?.["mode"], "blocking");
+    assert.equal(container?.environment, undefined);
+  });
+
+  it("takes the agent from a file system where that is configured", () => {
+    const made = definition(
+      {},
+      {},
+      { agent: { kind: "efs", fileSystemId: "fs-1", accessPointId: "fsap-9" } },
+    );
+    assert.equal(made.containerDefinitions?.length, 1);
+    const container = made.containerDefinitions?.[0];
+    assert.deepEqual(container?.entryPoint, ["/.sockerless/bin/sockerless-agent"]);
+    assert.deepEqual(container?.mountPoints?.at(-1), {
+      sourceVolume: "sockerless-agent",
+      containerPath: "/.sockerless/bin",
+      readOnly: true,
+    });
+  });
+
+  it("mounts a volume by its access point, and as the user asked", () => {
+    const mounts = [volumeMount("data", "fs-1/fsap-1", { readOnly: true })];
+    assert.deepEqual(definition({}, { mounts }).volumes?.at(-1), {
+      name: "vol-data",
+      efsVolumeConfiguration: {
+        fileSystemId: "fs-1",
+        transitEncryption: "ENABLED",
+        authorizationConfig: { accessPointId: "fsap-1" },
+        rootDirectory: "/",
+      },
+    });
+    assert.deepEqual(main({}, { mounts }).mountPoints?.at(-1), {
+      sourceVolume: "vol-data",
+      containerPath: "/mnt/data",
+      readOnly: true,
+    });
+  });
+
+  it("gives a volume without an access point a directory of the task, and an anonymous one only where it must", () => {
+    const volume = create(VolumeRecordSchema, { name: "x".repeat(64), anonymous: true });
+    const mounts = [volumeMount("x", "", { volume })];
+    assert.deepEqual(definition({}, { mounts: [volumeMount("data", "")] }).volumes?.at(-1), {
+      name: "vol-data",
+    });
+    assert.equal(definition({}, { mounts }).volumes?.length, 1);
+    assert.equal(definition({ hostConfig: { readonlyRootfs: true } }, { mounts }).volumes?.length, 2);
+  });
+
+  it("leaves host paths out", () => {
+    const mounts: ResolvedMount[] = [
+      { type: "bind", source: "/var/run/docker.sock", destination: "/var/run/docker.sock", readOnly: false },
+    ];
+    assert.equal(definition({}, { mounts }).family, definition().family);
+  });
+
+  it("has tmpfs with a size, and options of the kernel", () => {
+    const mounts: ResolvedMount[] = [
+      {
+        type: "tmpfs",
+        destination: "/scratch",
+        readOnly: false,
+        tmpfsOptions: ["mode=1777", "size=1048577"],
+      },
+      { type: "tmpfs", destination: "/small", readOnly: false, tmpfsOptions: [] },
+    ];
+    assert.deepEqual(main({}, { mounts }).linuxParameters?.tmpfs, [
+      { containerPath: "/scratch", size: 2, mountOptions: ["mode=1777"] },
+      { containerPath: "/small", size: 64 },
+    ]);
+  });
+
+  it("adds SYS_PTRACE and no other capability", () => {
+    assert.deepEqual(main({ hostConfig: { capAdd: ["CAP_SYS_PTRACE"] } }).linuxParameters?.capabilities, {
+      add: ["SYS_PTRACE"],
+    });
+  });
+});
+
+describe("a volume's name in a task definition", () => {
+  it("is the seed's where AWS takes it, and told from its like where not", () => {
+    assert.equal(taskVolumeName("runner-cache_1"), "vol-runner-cache_1");
+    assert.match(taskVolumeName("cache.v2"), /^vol-cache_v2-[0-9a-f]{12}$/);
+    assert.notEqual(taskVolumeName("cache.v2"), taskVolumeName("cache_v2"));
+    assert.notEqual(taskVolumeName("a.b"), taskVolumeName("a/b"));
+    assert.ok(taskVolumeName("x".repeat(255)).length <= 255);
+  });
+});

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
+import { isSameTask } from "./lingering.ts";
+import { type RunSettings, runRequest } from "./run-request.ts";
+
+const settings: RunSettings = {
+  cluster: "sockerless",
+  subnets: ["subnet-1", "subnet-2"],
+  assignPublicIp: false,
+  capacityProvider: "FARGATE",
+  platformVersion: "LATEST",
+  taskRoleArn: "arn:aws:iam::123456789012:role/task",
+  instance: "sockerless/0123456789abcdef",
+  authorityPin: new Uint8Array(32),
+};
+
+function request(said: SaidOfContainer = {}, other: Partial<RunSettings> = {}) {
+  return runRequest(workloadSpec(said).record, "definition:1", ["sg-1"], { ...settings, ...other });
+}
+
+describe("the request for a task", () => {
+  it("has one token for each start of a container", () => {
+    const { clientToken } = request();
+    assert.match(clientToken ?? "", /^[0-9a-f]{64}$/);
+    assert.equal(request().clientToken, clientToken);
+    assert.notEqual(request({ generation: 2n }).clientToken, clientToken);
+    assert.notEqual(request({ id: "e".repeat(64) }).clientToken, clientToken);
+  });
+
+  it("names instance, container and start where they stay visible", () => {
+    const { startedBy, overrides } = request({ generation: 4n });
+    assert.equal(startedBy, "sockerless/0123456789abcdef");
+    const environment = overrides?.containerOverrides?.[0]?.environment ?? [];
+    assert.deepEqual(
+      environment.map(({ name }) => name),
+      ["SOCKERLESS_CONTAINER_ID", "SOCKERLESS_GENERATION", "SOCKERLESS_CLIENT_CA_PIN"],
+    );
+    assert.equal(environment[1]?.value, "4");
+  });
+
+  it("carries neither command nor environment, whatever their size", () => {
+    const env = Array.from({ length: 1000 }, (_, index) => `VARIABLE_${index}=${"x".repeat(100)}`);
+    const { overrides } = request({ config: { env, stopSignal: "SIGQUIT" } });
+    assert.ok(JSON.stringify(overrides).length < 8192);
+    assert.equal(overrides?.containerOverrides?.[0]?.command, undefined);
+  });
+
+  it("overrides size, role and disk", () => {
+    const { overrides } = request({
+      hostConfig: { resources: { memory: 1n << 30n }, storageOpt: { size: "50G" } },
+    });
+    assert.equal(overrides?.cpu, "256");
+    assert.equal(overrides?.memory, "1024");
+    assert.equal(overrides?.taskRoleArn, settings.taskRoleArn);
+    assert.deepEqual(overrides?.ephemeralStorage, { sizeInGiB: 50 });
+    assert.equal(request().overrides?.ephemeralStorage, undefined);
+  });
+
+  it("asks for Fargate, or for the capacity provider that is configured", () => {
+    assert.equal(request().launchType, "FARGATE");
+    const spot = request({}, { capacityProvider: "FARGATE_SPOT" });
+    assert.equal(spot.launchType, undefined);
+    assert.deepEqual(spot.capacityProviderStrategy, [{ capacityProvider: "FARGATE_SPOT", weight: 1 }]);
+  });
+
+  it("is for the same task as the last start's where only the start differs", () => {
+    const journalled = JSON.stringify(request());
+    assert.ok(isSameTask(journalled, request({ generation: 2n })));
+    assert.ok(!isSameTask(journalled, request({ hostConfig: { resources: { memory: 1n << 30n } } })));
+    const { record } = workloadSpec();
+    assert.ok(!isSameTask(journalled, runRequest(record, "definition:1", ["sg-1", "sg-2"], settings)));
+    assert.ok(!isSameTask(journalled, runRequest(record, "definition:2", ["sg-1"], settings)));
+  });
+});
