@@ -15,7 +15,7 @@ import { createEngine, type Engine } from "../../src/backends/common/engine/engi
 import type { ImageSource } from "../../src/backends/common/engine/image-source.ts";
 import { registerServices } from "../../src/backends/common/engine/services/register.ts";
 import { openState, type State } from "../../src/backends/common/state/state.ts";
-import { systemClock } from "../../src/common/clock.ts";
+import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { notFound, toConnectError } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { createLogger } from "../../src/common/logger.ts";
@@ -40,16 +40,27 @@ export const localAccess = { reach: AgentReach.LOCAL };
 export class EngineBench {
   readonly machine: MemoryMachine;
   readonly #directory: string;
+  readonly #clock: Clock;
   #running: Running | undefined;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, clock: Clock) {
     this.#directory = directory;
+    this.#clock = clock;
     this.machine = new MemoryMachine(path.join(directory));
   }
 
-  /** @param cloud containers run somewhere else */
-  static async start({ cloud = false } = {}): Promise<EngineBench> {
-    const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")));
+  /**
+   * @param cloud containers run somewhere else
+   * @param clock the backend's; the machine's unless said
+   */
+  static async start({
+    cloud = false,
+    clock = systemClock,
+  }: {
+    readonly cloud?: boolean;
+    readonly clock?: Clock;
+  } = {}): Promise<EngineBench> {
+    const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")), clock);
     bench.machine.cloud = cloud;
     await bench.startBackend();
     return bench;
@@ -193,7 +204,7 @@ export class EngineBench {
 
   /** @param breaksAt from where on its state writes nothing */
   async startBackend(breaksAt?: CrashPoint): Promise<void> {
-    this.#running = await startBackend(this.#directory, this.machine, breaksAt);
+    this.#running = await startBackend(this.#directory, this.machine, this.#clock, breaksAt);
   }
 
   /** Forgets everything that a backend has written; the backend must be stopped. */
@@ -224,14 +235,19 @@ export class EngineBench {
 
 type Running = Awaited<ReturnType<typeof startBackend>>;
 
-async function startBackend(directory: string, machine: MemoryMachine, breaksAt: CrashPoint | undefined) {
-  const durable = await openState({ directory: path.join(directory, "state"), clock: systemClock });
+async function startBackend(
+  directory: string,
+  machine: MemoryMachine,
+  clock: Clock,
+  breaksAt: CrashPoint | undefined,
+) {
+  const durable = await openState({ directory: path.join(directory, "state"), clock });
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
   const engine = await createEngine({
     driver: machine.driver(),
     state,
     images: testImages(state),
-    clock: systemClock,
+    clock,
     logger: createLogger({ level: "error", process: "test" }),
   });
   const convertErrors: Interceptor = (next) => async (request) => {

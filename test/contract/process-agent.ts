@@ -53,6 +53,8 @@ export class ProcessAgent {
   readonly options: ProcessAgentOptions;
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
+  /** Calls that are answered as by an agent that cannot be reached. */
+  readonly failures = new Set<"execInspect">();
   /** Resizes and signals that came, in words. */
   readonly calls: string[] = [];
   readonly #server: Http2Server;
@@ -64,6 +66,7 @@ export class ProcessAgent {
   readonly #attached = new Map<string, PromiseWithResolvers<void>>();
   readonly #started = Promise.withResolvers<void>();
   readonly #execs = new Map<string, Running>();
+  readonly #refused = new Set<string>();
   #result: Promise<StartResponse> | undefined;
   #main: Running | undefined;
   #stopped: Promise<void> | undefined;
@@ -172,8 +175,16 @@ export class ProcessAgent {
         this.#running(execId).child.kill(name === undefined ? signal : (name as NodeJS.Signals));
         return {};
       },
-      execInspect: ({ execId }) => {
+      execInspect: ({ execId, refuse }) => {
+        if (this.failures.has("execInspect")) {
+          this.calls.push("execInspect fails");
+          throw new ConnectError("not now", Code.Unavailable);
+        }
         const exec = this.#execs.get(execId);
+        if (exec === undefined && (refuse || this.#refused.has(execId))) {
+          this.#refused.add(execId);
+          return { exit: exitStatus(255) };
+        }
         if (exec === undefined) {
           throw new ConnectError("no such exec", Code.NotFound);
         }
@@ -269,7 +280,7 @@ export class ProcessAgent {
   }
 
   async *#exec(open: OpenExec): AsyncGenerator<SessionResponse> {
-    if (this.#execs.has(open.execId)) {
+    if (this.#execs.has(open.execId) || this.#refused.has(open.execId)) {
       throw new ConnectError("this exec was opened before", Code.AlreadyExists);
     }
     const output = new Broadcast<{ readonly stream: "stdout" | "stderr"; readonly data: Uint8Array }>();

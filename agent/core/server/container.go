@@ -31,7 +31,7 @@ type Container interface {
 	Attach(context.Context, *agentv1.OpenAttach) (Session, error)
 	Resize(context.Context, *agentv1.ResizeRequest) error
 	Signal(context.Context, *agentv1.SignalRequest) error
-	ExecInspect(ctx context.Context, execID string) (*agentv1.ExecInspectResponse, error)
+	ExecInspect(ctx context.Context, execID string, refuse bool) (*agentv1.ExecInspectResponse, error)
 	Watch(context.Context) (Watcher, error)
 	Pause(context.Context) error
 	Resume(context.Context) error
@@ -109,7 +109,7 @@ func (u Unimplemented) Signal(context.Context, *agentv1.SignalRequest) error {
 }
 
 // ExecInspect is not implemented.
-func (u Unimplemented) ExecInspect(context.Context, string) (*agentv1.ExecInspectResponse, error) {
+func (u Unimplemented) ExecInspect(context.Context, string, bool) (*agentv1.ExecInspectResponse, error) {
 	return nil, u.cannot("ExecInspect")
 }
 

@@ -39,8 +39,8 @@ func (c Core) Signal(ctx context.Context, request *agentv1.SignalRequest) error 
 }
 
 // ExecInspect answers an exec's record.
-func (c Core) ExecInspect(_ context.Context, execID string) (*agentv1.ExecInspectResponse, error) {
-	return c.Sessions.ExecInspect(execID)
+func (c Core) ExecInspect(_ context.Context, execID string, refuse bool) (*agentv1.ExecInspectResponse, error) {
+	return c.Sessions.ExecInspect(execID, refuse)
 }
 
 // Watch begins with the whole state.

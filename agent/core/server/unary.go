@@ -99,7 +99,7 @@ func (s *service) Signal(ctx context.Context, request *connect.Request[agentv1.S
 
 func (s *service) ExecInspect(ctx context.Context, request *connect.Request[agentv1.ExecInspectRequest]) (*connect.Response[agentv1.ExecInspectResponse], error) {
 	return unary(ctx, s, request, func(c Container, inspect *agentv1.ExecInspectRequest) (*agentv1.ExecInspectResponse, error) {
-		return c.ExecInspect(ctx, inspect.ExecId)
+		return c.ExecInspect(ctx, inspect.ExecId, inspect.Refuse)
 	})
 }
 

@@ -17,6 +17,8 @@ const (
 	// execEndGrace is how long the end of the main process waits for the ends of
 	// the execs that it takes along, so that they are in the exit record.
 	execEndGrace = time.Second
+	// refusedExecCode is the exit code of an exec that nobody came to open.
+	refusedExecCode = 255
 	// execIDLimit bounds what a client can make the agent remember.
 	execIDLimit = 256
 )
@@ -135,6 +137,11 @@ func isDone(done <-chan struct{}) bool {
 func (c *Container) endExec(id string, e *exec, status ExitStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recordExecEnd(id, e, status)
+}
+
+// recordExecEnd is endExec with c.mu held.
+func (c *Container) recordExecEnd(id string, e *exec, status ExitStatus) {
 	e.exit = &status
 	e.process, e.stdio = nil, Stdio{}
 	c.ended = append(c.ended, id)
@@ -167,11 +174,17 @@ func (c *Container) awaitExecEnds() {
 	}
 }
 
-// ExecInspect answers the record of one exec.
-func (c *Container) ExecInspect(id string) (*agentv1.ExecInspectResponse, error) {
+// ExecInspect answers the record of one exec. One that is to be refused and was
+// not opened has ended, and is not opened later.
+func (c *Container) ExecInspect(id string, refuse bool) (*agentv1.ExecInspectResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.execs[id]
+	if e == nil && refuse && len(id) > 0 && len(id) <= execIDLimit {
+		e = &exec{}
+		c.execs[id] = e
+		c.recordExecEnd(id, e, ExitStatus{Code: refusedExecCode, FinishedAt: time.Now()})
+	}
 	if e == nil {
 		return nil, noSuchExec(id)
 	}

@@ -207,6 +207,39 @@ func TestAnAbandonedAttachLeavesTheRunThatIsOver(t *testing.T) {
 	}
 }
 
+func TestAnExecThatIsRefusedIsNotOpenedLater(t *testing.T) {
+	c, runtime, main := running(t, session.Options{})
+	defer main.exit(0)
+	open := func(id string) *session.Session {
+		return c.Exec(contextFor(t), &agentv1.OpenExec{ExecId: id, Process: &agentv1.ProcessSpec{Args: []string{"x"}}})
+	}
+	if _, err := c.ExecInspect("late", false); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Fatal(err)
+	}
+	refused, err := c.ExecInspect("late", true)
+	must(t, err)
+	if refused.Running || refused.Exit.GetCode() != 255 {
+		t.Fatal(refused)
+	}
+	if all := collect(t, open("late")); all.last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_EXISTS {
+		t.Fatal(all.last)
+	}
+	if len(runtime.execs) != 0 {
+		t.Fatal("it runs")
+	}
+	inTime := open("in time")
+	exec := <-runtime.execs
+	known, err := c.ExecInspect("in time", true)
+	must(t, err)
+	if !known.Running {
+		t.Fatal(known)
+	}
+	exec.exit(4)
+	if all := collect(t, inTime); all.last.GetExit().GetCode() != 4 {
+		t.Fatal(all.last)
+	}
+}
+
 func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 	c, _, main := running(t, session.Options{})
 	defer main.exit(0)

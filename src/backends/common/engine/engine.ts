@@ -11,6 +11,7 @@ import type { State } from "../state/state.ts";
 import { agentTargetOf } from "./agent-endpoint.ts";
 import { BackgroundWork } from "./background.ts";
 import type { EngineContext } from "./context.ts";
+import { sweepExecs } from "./exec/exec-remains.ts";
 import type { ImageSource } from "./image-source.ts";
 import { LiveContainers } from "./live.ts";
 import { AddressBook } from "./network/address-book.ts";
@@ -71,6 +72,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   try {
     await ensureNetworks(context);
     await recoverContainers(context);
+    void sweepExecs(context);
   } catch (error) {
     await close();
     throw error;

@@ -2479,8 +2479,10 @@ func (*SignalResponse) Descriptor() ([]byte, []int) {
 }
 
 type ExecInspectRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecId        string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	ExecId string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	// One that was not opened is not opened any more: it has ended, with 255.
+	Refuse        bool `protobuf:"varint,2,opt,name=refuse,proto3" json:"refuse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2520,6 +2522,13 @@ func (x *ExecInspectRequest) GetExecId() string {
 		return x.ExecId
 	}
 	return ""
+}
+
+func (x *ExecInspectRequest) GetRefuse() bool {
+	if x != nil {
+		return x.Refuse
+	}
+	return false
 }
 
 type ExecInspectResponse struct {
@@ -6380,9 +6389,10 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\"\x10\n" +
-	"\x0eSignalResponse\"-\n" +
+	"\x0eSignalResponse\"E\n" +
 	"\x12ExecInspectRequest\x12\x17\n" +
-	"\aexec_id\x18\x01 \x01(\tR\x06execId\"v\n" +
+	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
+	"\x06refuse\x18\x02 \x01(\bR\x06refuse\"v\n" +
 	"\x13ExecInspectResponse\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\bR\arunning\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x123\n" +

@@ -23,6 +23,7 @@ import { findContainer } from "../lookup.ts";
 import { execRefusal } from "../machine/refusals.ts";
 import { isVisible } from "../records.ts";
 import { execEnded } from "./exec-ends.ts";
+import { surplusExecs } from "./exec-remains.ts";
 import { execEvent, execStartRefusal, isExecOpen, startingExec } from "./exec-machine.ts";
 
 /** How long the session of an exec that was handed out may take to come. */
@@ -30,8 +31,6 @@ const sessionTimeoutMs = 30_000;
 /** How long a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
 const resizeRetryMs = 50;
-/** How many ended execs of a container stay on record. */
-const keptExecs = 256;
 /** How long an agent may take to answer. */
 const callTimeoutMs = 10_000;
 
@@ -53,7 +52,7 @@ export async function createExec(
     phase: ExecPhase.CREATED,
     generation: container.generation,
   });
-  const forgotten = oldestEnded(context, container.id);
+  const forgotten = surplusExecs(context, container.id);
   await context.state.commit((change) => {
     for (const old of forgotten) {
       change.execs.delete(old.id);
@@ -165,14 +164,6 @@ export function expectSessions(context: EngineContext, link: AgentLink, containe
   }
 }
 
-/** Ended execs of a container beyond as many as are kept, oldest first: some containers see one a second for months. */
-function oldestEnded(context: EngineContext, containerId: string): readonly ExecRecord[] {
-  const ended = [...context.state.execs.values()].filter(
-    (exec) => exec.containerId === containerId && exec.phase === ExecPhase.ENDED,
-  );
-  return ended.slice(0, Math.max(0, ended.length - keptExecs));
-}
-
 function runningExecOf(context: EngineContext, execId: string) {
   const exec = findExec(context, execId);
   const container = findContainer(context.state, exec.containerId);
@@ -184,42 +175,53 @@ function runningExecOf(context: EngineContext, execId: string) {
   return { exec, container, link };
 }
 
-/** An exec whose session never comes has ended, with 255. */
+/** An exec whose session never comes has ended, with 255: so its agent says, and runs it no more. */
 function expectSession(context: EngineContext, link: AgentLink, execId: string): void {
   void context.background.run(`await the session of exec ${execId}`, async () => {
     const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
-    try {
-      await context.clock.sleep(sessionTimeoutMs, signal);
-    } catch {
-      return; // The container's end, or the next backend, settles it.
-    }
-    const exec = context.state.execs.get(execId);
-    if (exec?.phase === ExecPhase.STARTING && !(await askAgent(context, link, execId))) {
-      await execEnded(context, execId, undefined);
+    let isSettled = false;
+    while (!isSettled) {
+      try {
+        await context.clock.sleep(sessionTimeoutMs, signal);
+      } catch {
+        return; // The container's end, or the next backend, settles it.
+      }
+      const isAwaited = context.state.execs.get(execId)?.phase === ExecPhase.STARTING;
+      isSettled = !isAwaited || (await askAgent(context, link, execId, { refuse: true }));
     }
   });
 }
 
-/** @returns whether the agent knows the exec; an end that it tells is recorded */
+/**
+ * Asks what the agent knows of an exec, and records an end that it tells.
+ *
+ * @param refuse whether one that it does not know is to be refused from now on, and has ended
+ * @returns whether it was asked
+ */
 async function askAgent(
   context: EngineContext,
   link: AgentLink | undefined,
   execId: string,
+  { refuse: isRefused = false } = {},
 ): Promise<boolean> {
   if (link === undefined) {
     return false;
   }
   try {
-    const { exit } = await link.agent.client.execInspect({ execId }, { timeoutMs: callTimeoutMs });
+    const request = { execId, refuse: isRefused };
+    const { exit } = await link.agent.client.execInspect(request, { timeoutMs: callTimeoutMs });
     if (exit !== undefined) {
       await execEnded(context, execId, exit.code);
     }
     return true;
   } catch (error) {
-    if (isErrorKind(error, "not-found")) {
+    if (!isErrorKind(error, "not-found")) {
+      context.logger.debug({ err: error, exec: execId }, "the agent cannot be asked about an exec");
       return false;
     }
-    context.logger.debug({ err: error, exec: execId }, "the agent cannot be asked about an exec");
+    if (isRefused) {
+      await execEnded(context, execId, undefined); // An agent of an earlier version, which cannot refuse.
+    }
     return true;
   }
 }

@@ -1,0 +1,51 @@
+/** Execs that nobody starts or asks for any more: which of them stay on record. */
+import { messageOf } from "../../../../common/errors.ts";
+import {
+  type ContainerRecord,
+  ExecPhase,
+  type ExecRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { hasProcess } from "../records.ts";
+
+/** How many execs of a container stay on record that have ended, and that were made and never started. */
+const kept = { ended: 256, unstarted: 1024 } as const;
+/** How often those are looked for that can never be started; as dockerd does. */
+export const sweepEveryMs = 5 * 60_000;
+
+/** Execs of a container beyond as many as are kept, oldest first: some containers see one a second for months. */
+export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
+  const own = [...context.state.execs.values()].filter((exec) => exec.containerId === containerId);
+  const beyond = (phase: ExecPhase, limit: number): ExecRecord[] => {
+    const found = own.filter((exec) => exec.phase === phase);
+    return found.slice(0, Math.max(0, found.length - limit));
+  };
+  return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
+}
+
+/** Forgets, now and then, execs that were made for a run that is over and never started. Ends with the engine. */
+export async function sweepExecs(context: EngineContext): Promise<void> {
+  while (!context.shutdown.aborted) {
+    await context.clock.sleep(sweepEveryMs, context.shutdown).catch(() => undefined);
+    const dead = [...context.state.execs.values()].filter(
+      (exec) =>
+        exec.phase === ExecPhase.CREATED && !canStart(exec, context.state.containers.get(exec.containerId)),
+    );
+    if (dead.length === 0 || context.shutdown.aborted) {
+      continue;
+    }
+    try {
+      await context.state.commit((change) => {
+        for (const exec of dead) {
+          change.execs.delete(exec.id);
+        }
+      });
+    } catch (error) {
+      context.logger.warn({ err: error }, `cannot forget execs: ${messageOf(error)}`);
+    }
+  }
+}
+
+function canStart(exec: ExecRecord, container: ContainerRecord | undefined): boolean {
+  return container !== undefined && exec.generation === container.generation && hasProcess(container);
+}

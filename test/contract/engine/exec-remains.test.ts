@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind } from "../../../src/common/errors.ts";
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { sweepEveryMs } from "../../../src/backends/common/engine/exec/exec-remains.ts";
+import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { until } from "../../support/until.ts";
+import { EngineBench, localAccess } from "../engine-bench.ts";
+
+describe("execs that nobody comes for", () => {
+  let bench: EngineBench;
+  let clock: ManualClock;
+  beforeEach(async () => {
+    clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ clock });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const makeExec = async (container: string, ...cmd: string[]) =>
+    (await bench.execs.createExec({ container, config: { cmd } })).id;
+  const phaseOf = (execId: string) => bench.state.execs.get(execId)?.phase;
+
+  it("have ended with 255 when their session does not come, and then it is too late for it", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const mark = join(bench.machine.directory, "mark");
+    const execId = await makeExec(container, "touch", mark);
+    const { endpoint, config } = await bench.execs.startExec({ execId, access: localAccess });
+    const end = bench.execs.awaitExec({ execId });
+    const sleeping = clock.sleeping;
+    await clock.advance(29_000);
+    assert.equal(phaseOf(execId), ExecPhase.STARTING);
+    assert.equal(clock.sleeping, sleeping);
+    await clock.advance(1_000);
+    assert.equal((await end).exitCode, 255);
+    const late = bench.session(endpoint, { openExec: { execId, process: { args: config?.cmd ?? [] } } });
+    await assert.rejects(late, /opened before/);
+    assert.equal(existsSync(mark), false);
+  });
+
+  it("are asked for again while their agent cannot be reached", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const execId = await makeExec(container, "true");
+    const { endpoint, config } = await bench.execs.startExec({ execId, access: localAccess });
+    const agent = bench.machine.agentOf(container);
+    agent.failures.add("execInspect");
+    await clock.advance(30_000);
+    await until(() => agent.calls.includes("execInspect fails") || undefined);
+    assert.equal(phaseOf(execId), ExecPhase.STARTING);
+    agent.failures.clear();
+    const session = await bench.session(endpoint, {
+      openExec: { execId, process: { args: config?.cmd ?? [] } },
+    });
+    assert.equal(session.exitCode, 0);
+    assert.equal((await bench.execs.awaitExec({ execId })).exitCode, 0);
+  });
+
+  it("are forgotten when they were never started and cannot be any more", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const [over, started] = [await makeExec(container, "true"), await makeExec(container, "true")];
+    const { endpoint } = await bench.execs.startExec({ execId: started, access: localAccess });
+    await bench.session(endpoint, { openExec: { execId: started, process: { args: ["true"] } } });
+    await bench.execs.awaitExec({ execId: started });
+    await clock.advance(sweepEveryMs);
+    assert.equal(phaseOf(over), ExecPhase.CREATED, "its container runs");
+    const stopped = bench.containers.killContainer({ container });
+    await stopped;
+    await bench.wait(container);
+    await clock.advance(sweepEveryMs);
+    await assert.rejects(bench.execs.inspectExec({ execId: over }), (error) =>
+      isErrorKind(error, "not-found"),
+    );
+    assert.equal(phaseOf(started), ExecPhase.ENDED, "its exit code is kept");
+  });
+
+  it("are so many of one container that never started, and no more", async () => {
+    const container = await bench.runScript("exec sleep 60");
+    const first = await makeExec(container, "true");
+    for (let count = 0; count < 1100; count++) {
+      await makeExec(container, "true");
+    }
+    assert.equal(bench.state.execs.size, 1025);
+    assert.equal(phaseOf(first), undefined);
+  });
+});
