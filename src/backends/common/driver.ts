@@ -223,6 +223,12 @@ export interface Workloads {
   /** Release, and the container's files and log. */
   remove(containerId: string): Promise<void>;
 
+  /**
+   * Begins to end a run past its agent, which does not answer; `list` tells when it has ended. Absent: an agent that
+   * does not answer is gone, and what it ran with it.
+   */
+  end?(containerId: string): Promise<void>;
+
   /** Everything of ours that exists, running or not. */
   list(): Promise<readonly FoundWorkload[]>;
 
@@ -287,7 +293,10 @@ export interface NetworkFabric {
   connect?(change: NetworkChange): Promise<void>;
   /** Takes a running container off a network. */
   disconnect?(change: NetworkChange): Promise<void>;
-  /** Answers the driver's reference (bridge name, security group). */
+  /**
+   * Answers the driver's reference (bridge name, security group). A network in the phase `creating` whose pool nobody
+   * asked for needs one that nothing else has: conflict, and the engine chooses another.
+   */
   ensure(record: NetworkRecord): Promise<string>;
   remove(record: NetworkRecord): Promise<void>;
   /** What there is of this instance's networks, for a state that lost them. Absent: nothing outlives the state. */

@@ -4,7 +4,7 @@ import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { NOT_APPLIED, settingsOf } from "./settings.ts";
-import { release, remove, resumeDepartures } from "./tasks/endings.ts";
+import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
 import { list } from "./tasks/list.ts";
@@ -40,6 +40,7 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       await release(context, containerId, record === undefined ? 0 : lingerOf({ record }, context.start));
     },
     remove: (containerId) => remove(context, containerId),
+    end: (containerId) => end(context, containerId),
     // Where many agents are away at once, all ask at once.
     list() {
       listing ??= listAll(context).finally(() => {

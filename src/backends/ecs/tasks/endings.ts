@@ -29,6 +29,17 @@ export async function release(context: TaskContext, containerId: string, lingerM
   }
 }
 
+/** Ends a run whose agent does not answer. */
+export async function end(context: TaskContext, containerId: string): Promise<void> {
+  const task = context.book.of(containerId);
+  if (task?.phase === TaskPhase.SERVING) {
+    await context.departures.stop(
+      task.task,
+      "sockerless: the container was killed, and its agent does not answer",
+    );
+  }
+}
+
 /** The container goes, and its task with it. */
 export async function remove(context: TaskContext, containerId: string): Promise<void> {
   const task = context.book.of(containerId);

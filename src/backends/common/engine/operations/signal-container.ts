@@ -48,7 +48,10 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   }
   const exit = listenForExit(context, live);
   try {
-    await sendSignal(context, live, sigkill, true).catch(ignoreAway);
+    await sendSignal(context, live, sigkill, true).catch(async (error: unknown) => {
+      ignoreAway(error);
+      await context.driver.workloads.end?.(live.id);
+    });
     if (!(await exit.within(killTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");
     }
