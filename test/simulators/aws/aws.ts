@@ -148,6 +148,19 @@ export class Aws implements AsyncDisposable {
     return { endpoint: this.endpoint, region: this.region, credentials: this.credentials };
   }
 
+  /** Environment variables by which a process finds this account, and no other. */
+  environmentFor({ accessKeyId, secretAccessKey }: AccessKey = this.credentials): Record<string, string> {
+    return {
+      AWS_ENDPOINT_URL: this.endpoint,
+      AWS_REGION: this.region,
+      AWS_ACCESS_KEY_ID: accessKeyId,
+      AWS_SECRET_ACCESS_KEY: secretAccessKey,
+      AWS_EC2_METADATA_DISABLED: "true",
+      AWS_CONFIG_FILE: "/dev/null",
+      AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
+    };
+  }
+
   /** Ends everything; nothing is left behind. */
   async stop(): Promise<void> {
     await this.#stack.disposeAsync();

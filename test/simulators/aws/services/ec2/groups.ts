@@ -46,13 +46,15 @@ export class SecurityGroups {
     return [...this.#groups.values()];
   }
 
+  /** A group that calls know. */
   find(groupId: string): SecurityGroup | undefined {
-    return this.#groups.get(groupId);
+    const group = this.#groups.get(groupId);
+    return group !== undefined && this.#isKnown(group) ? group : undefined;
   }
 
   /** The groups that calls know, which may not be those that were made just now. */
   known(): readonly SecurityGroup[] {
-    return this.all().filter(({ knownAt }) => knownAt <= this.#context.clock.nowMs());
+    return this.all().filter((group) => this.#isKnown(group));
   }
 
   /** @throws AwsFault `InvalidGroup.NotFound`, `InvalidGroupId.Malformed` */
@@ -60,8 +62,8 @@ export class SecurityGroups {
     if (!/^sg-[0-9a-f]{8,17}$/.test(groupId)) {
       throw new AwsFault("InvalidGroupId.Malformed", `Invalid id: "${groupId}" (expecting "sg-...")`);
     }
-    const group = this.#groups.get(groupId);
-    if (group === undefined || group.knownAt > this.#context.clock.nowMs()) {
+    const group = this.find(groupId);
+    if (group === undefined) {
       throw new AwsFault("InvalidGroup.NotFound", `The security group '${groupId}' does not exist`);
     }
     return group;
@@ -173,6 +175,10 @@ export class SecurityGroups {
       return found;
     });
     return this.#remove(group, revoked);
+  }
+
+  #isKnown({ knownAt }: SecurityGroup): boolean {
+    return knownAt <= this.#context.clock.nowMs();
   }
 
   #remove(group: SecurityGroup, rules: StoredRule[]): StoredRule[] {

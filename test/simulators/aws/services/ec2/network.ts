@@ -47,7 +47,7 @@ export class Network implements VpcNetwork {
   }
 
   hasGroup(groupId: string): boolean {
-    return this.groups.known().some((group) => group.groupId === groupId);
+    return this.groups.find(groupId) !== undefined;
   }
 
   rulesOf(groupIds: readonly string[]): readonly SecurityRule[] {
