@@ -33,8 +33,13 @@ type stock struct {
 }
 
 // beginInventory takes the inventory behind the answer.
-func beginInventory(settings *settings, logger *slog.Logger) *stock {
+func beginInventory(settings *settings, own *powers, logger *slog.Logger) *stock {
 	s := &stock{ready: make(chan struct{})}
+	if !own.pidOne {
+		s.err = errNotPIDOne
+		close(s.ready)
+		return s
+	}
 	go func() {
 		defer close(s.ready)
 		begun := time.Now()

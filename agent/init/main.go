@@ -62,16 +62,16 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	if err := harden(); err != nil {
 		return 0, err
 	}
-	stock := beginInventory(settings, logger)
+	powers, err := ownPowers()
+	if err != nil {
+		return 0, err
+	}
+	stock := beginInventory(settings, powers, logger)
 	record, place, err := openLog(settings, logger)
 	if err != nil {
 		return 0, err
 	}
 	defer record.Close()
-	powers, err := ownPowers()
-	if err != nil {
-		return 0, err
-	}
 	launcher := newLauncher(powers, children.Start(), os.Environ())
 	sessions := session.New(session.MainProcess{}, session.Options{
 		Runtime:     launcher,

@@ -43,6 +43,9 @@ type nameService struct {
 
 func newNameService(own *powers, logger *slog.Logger) *nameService {
 	n := &nameService{logger: logger, hosts: openManaged("/etc/hosts"), resolv: openManaged("/etc/resolv.conf")}
+	if !own.pidOne {
+		n.hosts.refusal, n.resolv.refusal = errNotPIDOne, errNotPIDOne
+	}
 	n.refusal = n.resolv.refusal
 	if !own.effective.Has(unix.CAP_NET_BIND_SERVICE) && firstUnprivilegedPort() > resolverPort {
 		n.refusal = errors.New("may not bind port 53")

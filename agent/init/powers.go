@@ -1,6 +1,7 @@
 package containerinit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -39,6 +40,9 @@ func ownPowers() (*powers, error) {
 	}
 	return p, nil
 }
+
+// errNotPIDOne keeps an agent from taking another's files for its container's.
+var errNotPIDOne = errors.New("not PID 1: the files may be another's")
 
 // limitations names, for users, what an agent without these powers cannot do.
 func (p *powers) limitations() []string {
