@@ -1,4 +1,4 @@
-import type { Machine, MachineFacts } from "../common/driver.ts";
+import type { LimitFeature, Machine, MachineFacts } from "../common/driver.ts";
 import type { EcsSection } from "../../common/config/load.ts";
 
 /** What `docker info` tells of a cluster: Fargate has no machine to speak of, so what one task can have at most. */
@@ -21,9 +21,25 @@ export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "arch
     warnings: [],
     maskedPaths: [],
     readonlyPaths: [],
+    missingLimits: MISSING_LIMITS,
   };
   return { facts: () => Promise.resolve(facts) };
 }
 
 const LARGEST_VCPU = 16;
 const LARGEST_MEMORY = 120n * 1024n ** 3n;
+
+/** A task has processors, memory and disk to itself, and Fargate keeps its other limits. */
+export const MISSING_LIMITS: ReadonlySet<LimitFeature> = new Set([
+  "swappiness",
+  "reservation",
+  "oom-kill-disable",
+  "pids",
+  "cpuset",
+  "io-weight",
+  "io-weight-device",
+  "io-read-bps",
+  "io-write-bps",
+  "io-read-iops",
+  "io-write-iops",
+]);

@@ -73,11 +73,6 @@ export const REFUSED: readonly FargateSetting[] = [
     why: "Fargate sets the size of /dev/shm",
     isSet: (host) => host.shmSize !== 0n && host.shmSize !== DEFAULT_SHM_SIZE,
   },
-  {
-    name: "--memory-swappiness",
-    why: "Fargate does not swap",
-    isSet: ({ resources }) => resources?.memorySwappiness !== undefined,
-  },
 ];
 
 /** Accepted and not applied: the container works without it. */
@@ -88,6 +83,12 @@ export const NOT_APPLIED: readonly FargateSetting[] = [
     isSet: (_host, record) => record.mounts.some(({ type }) => type === "bind"),
   },
   {
+    name: "--cpu-rt-period, --cpu-rt-runtime",
+    why: "Fargate schedules",
+    isSet: ({ resources }) =>
+      (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n,
+  },
+  {
     name: "--memory-swap",
     why: "Fargate does not swap",
     isSet: ({ resources }) =>
@@ -95,44 +96,6 @@ export const NOT_APPLIED: readonly FargateSetting[] = [
       resources.memorySwap !== 0n &&
       resources.memorySwap !== resources.memory &&
       resources.memorySwap !== resources.memory * 2n,
-  },
-  {
-    name: "--memory-reservation",
-    why: "a task has its memory to itself",
-    isSet: ({ resources }) => (resources?.memoryReservation ?? 0n) > 0n,
-  },
-  {
-    name: "--pids-limit",
-    why: "Fargate sets the limit",
-    isSet: ({ resources }) => resources?.pidsLimit !== undefined,
-  },
-  {
-    name: "--cpuset-cpus, --cpuset-mems",
-    why: "a task has its processors to itself",
-    isSet: ({ resources }) => (resources?.cpusetCpus ?? "") !== "" || (resources?.cpusetMems ?? "") !== "",
-  },
-  {
-    name: "--cpu-rt-period, --cpu-rt-runtime",
-    why: "Fargate schedules",
-    isSet: ({ resources }) =>
-      (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n,
-  },
-  {
-    name: "--blkio-weight, --device-read-bps and their like",
-    why: "a task has its disk to itself",
-    isSet: ({ resources }) =>
-      resources !== undefined &&
-      (resources.blkioWeight > 0 ||
-        resources.blkioWeightDevice.length > 0 ||
-        resources.blkioDeviceReadBps.length > 0 ||
-        resources.blkioDeviceWriteBps.length > 0 ||
-        resources.blkioDeviceReadIops.length > 0 ||
-        resources.blkioDeviceWriteIops.length > 0),
-  },
-  {
-    name: "--oom-kill-disable",
-    why: "Fargate decides",
-    isSet: ({ resources }) => resources?.oomKillDisable === true,
   },
   { name: "--oom-score-adj", why: "a task has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a task has no host", isSet: (host) => host.utsMode === "host" },
