@@ -45,11 +45,12 @@ import {
 import { ImageIndex } from "./image-index.ts";
 import { ImageInstaller, now } from "./image-installer.ts";
 import { type ListedImage, listImages } from "./image-list.ts";
+import { LayerSupply } from "./layer-supply.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
 import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
 import { type PushedImage, pushImage, type PushParts, type PushRequest, referencesToPush } from "./push.ts";
-import { type Credentials, credentialsFingerprint } from "./registry/credentials.ts";
+import { type Credentials, credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
 import { login, type LoginResult } from "./registry-login.ts";
 import { SharedPulls } from "./shared-pulls.ts";
@@ -59,9 +60,12 @@ import {
   canonicalString,
   familiarName,
   familiarString,
+  type NamedReference,
   parseAny,
   parseNamed,
   parseTarget,
+  repositoryName,
+  withDefaultTag,
 } from "./reference.ts";
 
 /** What an image store works with. */
@@ -75,6 +79,10 @@ export interface ImageStoreOptions {
   /** What `docker info` and `docker inspect` name as storage driver. */
   readonly storageDriver: string;
   readonly registry: RegistryOptions;
+  /** Credentials that the driver itself has for a registry's host, used where a client gives none. */
+  readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
+  /** What images are of where nobody says; absent: this machine's. */
+  readonly defaultPlatform?: Platform;
 }
 
 /** Layers on their way at a time. */
@@ -93,6 +101,9 @@ export class ImageStore implements ImageSource {
   readonly #disposal: ImageDisposal;
   readonly #pulls = new SharedPulls();
   readonly #prunes = new OneAtATime();
+  readonly #supply: LayerSupply;
+  /** By repository, what the last pull from there was allowed with; in memory only. */
+  readonly #pulledWith = new Map<string, Credentials>();
   readonly #pullParts: PullParts;
   readonly #pushParts: PushParts;
   /** Ends long work at the end of the process. */
@@ -126,6 +137,13 @@ export class ImageStore implements ImageSource {
       downloads: new Limiter(parallelDownloads),
       needsLayers: options.preparer.needsLayers,
     };
+    this.#supply = new LayerSupply({
+      ...parts,
+      clock: options.clock,
+      registry: options.registry,
+      downloads: this.#pullParts.downloads,
+      credentialsFor: (repository) => this.#credentialsFor(repository, undefined),
+    });
     this.#pushParts = {
       store: content,
       index: this.#index,
@@ -254,7 +272,11 @@ export class ImageStore implements ImageSource {
     const lease = this.#content.lease();
     const ended = AbortSignal.any([signal, this.#closing.signal]);
     try {
-      yield* saveImages(this.#content, lease, images, ended);
+      const whole: SavedImage[] = [];
+      for (const image of images) {
+        whole.push({ ...image, record: await this.#supply.complete(lease, image.record, ended) });
+      }
+      yield* saveImages(this.#content, lease, whole, ended);
       const saved = ({ record }: SavedImage) =>
         imageEvent("save", record.id, record.id, this.#configs.find(record.id));
       await this.#index.commit({ events: images.map(saved) });
@@ -279,6 +301,7 @@ export class ImageStore implements ImageSource {
     return this.#leased(request.signal, (lease, signal) =>
       importImage(this.#content, this.#installer, this.#options.clock, lease, {
         ...request,
+        platform: request.platform ?? this.#options.defaultPlatform,
         archive: abortable(request.archive, signal),
         signal,
       }),
@@ -287,12 +310,12 @@ export class ImageStore implements ImageSource {
 
   /** Makes an image of what a container changed; see {@link commitImage}. */
   commit(request: ImageCommit): Promise<string> {
-    return this.#leased(request.signal, (lease, signal) => {
-      const record = this.#index.find(request.parentId);
+    return this.#leased(request.signal, async (lease, signal) => {
+      const record = await this.#supply.complete(lease, this.#index.find(request.parentId), signal);
       const parent = { record, config: this.#configs.get(record.id) };
       const parts = { store: this.#content, installer: this.#installer, clock: this.#options.clock };
       const layer = abortable(request.layer, signal);
-      return commitImage(parts, lease, parent, { ...request, layer, signal });
+      return await commitImage(parts, lease, parent, { ...request, layer, signal });
     });
   }
 
@@ -305,17 +328,22 @@ export class ImageStore implements ImageSource {
   /** Pulls an image; pulls of one reference at the same time share their work. See {@link pullImage}. */
   async pull(request: PullRequest): Promise<PulledImage> {
     const named = pulledReference(request.reference);
-    const { platform, auth } = request;
+    const platform = request.platform ?? this.#options.defaultPlatform;
+    const auth = await this.#credentialsFor(named, request.auth);
     const key = [
       canonicalString(named),
       platform === undefined ? "" : formatPlatform(platform),
       credentialsFingerprint(auth),
     ].join(" ");
-    return await this.#pulls.join(key, request.report, request.signal, (report, shared) =>
+    const pulled = await this.#pulls.join(key, request.report, request.signal, (report, shared) =>
       this.#leased(shared, (lease, signal) =>
-        pullImage(this.#pullParts, lease, { ...request, report, signal }),
+        pullImage(this.#pullParts, lease, { ...request, platform, auth, report, signal }),
       ),
     );
+    if (auth !== undefined && !this.#options.preparer.needsLayers) {
+      this.#pulledWith.set(repositoryName(named), auth);
+    }
+    return pulled;
   }
 
   /** What the reference of a push means, one tag each; see {@link referencesToPush}. */
@@ -328,9 +356,15 @@ export class ImageStore implements ImageSource {
     if (request.platform !== undefined) {
       this.#find(request.reference, request.platform);
     }
-    return await this.#leased(request.signal, (lease, signal) =>
-      pushImage(this.#pushParts, lease, { ...request, signal }),
-    );
+    const named = withDefaultTag(parseNamed(request.reference));
+    const auth = await this.#credentialsFor(named, request.auth);
+    return await this.#leased(request.signal, async (lease, signal) => {
+      const record = this.#index.named(named);
+      if (record !== undefined) {
+        await this.#supply.complete(lease, record, signal);
+      }
+      return await pushImage(this.#pushParts, lease, { ...request, auth, signal });
+    });
   }
 
   /** Checks credentials at a registry; see {@link login}. */
@@ -377,6 +411,17 @@ export class ImageStore implements ImageSource {
       const isParent = parents.has(record.id);
       return config === undefined ? [] : [{ record, config, containers, parentId, isParent }];
     });
+  }
+
+  /** What the client gave; else what the last pull was allowed with, or the driver's own. */
+  async #credentialsFor(
+    repository: NamedReference,
+    given: Credentials | undefined,
+  ): Promise<Credentials | undefined> {
+    return isAnonymous(given)
+      ? (this.#pulledWith.get(repositoryName(repository)) ??
+          (await this.#options.credentialsFor?.(repository.domain)))
+      : given;
   }
 
   /** The images that it stands on, the nearest first. */

@@ -6,6 +6,12 @@ import type { RegistryAuth } from "../../../../gen/sockerless/backend/v1/image_p
 /** What a user gave; undefined: anonymous. */
 export type Credentials = Pick<RegistryAuth, "username" | "password" | "identityToken" | "registryToken">;
 
+/** Whether a client gave none. */
+export function isAnonymous(credentials: Credentials | undefined): boolean {
+  const { username = "", identityToken = "", registryToken = "" } = credentials ?? {};
+  return `${username}${identityToken}${registryToken}` === "";
+}
+
 /** `Authorization: Basic`; undefined without a user name. */
 export function basicHeader(credentials: Credentials | undefined): string | undefined {
   if (credentials === undefined || credentials.username === "") {

@@ -1,0 +1,45 @@
+/** How a task pulls an image. Pure. */
+import { conflict } from "../../../common/errors.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { parseNamed } from "../../common/images/reference.ts";
+
+/** An image as a task definition names it. */
+export interface TaskImage {
+  /** With its digest. */
+  readonly reference: string;
+  /** ARN of the secret with which it is pulled. */
+  readonly credentialsArn: string | undefined;
+}
+
+/** Settings of registries, each `host=value` as the configuration has them. */
+export interface TaskImageSettings {
+  readonly registryCredentials: readonly string[];
+  readonly pullThroughCaches: readonly string[];
+}
+
+/**
+ * What the definition of a container says of its image: from a pull-through cache where one is configured for the
+ * registry, else from the registry itself, with the secret that is configured for it.
+ *
+ * @throws conflict: nothing to pull is known of the image
+ */
+export function taskImageOf(
+  image: Pick<ImageRecord, "id" | "driverReference">,
+  settings: TaskImageSettings,
+): TaskImage {
+  if (image.driverReference === "") {
+    throw conflict(`image ${image.id} has been removed: a container of it cannot be started any more`);
+  }
+  const { domain } = parseNamed(image.driverReference);
+  const cache = settingOf(domain, settings.pullThroughCaches);
+  const reference =
+    cache === undefined
+      ? image.driverReference
+      : `${cache.replace(/\/+$/, "")}${image.driverReference.slice(domain.length)}`;
+  return { reference, credentialsArn: settingOf(parseNamed(reference).domain, settings.registryCredentials) };
+}
+
+function settingOf(host: string, settings: readonly string[]): string | undefined {
+  const found = settings.find((setting) => setting.slice(0, setting.indexOf("=")) === host);
+  return found?.slice(host.length + 1);
+}

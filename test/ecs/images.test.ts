@@ -1,0 +1,198 @@
+/** Images of the ECS backend, against a registry that wants ECR's token. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, it, type TestContext } from "node:test";
+
+import type { ECRClient } from "@aws-sdk/client-ecr";
+
+import { taskImageOf } from "../../src/backends/ecs/ecr/task-image.ts";
+import type { AwsService } from "../../src/backends/ecs/aws/clients.ts";
+import { type EcsImages, ecsImages } from "../../src/backends/ecs/images.ts";
+import { capturedLogger } from "../../src/backends/ecs/testing/captured-logger.ts";
+import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import { openImageStore, streamOf, type TestImageStore } from "../support/image-store.ts";
+import { dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
+import { registryUser, TestRegistry } from "../support/registry.ts";
+import { tarOf } from "../support/tar.ts";
+
+const signal = new AbortController().signal;
+const registryOptions = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
+
+describe("images on ECS", () => {
+  let ecrRegistry: TestRegistry;
+  let hub: TestRegistry;
+  let password: string;
+  let deleted: unknown[];
+  const ecr = fakeClient<AwsService<ECRClient>>({
+    GetAuthorizationToken: () => ({
+      authorizationData: [
+        {
+          authorizationToken: Buffer.from(`${registryUser.username}:${password}`).toString("base64"),
+          expiresAt: new Date(Date.now() + 12 * 3_600_000),
+        },
+      ],
+    }),
+    BatchDeleteImage: ({ imageIds }) => {
+      deleted.push(imageIds);
+      return {};
+    },
+  });
+
+  before(async () => {
+    [ecrRegistry, hub] = await Promise.all([TestRegistry.start({ credentials: true }), TestRegistry.start()]);
+  });
+  after(async () => {
+    await Promise.all([ecrRegistry[Symbol.asyncDispose](), hub[Symbol.asyncDispose]()]);
+  });
+  beforeEach(() => {
+    password = registryUser.password;
+    deleted = [];
+    ecr.calls.length = 0;
+  });
+
+  const uri = (): string => `${ecrRegistry.host}/sockerless`;
+  function imagesOf(more: Partial<Parameters<typeof ecsImages>[0]> = {}): EcsImages {
+    return ecsImages({
+      ecr: ecr.client,
+      ecrRepository: uri(),
+      registry: registryOptions,
+      stateDir: "/tmp/sockerless-test-no-uploads",
+      instance: "one",
+      clock: systemClock,
+      logger: capturedLogger().logger,
+      ...more,
+    });
+  }
+  const open = (context: TestContext, preparer = imagesOf()): Promise<TestImageStore> =>
+    openImageStore(context, { preparer, credentialsFor: (domain) => preparer.credentialsFor(domain) });
+
+  async function image(text: string): Promise<FixtureImage> {
+    return {
+      layers: [await tarOf([{ name: "base" }]), await tarOf([{ name: "top", content: text }])],
+      config: { Labels: { text } },
+    };
+  }
+  async function load(store: TestImageStore, wanted: FixtureImage): Promise<string> {
+    const archive = streamOf(await dockerArchive([{ image: wanted, tags: ["helper:1"] }]));
+    await store.images.load({ archive, platform: undefined, report: () => {}, signal });
+    return store.state.images.get(imageId(wanted))?.driverReference ?? "";
+  }
+  /** What the reference leads to, by an ordinary client. */
+  async function pulled(context: TestContext, reference: string): Promise<string | undefined> {
+    const store = await openImageStore(context);
+    const auth = { ...registryUser, identityToken: "", registryToken: "" };
+    await store.images.pull({ reference, platform: undefined, auth, report: () => {}, signal });
+    return store.images.idOf(reference);
+  }
+
+  it("that were pulled run from where they came, of the platform that was chosen", async (context) => {
+    const wanted = await image("pulled");
+    await hub.push("library/app", "1", wanted);
+    const store = await open(context);
+    const reference = `${hub.host}/library/app:1`;
+    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    const record = store.state.images.get(imageId(wanted));
+    assert.equal(record?.driverReference, `${hub.host}/library/app@${record?.manifestDigest}`);
+    assert.equal(await pulled(context, record?.driverReference ?? ""), imageId(wanted));
+    assert.deepEqual(ecr.calls, []);
+  });
+
+  it("that were loaded are put into the ECR repository, layers and all", async (context) => {
+    const wanted = await image("loaded");
+    const reference = await load(await open(context), wanted);
+    assert.match(reference, new RegExp(`^${uri()}@sha256:[0-9a-f]{64}$`));
+    assert.equal(await pulled(context, reference), imageId(wanted));
+  });
+
+  it("stay runnable when their layers were fetched for something else", async (context) => {
+    const wanted = await image("fetched");
+    await hub.push("fetched", "1", wanted);
+    const store = await open(context);
+    const reference = `${hub.host}/fetched:1`;
+    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    for await (const _ of store.images.save([reference], undefined, signal)) {
+      // Only the fetching matters.
+    }
+    const before = store.state.images.get(imageId(wanted))?.driverReference;
+    const again = await store.reopen();
+    const { record } = await again.images.resolve(reference);
+    await again.images.makeRunnable(record, signal);
+    assert.equal(again.state.images.get(imageId(wanted))?.driverReference, before);
+  });
+
+  it("are put there again by a later process where somebody removed them", async (context) => {
+    const wanted = await image("again");
+    const store = await open(context);
+    const reference = await load(store, wanted);
+    const other = imagesOf({ ecrRepository: `${ecrRegistry.host}/elsewhere` });
+    const record = store.state.images.get(imageId(wanted));
+    assert.ok(record);
+    const blobs = (digest: string): string => `${store.directory}/blobs/sha256/${digest.slice(7)}`;
+    const moved = await other.prepare({ ...record, driverReference: "" }, blobs, signal);
+    assert.match(moved, /\/elsewhere@/);
+    assert.equal(await imagesOf().prepare(record, blobs, signal), reference);
+  });
+
+  it("are not taken in where there is no repository to put them into", async (context) => {
+    const store = await open(context, imagesOf({ ecrRepository: undefined }));
+    await assert.rejects(load(store, await image("nowhere")), {
+      kind: "invalid",
+      message: /set ecs\.ecr_repository/,
+    });
+    assert.equal(store.images.count, 0);
+  });
+
+  it("are removed from the repository when they are removed, the name of this instance only", async (context) => {
+    const store = await open(context);
+    const wanted = await image("removed");
+    await load(store, wanted);
+    await store.images.remove("helper:1", false);
+    const [[{ imageTag = "" } = {}] = []] = deleted as { imageTag?: string }[][];
+    assert.match(imageTag, new RegExp(`^image-${imageId(wanted).slice(7)}-[0-9a-f]{12}$`));
+  });
+
+  it("ask for one token, and for another when it is refused", async (context) => {
+    const preparer = imagesOf();
+    const store = await open(context, preparer);
+    await load(store, await image("one"));
+    await load(store, await image("two"));
+    assert.equal(ecr.made("GetAuthorizationToken").length, 1);
+    password = "stale";
+    const stale = imagesOf();
+    await stale.credentialsFor(ecrRegistry.host);
+    password = registryUser.password;
+    await load(await open(context, stale), await image("three"));
+    assert.equal(ecr.made("GetAuthorizationToken").length, 3);
+  });
+
+  it("are pulled from ECR without a login of the client", async (context) => {
+    const wanted = await image("in-ecr");
+    await ecrRegistry.push("team/app", "1", wanted);
+    const store = await open(context);
+    const reference = `${ecrRegistry.host}/team/app:1`;
+    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    assert.equal(store.images.idOf(reference), imageId(wanted));
+  });
+
+  it("are named to tasks with the cache and the secret that are configured for their registry", () => {
+    const digest = `sha256:${"a".repeat(64)}`;
+    const settings = {
+      registryCredentials: ["ghcr.io=arn:aws:secretsmanager:eu-west-1:1:secret:ghcr"],
+      pullThroughCaches: ["docker.io=1.dkr.ecr.eu-west-1.amazonaws.com/hub/"],
+    };
+    const imageAt = (driverReference: string) => taskImageOf({ id: "sha256:1", driverReference }, settings);
+    assert.deepEqual(imageAt(`quay.io/app@${digest}`), {
+      reference: `quay.io/app@${digest}`,
+      credentialsArn: undefined,
+    });
+    assert.deepEqual(imageAt(`ghcr.io/me/app@${digest}`), {
+      reference: `ghcr.io/me/app@${digest}`,
+      credentialsArn: "arn:aws:secretsmanager:eu-west-1:1:secret:ghcr",
+    });
+    assert.deepEqual(imageAt(`docker.io/library/nginx@${digest}`), {
+      reference: `1.dkr.ecr.eu-west-1.amazonaws.com/hub/library/nginx@${digest}`,
+      credentialsArn: undefined,
+    });
+    assert.throws(() => imageAt(""), { kind: "conflict" });
+  });
+});
