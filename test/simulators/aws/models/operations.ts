@@ -96,6 +96,3 @@ export const simulatedOperations = {
     "TagResource",
   ],
 } as const;
-
-/** A simulated service, as the extract's files are named. */
-export type ServiceName = keyof typeof simulatedOperations;

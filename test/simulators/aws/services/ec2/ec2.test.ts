@@ -114,6 +114,21 @@ test("a rule that exists is refused, and none of its call's rules is added", asy
   );
 });
 
+test("bits of a range that lie outside its mask are dropped", async () => {
+  await using aws = await startAws();
+  const groupId = await createGroup(aws, "web");
+  const authorize = () =>
+    clientOf(aws).send(
+      new AuthorizeSecurityGroupIngressCommand({
+        GroupId: groupId,
+        IpPermissions: [{ ...port(80), IpRanges: [{ CidrIp: "10.1.2.3/16" }] }],
+      }),
+    );
+  const { SecurityGroupRules = [] } = await authorize();
+  assert.equal(SecurityGroupRules[0]?.CidrIpv4, "10.1.0.0/16");
+  await assert.rejects(authorize(), { name: "InvalidPermission.Duplicate" });
+});
+
 test("a group has at most sixty rules in a direction", async () => {
   await using aws = await startAws();
   const groupId = await createGroup(aws, "web");
@@ -195,8 +210,12 @@ test("what EC2 does not take is refused as EC2 does", async () => {
   await assert.rejects(authorize({ IpProtocol: "tcp", IpRanges: [{ CidrIp: "10.0.0.0/8" }] }), {
     name: "InvalidParameterValue",
   });
-  await assert.rejects(authorize({ ...port(80), IpRanges: [{ CidrIp: "10.0.0.1/8" }] }), {
+  await assert.rejects(authorize({ ...port(80), IpRanges: [{ CidrIp: "10.0.0.1" }] }), {
     name: "InvalidParameterValue",
+  });
+  const Filters = [{ Name: "group-id", Values: Array.from({ length: 201 }, () => groupId) }];
+  await assert.rejects(ec2.send(new DescribeSecurityGroupsCommand({ Filters })), {
+    name: "FilterLimitExceeded",
   });
   await assert.rejects(authorize({ ...port(80), UserIdGroupPairs: [{ GroupId: "sg-0123456789abcdef0" }] }), {
     name: "InvalidGroup.NotFound",

@@ -6,13 +6,19 @@ import { AwsFault, type Given } from "../../wire/service.ts";
 /** What a kind of resource can be filtered by; tags are filtered by `tag:KEY` and `tag-key` too. */
 export type FilterValues<Resource> = Readonly<Record<string, (resource: Resource) => readonly string[]>>;
 
-/** @throws AwsFault `InvalidParameterValue` for a filter that there is not */
+const maxFilterValues = 200;
+
+/** @throws AwsFault `InvalidParameterValue` for a filter that there is not, `FilterLimitExceeded` */
 export function applyFilters<Resource>(
   resources: readonly Resource[],
   filters: readonly Given<Filter>[] | undefined,
   values: FilterValues<Resource>,
   tagsOf: (resource: Resource) => Readonly<Record<string, string>>,
 ): Resource[] {
+  if ((filters ?? []).flatMap(({ Values = [] }) => Values).length > maxFilterValues) {
+    const message = `The maximum number of filter values specified on a single call is ${maxFilterValues}`;
+    throw new AwsFault("FilterLimitExceeded", message);
+  }
   const tests = (filters ?? []).map(({ Name = "", Values = [] }) => {
     const patterns = Values.map(patternOf);
     const read = valueReader(Name, values, tagsOf);

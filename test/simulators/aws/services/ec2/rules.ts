@@ -160,16 +160,12 @@ function rangeOf(cidr: string | undefined): string {
   if (cidr === undefined) {
     throw new AwsFault("MissingParameter", "The request must contain the parameter cidrIp");
   }
-  let canonical: string;
   try {
-    canonical = cidrText(parseCidr(cidr));
+    // Bits outside the mask are dropped: the rule is not told as it was asked for.
+    return cidrText(parseCidr(cidr));
   } catch {
     throw invalid(`CIDR block ${cidr} is malformed`);
   }
-  if (canonical !== cidr) {
-    throw invalid(`CIDR block ${cidr} has bits set outside its mask`);
-  }
-  return cidr;
 }
 
 function groupIdOf(groupId: string | undefined): string {

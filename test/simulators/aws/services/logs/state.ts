@@ -28,7 +28,7 @@ export interface LogGroup {
 }
 
 /** The most that an event may have, in bytes. */
-export const maxEventBytes = 1024 ** 2;
+const maxEventBytes = 1024 ** 2;
 
 /** All log groups. */
 export class LogState implements LogGroups {
