@@ -104,16 +104,21 @@ type tunnel struct {
 	broken error // why the connection broke while the caller's data was written
 }
 
-// run moves data both ways until both have ended.
-func (t *tunnel) run() error {
+// run moves data both ways until both have ended. Whatever else ends it resets
+// the connection.
+func (t *tunnel) run() (err error) {
 	out := newSender(t.stream.Send, func() *agentv1.TunnelResponse {
 		return &agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	})
 	defer out.stop()
-	// The end of the call, for whatever reason, ends the connection.
 	stop := context.AfterFunc(t.ctx, t.reset)
-	defer stop()
-	defer t.conn.Close()
+	defer func() {
+		if stop(); err != nil || t.ctx.Err() != nil {
+			t.reset()
+		} else {
+			t.conn.Close()
+		}
+	}()
 	if err := out.Send(&agentv1.TunnelResponse{Message: &agentv1.TunnelResponse_Opened{Opened: &agentv1.TunnelOpened{}}}); err != nil {
 		return err
 	}
