@@ -1,4 +1,5 @@
 import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { messageOf } from "../../common/errors.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
 import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
@@ -7,7 +8,7 @@ import { NOT_APPLIED, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
-import { list } from "./tasks/list.ts";
+import { list, listKnown } from "./tasks/list.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 
 /** What workloads need beside the tasks. */
@@ -20,6 +21,8 @@ export interface EcsWorkloadsOptions {
 /** Containers as Fargate tasks: one task for one start, and for those that follow while it lingers. */
 export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): Workloads {
   let listing: Promise<readonly FoundWorkload[]> | undefined;
+  /** The engine has asked once, when it started. */
+  let isRecovered = false;
   resumeDepartures(context);
   return {
     create({ record }) {
@@ -43,9 +46,17 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     end: (containerId) => end(context, containerId),
     // Where many agents are away at once, all ask at once.
     list() {
-      listing ??= listAll(context).finally(() => {
-        listing = undefined;
-      });
+      listing ??= listAll(context)
+        .catch((error: unknown) => {
+          if (isRecovered) {
+            throw error;
+          }
+          return withoutAws(context, error);
+        })
+        .finally(() => {
+          isRecovered = true;
+          listing = undefined;
+        });
       return listing;
     },
     stored(containerId) {
@@ -64,4 +75,13 @@ async function listAll(context: TaskContext): Promise<readonly FoundWorkload[]> 
     new Set(found.filter(({ agent }) => agent !== undefined).map(({ containerId }) => containerId)),
   );
   return found;
+}
+
+/** What keeps AWS from answering when the backend starts is said, and keeps nobody from what needs no answer. */
+function withoutAws(context: TaskContext, error: unknown): readonly FoundWorkload[] {
+  context.logger.error(
+    { err: error },
+    `cannot ask ECS which tasks there are; those that were known are taken to run: ${messageOf(error)}`,
+  );
+  return listKnown(context);
 }

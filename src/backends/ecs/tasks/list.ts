@@ -19,6 +19,16 @@ export async function list(context: TaskContext): Promise<readonly FoundWorkload
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
 }
 
+/**
+ * What the books alone say, where AWS cannot be asked: what ran is taken to run, and its agent will tell.
+ */
+export function listKnown(context: TaskContext): readonly FoundWorkload[] {
+  return context.book.all().map((task) => ({
+    ...workloadOf(task),
+    agent: task.phase === TaskPhase.SERVING ? context.agents.addressOf(task) : undefined,
+  }));
+}
+
 async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task?.task === view.arn) {
