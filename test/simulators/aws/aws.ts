@@ -12,6 +12,8 @@ import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "./rates.ts";
 import { type Account, prepareAccount } from "./account.ts";
+import { Machine } from "./machine/machine.ts";
+import { Ecs, type EcsOptions } from "./services/ecs/ecs.ts";
 import { publishedRates } from "./services/rates.ts";
 import { type AwsServices, startServices } from "./services/services.ts";
 import { defaultSwitches, type Switches } from "./switches.ts";
@@ -23,8 +25,11 @@ export interface AwsOptions {
   readonly quotas?: Partial<Quotas>;
   readonly delays?: Partial<Delays>;
   readonly switches?: Partial<Switches>;
-  /** Of the VPC. */
+  /** Tasks only go through the motions, with no machine behind them: for counting calls with thousands of them. */
+  readonly lightweight?: boolean;
+  /** Of the VPC of an account whose tasks are lightweight; the others' has one that is free on this machine. */
   readonly cidr?: string;
+  readonly ecs?: EcsOptions;
 }
 
 /** A running simulator. */
@@ -35,6 +40,8 @@ export class Aws implements AsyncDisposable {
   /** What a fresh account holds. */
   readonly account: Account;
   readonly services: AwsServices;
+  /** The tasks, and what happens to them that nobody asks for by the API. */
+  readonly ecs: Ecs;
   readonly #stack: AsyncDisposableStack;
 
   constructor(
@@ -42,12 +49,14 @@ export class Aws implements AsyncDisposable {
     context: Context,
     account: Account,
     services: AwsServices,
+    ecs: Ecs,
     stack: AsyncDisposableStack,
   ) {
     this.endpoint = endpoint;
     this.context = context;
     this.account = account;
     this.services = services;
+    this.ecs = ecs;
     this.#stack = stack;
   }
 
@@ -193,15 +202,22 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
     iam: new Iam(accountId),
     directory,
   };
-  const { state, handlers, cloud } = await startServices(context, options.cidr ?? "10.0.0.0/16", stack);
+  const machine =
+    options.lightweight === true || options.cidr !== undefined
+      ? undefined
+      : stack.use(await Machine.start({ directory, sleep: (ms, signal) => clock.sleep(ms, signal) }));
+  const cidr = machine?.vpc.cidr ?? options.cidr ?? "10.0.0.0/16";
+  const { state, handlers, cloud } = await startServices(context, cidr, stack);
   const account = prepareAccount(context, state, cloud);
+  const ecs = stack.use(new Ecs(context, cloud, machine, options.ecs));
+  ecs.clusters.add(account.cluster);
   // Only now: what a fresh account holds was made long ago, and is known everywhere.
   Object.assign(context.switches, options.switches);
   const server = new WireServer(context);
-  for (const handler of handlers) {
+  for (const handler of [...handlers, ecs.handler]) {
     server.add(handler);
   }
   const endpoint = await server.listen();
   stack.defer(() => server.close());
-  return new Aws(endpoint, context, account, state, stack.move());
+  return new Aws(endpoint, context, account, state, ecs, stack.move());
 }

@@ -44,6 +44,8 @@ export interface VpcNetwork {
   readonly cidr: string;
   subnets(): readonly Subnet[];
   subnet(subnetId: string): Subnet | undefined;
+  /** The group of interfaces that name none. */
+  readonly defaultGroupId: string;
   hasGroup(groupId: string): boolean;
   /** Every rule of these groups. */
   rulesOf(groupIds: readonly string[]): readonly SecurityRule[];

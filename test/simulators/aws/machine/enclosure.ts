@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { buildProgram } from "../../../support/programs.ts";
@@ -93,6 +94,20 @@ export class Enclosure implements AsyncDisposable {
    */
   exitOf(pid: number): Promise<number> {
     return new Promise((resolve) => this.#exits.set(pid, resolve));
+  }
+
+  /** What this machine calls a process that is a child of process 1; undefined once it has ended. */
+  hostPid(pid: number): number | undefined {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, "utf8").trim().split(" ");
+    const numbers = (child: string): string => {
+      try {
+        return /^NSpid:(.*)$/m.exec(readFileSync(`/proc/${child}/status`, "utf8"))?.[1] ?? "";
+      } catch {
+        return ""; // it has just ended
+      }
+    };
+    const found = children.find((child) => numbers(child).trim().split(/\s+/)[1] === String(pid));
+    return found === undefined ? undefined : Number(found);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,14 +31,11 @@ export class Limits {
     return this.#atMost(container, "cpu", units / 1024, availableParallelism());
   }
 
-  /** A task may have no more open files than the machine lets any process have. */
+  /** A resource limit: a process without CAP_SYS_RESOURCE cannot give more than it has itself. */
   ulimit(container: string, { name, soft, hard }: Ulimit): Ulimit {
-    if (name !== "nofile") {
-      return { name, soft: unlimited(soft), hard: unlimited(hard) };
-    }
-    const most = Number(readFileSync("/proc/sys/fs/nr_open", "utf8"));
-    const given = this.#atMost(container, name, hard < 0 ? most : hard, most);
-    return { name, soft: Math.min(soft < 0 ? given : soft, given), hard: given };
+    const most = mostOf(name);
+    const given = this.#atMost(container, name, unlimited(hard), most);
+    return { name, soft: Math.min(unlimited(soft), given), hard: given };
   }
 
   #atMost(container: string, limit: string, asked: number, most: number): number {
@@ -50,7 +47,45 @@ export class Limits {
   }
 }
 
-/** -1 in a definition is RLIM_INFINITY; JSON numbers hold it nearly, and the runtime reads it so. */
+/** Lines of `/proc/self/limits` by what definitions call them. */
+const lines: Readonly<Record<string, string>> = {
+  core: "Max core file size",
+  cpu: "Max cpu time",
+  data: "Max data size",
+  fsize: "Max file size",
+  locks: "Max file locks",
+  memlock: "Max locked memory",
+  msgqueue: "Max msgqueue size",
+  nice: "Max nice priority",
+  nofile: "Max open files",
+  nproc: "Max processes",
+  rss: "Max resident set",
+  rtprio: "Max realtime priority",
+  rttime: "Max realtime timeout",
+  sigpending: "Max pending signals",
+  stack: "Max stack size",
+};
+
+/** CAP_SYS_RESOURCE, as a bit of the masks in `/proc/self/status`. */
+const sysResource = 1n << 24n;
+
+/** As near to RLIM_INFINITY as a number of JSON comes. */
+const infinity = Number.MAX_SAFE_INTEGER;
+
+function mostOf(name: string): number {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const capabilities = BigInt(`0x${/^CapEff:\s*(\S+)$/m.exec(status)?.[1] ?? "0"}`);
+  if ((capabilities & sysResource) !== 0n) {
+    return name === "nofile" ? Number(readFileSync("/proc/sys/fs/nr_open", "utf8")) : infinity;
+  }
+  const line = readFileSync("/proc/self/limits", "utf8")
+    .split("\n")
+    .find((each) => each.startsWith(lines[name] ?? "?"));
+  const hard = /\s+\S+\s+(\S+)/.exec(line?.slice(lines[name]?.length) ?? "")?.[1];
+  return hard === undefined || hard === "unlimited" ? infinity : Number(hard);
+}
+
+/** -1 in a definition is RLIM_INFINITY. */
 function unlimited(value: number): number {
-  return value < 0 ? Number.MAX_SAFE_INTEGER : value;
+  return value < 0 ? infinity : value;
 }

@@ -7,6 +7,7 @@ import path from "node:path";
 
 import { removeCgroup } from "./cgroups.ts";
 import { Enclosure } from "./enclosure.ts";
+import { FileSystemViews } from "./file-systems.ts";
 import { ImageStore } from "./images.ts";
 import { MachineTask, type TaskHost, type TaskListener, type TaskSpec } from "./task.ts";
 import { Vpc } from "./vpc.ts";
@@ -22,6 +23,7 @@ export interface MachineOptions {
 export class Machine implements AsyncDisposable {
   readonly vpc: Vpc;
   readonly images: ImageStore;
+  readonly fileSystems = new FileSystemViews();
   readonly #host: TaskHost;
   readonly #stack: AsyncDisposableStack;
 
@@ -47,6 +49,16 @@ export class Machine implements AsyncDisposable {
   /** A task on this machine; nothing of it runs before it is told to. */
   task(spec: TaskSpec, listener: TaskListener): MachineTask {
     return new MachineTask(this.#host, spec, listener);
+  }
+
+  /** Directory of what a task leaves on the machine. */
+  taskDirectory(taskId: string): string {
+    return path.join(this.#host.directory, "tasks", taskId);
+  }
+
+  /** What this machine calls a process of the simulator's namespaces; undefined once it has ended. */
+  hostPid(pid: number): number | undefined {
+    return this.#host.enclosure.hostPid(pid);
   }
 
   /** Ends every task and takes everything away. */

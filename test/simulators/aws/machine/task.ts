@@ -82,6 +82,7 @@ export class MachineTask {
   readonly #listener: TaskListener;
   readonly #members: ReadonlyMap<string, Member>;
   readonly #ending = new AbortController();
+  readonly #killed = new AbortController();
   #pause: Container | undefined;
 
   constructor(host: TaskHost, spec: TaskSpec, listener: TaskListener) {
@@ -128,6 +129,12 @@ export class MachineTask {
   /** Ends every container: its stop signal first, SIGKILL when its time is up. */
   stop(): void {
     this.#ending.abort();
+  }
+
+  /** Ends every container by SIGKILL. */
+  kill(): void {
+    this.#killed.abort();
+    this.stop();
   }
 
   /** Takes away what the containers leave; they have ended. */
@@ -213,8 +220,6 @@ export class MachineTask {
           this.#listener.onHealth(spec.name, status);
           if (status === "HEALTHY") {
             member.healthy.resolve();
-          } else if (spec.essential) {
-            this.stop();
           }
         },
       });
@@ -232,8 +237,11 @@ export class MachineTask {
     if (ended.aborted) {
       return;
     }
-    await container.kill(image.config.StopSignal ?? "TERM");
-    await Promise.race([container.exited, this.#host.sleep(stopTimeoutMs, ended).catch(() => {})]);
+    if (!this.#killed.signal.aborted) {
+      await container.kill(image.config.StopSignal || "TERM");
+      const over = AbortSignal.any([ended, this.#killed.signal]);
+      await this.#host.sleep(stopTimeoutMs, over).catch(() => {}); // it ended by itself, or has no time any more
+    }
     if (!ended.aborted) {
       await container.kill("KILL");
     }

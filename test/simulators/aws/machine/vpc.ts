@@ -67,6 +67,11 @@ export class Vpc implements AsyncDisposable {
     return hostAddressOf(parseCidr(this.cidr));
   }
 
+  /** The address of the resolver that AWS has in every VPC: its second after the network's. */
+  get resolverAddress(): string {
+    return addressText(parseCidr(this.cidr).base + 2);
+  }
+
   /** Makes a task's namespace, a member of the endpoint's groups. */
   async attach(endpoint: Endpoint): Promise<TaskNetwork> {
     const { privateIpAddress: address, macAddress, subnet, groupIds } = endpoint;

@@ -15,6 +15,7 @@ const keptAtStart = 4;
 export class Network implements VpcNetwork {
   readonly vpcId = resourceId("vpc");
   readonly cidr: string;
+  readonly defaultGroupId: string;
   readonly groups: SecurityGroups;
   readonly #context: Context;
   readonly #subnets: readonly Subnet[];
@@ -34,6 +35,7 @@ export class Network implements VpcNetwork {
     );
     this.#subnets = halves(parseCidr(cidr)).map((half, index) => this.#newSubnet(half, "ab".charAt(index)));
     const { groupId } = this.groups.create("default", "default VPC security group", {}, this.vpcId);
+    this.defaultGroupId = groupId;
     const everything = { protocol: "-1", fromPort: -1, toPort: -1 };
     this.groups.authorize(groupId, [{ ...everything, groupId, direction: "ingress", peer: { groupId } }], {});
   }

@@ -1,0 +1,112 @@
+/** The account's clusters. They are made by other means than the simulated API. */
+import type {
+  Cluster,
+  DescribeClustersCommandInput,
+  DescribeClustersCommandOutput,
+  ListClustersCommandInput,
+  ListClustersCommandOutput,
+} from "@aws-sdk/client-ecs";
+
+import { arnOf, type Context } from "../../context.ts";
+import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import type { EcsTags } from "./ecs-tags.ts";
+import { checkedPage } from "./paging.ts";
+
+/** A cluster, with both of Fargate's capacity providers. */
+export interface EcsCluster {
+  readonly name: string;
+  /** What a task starts by whose RunTask names neither launch type nor strategy. */
+  defaultStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[];
+  status: "ACTIVE" | "INACTIVE";
+}
+
+/** How many tasks a cluster has. */
+export type TaskCounts = (clusterArn: string) => { readonly running: number; readonly pending: number };
+
+export class Clusters {
+  readonly #context: Context;
+  readonly #byName = new Map<string, EcsCluster>();
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  add(name: string): EcsCluster {
+    const cluster: EcsCluster = { name, defaultStrategy: [], status: "ACTIVE" };
+    this.#byName.set(name, cluster);
+    return cluster;
+  }
+
+  all(): readonly EcsCluster[] {
+    return [...this.#byName.values()];
+  }
+
+  /** By name or ARN; `default` where a request names none. */
+  find(reference = "default"): EcsCluster | undefined {
+    return this.#byName.get(reference.slice(reference.lastIndexOf("/") + 1));
+  }
+
+  /** @throws AwsFault `ClusterNotFoundException` */
+  get(reference: string | undefined): EcsCluster {
+    const found = this.find(reference);
+    if (found?.status !== "ACTIVE") {
+      throw new AwsFault("ClusterNotFoundException", "Cluster not found.");
+    }
+    return found;
+  }
+
+  arnOf(reference = "default"): string {
+    return arnOf(this.#context, "ecs", `cluster/${reference.slice(reference.lastIndexOf("/") + 1)}`);
+  }
+}
+
+/** The operations on clusters. */
+export function clusterOperations(
+  clusters: Clusters,
+  tags: EcsTags,
+  countTasks: TaskCounts,
+): Record<string, Operation> {
+  return {
+    DescribeClusters: operation<DescribeClustersCommandInput, DescribeClustersCommandOutput>({
+      access: ({ clusters: names = ["default"] }) =>
+        names.map((name) => ({ action: "ecs:DescribeClusters", resource: clusters.arnOf(name) })),
+      run: ({ clusters: names = ["default"], include = [] }) => {
+        const found: Given<Cluster>[] = [];
+        const failures = [];
+        for (const name of names) {
+          const cluster = clusters.find(name);
+          const clusterArn = clusters.arnOf(name);
+          if (cluster === undefined) {
+            failures.push({ arn: clusterArn, reason: "MISSING" });
+            continue;
+          }
+          const { running, pending } = countTasks(clusterArn);
+          found.push({
+            clusterArn,
+            clusterName: cluster.name,
+            status: cluster.status,
+            registeredContainerInstancesCount: 0,
+            runningTasksCount: running,
+            pendingTasksCount: pending,
+            activeServicesCount: 0,
+            statistics: [],
+            settings: [],
+            tags: include.includes("TAGS") ? tags.list(clusterArn) : [],
+            capacityProviders: ["FARGATE", "FARGATE_SPOT"],
+            defaultCapacityProviderStrategy: cluster.defaultStrategy.map((each) => ({ ...each, base: 0 })),
+          });
+        }
+        return { clusters: found, failures };
+      },
+    }),
+
+    ListClusters: operation<ListClustersCommandInput, ListClustersCommandOutput>({
+      access: () => [{ action: "ecs:ListClusters", resource: "*" }],
+      run: ({ nextToken, maxResults }) => {
+        const arns = clusters.all().map(({ name }) => clusters.arnOf(name));
+        const page = checkedPage(arns, nextToken, maxResults);
+        return { clusterArns: page.items, nextToken: page.next };
+      },
+    }),
+  };
+}

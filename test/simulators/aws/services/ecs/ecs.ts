@@ -1,0 +1,163 @@
+/** ECS on Fargate: the service, and what a test may see and do beyond it. */
+import type { Cloud } from "../../cloud.ts";
+import type { Context } from "../../context.ts";
+import type { Clamped } from "../../machine/limits.ts";
+import type { Machine } from "../../machine/machine.ts";
+import type { ServiceHandler } from "../../wire/service.ts";
+import { clusterOperations, Clusters } from "./clusters.ts";
+import { definitionOperations, Definitions } from "./definitions.ts";
+import { EcsTags } from "./ecs-tags.ts";
+import { followSecurityGroups } from "./security-groups.ts";
+import { type StartFailure, StartFailures } from "./start-failures.ts";
+import { tagOperations } from "./tag-operations.ts";
+import { taskOperations } from "./task-operations.ts";
+import type { TaskRun } from "./task-run.ts";
+import type { TaskState } from "./task-state.ts";
+import { Tasks } from "./tasks.ts";
+
+/** What ECS is made with. */
+export interface EcsOptions {
+  /** Whether a task's CPU units bound what it may use of this machine; else they are its weight against others. */
+  readonly enforcesCpu?: boolean;
+  /** Called once a task has its interface; may answer another address for it, where something listens. */
+  readonly onTask?: (task: TaskState) => string | undefined;
+}
+
+/** A task as a test sees it. */
+export interface SeenTask {
+  readonly state: TaskState;
+  /** Its address in the VPC, while it has one. */
+  readonly address: string | undefined;
+  /** Process 1 of its containers by name, as this machine numbers them. */
+  readonly pids: ReadonlyMap<string, number>;
+  /** What of its limits this machine could not give. */
+  readonly clamped: readonly Clamped[];
+  /** Resolves when it has stopped and nothing of it is left on this machine. */
+  readonly finished: Promise<void>;
+}
+
+/** The simulated ECS. */
+export class Ecs implements AsyncDisposable {
+  readonly handler: ServiceHandler;
+  readonly clusters: Clusters;
+  readonly #tasks: Tasks;
+  readonly #failures = new StartFailures();
+  readonly #machine: Machine | undefined;
+  readonly #unfollow: () => void;
+
+  /** @param machine where tasks really run; without one they only go through the motions */
+  constructor(context: Context, cloud: Cloud, machine: Machine | undefined, options: EcsOptions = {}) {
+    const tags = new EcsTags();
+    const definitions = new Definitions(context, tags);
+    const { onTask, enforcesCpu = false } = options;
+    this.#machine = machine;
+    this.#unfollow = machine === undefined ? () => {} : followSecurityGroups(cloud.network, machine.vpc);
+    this.clusters = new Clusters(context);
+    this.#tasks = new Tasks({ context, cloud, failures: this.#failures, machine, enforcesCpu, onTask }, tags);
+    const tasks = this.#tasks;
+    const hasTags = (arn: string): boolean =>
+      definitions.find(arn) !== undefined ||
+      this.clusters.all().some(({ name }) => this.clusters.arnOf(name) === arn) ||
+      tasks.runs().some(({ task }) => task.taskArn === arn && task.desiredStatus === "RUNNING");
+    this.handler = {
+      name: "ecs",
+      codes: {
+        invalid: "InvalidParameterException",
+        throttled: "ThrottlingException",
+        denied: "AccessDeniedException",
+        unknownKey: "UnrecognizedClientException",
+      },
+      operations: {
+        ...definitionOperations(context, definitions, tags),
+        ...taskOperations(context, this.clusters, definitions, tasks, tags),
+        ...clusterOperations(this.clusters, tags, (clusterArn) => countTasks(tasks, clusterArn)),
+        ...tagOperations(tags, hasTags),
+      },
+    };
+  }
+
+  /** Every task that ECS remembers. */
+  get tasks(): readonly SeenTask[] {
+    return this.#tasks.runs().map((run) => this.#see(run));
+  }
+
+  /** One task by its ARN, or the ID at its end. */
+  task(reference: string): SeenTask {
+    return this.#see(this.#run(reference));
+  }
+
+  /** Lets starts fail. */
+  failStarts(failure: StartFailure): void {
+    this.#failures.add(failure);
+  }
+
+  /** Takes a Spot task away: its containers get their stop signals. */
+  interruptSpot(reference: string): void {
+    const run = this.#run(reference);
+    if (!run.task.isSpot) {
+      throw new Error(`${reference} does not run on Spot`);
+    }
+    run.stop("SpotInterruption", "Your Spot Task was interrupted.");
+  }
+
+  /** Lets a task be gone at once, from this machine and from every answer. */
+  vanish(reference: string): void {
+    this.#tasks.vanish(this.#run(reference));
+  }
+
+  /** Drops everything from and to a task, until it is restored. */
+  async cutNetwork(reference: string): Promise<void> {
+    await this.#cut(reference, true);
+  }
+
+  /** Ends {@link cutNetwork}. */
+  async restoreNetwork(reference: string): Promise<void> {
+    await this.#cut(reference, false);
+  }
+
+  /** Ends every task. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#unfollow();
+    await this.#tasks.end();
+  }
+
+  async #cut(reference: string, cut: boolean): Promise<void> {
+    const { network } = this.#run(reference);
+    if (network === undefined || this.#machine === undefined) {
+      throw new Error(`${reference} has no network`);
+    }
+    await this.#machine.vpc.setCut(network, cut);
+  }
+
+  #run(reference: string): TaskRun {
+    const found = this.#tasks.runs().find(({ task }) => task.taskArn === reference || task.id === reference);
+    if (found === undefined) {
+      throw new Error(`${reference}: no such task`);
+    }
+    return found;
+  }
+
+  #see(run: TaskRun): SeenTask {
+    const machine = this.#machine;
+    return {
+      state: run.task,
+      address: run.task.networkInterface?.privateIpAddress,
+      get pids() {
+        return new Map([...run.pids].map(([name, pid]) => [name, machine?.hostPid(pid) ?? 0]));
+      },
+      clamped: run.limits.clamped,
+      finished: run.finished,
+    };
+  }
+}
+
+function countTasks(
+  tasks: Tasks,
+  clusterArn: string,
+): { readonly running: number; readonly pending: number } {
+  const alive = tasks
+    .runs()
+    .filter(({ task }) => task.clusterArn === clusterArn && task.lastStatus !== "STOPPED");
+  const running = alive.filter(({ task }) => task.lastStatus === "RUNNING").length;
+  return { running, pending: alive.length - running };
+}

@@ -1,0 +1,327 @@
+/** What Fargate refuses in a task definition. */
+import type { ContainerDefinition, RegisterTaskDefinitionCommandInput, Volume } from "@aws-sdk/client-ecs";
+
+import type { Given } from "../../wire/service.ts";
+import { cpuUnits, isFargateSize, memoryMib } from "./sizes.ts";
+
+type Definition = Given<RegisterTaskDefinitionCommandInput>;
+type GivenContainer = Given<ContainerDefinition>;
+type GivenVolume = Given<Volume>;
+
+const namePattern = /^[A-Za-z0-9_-]{1,255}$/;
+
+/** Why ECS does not register a definition, in its words as far as they are known; undefined when it does. */
+export function definitionViolation(definition: Definition): string | undefined {
+  return (
+    commonViolation(definition) ??
+    (definition.requiresCompatibilities?.includes("FARGATE") === true
+      ? fargateViolation(definition)
+      : undefined)
+  );
+}
+
+/** What holds wherever the tasks run. */
+function commonViolation({
+  family = "",
+  containerDefinitions = [],
+  volumes = [],
+}: Definition): string | undefined {
+  if (!namePattern.test(family)) {
+    return "Family contains invalid characters; up to 255 letters, digits, hyphens and underscores are allowed.";
+  }
+  if (containerDefinitions.length === 0 || containerDefinitions.length > 10) {
+    return "Container list must have 1 to 10 containers.";
+  }
+  const names = containerDefinitions.map(({ name = "" }) => name);
+  const badName = names.find((name) => !namePattern.test(name));
+  if (badName !== undefined) {
+    return `Invalid container name '${badName}': up to 255 letters, digits, hyphens and underscores are allowed.`;
+  }
+  if (new Set(names).size < names.length) {
+    return "Container names must be unique in a task definition.";
+  }
+  if (!containerDefinitions.some(({ essential }) => essential !== false)) {
+    return "Task definition does not have any essential container.";
+  }
+  const badVolume = volumes.find(({ name = "" }) => !namePattern.test(name));
+  if (badVolume !== undefined) {
+    return `Invalid volume name '${badVolume.name ?? ""}': up to 255 letters, digits, hyphens and underscores are allowed.`;
+  }
+  if (new Set(volumes.map(({ name }) => name)).size < volumes.length) {
+    return "Volume names must be unique in a task definition.";
+  }
+  for (const container of containerDefinitions) {
+    const violation = containerViolation(container, containerDefinitions, volumes);
+    if (violation !== undefined) {
+      return violation;
+    }
+  }
+  return cycleViolation(containerDefinitions);
+}
+
+function containerViolation(
+  container: GivenContainer,
+  all: readonly GivenContainer[],
+  volumes: readonly GivenVolume[],
+): string | undefined {
+  const { name = "", image = "", mountPoints = [], dependsOn = [] } = container;
+  if (image === "" || /\s/.test(image)) {
+    return `Container.image should not be null or empty (container '${name}').`;
+  }
+  const unknownVolume = mountPoints.find(
+    ({ sourceVolume }) => !volumes.some((each) => each.name === sourceVolume),
+  );
+  if (unknownVolume !== undefined) {
+    return `Unknown volume '${unknownVolume.sourceVolume ?? ""}'.`;
+  }
+  const targets = mountPoints.map(({ containerPath = "" }) => containerPath);
+  if (targets.some((target) => !target.startsWith("/")) || new Set(targets).size < targets.length) {
+    return `Mount points of container '${name}' must have absolute container paths, each another.`;
+  }
+  for (const { containerName, condition = "" } of dependsOn) {
+    const dependency = all.find((each) => each.name === containerName);
+    if (dependency === undefined || containerName === name) {
+      return `Container '${name}' depends on '${containerName ?? ""}', which is not another container of the task definition.`;
+    }
+    if (["COMPLETE", "SUCCESS"].includes(condition) && dependency.essential !== false) {
+      return `Container '${name}' cannot depend on the end of '${containerName ?? ""}': an essential container does not have condition ${condition}.`;
+    }
+    if (condition === "HEALTHY" && dependency.healthCheck === undefined) {
+      return `Container '${name}' depends on the health of '${containerName ?? ""}', which has no health check.`;
+    }
+  }
+  return undefined;
+}
+
+function cycleViolation(containers: readonly GivenContainer[]): string | undefined {
+  const settled = new Set<string>();
+  for (;;) {
+    const next = containers.find(
+      ({ name = "", dependsOn = [] }) =>
+        !settled.has(name) && dependsOn.every(({ containerName = "" }) => settled.has(containerName)),
+    );
+    if (next === undefined) {
+      return settled.size < containers.length ? "Container dependencies must not be circular." : undefined;
+    }
+    settled.add(next.name ?? "");
+  }
+}
+
+/** Why Fargate does not run a definition. */
+export function fargateViolation(definition: Definition): string | undefined {
+  const { cpu, memory, networkMode, ephemeralStorage, runtimePlatform } = definition;
+  if (networkMode !== "awsvpc") {
+    return "Fargate only supports network mode ‘awsvpc’.";
+  }
+  if (cpu === undefined || memory === undefined) {
+    return `Fargate requires that '${cpu === undefined ? "cpu" : "memory"}' be defined at the task level.`;
+  }
+  const units = cpuUnits(cpu);
+  const mib = memoryMib(memory);
+  if (units === undefined || mib === undefined || !isFargateSize(units, mib)) {
+    return `No Fargate configuration exists for given values: ${cpu} CPU, ${memory} memory. See the Amazon ECS documentation for the valid values.`;
+  }
+  const task = firstPresent({
+    ipcMode: definition.ipcMode,
+    inferenceAccelerators: definition.inferenceAccelerators,
+    placementConstraints: definition.placementConstraints,
+  });
+  if (task !== undefined) {
+    return `Fargate does not support '${task}'.`;
+  }
+  if (definition.pidMode !== undefined && definition.pidMode !== "task") {
+    return "Fargate only supports pidMode 'task'.";
+  }
+  const gib = ephemeralStorage?.sizeInGiB;
+  if (gib !== undefined && (gib < 21 || gib > 200)) {
+    return "Ephemeral storage size must be between 21 and 200 GiB.";
+  }
+  const { operatingSystemFamily = "LINUX", cpuArchitecture = "X86_64" } = runtimePlatform ?? {};
+  if (operatingSystemFamily !== "LINUX" || !["X86_64", "ARM64"].includes(cpuArchitecture)) {
+    return `Platform ${operatingSystemFamily}/${cpuArchitecture} is not supported.`;
+  }
+  const containers = definition.containerDefinitions ?? [];
+  const asked = sum(containers.map((each) => each.memory ?? each.memoryReservation ?? 0));
+  if (asked > mib || containers.some((each) => (each.memory ?? 0) > mib)) {
+    return "The sum of the containers' memory must not be more than the task's.";
+  }
+  if (sum(containers.map((each) => each.cpu ?? 0)) > units) {
+    return "The sum of the containers' CPU units must not be more than the task's.";
+  }
+  for (const container of containers) {
+    const violation = fargateContainerViolation(container, definition);
+    if (violation !== undefined) {
+      return violation;
+    }
+  }
+  for (const volume of definition.volumes ?? []) {
+    const violation = fargateVolumeViolation(volume);
+    if (violation !== undefined) {
+      return violation;
+    }
+  }
+  return undefined;
+}
+
+function fargateContainerViolation(
+  container: GivenContainer,
+  { executionRoleArn }: Definition,
+): string | undefined {
+  const { name = "", linuxParameters: linux = {} } = container;
+  const refused = firstPresent({
+    privileged: container.privileged === true ? true : undefined,
+    disableNetworking: container.disableNetworking === true ? true : undefined,
+    dnsServers: container.dnsServers,
+    dnsSearchDomains: container.dnsSearchDomains,
+    extraHosts: container.extraHosts,
+    hostname: container.hostname,
+    links: container.links,
+    dockerSecurityOptions: container.dockerSecurityOptions,
+    credentialSpecs: container.credentialSpecs,
+    resourceRequirements: container.resourceRequirements,
+    "linuxParameters.devices": linux.devices,
+    "linuxParameters.sharedMemorySize": linux.sharedMemorySize,
+    "linuxParameters.maxSwap": linux.maxSwap,
+    "linuxParameters.swappiness": linux.swappiness,
+  });
+  if (refused !== undefined) {
+    return `Fargate does not support '${refused}' (container '${name}').`;
+  }
+  const added = linux.capabilities?.add?.find((capability) => capability !== "SYS_PTRACE");
+  if (added !== undefined) {
+    return `Fargate does not support adding capability ${added} (container '${name}').`;
+  }
+  const sysctl = container.systemControls?.find(({ namespace = "" }) => !isSystemControl(namespace));
+  if (sysctl !== undefined) {
+    return `Fargate does not support system control '${sysctl.namespace ?? ""}' (container '${name}').`;
+  }
+  if ([container.startTimeout ?? 0, container.stopTimeout ?? 0].some((seconds) => seconds > 120)) {
+    return `Timeouts of a container on Fargate are 120 seconds at most (container '${name}').`;
+  }
+  const port = container.portMappings?.find(
+    ({ hostPort, containerPort }) => hostPort !== undefined && hostPort !== 0 && hostPort !== containerPort,
+  );
+  if (port !== undefined) {
+    return "When networkMode=awsvpc, the host ports and container ports in port mappings must match.";
+  }
+  const needsRole = firstPresent({
+    "repository credentials": container.repositoryCredentials,
+    secrets: container.secrets,
+    "log driver awslogs": container.logConfiguration?.logDriver === "awslogs" ? true : undefined,
+    "ECR images": /\.dkr\.ecr\./.test(container.image ?? "") ? true : undefined,
+  });
+  if (needsRole !== undefined && executionRoleArn === undefined) {
+    return `Fargate requires task definition to have execution role ARN to support ${needsRole}.`;
+  }
+  return tmpfsViolation(container) ?? logViolation(container);
+}
+
+function tmpfsViolation({ name = "", linuxParameters }: GivenContainer): string | undefined {
+  for (const { containerPath = "", size = 0, mountOptions = [] } of linuxParameters?.tmpfs ?? []) {
+    if (!containerPath.startsWith("/") || size < 1) {
+      return `A tmpfs needs an absolute container path and a size (container '${name}').`;
+    }
+    const option = mountOptions.find((each) => !tmpfsOptions.test(each));
+    if (option !== undefined) {
+      return `Invalid tmpfs mount option '${option}' (container '${name}').`;
+    }
+  }
+  return undefined;
+}
+
+/** The options that the service model's documentation lists. */
+const tmpfsOptions =
+  /^(defaults|ro|rw|suid|nosuid|dev|nodev|exec|noexec|sync|async|dirsync|remount|mand|nomand|atime|noatime|diratime|nodiratime|bind|rbind|unbindable|runbindable|private|rprivate|shared|rshared|slave|rslave|relatime|norelatime|strictatime|nostrictatime|mode=.*|uid=.*|gid=.*|nr_inodes=.*|nr_blocks=.*|mpol=.*)$/;
+
+const awslogsOptions = new Set([
+  "awslogs-create-group",
+  "awslogs-region",
+  "awslogs-group",
+  "awslogs-stream-prefix",
+  "awslogs-datetime-format",
+  "awslogs-multiline-pattern",
+  "mode",
+  "max-buffer-size",
+]);
+
+function logViolation({ name = "", logConfiguration }: GivenContainer): string | undefined {
+  if (logConfiguration === undefined) {
+    return undefined;
+  }
+  const { logDriver = "", options = {} } = logConfiguration;
+  if (!["awslogs", "awsfirelens", "splunk"].includes(logDriver)) {
+    return `Fargate does not support log driver ${logDriver} (container '${name}').`;
+  }
+  if (logDriver !== "awslogs") {
+    return undefined;
+  }
+  const missing = ["awslogs-group", "awslogs-region", "awslogs-stream-prefix"].find(
+    (option) => !options[option],
+  );
+  if (missing !== undefined) {
+    return `Log driver awslogs requires options: ${missing}`;
+  }
+  const unknown = Object.keys(options).find((option) => !awslogsOptions.has(option));
+  if (unknown !== undefined) {
+    return `Log driver awslogs disallows options: ${unknown}`;
+  }
+  const { mode = "blocking", "max-buffer-size": size = "1m" } = options;
+  if (!["blocking", "non-blocking"].includes(mode) || !/^\d+[kmg]?$/i.test(size)) {
+    return `Invalid log option mode or max-buffer-size (container '${name}').`;
+  }
+  return undefined;
+}
+
+function fargateVolumeViolation(volume: GivenVolume): string | undefined {
+  const { name = "", efsVolumeConfiguration: efs } = volume;
+  if (volume.host?.sourcePath !== undefined) {
+    return "host.sourcePath should not be set for volumes in Fargate.";
+  }
+  const refused = firstPresent({
+    dockerVolumeConfiguration: volume.dockerVolumeConfiguration,
+    fsxWindowsFileServerVolumeConfiguration: volume.fsxWindowsFileServerVolumeConfiguration,
+  });
+  if (refused !== undefined) {
+    return `Fargate does not support '${refused}' (volume '${name}').`;
+  }
+  if (efs === undefined) {
+    return undefined;
+  }
+  const { rootDirectory = "/", authorizationConfig: { accessPointId, iam } = {} } = efs;
+  if (!/^fs-[0-9a-f]{8,40}$/.test(efs.fileSystemId ?? "")) {
+    return `Invalid file system ID '${efs.fileSystemId ?? ""}' (volume '${name}').`;
+  }
+  const encrypted = efs.transitEncryption === "ENABLED";
+  if (accessPointId !== undefined && (!encrypted || !["", "/"].includes(rootDirectory))) {
+    return encrypted
+      ? "EFS volume's root directory must be omitted or set to / when an access point is used."
+      : "EFS volume's transit encryption must be ENABLED when an access point is used.";
+  }
+  if (iam === "ENABLED" && !encrypted) {
+    return "EFS volume's transit encryption must be ENABLED when IAM authorization is used.";
+  }
+  if (efs.transitEncryptionPort !== undefined && !encrypted) {
+    return "EFS volume's transit encryption must be ENABLED when its port is set.";
+  }
+  return undefined;
+}
+
+/** Kernel parameters of the network's and the containers' IPC namespaces. */
+function isSystemControl(name: string): boolean {
+  return (
+    /^net\.(ipv4|ipv6|core|netfilter|unix)\./.test(name) ||
+    /^fs\.mqueue\./.test(name) ||
+    /^kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)$/.test(name)
+  );
+}
+
+/** The name of the first of these that a definition has; an empty list is as none. */
+function firstPresent(values: Readonly<Record<string, unknown>>): string | undefined {
+  return Object.entries(values).find(
+    ([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0),
+  )?.[0];
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
+}

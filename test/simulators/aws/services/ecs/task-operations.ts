@@ -1,0 +1,171 @@
+/** The operations on tasks. */
+import type {
+  DescribeTasksCommandInput,
+  DescribeTasksCommandOutput,
+  ListTasksCommandInput,
+  ListTasksCommandOutput,
+  RunTaskCommandInput,
+  RunTaskCommandOutput,
+  StopTaskCommandInput,
+  StopTaskCommandOutput,
+} from "@aws-sdk/client-ecs";
+
+import { arnOf, type Context } from "../../context.ts";
+import type { AccessRequest } from "../../iam/access.ts";
+import { AwsFault, type Operation, operation } from "../../wire/service.ts";
+import { requestTagContext, resourceTagContext } from "../tags.ts";
+import type { Clusters } from "./clusters.ts";
+import type { Definitions } from "./definitions.ts";
+import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { checkedPage } from "./paging.ts";
+import { passRole } from "./roles.ts";
+import { invalid } from "./run-task-request.ts";
+import type { TaskRun } from "./task-run.ts";
+import type { Tasks } from "./tasks.ts";
+
+/** The operations on tasks. */
+export function taskOperations(
+  context: Context,
+  clusters: Clusters,
+  definitions: Definitions,
+  tasks: Tasks,
+  tags: EcsTags,
+): Record<string, Operation> {
+  const inCluster = (cluster: string | undefined) => ({ "ecs:cluster": clusters.arnOf(cluster) });
+  const onTask = (action: string, cluster: string | undefined, reference: string): AccessRequest => {
+    const clusterArn = clusters.arnOf(cluster);
+    const name = clusterArn.slice(clusterArn.lastIndexOf("/") + 1);
+    const id = reference.slice(reference.lastIndexOf("/") + 1);
+    const resource = arnOf(context, "ecs", `task/${name}/${id}`);
+    return {
+      action: `ecs:${action}`,
+      resource,
+      context: { ...inCluster(cluster), ...resourceTagContext(tags.of(resource)) },
+    };
+  };
+  const visible = (clusterArn: string, reference: string): TaskRun | undefined => {
+    const run = tasks.find(clusterArn, reference);
+    return run !== undefined && tasks.isVisible(run.task) ? run : undefined;
+  };
+
+  return {
+    RunTask: operation<RunTaskCommandInput, RunTaskCommandOutput>({
+      access: (input) => {
+        const definition = definitions.find(input.taskDefinition ?? "");
+        const tagContext = requestTagContext(ecsTagMap(input.tags));
+        const { overrides = {} } = input;
+        const clusterName = clusters.arnOf(input.cluster).split("/").at(-1) ?? "";
+        return [
+          {
+            action: "ecs:RunTask",
+            resource: definition?.taskDefinitionArn ?? definitions.arnOf(input.taskDefinition ?? ""),
+            context: { ...inCluster(input.cluster), ...tagContext },
+          },
+          ...passRole(
+            overrides.taskRoleArn ?? definition?.taskRoleArn,
+            overrides.executionRoleArn ?? definition?.executionRoleArn,
+          ),
+          ...((input.tags ?? []).length === 0
+            ? []
+            : [
+                {
+                  action: "ecs:TagResource",
+                  resource: arnOf(context, "ecs", `task/${clusterName}/*`),
+                  context: { ...tagContext, ...inCluster(input.cluster), "ecs:CreateAction": "RunTask" },
+                },
+              ]),
+        ];
+      },
+      run: (input) => {
+        const cluster = clusters.get(input.cluster);
+        const definition = definitions.find(input.taskDefinition ?? "");
+        if (definition === undefined) {
+          throw new AwsFault("ClientException", "TaskDefinition not found.");
+        }
+        if (definition.status !== "ACTIVE") {
+          throw new AwsFault("ClientException", "TaskDefinition is inactive");
+        }
+        const { tasks: started, failures } = tasks.launch(input, cluster, definition);
+        return {
+          tasks: started.map((task) => task.describe(tags.list(task.taskArn))),
+          failures: [...failures],
+        };
+      },
+    }),
+
+    StopTask: operation<StopTaskCommandInput, StopTaskCommandOutput>({
+      access: ({ cluster, task = "" }) => [onTask("StopTask", cluster, task)],
+      run: ({ cluster, task = "", reason = "Task stopped by user" }) => {
+        clusters.get(cluster);
+        const run = visible(clusters.arnOf(cluster), task);
+        if (run === undefined) {
+          throw invalid("The referenced task was not found.");
+        }
+        tasks.stop(run, reason);
+        return { task: run.task.describe() };
+      },
+    }),
+
+    DescribeTasks: operation<DescribeTasksCommandInput, DescribeTasksCommandOutput>({
+      access: ({ cluster, tasks: references = [] }) =>
+        references.map((reference) => onTask("DescribeTasks", cluster, reference)),
+      run: ({ cluster, tasks: references = [], include = [] }) => {
+        clusters.get(cluster);
+        if (references.length === 0) {
+          throw invalid("Tasks cannot be empty.");
+        }
+        if (references.length > 100) {
+          throw invalid("tasks can have at most 100 items.");
+        }
+        const clusterArn = clusters.arnOf(cluster);
+        const found = [];
+        const failures = [];
+        for (const reference of new Set(references)) {
+          const run = visible(clusterArn, reference);
+          if (run === undefined) {
+            const id = reference.slice(reference.lastIndexOf("/") + 1);
+            const name = clusterArn.slice(clusterArn.lastIndexOf("/") + 1);
+            const arn = reference === id ? arnOf(context, "ecs", `task/${name}/${id}`) : reference;
+            failures.push({ arn, reason: "MISSING" });
+          } else {
+            const { task } = run;
+            found.push(task.describe(include.includes("TAGS") ? tags.list(task.taskArn) : []));
+          }
+        }
+        return { tasks: found, failures };
+      },
+    }),
+
+    ListTasks: operation<ListTasksCommandInput, ListTasksCommandOutput>({
+      access: ({ cluster }) => [{ action: "ecs:ListTasks", resource: "*", context: inCluster(cluster) }],
+      run: (input) => {
+        clusters.get(input.cluster);
+        const { startedBy, family, launchType, desiredStatus, containerInstance, serviceName } = input;
+        const others = [family, launchType, desiredStatus, containerInstance, serviceName];
+        if (startedBy !== undefined && others.some((filter) => filter !== undefined)) {
+          throw invalid("startedBy must be the only filter.");
+        }
+        const clusterArn = clusters.arnOf(input.cluster);
+        const found = tasks
+          .runs()
+          .filter(
+            ({ task }) =>
+              tasks.isVisible(task) &&
+              task.clusterArn === clusterArn &&
+              task.desiredStatus === (desiredStatus === "STOPPED" ? "STOPPED" : "RUNNING") &&
+              (startedBy === undefined || task.startedBy === startedBy) &&
+              (family === undefined || task.definition.family === family) &&
+              (launchType === undefined || launchType === "FARGATE") &&
+              containerInstance === undefined &&
+              serviceName === undefined,
+          );
+        const page = checkedPage(
+          found.map(({ task }) => task.taskArn),
+          input.nextToken,
+          input.maxResults,
+        );
+        return { taskArns: page.items, nextToken: page.next };
+      },
+    }),
+  };
+}

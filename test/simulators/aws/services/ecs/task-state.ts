@@ -1,0 +1,243 @@
+/** A task as ECS keeps it, and what it answers of it. */
+import type { Attachment, Container, RunTaskCommandInput, Task, TaskStopCode } from "@aws-sdk/client-ecs";
+
+import type { NetworkInterface } from "../../cloud.ts";
+import { arnOf, type Context } from "../../context.ts";
+import type { Given } from "../../wire/service.ts";
+import type { RegisteredDefinition } from "./definitions.ts";
+import { cpuUnits } from "./sizes.ts";
+
+/** Where a task is on its way, in ECS' order. */
+export const taskStatuses = [
+  "PROVISIONING",
+  "PENDING",
+  "ACTIVATING",
+  "RUNNING",
+  "DEACTIVATING",
+  "STOPPING",
+  "DEPROVISIONING",
+  "STOPPED",
+] as const;
+
+export type TaskStatus = (typeof taskStatuses)[number];
+
+/** Where a task gets its interface. */
+export interface Placement {
+  readonly subnetIds: readonly string[];
+  readonly groupIds: readonly string[];
+}
+
+/** A task. */
+export class TaskState {
+  readonly taskArn: string;
+  /** 32 hexadecimal digits: the end of its ARN. */
+  readonly id: string;
+  readonly definition: RegisteredDefinition;
+  readonly overrides: NonNullable<Given<RunTaskCommandInput>["overrides"]>;
+  readonly placement: Placement;
+  readonly isSpot: boolean;
+  networkInterface: NetworkInterface | undefined;
+  readonly #context: Context;
+  readonly #wire: Given<Task>;
+
+  constructor(
+    context: Context,
+    made: {
+      readonly id: string;
+      readonly clusterName: string;
+      readonly definition: RegisteredDefinition;
+      readonly request: Given<RunTaskCommandInput>;
+      readonly placement: Placement;
+      readonly isSpot: boolean;
+      readonly capacityProviderName: string | undefined;
+    },
+  ) {
+    const { id, clusterName, definition, request } = made;
+    this.#context = context;
+    this.id = id;
+    this.taskArn = arnOf(context, "ecs", `task/${clusterName}/${id}`);
+    this.definition = definition;
+    this.overrides = request.overrides ?? {};
+    this.placement = made.placement;
+    this.isSpot = made.isSpot;
+    const attachment: Given<Attachment> = {
+      id: crypto.randomUUID(),
+      type: "ElasticNetworkInterface",
+      status: "PRECREATED",
+      details: [{ name: "subnetId", value: made.placement.subnetIds[0] ?? "" }],
+    };
+    const ephemeralStorage = this.overrides.ephemeralStorage ??
+      definition.ephemeralStorage ?? { sizeInGiB: 20 };
+    this.#wire = {
+      attachments: [attachment],
+      attributes: [
+        {
+          name: "ecs.cpu-architecture",
+          value: definition.runtimePlatform?.cpuArchitecture === "ARM64" ? "arm64" : "x86_64",
+        },
+      ],
+      clusterArn: arnOf(context, "ecs", `cluster/${clusterName}`),
+      containers: (definition.containerDefinitions ?? []).map((container) => ({
+        containerArn: arnOf(context, "ecs", `container/${clusterName}/${id}/${crypto.randomUUID()}`),
+        taskArn: this.taskArn,
+        name: container.name ?? "",
+        image: container.image ?? "",
+        lastStatus: "PENDING",
+        networkInterfaces: [],
+        healthStatus: "UNKNOWN",
+        cpu: String(container.cpu ?? 0),
+        ...(container.memory !== undefined && { memory: String(container.memory) }),
+      })),
+      cpu: this.overrides.cpu ?? definition.cpu ?? "",
+      createdAt: context.clock.now(),
+      desiredStatus: "RUNNING",
+      enableExecuteCommand: request.enableExecuteCommand ?? false,
+      group: request.group ?? `family:${definition.family ?? ""}`,
+      healthStatus: "UNKNOWN",
+      lastStatus: "PROVISIONING",
+      launchType: "FARGATE",
+      ...(made.capacityProviderName !== undefined && { capacityProviderName: made.capacityProviderName }),
+      memory: this.overrides.memory ?? definition.memory ?? "",
+      overrides: {
+        ...this.overrides,
+        containerOverrides: (definition.containerDefinitions ?? []).map(
+          ({ name = "" }) =>
+            this.overrides.containerOverrides?.find((each) => each.name === name) ?? { name },
+        ),
+        inferenceAcceleratorOverrides: [],
+      },
+      platformVersion: "1.4.0",
+      platformFamily: "Linux",
+      ...(request.startedBy !== undefined && { startedBy: request.startedBy }),
+      tags: [],
+      taskArn: this.taskArn,
+      taskDefinitionArn: definition.taskDefinitionArn ?? "",
+      version: 1,
+      ephemeralStorage,
+      fargateEphemeralStorage: ephemeralStorage,
+    };
+  }
+
+  get lastStatus(): TaskStatus {
+    return this.#wire.lastStatus as TaskStatus;
+  }
+
+  get desiredStatus(): "RUNNING" | "STOPPED" {
+    return this.#wire.desiredStatus === "STOPPED" ? "STOPPED" : "RUNNING";
+  }
+
+  get startedBy(): string | undefined {
+    return this.#wire.startedBy;
+  }
+
+  get createdAtMs(): number {
+    return this.#wire.createdAt?.getTime() ?? 0;
+  }
+
+  get clusterArn(): string {
+    return this.#wire.clusterArn ?? "";
+  }
+
+  get vcpus(): number {
+    return (cpuUnits(this.#wire.cpu ?? "") ?? 0) / 1024;
+  }
+
+  /** As `DescribeTasks` answers it: a copy. */
+  describe(tags: readonly { key: string; value: string }[] = []): Task {
+    return { ...(structuredClone(this.#wire) as Task), tags: [...tags] };
+  }
+
+  /** Goes on to a status; never back. */
+  advance(to: TaskStatus): void {
+    if (taskStatuses.indexOf(to) <= taskStatuses.indexOf(this.lastStatus)) {
+      return;
+    }
+    const now = this.#context.clock.now();
+    const times: Partial<Given<Task>> =
+      to === "ACTIVATING"
+        ? { connectivity: "CONNECTED", connectivityAt: now }
+        : to === "RUNNING"
+          ? { startedAt: now }
+          : to === "STOPPED"
+            ? { stoppedAt: now }
+            : {};
+    this.#change({ ...times, lastStatus: to });
+  }
+
+  /** The task is to end, for a reason that stays the first one told. */
+  wantStopped(stopCode: TaskStopCode, stoppedReason: string): void {
+    if (this.desiredStatus === "RUNNING") {
+      this.#change({
+        desiredStatus: "STOPPED",
+        stopCode,
+        stoppedReason,
+        stoppingAt: this.#context.clock.now(),
+      });
+    }
+  }
+
+  /** The containers have ended. */
+  executionStopped(): void {
+    this.#change({ executionStoppedAt: this.#context.clock.now() });
+  }
+
+  pulling(began: boolean): void {
+    this.#change(
+      began ? { pullStartedAt: this.#context.clock.now() } : { pullStoppedAt: this.#context.clock.now() },
+    );
+  }
+
+  /** The task has its interface, at this address of it. */
+  attached(networkInterface: NetworkInterface, address = networkInterface.privateIpAddress): void {
+    this.networkInterface = networkInterface;
+    const { subnet, networkInterfaceId, macAddress, privateDnsName } = networkInterface;
+    const details = {
+      subnetId: subnet.subnetId,
+      networkInterfaceId,
+      macAddress,
+      privateDnsName,
+      privateIPv4Address: address,
+    };
+    const [attachment] = this.#wire.attachments ?? [];
+    this.#change({
+      availabilityZone: subnet.availabilityZone,
+      attachments: [
+        {
+          ...attachment,
+          status: "ATTACHED",
+          details: Object.entries(details).map(([name, value]) => ({ name, value })),
+        },
+      ],
+      containers: (this.#wire.containers ?? []).map((container) => ({
+        ...container,
+        networkInterfaces: [{ attachmentId: attachment?.id ?? "", privateIpv4Address: address }],
+      })),
+    });
+  }
+
+  detached(): void {
+    const [attachment] = this.#wire.attachments ?? [];
+    this.#change({
+      attachments: [{ ...attachment, status: attachment?.status === "ATTACHED" ? "DELETED" : "PRECREATED" }],
+    });
+  }
+
+  changeContainer(name: string, change: Partial<Given<Container>>): void {
+    const containers = (this.#wire.containers ?? []).map((container) =>
+      container.name === name ? { ...container, ...change } : container,
+    );
+    const health = containers
+      .map(({ healthStatus }) => healthStatus)
+      .filter((status) => status !== "UNKNOWN");
+    const healthStatus = health.includes("UNHEALTHY")
+      ? "UNHEALTHY"
+      : health.length > 0
+        ? "HEALTHY"
+        : "UNKNOWN";
+    this.#change({ containers, healthStatus });
+  }
+
+  #change(change: Partial<Given<Task>>): void {
+    Object.assign(this.#wire, change, { version: (this.#wire.version ?? 0) + 1 });
+  }
+}

@@ -1,0 +1,153 @@
+/** The tasks of the account: started, listed, stopped, and forgotten an hour after. */
+import { randomBytes } from "node:crypto";
+import type { Failure, RunTaskCommandInput } from "@aws-sdk/client-ecs";
+
+import type { Given } from "../../wire/service.ts";
+import { ClientTokens } from "./client-tokens.ts";
+import type { EcsCluster } from "./clusters.ts";
+import type { RegisteredDefinition } from "./definitions.ts";
+import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { checkAssumable } from "./roles.ts";
+import { capacityProviders, checkRunTask, placementOf } from "./run-task-request.ts";
+import { type RunServices, TaskRun } from "./task-run.ts";
+import { TaskState } from "./task-state.ts";
+
+/** How long a stopped task is remembered. */
+const memoryMs = 60 * 60 * 1000;
+
+const vcpuLimit = "You've reached the limit on the number of vCPUs you can run concurrently";
+
+/** What RunTask did. */
+export interface Launched {
+  readonly tasks: readonly TaskState[];
+  readonly failures: readonly Failure[];
+}
+
+export class Tasks {
+  readonly #services: RunServices;
+  readonly #tags: EcsTags;
+  readonly #tokens = new ClientTokens();
+  readonly #runs = new Map<string, TaskRun>();
+  /** Stopped tasks of before, which a repeated RunTask answers still. */
+  readonly #launched = new Map<string, TaskState>();
+
+  constructor(services: RunServices, tags: EcsTags) {
+    this.#services = services;
+    this.#tags = tags;
+  }
+
+  runs(): readonly TaskRun[] {
+    return [...this.#runs.values()];
+  }
+
+  /** By ARN or the ID at its end, in one cluster; undefined once it is forgotten. */
+  find(clusterArn: string, reference: string): TaskRun | undefined {
+    const id = reference.slice(reference.lastIndexOf("/") + 1);
+    const run = this.#runs.get(id);
+    return run?.task.clusterArn === clusterArn && (reference === id || reference === run.task.taskArn)
+      ? run
+      : undefined;
+  }
+
+  /** Whether reads see a task yet. */
+  isVisible({ createdAtMs }: TaskState): boolean {
+    const { clock, switches } = this.#services.context;
+    return clock.nowMs() - createdAtMs >= switches.eventualConsistencyMs;
+  }
+
+  /** @throws AwsFault for what RunTask refuses */
+  launch(
+    request: Given<RunTaskCommandInput>,
+    cluster: EcsCluster,
+    definition: RegisteredDefinition,
+  ): Launched {
+    const { context, cloud } = this.#services;
+    checkRunTask(request, definition);
+    const placement = placementOf(request, cloud.network);
+    const providers = capacityProviders(request, cluster.defaultStrategy);
+    const { overrides = {}, clientToken } = request;
+    checkAssumable(context, overrides.taskRoleArn ?? definition.taskRoleArn);
+    checkAssumable(context, overrides.executionRoleArn ?? definition.executionRoleArn);
+    const known = clientToken && this.#tokens.find(cluster.name, clientToken, request, context.clock.nowMs());
+    if (known) {
+      return { tasks: known.flatMap((arn) => this.#launched.get(arn) ?? []), failures: [] };
+    }
+    const tags = {
+      ...(request.propagateTags === "TASK_DEFINITION" && this.#tags.of(definition.taskDefinitionArn ?? "")),
+      ...ecsTagMap(request.tags),
+    };
+    const tasks: TaskState[] = [];
+    const failures: Failure[] = [];
+    for (const capacityProviderName of providers) {
+      const task = new TaskState(context, {
+        id: randomBytes(16).toString("hex"),
+        clusterName: cluster.name,
+        definition,
+        request,
+        placement,
+        isSpot: capacityProviderName === "FARGATE_SPOT",
+        capacityProviderName,
+      });
+      this.#tags.set(task.taskArn, tags);
+      const reason = this.#services.failures.take("capacity", task) ?? this.#quotaReason(task);
+      if (reason === undefined) {
+        tasks.push(task);
+        this.#start(task);
+      } else {
+        this.#tags.forget(task.taskArn);
+        failures.push({ reason });
+      }
+    }
+    if (clientToken !== undefined && tasks.length > 0) {
+      const arns = tasks.map(({ taskArn }) => taskArn);
+      this.#tokens.record(cluster.name, clientToken, request, arns, context.clock.nowMs());
+    }
+    return { tasks, failures };
+  }
+
+  /** ECS takes a task's tags away when it is to stop. */
+  stop(run: TaskRun, reason: string): void {
+    this.#tags.forget(run.task.taskArn);
+    run.stop("UserInitiated", reason);
+  }
+
+  /** A task is gone at once, from the machine and from every answer. */
+  vanish(run: TaskRun): void {
+    run.kill("TerminationNotice", "");
+    this.#forget(run.task);
+  }
+
+  /** Ends every task at once; resolves when nothing of them is left. */
+  async end(): Promise<void> {
+    const runs = this.runs();
+    for (const run of runs) {
+      run.kill("TerminationNotice", "The simulator ends.");
+    }
+    await Promise.all(runs.map(({ finished }) => finished));
+  }
+
+  #start(task: TaskState): void {
+    const run = new TaskRun(this.#services, task);
+    this.#runs.set(task.id, run);
+    this.#launched.set(task.taskArn, task);
+    const { clock } = this.#services.context;
+    void run.stopped.then(() => {
+      this.#tokens.taskStopped(task.taskArn, clock.nowMs());
+      clock.after(memoryMs, () => this.#forget(task));
+    });
+  }
+
+  #forget(task: TaskState): void {
+    this.#runs.delete(task.id);
+    this.#tags.forget(task.taskArn);
+  }
+
+  #quotaReason(task: TaskState): string | undefined {
+    const { quotas } = this.#services.context;
+    const used = this.runs()
+      .filter((run) => run.task.isSpot === task.isSpot && run.task.lastStatus !== "STOPPED")
+      .reduce((sum, run) => sum + run.task.vcpus, 0);
+    const quota = task.isSpot ? quotas.fargateSpotVcpus : quotas.fargateVcpus;
+    return used + task.vcpus > quota ? vcpuLimit : undefined;
+  }
+}
