@@ -42,7 +42,8 @@ export function startDetails(
       options: hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
-    lingerSeconds: lingerOf(spec, settings) / 1000,
+    // One that goes with its end is let go at once; where the backend is away it waits as for any other.
+    lingerSeconds: Math.ceil((lingerOf(spec, settings) || settings.drainTimeoutMs) / 1000),
     drainTimeoutSeconds: Math.ceil(settings.drainTimeoutMs / 1000),
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? DEFAULT_STOP_TIMEOUT_S,

@@ -10,7 +10,7 @@ import type { TaskContext } from "./task-context.ts";
 /**
  * The run is over, as it should or not: its log is taken in, and its task lingers or goes.
  *
- * @param lingerMs how long the agent stays after the end
+ * @param lingerMs how long the agent stays after the end; 0: the container goes now
  */
 export async function release(context: TaskContext, containerId: string, lingerMs: number): Promise<void> {
   const task = context.book.of(containerId);
@@ -89,6 +89,10 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
     await abandon(context, task);
     return;
   }
+  if (lingerMs === 0) {
+    await sendAway(context, task); // The container goes, and its log with it.
+    return;
+  }
   const exit = await agents.endRun(task).catch((error: unknown) => {
     logger.warn({ ...about, err: error }, `an agent cannot say how its container ended: ${messageOf(error)}`);
     return undefined;
@@ -97,7 +101,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
     await sendAway(context, task); // It was never told to start, or cannot be reached any more.
     return;
   }
-  const ended = await book.noteEnd(task.containerId, exit, task.phase);
+  await book.noteEnd(task.containerId, exit, task.phase);
   await stored
     .drain(task.containerId, target)
     .catch((error: unknown) =>
@@ -106,10 +110,6 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
         `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
       ),
     );
-  if (lingerMs === 0) {
-    await sendAway(context, ended);
-    return;
-  }
   const lingering = await book.note(task.containerId, {
     phase: TaskPhase.LINGERING,
     leavesAt: timestampFromMs(clock.nowMs() + lingerMs),
