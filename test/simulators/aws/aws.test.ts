@@ -9,7 +9,7 @@ import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { startAws } from "./aws.ts";
 
 test("the SDK's clients are told who they are", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const sts = new STSClient(aws.clientConfig);
   const { $metadata, ...identity } = await sts.send(new GetCallerIdentityCommand());
   assert.equal(identity.Account, aws.accountId);
@@ -18,7 +18,7 @@ test("the SDK's clients are told who they are", async () => {
 });
 
 test("another process finds the account by its environment", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const program = `
     import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
     console.log((await new STSClient().send(new GetCallerIdentityCommand())).Arn);
@@ -30,7 +30,7 @@ test("another process finds the account by its environment", async () => {
 });
 
 test("nothing is left of an account that has ended", async () => {
-  const aws = await startAws();
+  const aws = await startAws({ lightweight: true });
   const { directory } = aws.context;
   assert.equal(existsSync(directory), true);
   await aws.stop();

@@ -8,7 +8,7 @@ import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 import { startAws } from "./aws.ts";
 
 test("a fault hits as many calls as it is told to, and no others", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const sts = new STSClient({ ...aws.clientConfig, maxAttempts: 1 });
   aws.faults.add({ on: "ec2", error: { code: "InternalError", status: 500 } });
   aws.faults.add({
@@ -27,7 +27,7 @@ test("a fault hits as many calls as it is told to, and no others", async () => {
 });
 
 test("a fault concerns the requests that it is for", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const logs = new CloudWatchLogsClient({ ...aws.clientConfig, maxAttempts: 1 });
   aws.faults.add({
     on: "logs.CreateLogGroup",
@@ -41,7 +41,7 @@ test("a fault concerns the requests that it is for", async () => {
 });
 
 test("a connection that is cut after the work leaves the work done, before it undone", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const logs = new CloudWatchLogsClient({ ...aws.clientConfig, maxAttempts: 1 });
   aws.faults.add({ on: "logs", cut: "before" });
   aws.faults.add({ on: "logs", cut: "after" });
@@ -56,7 +56,7 @@ test("a connection that is cut after the work leaves the work done, before it un
 });
 
 test("rates hold once they are turned on, and time fills their buckets", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ec2 = new EC2Client({ ...aws.clientConfig, maxAttempts: 1 });
   const describe = () => ec2.send(new DescribeSubnetsCommand({ SubnetIds: [...aws.account.subnetIds] }));
   // A bucket that fills once in a quarter of an hour: no test is that slow.

@@ -21,6 +21,17 @@ import {
 } from "@aws-sdk/client-ec2";
 import { DeleteRepositoryCommand, DescribeImagesCommand, ECRClient } from "@aws-sdk/client-ecr";
 import {
+  DescribeClustersCommand,
+  DescribeTasksCommand,
+  ECSClient,
+  ListTasksCommand,
+  RegisterTaskDefinitionCommand,
+  type RegisterTaskDefinitionCommandInput,
+  RunTaskCommand,
+  type RunTaskCommandInput,
+  StopTaskCommand,
+} from "@aws-sdk/client-ecs";
+import {
   CreateAccessPointCommand,
   DeleteAccessPointCommand,
   DescribeAccessPointsCommand,
@@ -52,12 +63,13 @@ async function backendPolicy(): Promise<string> {
 
 /** An account that enforces policies, and clients that have the backend's. */
 async function startEnforced() {
-  const aws = await startAws();
+  const aws = await startAws({ lightweight: true });
   const credentials = aws.iam.addUser("backend", [aws.fillPolicy(await backendPolicy())]);
   aws.iam.enforced = true;
   const config = { ...aws.clientConfig, credentials, maxAttempts: 1 };
   return {
     aws,
+    ecs: new ECSClient(config),
     ec2: new EC2Client(config),
     efs: new EFSClient(config),
     logs: new CloudWatchLogsClient(config),
@@ -183,4 +195,57 @@ test("images and registry credentials: what the backend does, and no more", asyn
   await secrets.send(new CreateSecretCommand({ Name, SecretString: "x" }));
   await assert.rejects(secrets.send(new CreateSecretCommand({ Name: "other", SecretString: "x" })), denied);
   await assert.rejects(secrets.send(new GetSecretValueCommand({ SecretId: Name })), denied);
+});
+
+test("tasks: the backend's families on its cluster, with its two roles", async () => {
+  await using enforced = await startEnforced();
+  const { aws, ecs } = enforced;
+  const { cluster, executionRoleArn, taskRoleArn } = aws.account;
+  const denied = { name: "AccessDeniedException" };
+  const definition: RegisterTaskDefinitionCommandInput = {
+    family: "sockerless-0123456789ab",
+    networkMode: "awsvpc",
+    requiresCompatibilities: ["FARGATE"],
+    cpu: "256",
+    memory: "512",
+    executionRoleArn,
+    taskRoleArn,
+    containerDefinitions: [{ name: "main", image: `${aws.account.repositoryUri}:v1` }],
+    tags: [{ key: "sockerless-instance", value: "one" }],
+  };
+  const register = (changes: Partial<RegisterTaskDefinitionCommandInput>) =>
+    ecs.send(new RegisterTaskDefinitionCommand({ ...definition, ...changes }));
+  await assert.rejects(register({ family: "other" }), denied);
+  const otherRole = aws.iam.addRole("other", { trusted: ["ecs-tasks.amazonaws.com"], policies: [] });
+  await assert.rejects(register({ taskRoleArn: otherRole }), /iam:PassRole on resource: .*:role\/other/);
+  const { taskDefinition } = await register({});
+
+  aws.ecs.clusters.add("other");
+  const run = (changes: Partial<RunTaskCommandInput>) =>
+    ecs.send(
+      new RunTaskCommand({
+        cluster,
+        taskDefinition: taskDefinition?.taskDefinitionArn,
+        launchType: "FARGATE",
+        networkConfiguration: {
+          awsvpcConfiguration: {
+            subnets: [...aws.account.subnetIds],
+            securityGroups: [aws.account.securityGroupId],
+          },
+        },
+        overrides: { executionRoleArn, taskRoleArn },
+        tags: [{ key: "sockerless-instance", value: "one" }],
+        ...changes,
+      }),
+    );
+  await assert.rejects(run({ cluster: "other" }), denied);
+  await assert.rejects(run({ overrides: { taskRoleArn: otherRole } }), denied);
+  const { tasks: started = [], failures } = await run({});
+  assert.deepEqual(failures, []);
+  const task = started[0]?.taskArn ?? "";
+  await ecs.send(new ListTasksCommand({ cluster }));
+  await ecs.send(new DescribeTasksCommand({ cluster, tasks: [task], include: ["TAGS"] }));
+  await ecs.send(new DescribeClustersCommand({ clusters: [cluster] }));
+  await ecs.send(new StopTaskCommand({ cluster, task }));
+  await assert.rejects(ecs.send(new ListTasksCommand({ cluster: "other" })), denied);
 });

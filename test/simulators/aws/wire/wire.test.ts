@@ -31,7 +31,7 @@ function send(aws: Aws, target: string, body: string, service: string): Promise<
 }
 
 test("every service refuses what its model does not allow, by its own error", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const config = { ...aws.clientConfig, ...once };
   await assert.rejects(
     new CloudWatchLogsClient(config).send(new CreateLogGroupCommand({ logGroupName: "no spaces" })),
@@ -55,7 +55,7 @@ test("every service refuses what its model does not allow, by its own error", as
 });
 
 test("several violations are told at once", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   await assert.rejects(
     new CloudWatchLogsClient({ ...aws.clientConfig, ...once }).send(
       new GetLogEventsCommand({ logGroupName: "", logStreamName: "a:b", limit: 10_001 }),
@@ -67,7 +67,7 @@ test("several violations are told at once", async () => {
 });
 
 test("a member that is missing, unknown or of another type is refused", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const answers = async (body: string) => {
     const answer = await send(aws, "Logs_20140328.CreateLogStream", body, "logs");
     return (await answer.json()) as { __type: string; message: string };
@@ -79,7 +79,7 @@ test("a member that is missing, unknown or of another type is refused", async ()
 });
 
 test("operations and services that AWS does not have are refused", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const unknown = await send(aws, "Logs_20140328.CreateLogs", "{}", "logs");
   assert.equal(unknown.status, 400);
   assert.equal(((await unknown.json()) as { __type: string }).__type, "UnknownOperationException");
@@ -88,7 +88,7 @@ test("operations and services that AWS does not have are refused", async () => {
 });
 
 test("an unknown parameter of a query service is named", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const scope = `${aws.credentials.accessKeyId}/20261120/${aws.region}/ec2/aws4_request`;
   const answer = await fetch(aws.endpoint, {
     method: "POST",
@@ -100,7 +100,7 @@ test("an unknown parameter of a query service is named", async () => {
 });
 
 test("a key that nobody has is refused, whether policies are enforced or not", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const credentials = { accessKeyId: "AKIANOBODY", secretAccessKey: "x" };
   const config = { ...aws.clientConfig, ...once, credentials };
   await assert.rejects(new STSClient(config).send(new GetCallerIdentityCommand()), {
@@ -113,7 +113,7 @@ test("a key that nobody has is refused, whether policies are enforced or not", a
 });
 
 test("another region's requests are refused", async () => {
-  await using aws = await startAws({ region: "eu-west-1" });
+  await using aws = await startAws({ lightweight: true, region: "eu-west-1" });
   const sts = new STSClient({ ...aws.clientConfig, ...once, region: "us-east-1" });
   await assert.rejects(sts.send(new GetCallerIdentityCommand()), /scoped to a valid region, not 'us-east-1'/);
 });

@@ -40,7 +40,7 @@ async function createGroup(aws: Aws, name: string): Promise<string> {
 const port = (number: number) => ({ IpProtocol: "tcp", FromPort: number, ToPort: number });
 
 test("a fresh account has a VPC with two subnets in two zones", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { Vpcs = [] } = await clientOf(aws).send(new DescribeVpcsCommand({}));
   assert.deepEqual(
     Vpcs.map(({ VpcId, CidrBlock }) => ({ VpcId, CidrBlock })),
@@ -59,7 +59,7 @@ test("a fresh account has a VPC with two subnets in two zones", async () => {
 });
 
 test("a group is found by its tag, with its rules in permissions", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const groupId = await createGroup(aws, "web");
   await createGroup(aws, "other");
   await clientOf(aws).send(
@@ -94,7 +94,7 @@ test("a group is found by its tag, with its rules in permissions", async () => {
 });
 
 test("a rule that exists is refused, and none of its call's rules is added", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const groupId = await createGroup(aws, "web");
   const authorize = (...ports: number[]) =>
     clientOf(aws).send(
@@ -115,7 +115,7 @@ test("a rule that exists is refused, and none of its call's rules is added", asy
 });
 
 test("bits of a range that lie outside its mask are dropped", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const groupId = await createGroup(aws, "web");
   const authorize = () =>
     clientOf(aws).send(
@@ -130,7 +130,7 @@ test("bits of a range that lie outside its mask are dropped", async () => {
 });
 
 test("a group has at most sixty rules in a direction", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const groupId = await createGroup(aws, "web");
   const authorize = (first: number, count: number) =>
     clientOf(aws).send(
@@ -147,7 +147,7 @@ test("a group has at most sixty rules in a direction", async () => {
 });
 
 test("rules are revoked by what they are and by their IDs", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ec2 = clientOf(aws);
   const groupId = await createGroup(aws, "web");
   const permission = { ...port(80), IpRanges: [{ CidrIp: "10.0.0.0/8" }] };
@@ -170,7 +170,7 @@ test("rules are revoked by what they are and by their IDs", async () => {
 });
 
 test("a group that an interface has, or a rule of another group names, is not deleted", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ec2 = clientOf(aws);
   const { network } = aws.services;
   const groupId = await createGroup(aws, "web");
@@ -199,7 +199,7 @@ test("a group that an interface has, or a rule of another group names, is not de
 });
 
 test("what EC2 does not take is refused as EC2 does", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ec2 = clientOf(aws);
   const groupId = await createGroup(aws, "web");
   await assert.rejects(createGroup(aws, "web"), { name: "InvalidGroup.Duplicate" });
@@ -227,7 +227,7 @@ test("what EC2 does not take is refused as EC2 does", async () => {
 });
 
 test("a new group may be unknown for a while", async () => {
-  await using aws = await startAws({ switches: { eventualConsistencyMs: 3_600_000 } });
+  await using aws = await startAws({ lightweight: true, switches: { eventualConsistencyMs: 3_600_000 } });
   const ec2 = clientOf(aws);
   const groupId = await createGroup(aws, "web");
   const describe = () => ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [groupId] }));

@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { type Aws, startAws } from "../../aws.ts";
 import type { NetworkInterface } from "../../cloud.ts";
+import { Network } from "./network.ts";
 
 function interfaceIn(
   aws: Aws,
@@ -17,24 +18,25 @@ function group(aws: Aws, name: string): string {
 }
 
 test("addresses are unlike AWS's own five, given once, and again when they are given back", async () => {
-  await using aws = await startAws({ cidr: "10.0.0.0/27" });
-  const { network } = aws.services;
-  const groupIds = [aws.account.securityGroupId];
+  await using aws = await startAws({ lightweight: true });
+  const network = new Network(aws.context, "10.0.0.0/27");
   const [subnet] = network.subnets();
   assert.ok(subnet);
-  // The mount target has one.
-  const [mountTarget] = network.interfaces();
-  assert.equal(network.freeAddresses(subnet), 10);
-  const made = Array.from({ length: 10 }, () => interfaceIn(aws, groupIds));
-  const taken = [mountTarget, ...made].map((each) => each?.privateIpAddress);
-  assert.deepEqual(new Set(taken), new Set(Array.from({ length: 11 }, (_, index) => `10.0.0.${4 + index}`)));
-  assert.throws(() => interfaceIn(aws, groupIds), { code: "InsufficientFreeAddressesInSubnet" });
+  const make = (): NetworkInterface =>
+    network.createInterface({ subnetId: subnet.subnetId, groupIds: [], description: "a task" });
+  assert.equal(network.freeAddresses(subnet), 11);
+  const made = Array.from({ length: 11 }, make);
+  assert.deepEqual(
+    new Set(made.map(({ privateIpAddress }) => privateIpAddress)),
+    new Set(Array.from({ length: 11 }, (_, index) => `10.0.0.${4 + index}`)),
+  );
+  assert.throws(make, { code: "InsufficientFreeAddressesInSubnet" });
   network.deleteInterface(made[3]?.networkInterfaceId ?? "");
-  assert.equal(interfaceIn(aws, groupIds).privateIpAddress, made[3]?.privateIpAddress);
+  assert.equal(make().privateIpAddress, made[3]?.privateIpAddress);
 });
 
 test("an interface has five groups at most, and the account a number of interfaces", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const groupIds = ["a", "b", "c", "d", "e"].map((name) => group(aws, name));
   interfaceIn(aws, groupIds);
   assert.throws(() => interfaceIn(aws, [...groupIds, group(aws, "f")]), {
@@ -47,7 +49,7 @@ test("an interface has five groups at most, and the account a number of interfac
 });
 
 test("a packet passes when a rule of either side lets it", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { network } = aws.services;
   const [web, client] = [group(aws, "web"), group(aws, "client")];
   const [from, to] = [interfaceIn(aws, [client]), interfaceIn(aws, [web])];
@@ -69,7 +71,7 @@ test("a packet passes when a rule of either side lets it", async () => {
 });
 
 test("listeners hear of rules and interfaces that come and go", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { network } = aws.services;
   let changes = 0;
   const stop = network.onChanged(() => {

@@ -96,7 +96,7 @@ function manifestOf(layer: string): string {
 }
 
 test("what is pushed with a token is described, fetched and deleted by the API", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ecr = clientOf(aws);
   const { manifest, digest } = await (await RegistryClient.of(aws)).push("v1", "layer one");
   const { imageDetails = [] } = await ecr.send(new DescribeImagesCommand({ repositoryName }));
@@ -131,7 +131,7 @@ test("what is pushed with a token is described, fetched and deleted by the API",
 });
 
 test("a manifest is put under another tag, with its layers there and not otherwise", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ecr = clientOf(aws);
   const { manifest, digest } = await (await RegistryClient.of(aws)).push("v1", "layer one");
   const put = (imageTag: string, imageManifest: string) =>
@@ -157,7 +157,7 @@ test("a manifest is put under another tag, with its layers there and not otherwi
 });
 
 test("a token is good for twelve hours, and nothing goes without one", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const registry = await RegistryClient.of(aws);
   assert.equal((await registry.send("GET", "/v2/")).status, 200);
   const anonymous = await fetch(`http://${registry.host}/v2/`);
@@ -170,7 +170,7 @@ test("a token is good for twelve hours, and nothing goes without one", async () 
 });
 
 test("layers are elsewhere, where the registry's credentials are refused", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const registry = await RegistryClient.of(aws);
   await registry.push("v1", "layer one");
   const path = `/v2/${repositoryName}/blobs/${digestOf("layer one")}`;
@@ -185,7 +185,7 @@ test("layers are elsewhere, where the registry's credentials are refused", async
 });
 
 test("a repository must be there, and tags are kept where they are immutable", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const ecr = clientOf(aws);
   const registry = await RegistryClient.of(aws);
   const missing = await registry.send("POST", "/v2/missing/blobs/uploads/");
@@ -204,7 +204,7 @@ test("a repository must be there, and tags are kept where they are immutable", a
 });
 
 test("each step of a push needs its own permission", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const may = (...actions: string[]): PolicyDocument => ({
     Statement: [{ Effect: "Allow", Action: ["ecr:GetAuthorizationToken", ...actions], Resource: "*" }],
   });

@@ -42,7 +42,7 @@ function taskIn(aws: Aws, groupIds: readonly string[]): NetworkInterface {
 }
 
 test("an access point is described as it was made", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const efs = clientOf(aws);
   const { AccessPointId = "", ClientToken } = await efs.send(
     new CreateAccessPointCommand(volume(aws, "cache")),
@@ -69,7 +69,7 @@ test("an access point is described as it was made", async () => {
 });
 
 test("a token makes one access point, and its second use names it", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const efs = clientOf(aws);
   const request = { ...volume(aws, "cache"), ClientToken: "one" };
   const { AccessPointId } = await efs.send(new CreateAccessPointCommand(request));
@@ -80,7 +80,7 @@ test("a token makes one access point, and its second use names it", async () => 
 });
 
 test("access points come in pages, and no more than the quota", async () => {
-  await using aws = await startAws({ quotas: { accessPointsPerFileSystem: 3 } });
+  await using aws = await startAws({ lightweight: true, quotas: { accessPointsPerFileSystem: 3 } });
   const efs = clientOf(aws);
   for (const name of ["a", "b", "c"]) {
     await efs.send(new CreateAccessPointCommand(volume(aws, name)));
@@ -98,7 +98,7 @@ test("access points come in pages, and no more than the quota", async () => {
 });
 
 test("paths that EFS does not take are refused", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const bad = ["relative", "/a/b/c/d/e", "/.hidden", "/a/.b", "/a;b", "/a\\b", `/${"x".repeat(100)}`];
   for (const path of bad) {
     const request = { ...volume(aws, "x"), RootDirectory: { Path: path } };
@@ -111,7 +111,7 @@ test("paths that EFS does not take are refused", async () => {
 });
 
 test("tags are written, listed and taken away; bad ones are refused", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const efs = clientOf(aws);
   const { AccessPointId: ResourceId = "" } = await efs.send(
     new CreateAccessPointCommand(volume(aws, "cache")),
@@ -133,7 +133,7 @@ test("tags are written, listed and taken away; bad ones are refused", async () =
 });
 
 test("the file system has a mount target in each subnet", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const efs = clientOf(aws);
   const { FileSystemId } = volume(aws, "");
   const { FileSystems = [] } = await efs.send(new DescribeFileSystemsCommand({ FileSystemId }));
@@ -149,7 +149,7 @@ test("the file system has a mount target in each subnet", async () => {
 });
 
 test("the first mount makes the directory with its owner, and files outlive the access point", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const efs = clientOf(aws);
   const networkInterface = taskIn(aws, [aws.account.securityGroupId]);
   const mount = (accessPointId: string) =>
@@ -184,7 +184,7 @@ test("the first mount makes the directory with its owner, and files outlive the 
 });
 
 test("a mount needs a way to the mount target, and encryption", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { network, efs } = aws.services;
   const stranger = network.groups.create("stranger", "a network", {}, aws.account.vpcId).groupId;
   const common = {
@@ -219,7 +219,7 @@ test("a mount needs a way to the mount target, and encryption", async () => {
 });
 
 test("a file system policy takes root's rights from who has no leave", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { FileSystemId } = volume(aws, "");
   await assert.rejects(clientOf(aws).send(new DescribeFileSystemPolicyCommand({ FileSystemId })), {
     name: "PolicyNotFound",
@@ -256,7 +256,7 @@ test("a file system policy takes root's rights from who has no leave", async () 
 });
 
 test("an access point cannot be mounted while it is made", async () => {
-  await using aws = await startAws({ delays: { accessPoint: 60_000 } });
+  await using aws = await startAws({ lightweight: true, delays: { accessPoint: 60_000 } });
   const efs = clientOf(aws);
   const made = await efs.send(new CreateAccessPointCommand(volume(aws, "slow")));
   assert.equal(made.LifeCycleState, "creating");

@@ -24,7 +24,7 @@ function clientOf(aws: Aws): CloudWatchLogsClient {
 
 /** A stream whose events are `line 0`, `line 1`, … a millisecond apart, in the past hour. */
 async function withLines(lines: readonly string[], options?: AwsOptions): Promise<Aws> {
-  const aws = await startAws(options);
+  const aws = await startAws({ ...options, lightweight: true });
   aws.services.logs.createStream(group, stream);
   const first = aws.clock.nowMs() - 1_000_000;
   const events = lines.map((message, index) => ({ timestamp: first + index, message }));
@@ -121,7 +121,7 @@ test("tokens that are none, and forward ones without startFromHead, are refused"
 });
 
 test("a group or a stream that is missing is said to be", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   await assert.rejects(get(aws, { logGroupName: "none" }), { name: "ResourceNotFoundException" });
   await assert.rejects(get(aws, {}), { name: "ResourceNotFoundException" });
 });

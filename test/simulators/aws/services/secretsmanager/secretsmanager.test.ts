@@ -19,7 +19,7 @@ function clientOf(aws: Aws): SecretsManagerClient {
 }
 
 test("a secret's current value is the last that was put", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const secrets = clientOf(aws);
   const { ARN: SecretId } = await secrets.send(new CreateSecretCommand({ Name, SecretString: "one" }));
   await secrets.send(new PutSecretValueCommand({ SecretId, SecretString: "two" }));
@@ -33,7 +33,7 @@ test("a secret's current value is the last that was put", async () => {
 });
 
 test("a name is taken until the deletion is over", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const secrets = clientOf(aws);
   const create = () => secrets.send(new CreateSecretCommand({ Name, SecretString: "one" }));
   await create();
@@ -50,7 +50,7 @@ test("a name is taken until the deletion is over", async () => {
 });
 
 test("a task gets a secret only if its execution role may", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const { ARN = "" } = await clientOf(aws).send(new CreateSecretCommand({ Name, SecretString: "one" }));
   aws.iam.enforced = true;
   const reader = aws.iam.addRole("reader", {

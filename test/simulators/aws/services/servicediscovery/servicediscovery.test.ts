@@ -41,7 +41,7 @@ const register = (ServiceId: string, InstanceId: string, address: string) =>
   new RegisterInstanceCommand({ ServiceId, InstanceId, Attributes: { AWS_INSTANCE_IPV4: address } });
 
 test("a namespace is made behind the answer", async () => {
-  await using aws = await startAws({ delays: { cloudMapOperation: 60_000 } });
+  await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 60_000 } });
   const cloudMap = clientOf(aws);
   const create = new CreatePrivateDnsNamespaceCommand({ Name: "jobs.internal", Vpc: aws.account.vpcId });
   const { OperationId } = await cloudMap.send(create);
@@ -65,13 +65,13 @@ test("a namespace is made behind the answer", async () => {
 });
 
 test("the quota of namespaces holds", async () => {
-  await using aws = await startAws({ quotas: { namespaces: 1 } });
+  await using aws = await startAws({ lightweight: true, quotas: { namespaces: 1 } });
   const create = new CreatePrivateDnsNamespaceCommand({ Name: "jobs.internal", Vpc: aws.account.vpcId });
   await assert.rejects(clientOf(aws).send(create), { name: "ResourceLimitExceeded" });
 });
 
 test("a service with a dotted name is made once", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const cloudMap = clientOf(aws);
   const serviceId = await createService(aws, "web.0123456789ab");
   await assert.rejects(createService(aws, "WEB.0123456789ab"), {
@@ -88,7 +88,7 @@ test("a service with a dotted name is made once", async () => {
 });
 
 test("the same request twice makes one service", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const create = new CreateServiceCommand({
     Name: "web",
     NamespaceId: aws.account.namespace.id,
@@ -100,7 +100,7 @@ test("the same request twice makes one service", async () => {
 });
 
 test("instances are registered, found and taken away behind the answers", async () => {
-  await using aws = await startAws({ delays: { cloudMapOperation: 1000 } });
+  await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 1000 } });
   const cloudMap = clientOf(aws);
   const ServiceId = await createService(aws, "web");
   const discover = async () => {
@@ -125,7 +125,7 @@ test("instances are registered, found and taken away behind the answers", async 
 });
 
 test("an instance has one operation at a time", async () => {
-  await using aws = await startAws({ delays: { cloudMapOperation: 3_600_000 } });
+  await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 3_600_000 } });
   const cloudMap = clientOf(aws);
   const ServiceId = await createService(aws, "web");
   await cloudMap.send(register(ServiceId, "one", "10.0.0.4"));
@@ -134,7 +134,7 @@ test("an instance has one operation at a time", async () => {
 });
 
 test("an instance of a service with addresses needs one", async () => {
-  await using aws = await startAws();
+  await using aws = await startAws({ lightweight: true });
   const cloudMap = clientOf(aws);
   const ServiceId = await createService(aws, "web");
   for (const address of [undefined, "::1", "web"]) {
