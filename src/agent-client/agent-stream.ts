@@ -73,6 +73,8 @@ export interface StreamKind {
   readonly openedByDefault?: Opened;
   /** The message that says that no more input comes; whether the request ends with it. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
+  /** The message that says that the client has gone, and that its input so far still counts. */
+  readonly leave?: Uint8Array;
   /** @throws where the bytes are no message of this kind */
   readonly decode: (message: Uint8Array) => StreamSignal;
 }
@@ -184,6 +186,20 @@ export class AgentStream {
     if (!this.#over) {
       this.#finish();
       this.#stream?.cancel();
+    }
+  }
+
+  /**
+   * The client has gone: the listener hears no more, the process goes on, and what was sent still reaches it where the
+   * kind of the stream knows of leaving.
+   */
+  leave(): void {
+    const { leave } = this.#kind;
+    if (leave === undefined) {
+      this.cancel();
+    } else if (!this.#over) {
+      this.#finish();
+      this.#stream?.leave(leave);
     }
   }
 

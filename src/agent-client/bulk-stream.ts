@@ -49,6 +49,8 @@ export class BulkStream {
   #error: ConnectError | undefined;
   #status: "none" | "ok" = "none";
   #closed: boolean = false;
+  /** Nobody listens any more. */
+  #hasLeft: boolean = false;
   #inputOffset = 0;
   #lastSent = performance.now();
   #lastReceived = performance.now();
@@ -170,6 +172,17 @@ export class BulkStream {
     this.#stream.close(constants.NGHTTP2_CANCEL);
   }
 
+  /**
+   * Sends a last message, behind which the agent ends the call. What else comes is read and ignored; an agent that falls
+   * silent is cut.
+   */
+  leave(message: Uint8Array): void {
+    this.send(message);
+    this.endSending();
+    this.#hasLeft = true;
+    this.#stream.resume();
+  }
+
   /** The call has told everything: what else comes is read and ignored, so that it ends in peace. */
   release(): void {
     this.#finish();
@@ -179,7 +192,7 @@ export class BulkStream {
 
   #receive(chunk: Buffer): void {
     this.#lastReceived = performance.now();
-    if (this.#closed || this.#error !== undefined) {
+    if (this.#closed || this.#hasLeft || this.#error !== undefined) {
       return; // What follows a refusal is not for us to read.
     }
     try {

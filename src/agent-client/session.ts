@@ -27,6 +27,11 @@ const closeStdin = toBinary(
   create(SessionRequestSchema, { message: { case: "closeStdin", value: {} } }),
 );
 
+const leave = toBinary(
+  SessionRequestSchema,
+  create(SessionRequestSchema, { message: { case: "leave", value: {} } }),
+);
+
 /** Sessions: input is stdin, output is stdout and stderr. */
 export const sessionStream: StreamKind = {
   path: "/sockerless.agent.v1.AgentService/Session",
@@ -38,6 +43,7 @@ export const sessionStream: StreamKind = {
   ),
   expectsHeartbeats: true,
   inputEnd: () => ({ message: closeStdin, last: false }),
+  leave,
   decode: (bytes) => signalOf(bytes),
 };
 

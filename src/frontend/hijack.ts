@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { checkJsonContentType, maxJsonBodyBytes, parseJsonBody } from "./json-body.ts";
 import { readRawBody } from "./raw-body.ts";
 import type { HijackContext } from "./request-context.ts";
+import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 
 /** A terminal's bytes, and what every version before 1.42 said. */
 const rawStream = "application/vnd.docker.raw-stream";
@@ -60,6 +61,7 @@ export class HijackedConnection {
   accept(multiplexed: boolean): Duplex {
     const { request } = this.#context;
     this.#context.takeOver();
+    keepReadingWithoutOutput(this.socket);
     const lines =
       request.headers.upgrade === undefined
         ? ["HTTP/1.1 200 OK", `Content-Type: ${rawStream}`]

@@ -1,8 +1,12 @@
 /** `docker exec`, `docker attach` and a person at a terminal, through the real docker CLI. */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { describe, test } from "node:test";
+import { callApi } from "../support/docker-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
+import { hijackRequest } from "../support/raw-client.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -109,6 +113,38 @@ describe("docker exec", () => {
     );
     await ok("rm", "-f", "crowd");
   });
+});
+
+describe("a client that leaves without reading", () => {
+  // Nothing tells such a client how much of its input has been read: all of it has to arrive.
+  for (const [when, script] of [
+    ["at once", "yes & cat > /tmp/got; kill $!; mv /tmp/got /tmp/all"],
+    ["late", "yes & until test -e /go; do sleep 0.05; done; cat > /tmp/got; kill $!; mv /tmp/got /tmp/all"],
+  ] as const) {
+    test(`has sent what it sent, to a process that reads ${when}`, async () => {
+      const name = `deserted-${when.replace(" ", "-")}`;
+      await running(name);
+      const config = { AttachStdin: true, AttachStdout: true, Cmd: ["sh", "-c", script] };
+      const { Id } = (
+        await callApi(setting.daemon.socket, "POST", `/v1.51/containers/${name}/exec`, { body: config })
+      ).json() as { Id: string };
+      const input = randomBytes(1024 * 1024);
+      const socket = connect({ path: setting.daemon.socket });
+      socket.on("error", () => {}); // it is cut in the middle of output
+      socket.write(hijackRequest(`/v1.51/exec/${Id}/start`, { body: '{"Detach":false,"Tty":false}' }));
+      await once(socket, "readable"); // the answer, and the beginning of what nobody reads
+      await new Promise((sent) => socket.write(input, sent));
+      socket.destroy();
+      await ok("exec", name, "touch", "/go");
+      const hash = createHash("sha256").update(input).digest("hex");
+      const got = await until(async () => {
+        const read = await docker("exec", name, "sha256sum", "/tmp/all");
+        return read.code === 0 ? read.text.split(" ")[0] : undefined;
+      });
+      assert.equal(got, hash);
+      await ok("rm", "-f", name);
+    });
+  }
 });
 
 describe("at a terminal", () => {

@@ -52,6 +52,8 @@ type Session interface {
 	// the context is done.
 	WriteStdin(context.Context, []byte) error
 	CloseStdin()
+	// Leave ends the session with `+"`detached`"+`, behind its output so far.
+	Leave()
 	Close()
 }
 

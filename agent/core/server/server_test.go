@@ -46,6 +46,7 @@ func (s *quietSession) WriteStdin(_ context.Context, data []byte) error {
 }
 
 func (s *quietSession) CloseStdin() { s.stdin <- "EOF" }
+func (s *quietSession) Leave()      { s.stdin <- "LEFT" }
 func (s *quietSession) Close()      { close(s.closed) }
 
 type fakeContainer struct {

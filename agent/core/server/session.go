@@ -115,6 +115,9 @@ func (r *stdinReceiver) receive() bool {
 		return r.follows(message.Stdin.Offset) && r.write(message.Stdin.Data)
 	case *agentv1.SessionRequest_CloseStdin:
 		r.session.CloseStdin()
+	case *agentv1.SessionRequest_Leave:
+		r.session.Leave()
+		return false
 	case *agentv1.SessionRequest_Heartbeat:
 	default:
 		r.cancel(connect.NewError(connect.CodeInvalidArgument, errors.New("a session is opened once")))

@@ -77,6 +77,9 @@ func (s *Session) CloseStdin() {
 	}
 }
 
+// Leave ends the session for a client that has gone, behind what it wrote.
+func (s *Session) Leave() { s.queue.finish(detached()) }
+
 // Close ends the session: the client has left or has got its last message. The
 // process goes on.
 func (s *Session) Close() {

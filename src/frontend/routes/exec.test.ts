@@ -278,12 +278,20 @@ test("the detach keys end the stream and not the process, across packets", async
 
 test("a client that leaves ends its session", async (t) => {
   const left = Promise.withResolvers<void>();
-  const { connect } = await serveExec(t, async function* (_, context) {
-    context.signal.addEventListener("abort", () => left.resolve());
+  let hasLeft: boolean = false;
+  const { connect } = await serveExec(t, async function* (requests, context) {
+    void (async () => {
+      for await (const { message } of requests) {
+        if (message.case === "leave") {
+          hasLeft = true;
+          left.resolve();
+        }
+      }
+    })().catch(() => undefined);
     const output = new SessionOutput();
     yield started();
     // Writing is how one finds out that a peer on a unix socket has closed.
-    while (!context.signal.aborted) {
+    while (!hasLeft && !context.signal.aborted) {
       yield output.of("stdout", "tick");
       await new Promise((resolve) => setImmediate(resolve));
     }

@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
+import { outputLoss } from "./lost-output.ts";
 import type { StreamLink } from "./stream-link.ts";
 
 /** A connection over a network may die without a word; after so long the kernel asks. */
@@ -25,7 +26,8 @@ export function prepareForStreaming(socket: Duplex): void {
 
 /**
  * Copies both ways until the stream ends: output to the socket, and, where `stdin` says so, the client's bytes to the
- * agent, its half-close as their end. A client that leaves ends the stream.
+ * agent, its half-close as their end. A client that leaves ends the stream; the process gets all that the client had
+ * sent, also where it left without reading.
  *
  * @returns once all output was given to the socket, which stays open
  * @throws StreamError when the stream was cut or failed, or the client left
@@ -41,15 +43,31 @@ export async function joinClient(
       socket.pause();
     }
   };
+  const loss = outputLoss(socket);
+  const gone = (): void => {
+    link.leave();
+    if (loss?.aborted === true) {
+      socket.destroy();
+    }
+  };
   const halfClosed = (): void => {
     if (stdin) {
       link.endInput();
     }
+    if (loss?.aborted === true) {
+      gone();
+    }
   };
-  const gone = (): void => link.cancel();
+  const deaf = (): void => {
+    // With standard input attached the client's last bytes may still be on their way.
+    if (!stdin || socket.readableEnded) {
+      gone();
+    }
+  };
   socket.on("data", receive);
   socket.on("end", halfClosed);
   socket.on("close", gone);
+  loss?.addEventListener("abort", deaf);
   link.onDrain(() => socket.resume());
   link.pipeTo((chunk, written) => {
     socket.write(chunk, () => written());
@@ -58,6 +76,8 @@ export async function joinClient(
     gone();
   } else if (socket.readableEnded) {
     halfClosed();
+  } else if (loss?.aborted === true) {
+    deaf();
   }
   socket.resume();
   try {
@@ -66,6 +86,7 @@ export async function joinClient(
     socket.off("data", receive);
     socket.off("end", halfClosed);
     socket.off("close", gone);
+    loss?.removeEventListener("abort", deaf);
     // What the client still sends is dropped: unread bytes would turn the close into a reset.
     socket.resume();
   }

@@ -109,7 +109,18 @@ export class StreamLink {
   }
 
   /**
-   * The client is gone: the stream is given up, the process goes on.
+   * The client is gone: the process goes on, and gets what the client sent before.
+   *
+   * @param reason what `opened` and `ended` reject with, where they are still pending
+   */
+  leave(reason: StreamFailure = { kind: "system", message: "the client is gone", exitCode: 0 }): void {
+    this.#sendBatch();
+    this.#post({ type: "leave" });
+    this.#fail(reason);
+  }
+
+  /**
+   * Gives the stream up; what was sent last may be lost. The process goes on.
    *
    * @param reason what `opened` and `ended` reject with, where they are still pending
    */

@@ -33,7 +33,7 @@ export async function streamToClient(
 ): Promise<void> {
   // Either the client is gone, or the frontend closes.
   const leave = (): void =>
-    link.cancel({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
+    link.leave({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
   signal.addEventListener("abort", leave, { once: true });
   let outcome: Outcome;
   try {

@@ -62,8 +62,10 @@ export type ToWorker =
   | { readonly type: "input"; readonly chunks: readonly Uint8Array[] }
   | { readonly type: "input-end" }
   | { readonly type: "returned"; readonly buffer: Uint8Array }
-  /** The client is gone. The worker answers nothing more. */
-  | { readonly type: "cancel" };
+  /** The stream is given up. The worker answers nothing more. */
+  | { readonly type: "cancel" }
+  /** The client is gone: what it sent before is still for the process. The worker answers nothing more. */
+  | { readonly type: "leave" };
 
 /** From the worker to the main thread. */
 export type FromWorker =

@@ -48,6 +48,7 @@ class WorkerStream {
   #agent: AgentStream | undefined;
   #early: (() => void)[] = [];
   #over: boolean = false;
+  #isCancelled: boolean = false;
 
   constructor(task: StreamTask, resources: WorkerResources, done: () => void) {
     this.#task = task;
@@ -93,7 +94,7 @@ class WorkerStream {
     const connection = this.#resources.connections.connectionTo(target);
     const agent = await AgentStream.open(connection, kinds[operation.kind], request, listener);
     this.#agent = agent;
-    if (this.#over) {
+    if (this.#isCancelled) {
       agent.cancel();
       return;
     }
@@ -120,6 +121,9 @@ class WorkerStream {
         break;
       case "cancel":
         this.#cancel();
+        break;
+      case "leave":
+        this.#leave();
         break;
     }
   }
@@ -179,11 +183,20 @@ class WorkerStream {
     this.#done();
   }
 
+  /** The agent is told behind the client's last bytes; nobody waits for that. */
+  #leave(): void {
+    this.#whenDialled(() => this.#agent?.leave());
+    this.#over = true;
+    this.#output.discard();
+    this.#done();
+  }
+
   #cancel(): void {
     if (this.#over) {
       return;
     }
     this.#over = true;
+    this.#isCancelled = true;
     this.#early = [];
     this.#agent?.cancel();
     this.#output.discard();

@@ -1443,6 +1443,7 @@ type SessionRequest struct {
 	//	*SessionRequest_Stdin
 	//	*SessionRequest_CloseStdin
 	//	*SessionRequest_Heartbeat
+	//	*SessionRequest_Leave
 	Message       isSessionRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1530,6 +1531,15 @@ func (x *SessionRequest) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *SessionRequest) GetLeave() *Leave {
+	if x != nil {
+		if x, ok := x.Message.(*SessionRequest_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Message interface {
 	isSessionRequest_Message()
 }
@@ -1554,6 +1564,10 @@ type SessionRequest_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,5,opt,name=heartbeat,proto3,oneof"`
 }
 
+type SessionRequest_Leave struct {
+	Leave *Leave `protobuf:"bytes,6,opt,name=leave,proto3,oneof"` // the client has gone: the session ends once the process has got what it sent
+}
+
 func (*SessionRequest_OpenExec) isSessionRequest_Message() {}
 
 func (*SessionRequest_OpenAttach) isSessionRequest_Message() {}
@@ -1563,6 +1577,8 @@ func (*SessionRequest_Stdin) isSessionRequest_Message() {}
 func (*SessionRequest_CloseStdin) isSessionRequest_Message() {}
 
 func (*SessionRequest_Heartbeat) isSessionRequest_Message() {}
+
+func (*SessionRequest_Leave) isSessionRequest_Message() {}
 
 // Runs a process in the container. ALREADY_EXISTS when the exec ID was opened
 // before: an exec starts once.
@@ -1825,6 +1841,42 @@ func (*CloseStdin) Descriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
+type Leave struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leave) Reset() {
+	*x = Leave{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leave) ProtoMessage() {}
+
+func (x *Leave) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leave.ProtoReflect.Descriptor instead.
+func (*Leave) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1833,7 +1885,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1897,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1910,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type SessionResponse struct {
@@ -1879,7 +1931,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1943,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +1956,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -2034,7 +2086,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2098,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2111,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -2086,7 +2138,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2150,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2163,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SessionStarted) GetPid() int64 {
@@ -2136,7 +2188,7 @@ type SessionDetached struct {
 
 func (x *SessionDetached) Reset() {
 	*x = SessionDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2200,7 @@ func (x *SessionDetached) String() string {
 func (*SessionDetached) ProtoMessage() {}
 
 func (x *SessionDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2213,7 @@ func (x *SessionDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionDetached.ProtoReflect.Descriptor instead.
 func (*SessionDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type ExitStatus struct {
@@ -2176,7 +2228,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2240,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2253,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExitStatus) GetCode() int32 {
@@ -2245,7 +2297,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2309,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2322,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SessionError) GetReason() SessionErrorReason {
@@ -2304,7 +2356,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2368,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2381,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResizeRequest) GetExecId() string {
@@ -2354,7 +2406,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2418,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2431,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 type SignalRequest struct {
@@ -2393,7 +2445,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2457,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2470,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SignalRequest) GetExecId() string {
@@ -2450,7 +2502,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2514,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2527,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 type ExecInspectRequest struct {
@@ -2489,7 +2541,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2553,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2566,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -2542,7 +2594,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2606,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2619,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -2599,7 +2651,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2663,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2676,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 type WatchResponse struct {
@@ -2650,7 +2702,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2714,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2727,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -2853,7 +2905,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +2917,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +2930,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -2940,7 +2992,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3004,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3017,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -2992,7 +3044,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3056,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3069,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -3047,7 +3099,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3111,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3124,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -3118,7 +3170,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3182,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3195,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -3155,7 +3207,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3167,7 +3219,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3180,7 +3232,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 type PauseRequest struct {
@@ -3191,7 +3243,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3255,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3268,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 type PauseResponse struct {
@@ -3227,7 +3279,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3239,7 +3291,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3252,7 +3304,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type ResumeRequest struct {
@@ -3263,7 +3315,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3275,7 +3327,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3340,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 type ResumeResponse struct {
@@ -3299,7 +3351,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3363,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3376,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 type LogsRequest struct {
@@ -3350,7 +3402,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3414,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3427,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -3455,7 +3507,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +3519,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +3532,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -3552,7 +3604,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +3616,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +3629,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -3610,7 +3662,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3674,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3687,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -3658,7 +3710,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3722,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3735,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PathStat) GetName() string {
@@ -3730,7 +3782,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +3794,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +3807,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -3774,7 +3826,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +3838,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +3851,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -3818,7 +3870,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +3882,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +3895,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -3868,7 +3920,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3880,7 +3932,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3893,7 +3945,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -3977,7 +4029,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4041,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4054,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -4028,7 +4080,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4092,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4105,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -4078,7 +4130,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4090,7 +4142,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4103,7 +4155,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -4189,7 +4241,7 @@ type ArchivePutOpen struct {
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4253,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4266,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -4254,7 +4306,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4318,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4331,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -4297,7 +4349,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4309,7 +4361,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4322,7 +4374,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 type ChangesResponse struct {
@@ -4339,7 +4391,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4351,7 +4403,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4364,7 +4416,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -4433,7 +4485,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4497,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4510,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Change) GetPath() string {
@@ -4484,7 +4536,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +4548,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +4561,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -4529,7 +4581,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +4593,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +4606,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -4578,7 +4630,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4590,7 +4642,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4603,7 +4655,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -4671,7 +4723,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4683,7 +4735,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4696,7 +4748,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -4716,7 +4768,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4728,7 +4780,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4741,7 +4793,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -4767,7 +4819,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4779,7 +4831,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4792,7 +4844,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -4812,7 +4864,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4824,7 +4876,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4837,7 +4889,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -4871,7 +4923,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +4935,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +4948,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -4972,7 +5024,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4984,7 +5036,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4997,7 +5049,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -5076,7 +5128,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5140,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5153,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -5149,7 +5201,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5213,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5226,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -5204,7 +5256,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5216,7 +5268,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5229,7 +5281,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -5283,7 +5335,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5295,7 +5347,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5308,7 +5360,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -5378,7 +5430,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5390,7 +5442,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5403,7 +5455,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -5421,7 +5473,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5433,7 +5485,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5446,7 +5498,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 type NamesRequest struct {
@@ -5464,7 +5516,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5476,7 +5528,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5489,7 +5541,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -5523,7 +5575,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5535,7 +5587,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5548,7 +5600,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -5577,7 +5629,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5641,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5654,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -5627,7 +5679,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5639,7 +5691,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5652,7 +5704,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
 }
 
 type TunnelRequest struct {
@@ -5670,7 +5722,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5734,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5747,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -5785,7 +5837,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5797,7 +5849,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5810,7 +5862,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -5911,7 +5963,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5923,7 +5975,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5936,7 +5988,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -5968,7 +6020,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5980,7 +6032,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5993,7 +6045,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -6008,7 +6060,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6020,7 +6072,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6033,7 +6085,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -6059,7 +6111,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6071,7 +6123,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6084,7 +6136,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -6105,7 +6157,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6117,7 +6169,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6130,7 +6182,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -6156,7 +6208,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6168,7 +6220,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6181,7 +6233,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -6199,7 +6251,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6211,7 +6263,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6224,7 +6276,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -6321,7 +6373,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x0fDescribeRequest\"L\n" +
 	"\x10DescribeResponse\x12$\n" +
 	"\rspecification\x18\x01 \x01(\fR\rspecification\x12\x12\n" +
-	"\x04seal\x18\x02 \x01(\fR\x04seal\"\xd5\x02\n" +
+	"\x04seal\x18\x02 \x01(\fR\x04seal\"\x89\x03\n" +
 	"\x0eSessionRequest\x12<\n" +
 	"\topen_exec\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.OpenExecH\x00R\bopenExec\x12B\n" +
 	"\vopen_attach\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.OpenAttachH\x00R\n" +
@@ -6329,7 +6381,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05stdin\x18\x03 \x01(\v2\x1a.sockerless.agent.v1.StdinH\x00R\x05stdin\x12B\n" +
 	"\vclose_stdin\x18\x04 \x01(\v2\x1f.sockerless.agent.v1.CloseStdinH\x00R\n" +
 	"closeStdin\x12>\n" +
-	"\theartbeat\x18\x05 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\theartbeat\x18\x05 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeat\x122\n" +
+	"\x05leave\x18\x06 \x01(\v2\x1a.sockerless.agent.v1.LeaveH\x00R\x05leaveB\t\n" +
 	"\amessage\"\xe4\x01\n" +
 	"\bOpenExec\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12:\n" +
@@ -6351,7 +6404,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\f\n" +
 	"\n" +
-	"CloseStdin\"\v\n" +
+	"CloseStdin\"\a\n" +
+	"\x05Leave\"\v\n" +
 	"\tHeartbeat\"\xc1\x03\n" +
 	"\x0fSessionResponse\x12?\n" +
 	"\astarted\x18\x01 \x01(\v2#.sockerless.agent.v1.SessionStartedH\x00R\astarted\x125\n" +
@@ -6724,7 +6778,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
@@ -6752,79 +6806,80 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*OpenAttach)(nil),            // 23: sockerless.agent.v1.OpenAttach
 	(*Stdin)(nil),                 // 24: sockerless.agent.v1.Stdin
 	(*CloseStdin)(nil),            // 25: sockerless.agent.v1.CloseStdin
-	(*Heartbeat)(nil),             // 26: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 27: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 28: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 29: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 30: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 31: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 32: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 33: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 34: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 35: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 36: sockerless.agent.v1.SignalResponse
-	(*ExecInspectRequest)(nil),    // 37: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 38: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 39: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 40: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 41: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 42: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 43: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 44: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 45: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 46: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 47: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 48: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 49: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 50: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 51: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 52: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 53: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 54: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 55: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 56: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 57: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 58: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 59: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 60: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 61: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 62: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 63: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 64: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),        // 65: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),       // 66: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                // 67: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),            // 68: sockerless.agent.v1.ChangesEnd
-	(*ExportRequest)(nil),         // 69: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),        // 70: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),            // 71: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),           // 72: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),            // 73: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),          // 74: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),         // 75: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),              // 76: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),           // 77: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),             // 78: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),          // 79: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),          // 80: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),         // 81: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 82: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),          // 83: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),          // 84: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),             // 85: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),         // 86: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),         // 87: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),        // 88: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),            // 89: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),          // 90: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),            // 91: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),             // 92: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),           // 93: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),        // 94: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 95: sockerless.agent.v1.ReleaseResponse
-	nil,                           // 96: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 97: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 98: google.protobuf.Timestamp
+	(*Leave)(nil),                 // 26: sockerless.agent.v1.Leave
+	(*Heartbeat)(nil),             // 27: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),       // 28: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                // 29: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),        // 30: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),       // 31: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),            // 32: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),          // 33: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),         // 34: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),        // 35: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),         // 36: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),        // 37: sockerless.agent.v1.SignalResponse
+	(*ExecInspectRequest)(nil),    // 38: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),   // 39: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),          // 40: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 41: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),        // 42: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),           // 43: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),             // 44: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),          // 45: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),           // 46: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),              // 47: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),          // 48: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 49: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 50: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 51: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),           // 52: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),          // 53: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),              // 54: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),               // 55: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),              // 56: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),    // 57: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),   // 58: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),     // 59: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),    // 60: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),          // 61: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),            // 62: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),     // 63: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),        // 64: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),    // 65: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),        // 66: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),       // 67: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                // 68: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),            // 69: sockerless.agent.v1.ChangesEnd
+	(*ExportRequest)(nil),         // 70: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),        // 71: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),            // 72: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),           // 73: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),            // 74: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),          // 75: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),         // 76: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),              // 77: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),           // 78: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),             // 79: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),          // 80: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),          // 81: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),         // 82: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 83: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),          // 84: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),          // 85: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),             // 86: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),         // 87: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),         // 88: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),        // 89: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),            // 90: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),          // 91: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),            // 92: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),             // 93: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),           // 94: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),        // 95: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 96: sockerless.agent.v1.ReleaseResponse
+	nil,                           // 97: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 98: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 99: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
@@ -6837,136 +6892,137 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	1,   // 7: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
 	16,  // 8: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	17,  // 9: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	98,  // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	99,  // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
 	22,  // 11: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
 	23,  // 12: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
 	24,  // 13: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
 	25,  // 14: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	26,  // 15: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	9,   // 16: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	29,  // 17: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	28,  // 18: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	28,  // 19: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	31,  // 20: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	32,  // 21: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	26,  // 22: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	30,  // 23: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	98,  // 24: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
-	2,   // 25: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
-	11,  // 26: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	31,  // 27: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	41,  // 28: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
-	16,  // 29: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	31,  // 30: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	42,  // 31: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	43,  // 32: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	44,  // 33: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	45,  // 34: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	46,  // 35: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	26,  // 36: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	16,  // 37: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	31,  // 38: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	43,  // 39: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	42,  // 40: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	44,  // 41: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
-	17,  // 42: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	31,  // 43: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	98,  // 44: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	98,  // 45: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	53,  // 46: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	54,  // 47: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	26,  // 48: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	3,   // 49: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	98,  // 50: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	55,  // 51: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	55,  // 52: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	60,  // 53: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	61,  // 54: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	26,  // 55: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	63,  // 56: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	60,  // 57: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	61,  // 58: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	26,  // 59: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	67,  // 60: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	68,  // 61: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	26,  // 62: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	4,   // 63: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	60,  // 64: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	61,  // 65: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	26,  // 66: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	73,  // 67: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	98,  // 68: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	76,  // 69: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	76,  // 70: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	98,  // 71: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	77,  // 72: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	78,  // 73: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	79,  // 74: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	96,  // 75: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	97,  // 76: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	84,  // 77: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	85,  // 78: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	89,  // 79: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	91,  // 80: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	92,  // 81: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	26,  // 82: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	90,  // 83: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	91,  // 84: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	92,  // 85: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	93,  // 86: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	26,  // 87: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 88: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	6,   // 89: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	80,  // 90: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	7,   // 91: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	12,  // 92: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	19,  // 93: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	21,  // 94: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	33,  // 95: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	35,  // 96: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	37,  // 97: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	39,  // 98: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	47,  // 99: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	49,  // 100: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	51,  // 101: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	56,  // 102: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	58,  // 103: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	62,  // 104: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	65,  // 105: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	69,  // 106: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	71,  // 107: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	74,  // 108: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	81,  // 109: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	83,  // 110: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	87,  // 111: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	94,  // 112: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 113: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	15,  // 114: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	20,  // 115: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	27,  // 116: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	34,  // 117: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	36,  // 118: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	38,  // 119: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	40,  // 120: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	48,  // 121: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	50,  // 122: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	52,  // 123: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	57,  // 124: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	59,  // 125: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	64,  // 126: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	66,  // 127: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	70,  // 128: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	72,  // 129: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	75,  // 130: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	82,  // 131: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	86,  // 132: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	88,  // 133: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	95,  // 134: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	113, // [113:135] is the sub-list for method output_type
-	91,  // [91:113] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	27,  // 15: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	26,  // 16: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
+	9,   // 17: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
+	30,  // 18: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	29,  // 19: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	29,  // 20: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	32,  // 21: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	33,  // 22: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	27,  // 23: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	31,  // 24: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	99,  // 25: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	2,   // 26: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
+	11,  // 27: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
+	32,  // 28: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	42,  // 29: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	16,  // 30: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
+	32,  // 31: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	43,  // 32: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	44,  // 33: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	45,  // 34: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	46,  // 35: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	47,  // 36: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	27,  // 37: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	16,  // 38: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
+	32,  // 39: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	44,  // 40: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	43,  // 41: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	45,  // 42: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	17,  // 43: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
+	32,  // 44: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	99,  // 45: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	99,  // 46: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	54,  // 47: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	55,  // 48: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	27,  // 49: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	3,   // 50: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
+	99,  // 51: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	56,  // 52: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	56,  // 53: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	61,  // 54: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	62,  // 55: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	27,  // 56: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	64,  // 57: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	61,  // 58: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	62,  // 59: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	27,  // 60: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	68,  // 61: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	69,  // 62: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	27,  // 63: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	4,   // 64: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
+	61,  // 65: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	62,  // 66: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	27,  // 67: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	74,  // 68: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	99,  // 69: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	77,  // 70: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	77,  // 71: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	99,  // 72: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	78,  // 73: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	79,  // 74: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	80,  // 75: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	97,  // 76: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	98,  // 77: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	85,  // 78: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	86,  // 79: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	90,  // 80: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	92,  // 81: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	93,  // 82: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	27,  // 83: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	91,  // 84: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	92,  // 85: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	93,  // 86: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	94,  // 87: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	27,  // 88: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 89: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	6,   // 90: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	81,  // 91: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	7,   // 92: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	12,  // 93: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	19,  // 94: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	21,  // 95: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	34,  // 96: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	36,  // 97: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	38,  // 98: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	40,  // 99: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	48,  // 100: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	50,  // 101: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	52,  // 102: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	57,  // 103: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	59,  // 104: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	63,  // 105: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	66,  // 106: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	70,  // 107: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	72,  // 108: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	75,  // 109: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	82,  // 110: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	84,  // 111: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	88,  // 112: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	95,  // 113: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 114: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	15,  // 115: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	20,  // 116: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	28,  // 117: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	35,  // 118: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	37,  // 119: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	39,  // 120: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	41,  // 121: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	49,  // 122: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	51,  // 123: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	53,  // 124: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	58,  // 125: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	60,  // 126: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	65,  // 127: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	67,  // 128: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	71,  // 129: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	73,  // 130: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	76,  // 131: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	83,  // 132: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	87,  // 133: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	89,  // 134: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	96,  // 135: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	114, // [114:136] is the sub-list for method output_type
+	92,  // [92:114] is the sub-list for method input_type
+	92,  // [92:92] is the sub-list for extension type_name
+	92,  // [92:92] is the sub-list for extension extendee
+	0,   // [0:92] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -6985,8 +7041,9 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionRequest_Stdin)(nil),
 		(*SessionRequest_CloseStdin)(nil),
 		(*SessionRequest_Heartbeat)(nil),
+		(*SessionRequest_Leave)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[20].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[21].OneofWrappers = []any{
 		(*SessionResponse_Started)(nil),
 		(*SessionResponse_Stdout)(nil),
 		(*SessionResponse_Stderr)(nil),
@@ -6995,7 +7052,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Heartbeat)(nil),
 		(*SessionResponse_Detached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[33].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[34].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -7006,41 +7063,41 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Released)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[44].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[45].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[45].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[46].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[52].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[53].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[55].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[56].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[59].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[63].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[64].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[80].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[81].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[81].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[82].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
@@ -7053,7 +7110,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   91,
+			NumMessages:   92,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
