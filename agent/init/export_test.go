@@ -12,3 +12,6 @@ func (w *LineWriter) Take(stream agentv1.Stream, data string) string {
 
 // Finish is finish, kept.
 func (w *LineWriter) Finish() string { return string(w.finish()) }
+
+// OwnEntry is the hosts entry of a container's own name.
+var OwnEntry = ownEntry

@@ -131,10 +131,6 @@ func TestNothingSurvivesTheMainProcess(t *testing.T) {
 	if exit.GetCode() != 3 {
 		t.Errorf("exit %v", exit)
 	}
-	// An output that somebody holds on to is waited for that long.
-	if took := time.Since(exit.GetFinishedAt().AsTime()); took > 2*time.Second {
-		t.Errorf("the end waited %v for an orphan that holds the output", took)
-	}
 	orphan := strings.TrimSpace(c.stdout.String())
 	start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "forever")})
 	if out, _ := run(t, client, "look", nobody("probe", "read", "/proc/"+orphan+"/stat")); !strings.Contains(out, "no such file") {

@@ -3,6 +3,7 @@ package containerinit_test
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+	containerinit "github.com/sockerless/sockerless/agent/init"
 )
 
 // answering runs a server for names in the container's network, as the
@@ -105,6 +107,19 @@ func TestNamesAndHostsAreTheContainersInPlace(t *testing.T) {
 	}
 	if got := look("lookup", "elsewhere.example"); got != "192.0.2.54\n" {
 		t.Errorf("by the other server: %q", got)
+	}
+}
+
+func TestAContainersOwnNameIsThatOfItsAddress(t *testing.T) {
+	entry := containerinit.OwnEntry("web.example")
+	if entry == nil {
+		t.Skip("this machine has no address but loopback")
+	}
+	if address, err := netip.ParseAddr(entry.Address); err != nil || address.IsLoopback() || !slices.Equal(entry.Names, []string{"web.example", "web"}) {
+		t.Errorf("%v", entry)
+	}
+	if entry := containerinit.OwnEntry(""); entry != nil {
+		t.Errorf("without a name: %v", entry)
 	}
 }
 

@@ -122,3 +122,20 @@ func TestASlowPlatformHoldsTheProcessBackAndLosesNothing(t *testing.T) {
 		t.Errorf("the platform collected %d bytes", collected.Len())
 	}
 }
+
+func TestAPlatformThatTakesNoOutputChangesNothing(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	must(t, reader.Close())
+	k := startTask(t, taskOptions{arguments: none, stdout: writer})
+	must(t, writer.Close())
+	c := attach(t, k.client(), "a")
+	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "flood", "3000000", "5"), AwaitAttachIds: []string{"a"}})
+	if code := c.exit(); code != 5 || c.stdout.Len() != 3_000_000 {
+		t.Errorf("code %d, %d bytes", code, c.stdout.Len())
+	}
+	if code := k.exitCode(); code != 5 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}

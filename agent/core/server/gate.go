@@ -16,10 +16,10 @@ var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 // Gate stands before a handler. It knows the calls under way, so that an agent
 // can leave without cutting one, and refuses new ones once it is closed.
 type Gate struct {
-	mu      sync.Mutex
-	calls   int // under way, watches not counted
-	watches int
-	closed  bool
+	mu     sync.Mutex
+	calls  int // under way, but for those that have no end of their own
+	open   int // those: watches, and tunnels
+	closed bool
 	changed chan struct{}
 	refuse  *connect.ErrorWriter
 }
@@ -33,8 +33,9 @@ func NewGate() *Gate {
 func (g *Gate) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		under := &g.calls
-		if r.URL.Path == agentv1connect.AgentServiceWatchProcedure {
-			under = &g.watches
+		switch r.URL.Path {
+		case agentv1connect.AgentServiceWatchProcedure, agentv1connect.AgentServiceTunnelProcedure:
+			under = &g.open
 		}
 		if !g.enter(under) {
 			// A client that cannot be told sees the stream end without success.
@@ -64,14 +65,14 @@ func (g *Gate) leave(count *int) {
 	g.changed = make(chan struct{})
 }
 
-// WaitIdle waits until no call but watches is under way.
+// WaitIdle waits until no call but watches and tunnels is under way.
 func (g *Gate) WaitIdle(ctx context.Context) error {
 	return g.wait(ctx, func() bool { return g.calls == 0 })
 }
 
 // WaitEmpty waits until no call at all is under way.
 func (g *Gate) WaitEmpty(ctx context.Context) error {
-	return g.wait(ctx, func() bool { return g.calls+g.watches == 0 })
+	return g.wait(ctx, func() bool { return g.calls+g.open == 0 })
 }
 
 func (g *Gate) wait(ctx context.Context, holds func() bool) error {
