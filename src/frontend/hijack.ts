@@ -43,13 +43,22 @@ export class HijackedConnection {
   async readJson(): Promise<unknown> {
     const { request } = this.#context;
     checkJsonContentType(request);
-    const bytes = await readRawBody(this.socket, request.headers, maxJsonBodyBytes);
+    const bytes = await this.#readBody();
     return parseJsonBody(bytes, { optional: true });
   }
 
   /** Reads the body and forgets it: of attach it means nothing, but it is not stdin. */
   async skipBody(): Promise<void> {
-    await readRawBody(this.socket, this.#context.request.headers, maxJsonBodyBytes);
+    await this.#readBody();
+  }
+
+  async #readBody(): Promise<Buffer> {
+    const { headers, httpVersion } = this.#context.request;
+    // Node would say so of a request that it parses; of this one it does not.
+    if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
+      this.socket.write("HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    return await readRawBody(this.socket, headers, maxJsonBodyBytes);
   }
 
   /**

@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Duplex } from "node:stream";
 
-import { invalid } from "../common/errors.ts";
+import { invalid, notImplemented } from "../common/errors.ts";
 
 /** Of a chunk's size line and of the trailer, which both end up nowhere. */
 const maxLineBytes = 4096;
@@ -12,7 +12,8 @@ const maxLineBytes = 4096;
  *
  * @param headers of the request
  * @param limit the most bytes of the body
- * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says
+ * @throws SockerlessError of kind `invalid` for a body that is cut, too long or not framed as HTTP says, and
+ *   `not-implemented` for a transfer encoding other than `chunked`, as in Go's server
  */
 export async function readRawBody(
   socket: Duplex,
@@ -21,7 +22,12 @@ export async function readRawBody(
 ): Promise<Buffer> {
   const reader = new ExactReader(socket);
   try {
-    if (headers["transfer-encoding"] !== undefined) {
+    const coding = headers["transfer-encoding"];
+    if (coding !== undefined) {
+      // What follows a body of another coding, or ahead of it, could be taken for the other.
+      if (coding.trim().toLowerCase() !== "chunked") {
+        throw notImplemented(`unsupported transfer encoding: ${JSON.stringify(coding)}`);
+      }
       return await readChunks(reader, limit);
     }
     const length = Number(headers["content-length"] ?? 0);

@@ -10,7 +10,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
-import { fromUnknown, SockerlessError } from "../common/errors.ts";
+import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { maximumApiVersion } from "./api-version.ts";
 import { watchClient } from "./client-presence.ts";
@@ -21,6 +21,7 @@ import { replyError } from "./reply.ts";
 import type { FrontendServices, RequestContext } from "./request-context.ts";
 import { parseRequestTarget } from "./request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
+import { Turns } from "./turns.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { handOverRaw } from "./raw-handover.ts";
 import { writeRawError } from "./raw-response.ts";
@@ -45,6 +46,7 @@ export class DockerApiServer {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #listeners = new Set<Server>();
   readonly #exchanges = new Exchanges();
+  readonly #turns = new Turns();
   #closing: Promise<void> | undefined;
 
   constructor(options: DockerApiServerOptions) {
@@ -121,6 +123,7 @@ export class DockerApiServer {
     const exchange = this.#exchanges.begin();
     const started = performance.now();
     const stopWatching = watchClient(request, response, exchange);
+    this.#turns.began(request.socket, response);
     for (const [name, value] of Object.entries(this.#headers)) {
       response.setHeader(name, value);
     }
@@ -160,6 +163,12 @@ export class DockerApiServer {
     socket.on("error", () => {});
     socket.once("close", () => exchange.end.abort(new Error("the client is gone")));
     try {
+      const earlier = this.#turns.earlierAnswers(socket);
+      if (earlier !== undefined) {
+        // Who sends a request behind others, and bytes that are not HTTP behind that, is no client of Docker's.
+        await earlier;
+        throw invalid("a connection cannot be taken over before its earlier requests are answered");
+      }
       const match = this.#match(request);
       if (match?.route.hijack !== true) {
         throw new Error("a connection handed over for nothing"); // #mayHijack said otherwise a moment ago.
