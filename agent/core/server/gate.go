@@ -16,10 +16,10 @@ var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 // Gate stands before a handler. It knows the calls under way, so that an agent
 // can leave without cutting one, and refuses new ones once it is closed.
 type Gate struct {
-	mu     sync.Mutex
-	calls  int // under way, but for those that have no end of their own
-	open   int // those: watches, and tunnels
-	closed bool
+	mu      sync.Mutex
+	calls   int // under way, but for those that have no end of their own
+	open    int // those: watches, and tunnels
+	closed  bool
 	changed chan struct{}
 	refuse  *connect.ErrorWriter
 }
