@@ -3,6 +3,7 @@ package children_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -86,10 +87,14 @@ func adopt(t *testing.T, r *children.Reaper, pid int) *children.Child {
 
 func TestAnOrphanIsAdoptedBeforeAndAfterItsEnd(t *testing.T) {
 	r := reaper(t)
-	for range 10 {
+	for round := range 10 {
 		done := r.ExpectAdoption()
 		// It ends after its parent, which might collect it else.
-		quick := orphan(t, r, "sleep 0.02; exit 3")
+		parentEnded := filepath.Join(t.TempDir(), strconv.Itoa(round))
+		quick := orphan(t, r, "until test -e "+parentEnded+"; do sleep 0.01; done; exit 3")
+		if err := os.WriteFile(parentEnded, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		for unix.Kill(quick, 0) == nil {
 			runtime.Gosched()
 		}
