@@ -70,9 +70,20 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
     };
 
     const agentOf = (launched: Launched, containerId: string) => {
-      const agent = createAgentClient(launched.agent, { containerId });
+      const { authority } = under.driver;
+      const agent = createAgentClient(launched.agent, {
+        containerId,
+        ...(authority === undefined ? {} : { credentials: () => authority.credentialsFor(containerId) }),
+      });
       clients.push(agent);
       return agent.client;
+    };
+
+    /** As the engine does. */
+    const start = async (spec: WorkloadSpec, launched: Launched) => {
+      const details = await under.driver.workloads.startDetails?.(spec);
+      const { generation } = spec.record;
+      return await agentOf(launched, spec.record.id).start({ ...details, generation });
     };
 
     const launch = (spec: WorkloadSpec): Promise<Launched> =>
@@ -83,17 +94,18 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       const launched = await launch(spec);
       const agent = agentOf(launched, spec.record.id);
       const watch = agent.watch(create(WatchRequestSchema));
-      const { result } = await agent.start({ generation: spec.record.generation });
+      const { result } = await start(spec, launched);
       assert.equal(
         result.case,
         "started",
         JSON.stringify(result.value, (_, v) => String(v)),
       );
-      for await (const { event } of watch) {
+      for await (const { event, generation: told } of watch) {
         if (event.case === "exited") {
           return event.value.code;
         }
-        if (event.case === "state" && event.value.exit !== undefined) {
+        const isOfThisRun = told === 0n || told === spec.record.generation;
+        if (isOfThisRun && event.case === "state" && event.value.exit !== undefined) {
           return event.value.exit.code;
         }
       }
@@ -127,7 +139,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       await under.driver.workloads.create(running);
       await under.driver.workloads.create(ended);
       const launched = await launch(running);
-      await agentOf(launched, running.record.id).start({ generation: 1n });
+      await start(running, launched);
       await runToExit(ended);
       await under.driver.workloads.release(ended.record.id);
       const listed = await under.driver.workloads.list();
@@ -144,7 +156,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       const spec = specOf("trap '' TERM; while :; do sleep 1; done");
       await under.driver.workloads.create(spec);
       const launched = await launch(spec);
-      await agentOf(launched, spec.record.id).start({ generation: 1n });
+      await start(spec, launched);
       await under.driver.workloads.release(spec.record.id);
       await under.driver.workloads.release(spec.record.id);
       const listed = await under.driver.workloads.list();
@@ -169,7 +181,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       const spec = specOf("sleep 60");
       await under.driver.workloads.create(spec);
       const launched = await launch(spec);
-      await agentOf(launched, spec.record.id).start({ generation: 1n });
+      await start(spec, launched);
       await under.driver.workloads.remove(spec.record.id);
       await under.driver.workloads.remove(spec.record.id);
       const listed = await under.driver.workloads.list();
@@ -187,7 +199,7 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
         const spec = { ...specOf("true"), args: [file] };
         await under.driver.workloads.create(spec);
         const launched = await launch(spec);
-        const { result } = await agentOf(launched, spec.record.id).start({ generation: 1n });
+        const { result } = await start(spec, launched);
         assert.equal(result.case === "failure" && result.value.exitCode, code, file);
         await under.driver.workloads.release(spec.record.id);
       }

@@ -6,7 +6,7 @@ import { REFUSED, settingsOf } from "./settings.ts";
 export const ecsPolicy: Policy = {
   volumeInUse: "running",
   forceRemovesUsedVolume: true,
-  volumeDrivers: ["efs", "local"],
+  volumeDrivers: ["local", "efs"],
   volumeMountpoint,
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,

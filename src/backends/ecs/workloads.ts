@@ -40,7 +40,12 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     async release(containerId) {
       context.mirror?.withdraw(containerId);
       const record = state.containers.get(containerId);
-      await release(context, containerId, record === undefined ? 0 : lingerOf({ record }, context.start));
+      const { lingerMs } = context.start;
+      await release(
+        context,
+        containerId,
+        record === undefined ? lingerMs : lingerOf({ record }, context.start),
+      );
     },
     remove: (containerId) => remove(context, containerId),
     end: (containerId) => end(context, containerId),
