@@ -1,6 +1,5 @@
 /** The file systems of the account: directories on this machine, with access points and mount targets. */
-import { chownSync, existsSync, mkdirSync } from "node:fs";
-import { chmodSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 import type { EfsMount, FileSystems, NetworkInterface, PosixUser } from "../../cloud.ts";
@@ -158,11 +157,11 @@ export class EfsState implements FileSystems {
         ? undefined
         : this.#openAccessPoint(fileSystem, request.accessPointId);
     if ((accessPoint !== undefined || request.iamEnabled) && !request.transitEncryption) {
-      throw new Error("mount.nfs4: access points and IAM authorization need encryption in transit");
+      throw mountFailure("mount.nfs4: access points and IAM authorization need encryption in transit");
     }
     const allowed = (action: string): boolean => this.#clientMay(fileSystem, accessPoint, request, action);
     if (!allowed("ClientMount")) {
-      throw new Error("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+      throw mountFailure("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
     }
     const root = join(fileSystem.directory, accessPoint?.path ?? "/");
     const hostDirectory = join(root, request.rootDirectory ?? "/");
@@ -170,7 +169,7 @@ export class EfsState implements FileSystems {
       makeRoot(root, accessPoint.creationInfo);
     }
     if (!existsSync(hostDirectory)) {
-      throw new Error(
+      throw mountFailure(
         "mount.nfs4: mounting 127.0.0.1:/ failed, reason given by server: No such file or directory",
       );
     }
@@ -192,14 +191,12 @@ export class EfsState implements FileSystems {
     );
     if (fileSystem === undefined || target === undefined) {
       const name = `${fileSystemId}.efs.${this.#context.region}.amazonaws.com`;
-      throw new Error(
-        `stderr: Failed to resolve "${name}" - check that your file system ID is correct, and ensure that the VPC has an EFS mount target for this file system ID.`,
+      throw mountFailure(
+        `Failed to resolve "${name}" - check that your file system ID is correct, and ensure that the VPC has an EFS mount target for this file system ID.`,
       );
     }
     if (!this.#network.allows(from, target.networkInterface, nfsPort)) {
-      throw new Error(
-        "stderr: mount.nfs4: Connection timed out : unsuccessful EFS utils command execution; code: 32",
-      );
+      throw mountFailure("mount.nfs4: Connection timed out");
     }
     return fileSystem;
   }
@@ -207,7 +204,7 @@ export class EfsState implements FileSystems {
   #openAccessPoint({ fileSystemId }: FileSystem, accessPointId: string): AccessPoint {
     const found = this.#accessPoints.get(accessPointId);
     if (found?.fileSystemId !== fileSystemId || !this.isAvailable(found)) {
-      throw new Error("stderr: mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+      throw mountFailure("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
     }
     return found;
   }
@@ -237,6 +234,11 @@ export class EfsState implements FileSystems {
     });
     return verdict === "allowed";
   }
+}
+
+/** In the words of the programs that mount for ECS. */
+function mountFailure(reason: string): Error {
+  return new Error(`stderr: ${reason} : unsuccessful EFS utils command execution; code: 32`);
 }
 
 function makeRoot(directory: string, { ownerUid, ownerGid, permissions }: CreationInfo): void {
