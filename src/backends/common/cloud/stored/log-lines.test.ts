@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import fc from "fast-check";
+
+import { Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
+import type { LogRecord } from "./log-record.ts";
+
+const out = (timeNs: number, text: string, fresh = false): LogRecord => ({
+  stream: Stream.STDOUT,
+  timeNs: BigInt(timeNs),
+  fresh,
+  data: Buffer.from(text),
+});
+const err = (timeNs: number, text: string, fresh = false): LogRecord => ({
+  ...out(timeNs, text, fresh),
+  stream: Stream.STDERR,
+});
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
+}
+
+const everything: LogSelection = {
+  stdout: true,
+  stderr: true,
+  timestamps: false,
+  sinceNs: undefined,
+  untilNs: undefined,
+  prefix: "",
+};
+
+/** What is shown, as `1:text` and `2:text`. */
+async function show(
+  records: readonly LogRecord[],
+  selection: Partial<LogSelection> = {},
+  tail?: number,
+): Promise<string[]> {
+  const open = () => each(records);
+  const pieces = tail === undefined ? piecesOf(open()) : lastLines(open, BigInt(tail));
+  const chunks: string[] = [];
+  for await (const { stream, data } of shown(pieces, { ...everything, ...selection })) {
+    chunks.push(`${stream}:${Buffer.from(data).toString()}`);
+  }
+  return chunks;
+}
+
+describe("the lines of a stored log", () => {
+  const log = [out(1, "a\nb"), err(2, "x\n"), out(3, "c\nd\n"), err(4, "y"), out(5, "e\n"), err(6, "z\n")];
+
+  it("are all there, in order, one stream after the other", async () => {
+    assert.deepEqual(await show(log), ["1:a\nb", "2:x\n", "1:c\nd\n", "2:y", "1:e\n", "2:z\n"]);
+    assert.deepEqual(await show(log, { stdout: false }), ["2:x\nyz\n"]);
+  });
+
+  it("have the time of the record in which they began, and their prefix, once", async () => {
+    assert.deepEqual(await show(log.slice(0, 3), { timestamps: true, stderr: false, prefix: "p " }), [
+      "1:1970-01-01T00:00:00.000000001Z p a\n1970-01-01T00:00:00.000000001Z p bc\n1970-01-01T00:00:00.000000003Z p d\n",
+    ]);
+  });
+
+  it("are chosen by that time, both ends included", async () => {
+    assert.deepEqual(await show(log, { sinceNs: 3n, stderr: false }), ["1:d\ne\n"]);
+    assert.deepEqual(await show(log, { untilNs: 2n }), ["1:a\nb", "2:x\n", "1:c\n"]);
+    assert.deepEqual(await show(log, { sinceNs: 4n, untilNs: 4n }), ["2:yz\n"]);
+  });
+
+  it("are counted from the end over both streams in the order in which they end", async () => {
+    assert.deepEqual(await show(log, {}, 1), ["2:yz\n"]);
+    assert.deepEqual(await show(log, {}, 2), ["2:y", "1:e\n", "2:z\n"]);
+    assert.deepEqual(await show(log, { stderr: false }, 3), ["1:d\ne\n"]);
+    assert.deepEqual(await show(log, {}, 0), []);
+    assert.deepEqual(await show(log, {}, 100), await show(log));
+  });
+
+  it("end with a run, also without a newline", async () => {
+    const two = [out(1, "first", true), out(2, "second\n", true)];
+    assert.deepEqual(await show(two, { timestamps: true }), [
+      "1:1970-01-01T00:00:00.000000001Z first1970-01-01T00:00:00.000000002Z second\n",
+    ]);
+    assert.deepEqual(await show(two, {}, 1), ["1:second\n"]);
+    assert.deepEqual(await show([out(1, "a\nb")], {}, 1), ["1:b"]);
+  });
+
+  it("are sent in bounded chunks", async () => {
+    const big = "x".repeat(700_000);
+    const sizes = (await show([out(1, big), out(2, big)])).map(({ length }) => length - 2);
+    assert.deepEqual(sizes, [700_000, 700_000]);
+  });
+
+  it("of the tail are the end of all lines, however the output was cut into records", async () => {
+    const record = fc.record({
+      isError: fc.boolean(),
+      text: fc.stringMatching(/^[ab\n]{1,6}$/),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(record, { maxLength: 20 }), fc.nat(12), async (cut, count) => {
+        const records = cut.map(({ isError, text }, index) => (isError ? err : out)(index, text));
+        const lines: { stream: number; text: string }[] = [];
+        const open = new Map<number, string>();
+        for (const { stream, data } of records) {
+          const [first = "", ...rest] = ((open.get(stream) ?? "") + Buffer.from(data).toString()).split(
+            /(?<=\n)/,
+          );
+          for (const line of [first, ...rest]) {
+            if (line.endsWith("\n")) {
+              lines.push({ stream, text: line });
+              open.delete(stream);
+            } else {
+              open.set(stream, line);
+            }
+          }
+        }
+        // Lines that nothing ended are in the order in which they were last added to.
+        const last = [...open].sort(([a], [b]) => lastOf(records, a) - lastOf(records, b));
+        lines.push(...last.map(([stream, text]) => ({ stream, text })));
+        const wanted = count === 0 ? [] : lines.slice(-count);
+        for (const stream of [Stream.STDOUT, Stream.STDERR]) {
+          const only = { stdout: stream === Stream.STDOUT, stderr: stream === Stream.STDERR };
+          assert.equal(
+            (await show(records, only, count)).map((chunk) => chunk.slice(2)).join(""),
+            wanted
+              .filter((line) => line.stream === stream)
+              .map(({ text }) => text)
+              .join(""),
+          );
+        }
+      }),
+    );
+  });
+});
+
+function lastOf(records: readonly LogRecord[], stream: number): number {
+  return records.findLastIndex((record) => record.stream === stream);
+}

@@ -1,0 +1,208 @@
+/**
+ * Files that were put into containers that have not run yet. They lie in `<state>/staged/<container ID>/`, one tar for
+ * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts.
+ */
+import { createReadStream } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+
+import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import type { AgentTarget } from "../../../../agent-client/address.ts";
+import { errnoOf, forbidden, fromUnknown, invalid, SockerlessError } from "../../../../common/errors.ts";
+import {
+  type ArchivePutOpen,
+  ArchivePutOpenSchema,
+  type ArchivePutRequest,
+  type ArchivePutRequestSchema,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+/** Of one container. */
+const maxBytes = 1024 ** 3;
+/** Of one container: each is a call of the agent at the start. */
+const maxCalls = 1000;
+const chunkBytes = 256 * 1024;
+/** Longer than any unpacking that makes progress. */
+const applyTimeoutMs = 10 * 60_000;
+
+/** The staged files of one backend. */
+export class StagedFiles {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Makes the directory and clears what interrupted calls left. */
+  async open(): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    for (const container of await readdir(this.#directory)) {
+      for (const name of await readdir(path.join(this.#directory, container))) {
+        if (name.endsWith(".new")) {
+          await rm(path.join(this.#directory, container, name), { force: true });
+        }
+      }
+    }
+  }
+
+  /**
+   * Keeps the tar of one `ArchivePut` call.
+   *
+   * @returns its bytes
+   * @throws invalid: the stream is not whole; forbidden: too much
+   */
+  async put(containerId: string, requests: AsyncIterable<ArchivePutRequest>): Promise<bigint> {
+    const directory = path.join(this.#directory, containerId);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const staged = await this.#staged(containerId);
+    if (staged.length >= maxCalls) {
+      throw forbidden(
+        `more than ${maxCalls} archives were put into container ${containerId} before its start`,
+      );
+    }
+    const number = String(Number(staged.at(-1) ?? "0") + 1).padStart(6, "0");
+    const temporary = path.join(directory, `${number}.${process.hrtime.bigint()}.new`);
+    try {
+      const { opened, bytes } = await receive(
+        temporary,
+        requests,
+        maxBytes - (await this.#size(containerId)),
+      );
+      await writeFile(
+        path.join(directory, `${number}.json`),
+        JSON.stringify(toJson(ArchivePutOpenSchema, opened)),
+        {
+          mode: 0o600,
+        },
+      );
+      await rename(temporary, path.join(directory, `${number}.tar`));
+      return BigInt(bytes);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+
+  /** Whether anything is staged for a container. */
+  async has(containerId: string): Promise<boolean> {
+    return (await this.#staged(containerId)).length > 0;
+  }
+
+  /**
+   * Has the agent of a container unpack what was put into it, in order. What was unpacked is forgotten, so that this may
+   * be repeated.
+   *
+   * @throws what the agent refuses, with where it was to be unpacked
+   */
+  async apply(containerId: string, agent: AgentTarget): Promise<void> {
+    const staged = await this.#staged(containerId);
+    if (staged.length === 0) {
+      return;
+    }
+    const { client, close } = createAgentClient(agent.address, {
+      containerId,
+      ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
+    });
+    try {
+      for (const number of staged) {
+        const file = path.join(this.#directory, containerId, number);
+        const text = await readFile(`${file}.json`, "utf8");
+        const opened = fromJson(ArchivePutOpenSchema, JSON.parse(text) as JsonValue);
+        try {
+          await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs });
+        } catch (error) {
+          const { kind, message } = fromUnknown(error);
+          throw new SockerlessError(
+            kind === "not-found" ? "invalid" : kind,
+            `files that were put into the container before its start do not fit in at ${opened.path}: ${message}`,
+            error,
+          );
+        }
+        await rm(`${file}.tar`, { force: true });
+        await rm(`${file}.json`, { force: true });
+      }
+      await this.remove(containerId);
+    } finally {
+      close();
+    }
+  }
+
+  /** Forgets what was put into a container. */
+  async remove(containerId: string): Promise<void> {
+    await rm(path.join(this.#directory, containerId), { recursive: true, force: true });
+  }
+
+  /** The numbers of the calls whose tar is whole, in order. */
+  async #staged(containerId: string): Promise<string[]> {
+    return (await this.#names(containerId))
+      .filter((name) => name.endsWith(".tar"))
+      .map((name) => name.slice(0, -".tar".length))
+      .sort((one, other) => Number(one) - Number(other));
+  }
+
+  async #size(containerId: string): Promise<number> {
+    let bytes = 0;
+    for (const name of await this.#names(containerId)) {
+      bytes += (await stat(path.join(this.#directory, containerId, name))).size;
+    }
+    return bytes;
+  }
+
+  async #names(containerId: string): Promise<string[]> {
+    try {
+      return await readdir(path.join(this.#directory, containerId));
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") {
+        return [];
+      }
+      throw error;
+    }
+  }
+}
+
+/** Writes a call's tar into a file. */
+async function receive(
+  file: string,
+  requests: AsyncIterable<ArchivePutRequest>,
+  room: number,
+): Promise<{ readonly opened: ArchivePutOpen; readonly bytes: number }> {
+  let opened: ArchivePutOpen | undefined;
+  let bytes = 0;
+  await using handle = await open(file, "wx", 0o600);
+  for await (const { message } of requests) {
+    switch (message.case) {
+      case "open":
+        opened = message.value;
+        break;
+      case "chunk":
+        bytes += message.value.data.length;
+        if (bytes > room) {
+          throw forbidden(`more than ${maxBytes} bytes are put into a container before its start`);
+        }
+        await handle.write(message.value.data);
+        break;
+      case "end":
+        if (opened === undefined || message.value.totalBytes !== BigInt(bytes)) {
+          throw invalid("the archive is not whole");
+        }
+        await handle.sync();
+        return { opened, bytes };
+    }
+  }
+  throw invalid("unexpected EOF");
+}
+
+async function* requestsOf(
+  opened: ArchivePutOpen,
+  file: string,
+): AsyncGenerator<MessageInitShape<typeof ArchivePutRequestSchema>> {
+  yield { message: { case: "open", value: opened } };
+  let offset = 0n;
+  for await (const data of createReadStream(file, { highWaterMark: chunkBytes })) {
+    yield { message: { case: "chunk", value: { offset, data: data as Uint8Array } } };
+    offset += BigInt((data as Uint8Array).length);
+  }
+  yield { message: { case: "end", value: { totalBytes: offset } } };
+}

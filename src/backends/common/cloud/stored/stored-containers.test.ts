@@ -1,0 +1,318 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:http2";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { exportedBytes } from "../../../../agent-client/export.ts";
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import { systemClock } from "../../../../common/clock.ts";
+import { AgentService, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { crc32c } from "./crc32c.ts";
+import type { LogPiece } from "./log-lines.ts";
+import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
+
+const created = "c".repeat(64);
+const ended = "e".repeat(64);
+
+/** A record as docs/formats.md has it. */
+function record(timeNs: number, text: string, stream = Stream.STDOUT, flags = 0): Buffer {
+  const data = Buffer.from(text);
+  const bytes = Buffer.alloc(24 + data.length);
+  bytes.writeUInt16LE(0x4c53, 0);
+  bytes.writeUInt8(stream, 2);
+  bytes.writeUInt8(flags, 3);
+  bytes.writeUInt32LE(data.length, 4);
+  bytes.writeBigInt64LE(BigInt(timeNs), 8);
+  bytes.writeUInt32LE(crc32c(data, crc32c(bytes.subarray(0, 16))), 16);
+  data.copy(bytes, 20);
+  bytes.writeUInt32LE(data.length, 20 + data.length);
+  return bytes;
+}
+
+describe("containers without an agent", () => {
+  let directory: string;
+  let stored: StoredContainers;
+  let cloudLines: LogPiece[];
+  const cleanUps: (() => void)[] = [];
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), "sockerless-stored-"));
+    cloudLines = [];
+    stored = await openStored();
+  });
+  afterEach(async () => {
+    for (const cleanUp of cleanUps.splice(0)) {
+      cleanUp();
+    }
+    await stored.close();
+    await rm(directory, { recursive: true });
+  });
+
+  const openStored = (logDrainMax = 10_000): Promise<StoredContainers> =>
+    openStoredContainers({
+      stateDir: path.join(directory, "state"),
+      runDir: path.join(directory, "run"),
+      logDrainMax,
+      cloud: {
+        async *lines(_containerId, { tail }) {
+          yield* tail === undefined ? cloudLines : cloudLines.slice(-Number(tail));
+        },
+      },
+      isNew: (id) => (id === created ? true : id === ended ? false : undefined),
+      backend: "ecs",
+      clock: systemClock,
+    });
+
+  function clientOf(containerId: string) {
+    const { client, close } = createAgentClient({ kind: "unix", path: stored.socket }, { containerId });
+    cleanUps.push(close);
+    return client;
+  }
+
+  /** An agent that has this log and keeps the archives that it is given. */
+  async function agentWith(log: () => readonly Uint8Array[], answersEnd = true) {
+    const archives: { path: string; bytes: string }[] = [];
+    let refusal: ConnectError | undefined;
+    const server = createServer(
+      connectNodeAdapter({
+        routes: (router) =>
+          router.service(AgentService, {
+            async *logs(request) {
+              assert.ok(request.records);
+              let offset = 0n;
+              for (const data of log()) {
+                yield { message: { case: "chunk" as const, value: { offset, data } } };
+                offset += BigInt(data.length);
+              }
+              if (answersEnd) {
+                yield { message: { case: "end" as const, value: { totalBytes: offset } } };
+              }
+            },
+            async archivePut(requests) {
+              let open = "";
+              const chunks: Uint8Array[] = [];
+              for await (const { message } of requests) {
+                if (message.case === "open") {
+                  open = message.value.path;
+                } else if (message.case === "chunk") {
+                  chunks.push(message.value.data);
+                }
+              }
+              if (refusal !== undefined) {
+                throw refusal;
+              }
+              archives.push({ path: open, bytes: Buffer.concat(chunks).toString() });
+              return {};
+            },
+          }),
+      }),
+    );
+    const socket = path.join(directory, `agent-${cleanUps.length}.sock`);
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    cleanUps.push(() => server.close());
+    return {
+      target: { address: { kind: "unix" as const, path: socket } },
+      archives,
+      refuse: (error: ConnectError | undefined) => {
+        refusal = error;
+      },
+    };
+  }
+
+  async function logsOf(containerId: string, more: object = {}): Promise<string> {
+    let text = "";
+    for await (const { message } of clientOf(containerId).logs({ stdout: true, stderr: true, ...more })) {
+      if (message.case === "chunk") {
+        text += Buffer.from(message.value.data).toString();
+      } else if (message.case === "end") {
+        return text;
+      }
+    }
+    throw new Error("the log was cut");
+  }
+
+  describe("logs", () => {
+    it("are what was drained from their agent", async () => {
+      const log = Buffer.concat([record(1, "one\n"), record(2, "two\n", Stream.STDERR)]);
+      const agent = await agentWith(() => [log.subarray(0, 30), log.subarray(30)]);
+      await stored.drain(ended, agent.target);
+      assert.equal(await logsOf(ended), "one\ntwo\n");
+      assert.equal(await logsOf(ended, { stdout: false }), "two\n");
+      assert.equal(
+        await logsOf(ended, { tail: 1n, timestamps: true }),
+        "1970-01-01T00:00:00.000000002Z two\n",
+      );
+      assert.equal(await logsOf(ended, { sinceUnixNs: 2n }), "two\n");
+      assert.equal(await logsOf(ended, { follow: true }), "one\ntwo\n");
+    });
+
+    it("go on over several tasks, and are taken from one agent as often as it ends a run", async () => {
+      let runs = [record(1, "one\n")];
+      const first = await agentWith(() => runs);
+      await stored.drain(ended, first.target);
+      runs = [record(1, "one\n"), record(5, "two\n", Stream.STDOUT, 1)];
+      await stored.drain(ended, first.target);
+      const second = await agentWith(() => [record(9, "three\n", Stream.STDOUT, 1)]);
+      await stored.drain(ended, second.target);
+      assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
+      const silent = await agentWith(() => []);
+      await stored.drain(ended, silent.target);
+      assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
+    });
+
+    it("are the cloud's where they could not be taken whole, from then on", async () => {
+      const piece = { stream: Stream.STDOUT as const, begins: true, ends: true };
+      cloudLines = [
+        { ...piece, timeNs: 1n, data: Buffer.from("cloudy\n") },
+        { ...piece, timeNs: 2n, data: Buffer.from("cloudier\n") },
+      ];
+      const cut = await agentWith(() => [record(1, "one\n")], false);
+      await assert.rejects(stored.drain(ended, cut.target), /ended before its last message/);
+      assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
+      assert.equal(await logsOf(ended, { tail: 1n }), "cloudier\n");
+      const whole = await agentWith(() => [record(9, "later\n")]);
+      await stored.drain(ended, whole.target);
+      assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
+    });
+
+    it("are the cloud's where they are larger than is kept", async () => {
+      cloudLines = [
+        { stream: Stream.STDERR, begins: true, ends: true, timeNs: 1n, data: Buffer.from("cloudy\n") },
+      ];
+      const large = await agentWith(() => [record(1, "x".repeat(9_000)), record(2, "y".repeat(9_000))]);
+      await stored.drain(ended, large.target);
+      assert.equal(await logsOf(ended), "cloudy\n");
+      assert.deepEqual(await readdir(path.join(directory, "state/logs")), [`${ended}.cloud`]);
+    });
+
+    it("are not believed where they are none", async () => {
+      const good = record(1, "one\n");
+      const bad = Buffer.from(good);
+      bad.writeUInt8(0x21, 22);
+      for (const bytes of [bad, Buffer.from("nothing of the kind, and long enough"), good.subarray(0, 25)]) {
+        const liar = await agentWith(() => [bytes]);
+        await stored.remove(ended);
+        await assert.rejects(stored.drain(ended, liar.target), /the stored log is damaged/);
+      }
+    });
+
+    it("are empty where nothing was ever written", async () => {
+      assert.equal(await logsOf(created, { follow: true }), "");
+    });
+
+    it("go with the container", async () => {
+      const agent = await agentWith(() => [record(1, "one\n")]);
+      await stored.drain(ended, agent.target);
+      await stored.remove(ended);
+      assert.deepEqual(await readdir(path.join(directory, "state/logs")), []);
+    });
+  });
+
+  describe("files", () => {
+    async function* archive(target: string, ...chunks: string[]) {
+      yield { message: { case: "open" as const, value: { path: target } } };
+      let offset = 0n;
+      for (const chunk of chunks) {
+        const data = Buffer.from(chunk);
+        yield { message: { case: "chunk" as const, value: { offset, data } } };
+        offset += BigInt(data.length);
+      }
+      yield { message: { case: "end" as const, value: { totalBytes: offset } } };
+    }
+
+    it("wait on the backend's disk for the start, in order, also over a restart of the backend", async () => {
+      await clientOf(created).archivePut(archive("/etc", "first ", "tar"));
+      await clientOf(created).archivePut(archive("/var", "second"));
+      await writeFile(path.join(directory, "state/staged", created, "000003.1.new"), "cut off by a crash");
+      await stored.close();
+      stored = await openStored();
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target);
+      assert.deepEqual(agent.archives, [
+        { path: "/etc", bytes: "first tar" },
+        { path: "/var", bytes: "second" },
+      ]);
+      await stored.applyStaged(created, agent.target);
+      assert.equal(agent.archives.length, 2);
+      assert.deepEqual(await readdir(path.join(directory, "state/staged")), []);
+    });
+
+    it("that do not fit in make the start fail, with where they were to go", async () => {
+      await clientOf(created).archivePut(archive("/no/such", "tar"));
+      const agent = await agentWith(() => []);
+      agent.refuse(new ConnectError("Could not find the file /no/such", Code.NotFound));
+      await assert.rejects(stored.applyStaged(created, agent.target), {
+        kind: "invalid",
+        message: /put into the container before its start do not fit in at \/no\/such: Could not find/,
+      });
+      agent.refuse(undefined);
+      await stored.applyStaged(created, agent.target);
+      assert.equal(agent.archives.length, 1);
+    });
+
+    it("are not kept of a call that was cut", async () => {
+      async function* cut() {
+        yield* [
+          { message: { case: "open" as const, value: { path: "/" } } },
+          { message: { case: "chunk" as const, value: { offset: 0n, data: Buffer.from("half") } } },
+        ];
+      }
+      await assert.rejects(clientOf(created).archivePut(cut()), /unexpected EOF/);
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target);
+      assert.deepEqual(agent.archives, []);
+    });
+
+    it("of a container that has ended are gone, and the setting that keeps them is named", async () => {
+      const refused = { code: Code.FailedPrecondition, message: /ecs\.linger/ };
+      await assert.rejects(clientOf(ended).archivePut(archive("/", "tar")), refused);
+      await assert.rejects(clientOf(ended).archiveStat({ path: "/" }), refused);
+      await assert.rejects(async () => {
+        for await (const _ of clientOf(ended).archiveGet({ path: "/" })) {
+          assert.fail("there is nothing");
+        }
+      }, refused);
+    });
+
+    it("of a container that has not run differ from its image in nothing but what was put into it", async () => {
+      const changes = [];
+      for await (const { message } of clientOf(created).changes({})) {
+        changes.push(message.case);
+      }
+      assert.deepEqual(changes, ["end"]);
+      const client = clientOf(created);
+      const layer: Uint8Array[] = [];
+      for await (const chunk of exportedBytes(() => client.export({ layer: true }))) {
+        layer.push(chunk);
+      }
+      assert.deepEqual(Buffer.concat(layer), Buffer.alloc(1024));
+      await assert.rejects(client.archiveStat({ path: "/" }), /before its start/);
+      await client.archivePut(archive("/", "tar"));
+      await assert.rejects(async () => {
+        for await (const _ of client.export({ layer: true })) {
+          assert.fail("it is not empty");
+        }
+      }, /before its start/);
+    });
+
+    it("are for known containers only", async () => {
+      await assert.rejects(clientOf("f".repeat(64)).archivePut(archive("/", "tar")), { code: Code.NotFound });
+    });
+  });
+
+  it("are served to the backend's own user only", async () => {
+    assert.equal((await stat(stored.socket)).mode & 0o777, 0o600);
+  });
+});
+
+describe("CRC-32C", () => {
+  it("is the one of the specification", () => {
+    assert.equal(crc32c(Buffer.from("123456789")), 0xe3069283);
+    assert.equal(crc32c(Buffer.from("6789"), crc32c(Buffer.from("12345"))), 0xe3069283);
+  });
+});

@@ -1,0 +1,102 @@
+/** What a cloud backend keeps of containers that have no agent, and the socket on which it is served. */
+import { createServer, type ServerHttp2Session } from "node:http2";
+import path from "node:path";
+
+import { ConnectError, type Interceptor } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import type { AgentTarget } from "../../../../agent-client/address.ts";
+import type { Clock } from "../../../../common/clock.ts";
+import { toConnectError } from "../../../../common/errors.ts";
+import { listen } from "../../../../common/listen.ts";
+import { DrainedLogs } from "./drained-logs.ts";
+import { StagedFiles } from "./staged-files.ts";
+import { type CloudLog, registerStoredService } from "./stored-service.ts";
+
+/** What is kept, and where. */
+export interface StoredContainersOptions {
+  readonly stateDir: string;
+  readonly runDir: string;
+  /** Of one container's log, in bytes. */
+  readonly logDrainMax: number;
+  readonly cloud: CloudLog;
+  /** Whether a container has never been started; undefined: there is no such container. */
+  readonly isNew: (containerId: string) => boolean | undefined;
+  /** The backend's name. */
+  readonly backend: string;
+  readonly clock: Clock;
+}
+
+/** The stored containers of a backend. */
+export interface StoredContainers {
+  /** The unix socket on which they are served. */
+  readonly socket: string;
+  /** Gives files that were put into a container before its start to its agent. May be repeated. */
+  applyStaged(containerId: string, agent: AgentTarget): Promise<void>;
+  /** Takes the log of a container that has ended from its agent. May be repeated. */
+  drain(containerId: string, agent: AgentTarget): Promise<void>;
+  /** The container is gone. */
+  remove(containerId: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The agent's own status codes pass; our errors are told as everywhere. */
+const tellErrors: Interceptor = (next) => async (request) => {
+  const told = (error: unknown): Error => (error instanceof ConnectError ? error : toConnectError(error));
+  async function* each<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* messages;
+    } catch (error) {
+      throw told(error);
+    }
+  }
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: each(response.message) } : response;
+  } catch (error) {
+    throw told(error);
+  }
+};
+
+const settings = { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024 } as const;
+
+/** Opens what is there and serves it. */
+export async function openStoredContainers(options: StoredContainersOptions): Promise<StoredContainers> {
+  const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options.logDrainMax);
+  const staged = new StagedFiles(path.join(options.stateDir, "staged"));
+  await drained.open();
+  await staged.open();
+  const { cloud, isNew, backend, clock } = options;
+  const handler = connectNodeAdapter({
+    routes: (router) => registerStoredService(router, { drained, staged, cloud, isNew, backend, clock }),
+    interceptors: [tellErrors],
+    grpcWeb: false,
+    connect: false,
+  });
+  const sessions = new Set<ServerHttp2Session>();
+  const server = createServer({ settings, maxSessionMemory: 64 }, handler);
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.on("error", () => {}); // its streams tell their callers
+    session.once("close", () => sessions.delete(session));
+  });
+  const socket = path.join(options.runDir, "stored.sock");
+  await listen(server, `unix://${socket}`, { mode: 0o600, serves: "stored containers" });
+  return {
+    socket,
+    applyStaged: (containerId, agent) => staged.apply(containerId, agent),
+    drain: (containerId, agent) => drained.drain(containerId, agent),
+    async remove(containerId) {
+      await drained.remove(containerId);
+      await staged.remove(containerId);
+    },
+    async close() {
+      const closed = Promise.withResolvers<void>();
+      server.close(() => closed.resolve());
+      for (const session of sessions) {
+        session.destroy();
+      }
+      await closed.promise;
+    },
+  };
+}
