@@ -124,6 +124,14 @@ test("instances are registered, found and taken away behind the answers", async 
   await cloudMap.send(new DeleteServiceCommand({ Id: ServiceId }));
 });
 
+test("without a delay an operation is over when it is answered", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const cloudMap = clientOf(aws);
+  const ServiceId = await createService(aws, "web");
+  const { OperationId } = await cloudMap.send(register(ServiceId, "one", "10.0.0.4"));
+  assert.equal(aws.services.cloudMap.operations.get(OperationId ?? "")?.status, "SUCCESS");
+});
+
 test("an instance has one operation at a time", async () => {
   await using aws = await startAws({ lightweight: true, delays: { cloudMapOperation: 3_600_000 } });
   const cloudMap = clientOf(aws);

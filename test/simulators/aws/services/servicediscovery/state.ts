@@ -113,7 +113,7 @@ export class Registry {
     return [...this.services.values()].filter((each) => each.namespaceId === namespaceId);
   }
 
-  /** Begins an operation, whose effect is there when its delay is over; answers its ID. */
+  /** Begins an operation, whose effect is there when its delay is over, without one at once; answers its ID. */
   begin(type: BackgroundOperation["type"], targets: readonly OperationTarget[], effect: () => void): string {
     const { clock, delays } = this.#context;
     const now = clock.now();
@@ -127,11 +127,16 @@ export class Registry {
       updatedAt: now,
     };
     this.operations.set(id, operation);
-    clock.after(delays.cloudMapOperation, () => {
+    const finish = (): void => {
       effect();
       operation.status = "SUCCESS";
       operation.updatedAt = clock.now();
-    });
+    };
+    if (delays.cloudMapOperation === 0) {
+      finish();
+    } else {
+      clock.after(delays.cloudMapOperation, finish);
+    }
     return id;
   }
 
