@@ -6,11 +6,13 @@ import type { CommonConfig } from "../../common/config/load.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { version } from "../../common/version.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { RegistryAuthSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { Driver } from "./driver.ts";
 import { createEngine } from "./engine/engine.ts";
 import { registerServices } from "./engine/services/register.ts";
 import { registerImageService } from "./images/image-service.ts";
+import type { Credentials } from "./images/registry/credentials.ts";
 import type { RegistryOptions } from "./images/registry/registry.ts";
 import { ImageStore } from "./images/image-store.ts";
 import { serveBackend } from "./server.ts";
@@ -22,6 +24,10 @@ export interface ServedParts {
   readonly driver: Driver;
   readonly state: State;
   readonly logger: Logger;
+  /** Credentials that the driver itself has for a registry's host. */
+  readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
+  /** What images are of where nobody says; absent: this machine's. */
+  readonly defaultPlatform?: Platform;
   /** Before the engine starts: images that come with sockerless. */
   readonly prepareImages?: (images: ImageStore) => Promise<void>;
 }
@@ -45,6 +51,8 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
     logger,
     storageDriver: (await driver.machine.facts()).storageDriver,
     registry: registryOptions(config),
+    ...(parts.credentialsFor === undefined ? {} : { credentialsFor: parts.credentialsFor }),
+    ...(parts.defaultPlatform === undefined ? {} : { defaultPlatform: parts.defaultPlatform }),
   });
   resources.defer(() => images.close());
   await parts.prepareImages?.(images);

@@ -1,13 +1,17 @@
 /** The process of the ECS backend: what it is made of, in the order in which it starts and ends. Neither root nor Linux. */
 import { mkdir } from "node:fs/promises";
 
+import { create } from "@bufbuild/protobuf";
+
 import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
+import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { createAuthority } from "../common/cloud/authority.ts";
 import { readAuthority } from "../common/cloud/authority-file.ts";
 import { createSealer } from "../common/cloud/seal.ts";
+import { openStoredContainers } from "../common/cloud/stored/stored-containers.ts";
 import { withFaultPoints } from "../common/fault-points.ts";
 import { registryOptions, serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
@@ -16,6 +20,7 @@ import { parseRates } from "./aws/configured-rates.ts";
 import { ecsDriver } from "./driver.ts";
 import { ecsImages } from "./images.ts";
 import { instanceOf } from "./instance.ts";
+import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
 import { checkSurroundings } from "./start-checks.ts";
 
 /**
@@ -42,27 +47,40 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     clock: systemClock,
     logger,
   });
+  const images = ecsImages({
+    ecr: aws.ecr,
+    ecrRepository: config.ecs.ecrRepository,
+    instance: instanceOf(authority),
+    registry: registryOptions(config),
+    stateDir: config.stateDir,
+    clock: systemClock,
+    logger,
+  });
+  const stored = await openStoredContainers({
+    stateDir: config.stateDir,
+    runDir: config.runDir,
+    logDrainMax: config.ecs.logDrainMax,
+    cloud: cloudWatchLog({
+      logs: aws.logs,
+      logGroup: config.ecs.logGroup,
+      streamsOf: (containerId) => opened.tasks.get(containerId)?.logStreams ?? [],
+    }),
+    isNew: (containerId) => {
+      const record = opened.containers.get(containerId);
+      return record === undefined ? undefined : record.state?.startedAt === undefined;
+    },
+    backend: "ecs",
+    clock: systemClock,
+  });
+  resources.defer(() => stored.close());
   const { driver, state } = withFaultPoints({
     driver: ecsDriver({
       config: config.ecs,
       aws,
       authority,
       sealer: createSealer(key.secret),
-      images: ecsImages({
-        ecr: aws.ecr,
-        ecrRepository: config.ecs.ecrRepository,
-        instance: instanceOf(authority),
-        registry: registryOptions(config),
-        stateDir: config.stateDir,
-        clock: systemClock,
-        logger,
-      }),
-      stored: {
-        socket: "/nonexistent",
-        applyStaged: () => Promise.resolve(),
-        drain: () => Promise.resolve(),
-        remove: () => Promise.resolve(),
-      },
+      images,
+      stored,
       state: opened,
       clock: systemClock,
       logger,
@@ -73,7 +91,14 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
   const checks = checkSurroundings(config.ecs, aws, logger);
   resources.defer(() => checks);
 
-  const service = await serveEngine({ config, driver, state, logger });
+  const service = await serveEngine({
+    config,
+    driver,
+    state,
+    logger,
+    credentialsFor: (domain) => images.credentialsFor(domain),
+    defaultPlatform: create(PlatformSchema, { os: "linux", architecture: config.ecs.architecture }),
+  });
   resources.defer(() => service.close());
   const owned = resources.move();
   return { ...service, close: () => owned.disposeAsync() };
