@@ -1,8 +1,10 @@
 // Command taskhost does on a simulated cloud's machine what needs a process of
 // its own:
 //
-//	taskhost init                         is process 1 of a simulator's namespaces
-//	taskhost pause                        holds a PID namespace that a task's containers share
+//	taskhost init                            is process 1 of a simulator's namespaces
+//	taskhost pause                           holds a PID namespace that a task's containers share
+//	taskhost wrap PROGRAM [ARGUMENT]...      is process 1 of a container that asks for an init
+//	taskhost filesystem DIRECTORY MOUNTPOINT shows a directory as an EFS access point does
 package main
 
 import (
@@ -20,13 +22,17 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: taskhost init|pause")
+		return errors.New("usage: taskhost init|pause|wrap|filesystem")
 	}
 	switch args[0] {
 	case "init":
 		return runInit()
 	case "pause":
 		return pause()
+	case "wrap":
+		return wrap(args[1:])
+	case "filesystem":
+		return serveFileSystem(args[1:])
 	default:
 		return fmt.Errorf("%s: no such mode", args[0])
 	}

@@ -2,120 +2,30 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
-import {
-  type ContainerDefinition,
-  DescribeTasksCommand,
-  ECSClient,
-  RegisterTaskDefinitionCommand,
-  type RegisterTaskDefinitionCommandInput,
-  RunTaskCommand,
-  type RunTaskCommandInput,
-  StopTaskCommand,
-  type Task,
-} from "@aws-sdk/client-ecs";
 import { busyboxImage } from "../../support/images.ts";
-import { TestRegistry } from "../../support/registry.ts";
 import { until } from "../../support/until.ts";
-import { type Aws, startAws } from "./aws.ts";
+import { EcsScene, exitCodes } from "./ecs-scene.ts";
 
-let stack: AsyncDisposableStack;
-let aws: Aws;
-let ecs: ECSClient;
-let image: string;
+let scene: EcsScene;
 
 before(async () => {
-  await using starting = new AsyncDisposableStack();
-  aws = starting.use(await startAws());
-  const registry = starting.use(await TestRegistry.start());
-  await registry.push("busybox", "latest", await busyboxImage());
-  image = `${registry.host}/busybox:latest`;
-  ecs = starting.adopt(new ECSClient(aws.clientConfig), (client) => client.destroy());
-  stack = starting.move();
+  scene = await EcsScene.start();
 });
 
-after(() => stack?.disposeAsync());
+after(async () => {
+  await scene?.[Symbol.asyncDispose]();
+});
 
-function shell(name: string, script: string, more: Partial<ContainerDefinition> = {}): ContainerDefinition {
-  return {
-    name,
-    image,
-    entryPoint: ["/bin/sh", "-c"],
-    command: [script],
-    logConfiguration: {
-      logDriver: "awslogs",
-      options: {
-        "awslogs-group": aws.account.logGroup,
-        "awslogs-region": aws.region,
-        "awslogs-stream-prefix": "test",
-      },
-    },
-    ...more,
-  };
-}
-
-async function register(
-  containerDefinitions: ContainerDefinition[],
-  more: Partial<RegisterTaskDefinitionCommandInput> = {},
-): Promise<string> {
-  const { taskDefinition } = await ecs.send(
-    new RegisterTaskDefinitionCommand({
-      family: "test",
-      networkMode: "awsvpc",
-      requiresCompatibilities: ["FARGATE"],
-      cpu: "256",
-      memory: "512",
-      executionRoleArn: aws.account.executionRoleArn,
-      containerDefinitions,
-      ...more,
-    }),
-  );
-  return taskDefinition?.taskDefinitionArn ?? "";
-}
-
-async function runTask(taskDefinition: string, more: Partial<RunTaskCommandInput> = {}): Promise<string> {
-  const { tasks, failures } = await ecs.send(
-    new RunTaskCommand({
-      cluster: aws.account.cluster,
-      taskDefinition,
-      launchType: "FARGATE",
-      networkConfiguration: {
-        awsvpcConfiguration: {
-          subnets: aws.account.subnetIds.slice(0, 1),
-          securityGroups: [aws.account.securityGroupId],
-        },
-      },
-      ...more,
-    }),
-  );
-  assert.deepEqual(failures, []);
-  return tasks?.[0]?.taskArn ?? "";
-}
-
-async function describe(taskArn: string): Promise<Task> {
-  const { tasks } = await ecs.send(
-    new DescribeTasksCommand({ cluster: aws.account.cluster, tasks: [taskArn] }),
-  );
-  assert.ok(tasks?.[0] !== undefined);
-  return tasks[0];
-}
-
-async function reached(taskArn: string, status: string): Promise<Task> {
-  return await until(async () => {
-    const task = await describe(taskArn);
-    assert.ok(
-      status === "STOPPED" || task.desiredStatus === "RUNNING",
-      `${task.stopCode}: ${task.stoppedReason}`,
-    );
-    return task.lastStatus === status ? task : undefined;
-  });
-}
+/** Until it is told to end; then it ends with this code. */
+const untilStopped = (code: number): string =>
+  `trap 'exit ${code}' TERM; echo ready; while true; do usleep 20000; done`;
 
 test("an init container hands a program to the main container, which answers on the task's own address", async () => {
   const shared = { mountPoints: [{ sourceVolume: "tools", containerPath: "/tools" }] };
-  const definition = await register(
+  const definition = await scene.register(
     [
-      shell("init", "cp /bin/busybox /tools/busybox", { essential: false, user: "0", ...shared }),
-      shell("main", "", {
+      scene.shell("init", "cp /bin/busybox /tools/busybox", { essential: false, user: "0", ...shared }),
+      scene.shell("main", "", {
         entryPoint: ["/tools/busybox", "nc", "-ll", "-p", "9111", "-e", "/bin/hostname"],
         command: [],
         stopTimeout: 2,
@@ -125,23 +35,192 @@ test("an init container hands a program to the main container, which answers on 
     ],
     { volumes: [{ name: "tools" }] },
   );
-  const taskArn = await runTask(definition);
-  await reached(taskArn, "RUNNING");
-  const address = aws.ecs.task(taskArn).address ?? "";
-  const answer = await until(() => readFrom(address, 9111).catch(() => undefined));
+  const taskArn = await scene.run(definition);
+  const task = await scene.running(taskArn);
+  const details = task.attachments?.[0]?.details ?? [];
+  const address = details.find(({ name }) => name === "privateIPv4Address")?.value ?? "";
+  assert.equal(address, scene.aws.ecs.task(taskArn).address);
+  const answer = await until(() => text(connect({ host: address, port: 9111 })).catch(() => undefined));
   assert.equal(answer.trim(), `ip-${address.replaceAll(".", "-")}.ec2.internal`);
-  await ecs.send(new StopTaskCommand({ cluster: aws.account.cluster, task: taskArn }));
-  const stopped = await reached(taskArn, "STOPPED");
+  const stopped = await scene.stop(taskArn);
   assert.equal(stopped.stopCode, "UserInitiated");
-  assert.deepEqual(
-    stopped.containers?.map(({ name, exitCode }) => [name, exitCode]),
-    [
-      ["init", 0],
-      ["main", 137],
-    ],
+  assert.equal(stopped.stoppedReason, "Task stopped by user");
+  // It is process 1 and handles no SIGTERM: SIGKILL ends it.
+  assert.deepEqual(exitCodes(stopped), { init: 0, main: 137 });
+});
+
+test("the end of an essential container ends the task, and its exit code and output are told", async () => {
+  const taskArn = await scene.run(
+    await scene.register([scene.shell("main", "echo out; echo err >&2; printf 'no newline'; exit 7")]),
+  );
+  const task = await scene.stopped(taskArn);
+  assert.equal(task.stopCode, "EssentialContainerExited");
+  assert.equal(task.stoppedReason, "Essential container in task exited");
+  assert.deepEqual(exitCodes(task), { main: 7 });
+  assert.deepEqual(new Set(scene.logged(taskArn, "main")), new Set(["err", "no newline", "out"]));
+  assert.equal(task.attachments?.[0]?.status, "DELETED");
+});
+
+test("StopTask sends the image's stop signal, else SIGTERM", async () => {
+  const image = await busyboxImage({ StopSignal: "SIGUSR1" });
+  const { digest } = await scene.registry.push("usr1", "latest", image);
+  const usr1 = scene.shell("main", "trap 'exit 3' USR1; echo ready; while true; do usleep 20000; done", {
+    image: `${scene.registry.host}/usr1@${digest}`,
+  });
+  for (const [container, code] of [
+    [scene.shell("main", untilStopped(4)), 4],
+    [usr1, 3],
+  ] as const) {
+    const taskArn = await scene.run(await scene.register([container]));
+    await until(() => scene.aws.ecs.task(taskArn).state.lastStatus === "RUNNING" || undefined);
+    await until(() => scene.logged(taskArn, "main").includes("ready") || undefined);
+    assert.deepEqual(exitCodes(await scene.stop(taskArn)), { main: code });
+  }
+});
+
+test("overrides of a start reach the container", async () => {
+  const definition = await scene.register([
+    scene.shell("main", "", {
+      environment: [
+        { name: "A", value: "1" },
+        { name: "B", value: "1" },
+      ],
+    }),
+  ]);
+  const taskArn = await scene.run(definition, {
+    overrides: {
+      containerOverrides: [
+        {
+          name: "main",
+          command: ["echo $A $B $ECS_CONTAINER_METADATA_URI_V4"],
+          environment: [{ name: "B", value: "2" }],
+        },
+      ],
+    },
+  });
+  const id = taskArn.slice(taskArn.lastIndexOf("/") + 1);
+  await scene.stopped(taskArn);
+  assert.deepEqual(scene.logged(taskArn, "main"), [`1 2 http://169.254.170.2/v4/${id}-main`]);
+});
+
+test("user, working directory, read-only root, tmpfs, limits and kernel parameters are the definition's", async () => {
+  const { aws } = scene;
+  const container = scene.shell(
+    "main",
+    "id -u; id -g; pwd; touch /x 2>/dev/null || echo read-only; touch /scratch/x && echo written; ulimit -n; cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+    {
+      user: "app:daemon",
+      workingDirectory: "/home/app",
+      readonlyRootFilesystem: true,
+      linuxParameters: {
+        initProcessEnabled: true,
+        tmpfs: [{ containerPath: "/scratch", size: 4, mountOptions: ["mode=1777"] }],
+      },
+      ulimits: [{ name: "nofile", softLimit: 512, hardLimit: 1024 }],
+      systemControls: [{ namespace: "net.ipv4.ip_unprivileged_port_start", value: "80" }],
+    },
+  );
+  const taskArn = await scene.run(await scene.register([container]));
+  const task = await scene.stopped(taskArn);
+  assert.deepEqual(exitCodes(task), { main: 0 });
+  assert.deepEqual(scene.logged(taskArn, "main"), [
+    "1000",
+    "1",
+    "/home/app",
+    "read-only",
+    "written",
+    "512",
+    "80",
+  ]);
+  assert.deepEqual(aws.ecs.task(taskArn).clamped, []);
+});
+
+test("what this machine cannot give is recorded", async () => {
+  const most = 2 ** 40;
+  const container = scene.shell("main", "exit 0", {
+    ulimits: [{ name: "nofile", softLimit: most, hardLimit: most }],
+  });
+  const taskArn = await scene.run(await scene.register([container]));
+  assert.deepEqual(exitCodes(await scene.stopped(taskArn)), { main: 0 });
+  const [clamped] = scene.aws.ecs.task(taskArn).clamped;
+  assert.deepEqual({ ...clamped, given: 0 }, { container: "main", limit: "nofile", asked: most, given: 0 });
+});
+
+test("a container that needs another's health waits for it", async () => {
+  const { clock } = scene.aws;
+  const definition = await scene.register([
+    scene.shell("server", `sleep 0.1; touch /tmp/up; ${untilStopped(0)}`, {
+      healthCheck: { command: ["CMD-SHELL", "test -e /tmp/up"], interval: 5, retries: 10 },
+    }),
+    scene.shell("client", untilStopped(0), {
+      dependsOn: [{ containerName: "server", condition: "HEALTHY" }],
+    }),
+  ]);
+  const taskArn = await scene.run(definition);
+  const task = await until(async () => {
+    clock.advance(1000);
+    const seen = await scene.describe(taskArn);
+    return seen.lastStatus === "RUNNING" ? seen : undefined;
+  });
+  assert.equal(task.healthStatus, "HEALTHY");
+  await scene.stop(taskArn);
+});
+
+test("a container whose dependency did not succeed is not started, and the task has failed to start", async () => {
+  const definition = await scene.register([
+    scene.shell("init", "exit 5", { essential: false }),
+    scene.shell("main", "exit 0", { dependsOn: [{ containerName: "init", condition: "SUCCESS" }] }),
+  ]);
+  const task = await scene.stopped(await scene.run(definition));
+  assert.deepEqual(exitCodes(task), { init: 5, main: undefined });
+  assert.equal(task.stopCode, "TaskFailedToStart");
+  assert.match(task.stoppedReason ?? "", /dependency .*init.* did not exit successfully/);
+});
+
+test("an image that there is not, and a log group that there is not, stop the task with ECS' reasons", async () => {
+  const image = `${scene.registry.host}/nothing:latest`;
+  const noImage = await scene.stopped(
+    await scene.run(await scene.register([scene.shell("main", "", { image })])),
+  );
+  assert.equal(noImage.stopCode, "TaskFailedToStart");
+  assert.equal(
+    noImage.stoppedReason,
+    `CannotPullContainerError: pull image manifest has been retried 5 time(s): failed to resolve ref ${image}: ${image}: not found`,
+  );
+  assert.deepEqual(exitCodes(noImage), { main: undefined });
+  const { logConfiguration, ...container } = scene.shell("main", "");
+  const options = { ...logConfiguration?.options, "awslogs-group": "/none" };
+  const noGroup = await scene.stopped(
+    await scene.run(
+      await scene.register([{ ...container, logConfiguration: { logDriver: "awslogs", options } }]),
+    ),
+  );
+  assert.match(
+    noGroup.stoppedReason ?? "",
+    /^ResourceInitializationError: failed to validate logger args:.*ResourceNotFound/,
   );
 });
 
-async function readFrom(host: string, port: number): Promise<string> {
-  return await text(connect({ host, port }));
-}
+test("a Spot task that is interrupted gets its stop signal, and tells why it stopped", async () => {
+  const definition = await scene.register([scene.shell("main", untilStopped(9))]);
+  const taskArn = await scene.run(definition, {
+    capacityProviderStrategy: [{ capacityProvider: "FARGATE_SPOT", weight: 1 }],
+  });
+  await until(() => scene.aws.ecs.task(taskArn).state.lastStatus === "RUNNING" || undefined);
+  await until(() => scene.logged(taskArn, "main").includes("ready") || undefined);
+  scene.aws.ecs.interruptSpot(taskArn);
+  const task = await scene.stopped(taskArn);
+  assert.deepEqual(exitCodes(task), { main: 9 });
+  assert.equal(task.capacityProviderName, "FARGATE_SPOT");
+  assert.equal(task.stopCode, "SpotInterruption");
+  assert.equal(task.stoppedReason, "Your Spot Task was interrupted.");
+});
+
+test("a process that this machine kills shows as its container's exit", async () => {
+  const taskArn = await scene.run(await scene.register([scene.shell("main", untilStopped(0))]));
+  await scene.running(taskArn);
+  const pid = scene.aws.ecs.task(taskArn).pids.get("main");
+  assert.ok(pid !== undefined && pid > 0);
+  process.kill(pid, "SIGKILL");
+  assert.deepEqual(exitCodes(await scene.stopped(taskArn)), { main: 137 });
+});

@@ -12,6 +12,10 @@ export interface Switches {
   emptyLogPages: boolean;
   /** Layers are fetched by a redirection to a storage service, which refuses the registry's credentials. */
   layersAreElsewhere: boolean;
+  /** No owner is changed through an access point that forces a user, not even where that user is root. */
+  accessPointsRefuseChown: boolean;
+  /** RunTask answers a vCPU quota that is used up in `failures`; else by a `ClientException`. */
+  vcpuQuotaIsFailure: boolean;
 }
 
 /** What is believed. */
@@ -22,5 +26,7 @@ export function defaultSwitches(): Switches {
     forwardTokensNeedStartFromHead: true,
     emptyLogPages: false,
     layersAreElsewhere: true,
+    accessPointsRefuseChown: true,
+    vcpuQuotaIsFailure: true,
   };
 }

@@ -87,6 +87,20 @@ export class Enclosure implements AsyncDisposable {
     }
   }
 
+  /** Starts a program that serves until the end; resolves when it has printed `ready`. */
+  async serve(command: readonly string[]): Promise<void> {
+    const child = this.#spawn(command, "pipe");
+    child.stdin?.end();
+    const stderr: Buffer[] = [];
+    child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
+    const ended = once(child, "close") as Promise<[number | null]>;
+    const ready = once(child.stdout ?? child, "data");
+    const code = await Promise.race([ready.then(() => undefined), ended.then(([status]) => status ?? 128)]);
+    if (code !== undefined) {
+      throw new CommandFailed(command, code, Buffer.concat(stderr).toString());
+    }
+  }
+
   /**
    * Waits for the end of a process that process 1 inherits; asked for before the process can end.
    *

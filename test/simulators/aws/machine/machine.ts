@@ -23,13 +23,14 @@ export interface MachineOptions {
 export class Machine implements AsyncDisposable {
   readonly vpc: Vpc;
   readonly images: ImageStore;
-  readonly fileSystems = new FileSystemViews();
+  readonly fileSystems: FileSystemViews;
   readonly #host: TaskHost;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(host: TaskHost, vpc: Vpc, stack: AsyncDisposableStack) {
     this.#host = host;
     this.vpc = vpc;
+    this.fileSystems = new FileSystemViews(host.enclosure, path.join(host.directory, "efs"));
     this.images = new ImageStore(path.join(host.directory, "images"));
     this.#stack = stack;
   }

@@ -46,8 +46,15 @@ export function openLogStream(
   } catch (error) {
     throw error instanceof AwsFault ? notOpened(`${error.code}: ${error.message}`) : error;
   }
-  return (line) => {
-    logGroups.putLogEvents(group, stream, [{ timestamp: context.clock.nowMs(), message: line }]);
+  return (message) => {
+    try {
+      logGroups.putLogEvents(group, stream, [{ timestamp: context.clock.nowMs(), message }]);
+    } catch (error) {
+      // The driver has nobody to tell that the group was deleted meanwhile.
+      if (!(error instanceof AwsFault)) {
+        throw error;
+      }
+    }
   };
 }
 

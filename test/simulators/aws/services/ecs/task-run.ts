@@ -124,7 +124,7 @@ export class TaskRun {
       throw new Error(`${task.id} has no interface`);
     }
     this.#failOnDemand("mount");
-    const volumes = await openVolumes(machine, cloud, task, networkInterface);
+    const volumes = await openVolumes(machine, context, cloud, task, networkInterface);
     this.#failOnDemand("pull");
     task.pulling(true);
     const executionRoleArn = task.overrides.executionRoleArn ?? task.definition.executionRoleArn;

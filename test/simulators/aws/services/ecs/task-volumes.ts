@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 
 import type { Cloud, NetworkInterface } from "../../cloud.ts";
+import type { Context } from "../../context.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { StartFailed } from "./start-failures.ts";
 import type { TaskState } from "./task-state.ts";
@@ -21,6 +22,7 @@ export interface TaskVolume {
  */
 export async function openVolumes(
   machine: Machine,
+  { switches }: Context,
   { fileSystems }: Cloud,
   task: TaskState,
   networkInterface: NetworkInterface,
@@ -47,7 +49,9 @@ export async function openVolumes(
         networkInterface,
       }),
     );
-    volumes.set(name, { directory: await machine.fileSystems.view(mount), readOnly: mount.readOnly });
+    const allowsChown = !switches.accessPointsRefuseChown;
+    const directory = await machine.fileSystems.view({ ...mount, allowsChown });
+    volumes.set(name, { directory, readOnly: mount.readOnly });
   }
   return volumes;
 }

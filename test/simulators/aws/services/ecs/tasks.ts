@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Failure, RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
-import type { Given } from "../../wire/service.ts";
+import { AwsFault, type Given } from "../../wire/service.ts";
 import { ClientTokens } from "./client-tokens.ts";
 import type { EcsCluster } from "./clusters.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
@@ -143,11 +143,17 @@ export class Tasks {
   }
 
   #quotaReason(task: TaskState): string | undefined {
-    const { quotas } = this.#services.context;
+    const { quotas, switches } = this.#services.context;
     const used = this.runs()
       .filter((run) => run.task.isSpot === task.isSpot && run.task.lastStatus !== "STOPPED")
       .reduce((sum, run) => sum + run.task.vcpus, 0);
     const quota = task.isSpot ? quotas.fargateSpotVcpus : quotas.fargateVcpus;
-    return used + task.vcpus > quota ? vcpuLimit : undefined;
+    if (used + task.vcpus <= quota) {
+      return undefined;
+    }
+    if (!switches.vcpuQuotaIsFailure) {
+      throw new AwsFault("ClientException", vcpuLimit);
+    }
+    return vcpuLimit;
   }
 }
