@@ -13,7 +13,8 @@ import { busyboxImage } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
-import { assertLived, assertSound, clearAway, life } from "./whole-life.ts";
+import { rulesOf } from "../support/traces.ts";
+import { assertLived, assertRules, assertSound, clearAway, life } from "./whole-life.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -62,6 +63,8 @@ describe("kill -9 at a step", () => {
       await using daemon = await Daemon.start({
         env: { SOCKERLESS_TEST_BUILD: "1", SOCKERLESS_FAULT_POINT_FILE: armed },
       });
+      const rules = await rulesOf(daemon);
+      assert.ok(rules.length > 0, "the instance has its table");
       const role = step.startsWith("host.") ? "host" : "backend";
       const victim = await processOf(daemon, role);
       await writeFile(armed, step);
@@ -74,9 +77,11 @@ describe("kill -9 at a step", () => {
       }
       await assertSound(daemon);
       await clearAway(daemon, image);
+      await assertRules(daemon, rules);
 
       assertLived(await life(daemon, image));
       await clearAway(daemon, image);
+      await assertRules(daemon, rules);
       await until(() => readdirSync(join(daemon.stateDir, "trash")).length === 0 || undefined);
     });
   }

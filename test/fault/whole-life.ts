@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { CommandResult } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
-import { containersOnDisk, interfacesOf, tracesOf, untilOnly } from "../support/traces.ts";
+import { containersOnDisk, interfacesOf, rulesOf, tracesOf, untilOnly } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 
 /** What `life` runs; `IMAGE` stands for the image that is pulled. */
@@ -107,4 +107,17 @@ export async function clearAway(daemon: Daemon, image: string): Promise<void> {
   assert.deepEqual(containersOnDisk(daemon), []);
   assert.equal(await daemon.ok("volume", "ls", "--quiet"), "");
   await until(() => interfacesOf(daemon).length === 0 || undefined);
+}
+
+/** Waits until the instance's nftables rules are these again: nothing is left of containers, networks and ports. */
+export async function assertRules(daemon: Daemon, expected: readonly string[]): Promise<void> {
+  let rules: string[] = [];
+  try {
+    await until(async () => {
+      rules = await rulesOf(daemon);
+      return rules.join() === expected.join() || undefined;
+    });
+  } catch {
+    assert.deepEqual(rules, expected);
+  }
 }

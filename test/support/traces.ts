@@ -1,6 +1,7 @@
 /** What of containers is to be seen on the machine, in the kernel and on the disk. */
 import { createHash } from "node:crypto";
 import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
+import { runCommand } from "./command.ts";
 import type { Daemon } from "./daemon.ts";
 import { processesBelow } from "./processes.ts";
 import { until } from "./until.ts";
@@ -49,6 +50,19 @@ export function containersOnDisk(daemon: Daemon): string[] {
 export function interfacesOf(daemon: Daemon): string[] {
   const tag = instanceTag(daemon);
   return readdirSync("/sys/class/net").filter((name) => name.startsWith(`sk${tag.slice(0, 4)}`));
+}
+
+/** The instance's nftables rules, and the elements of their sets: a line each, sorted. */
+export async function rulesOf(daemon: Daemon): Promise<string[]> {
+  const { text, code, errorText } = await runCommand("nft", ["--stateless", "list", "ruleset"]);
+  if (code !== 0) {
+    throw new Error(`nft: ${errorText}`);
+  }
+  const tables = text.split(/^(?=table )/m);
+  const own = tables.filter((table) => table.startsWith(`table inet sockerless_${instanceTag(daemon)} `));
+  return own
+    .flatMap((table) => table.split(/\n|(?<=,)\s/).map((line) => line.trim().replace(/,$/, "")))
+    .toSorted();
 }
 
 function instanceTag(daemon: Daemon): string {
