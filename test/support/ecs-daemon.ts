@@ -19,11 +19,14 @@ export interface EcsDaemonOptions {
 export class EcsDaemon implements AsyncDisposable {
   readonly aws: Aws;
   readonly daemon: Daemon;
+  /** Of the configuration, and of the authority over the agents: `agent-ca.pem`. */
+  readonly directory: string;
   readonly #resources: AsyncDisposableStack;
 
-  private constructor(aws: Aws, daemon: Daemon, resources: AsyncDisposableStack) {
+  private constructor(aws: Aws, daemon: Daemon, directory: string, resources: AsyncDisposableStack) {
     this.aws = aws;
     this.daemon = daemon;
+    this.directory = directory;
     this.#resources = resources;
   }
 
@@ -40,7 +43,7 @@ export class EcsDaemon implements AsyncDisposable {
     await pushAgent(config, env);
     const args = ["--backend", "ecs", "--config", config, ...(options.daemon?.args ?? [])];
     const daemon = resources.use(await Daemon.start({ args, env }));
-    return new EcsDaemon(aws, daemon, resources.move());
+    return new EcsDaemon(aws, daemon, directory, resources.move());
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
