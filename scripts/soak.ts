@@ -6,7 +6,7 @@
 import { spawnSync } from "node:child_process";
 import { root } from "./program.ts";
 
-const FUZZ_SECONDS = 60;
+const FUZZ_SECONDS = 30;
 
 /** Packages of agent/ and their fuzz targets. */
 const fuzzTargets = [
@@ -24,7 +24,10 @@ const failures: string[] = [];
 function run(name: string, program: string, args: readonly string[], cwd: string): void {
   console.log(`soak: ${name}`);
   const env = { ...process.env, SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000" };
+  const startedAt = performance.now();
   const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
+  const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
+  console.log(`soak: ${name} ${status === 0 ? "ok" : "FAILED"} (${minutes} min)`);
   if (status !== 0) {
     failures.push(name);
   }
