@@ -83,9 +83,10 @@ export class EcrRepository {
   }
 
   /**
-   * Puts an image of one layer there, under a tag, unless the tag is there.
+   * Puts an image of one layer there, under a tag, which it takes from another image.
    *
-   * @returns `repository@sha256:…` and whether it was there
+   * @returns `repository@sha256:…`, and whether it was not there before
+   * @throws as {@link putImage}
    */
   async putProgram(
     tag: string,
@@ -95,15 +96,15 @@ export class EcrRepository {
   ): Promise<{ readonly reference: string; readonly isNew: boolean }> {
     return await this.#connected(signal, async (registry) => {
       const known = await this.#digestOf(registry, tag, signal);
-      if (known !== undefined) {
-        return { reference: `${repositoryName(this.#named)}@${known}`, isNew: false };
-      }
       const configDigest = sha256Of(config);
       await this.#uploadBytes(registry, config, signal);
       const sent = await this.#uploadLayer(registry, layer, [], signal);
       const manifest = manifestOf({ digest: configDigest, size: config.length }, [sent]);
-      await registry.putManifest(this.#named.path, tag, manifest, signal);
-      return { reference: `${repositoryName(this.#named)}@${manifest.digest}`, isNew: true };
+      const isNew = manifest.digest !== known;
+      if (isNew) {
+        await registry.putManifest(this.#named.path, tag, manifest, signal);
+      }
+      return { reference: `${repositoryName(this.#named)}@${manifest.digest}`, isNew };
     });
   }
 
