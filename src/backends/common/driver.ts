@@ -62,6 +62,8 @@ export interface Policy {
   readonly networkInUseMessage: string | undefined;
   /** Host paths in `Binds` and bind `Mounts`: mounted, or accepted and not applied. */
   readonly hostPaths: "mount" | "ignore";
+  /** Whether a host path in a bind mount stands for something of the driver's own, which is there in any case. */
+  isSupplied?(hostPath: string): boolean;
   /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
   readonly publishesPorts: "driver" | "frontend";
   /**

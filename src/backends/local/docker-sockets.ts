@@ -3,6 +3,11 @@ import type { ResolvedMount } from "../common/driver.ts";
 /** Where Docker clients expect a daemon; a bind of one of these means "the Docker API, please". */
 const WELL_KNOWN_SOCKETS = ["/var/run/docker.sock", "/run/docker.sock"];
 
+/** Whether a path is where clients expect a daemon, on any machine. */
+export function isWellKnownSocket(path: string): boolean {
+  return WELL_KNOWN_SOCKETS.includes(path);
+}
+
 /**
  * Takes binds of the Docker socket out of a container's mounts: the container's
  * shim serves such a socket itself and forwards to the frontend, so that the
@@ -20,7 +25,7 @@ export function dockerSocketMounts(
     const meansUs =
       mount.type === "bind" &&
       frontendSocket !== undefined &&
-      (mount.source === frontendSocket || WELL_KNOWN_SOCKETS.includes(mount.source ?? ""));
+      (mount.source === frontendSocket || isWellKnownSocket(mount.source ?? ""));
     if (meansUs) {
       sockets.push({ containerPath: mount.destination, frontendSocket });
     } else {

@@ -1,6 +1,7 @@
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Policy } from "../common/driver.ts";
+import { isWellKnownSocket } from "./docker-sockets.ts";
 import { parseSecurityOptions } from "./oci/security.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig, record: ContainerRecord) => boolean];
@@ -37,6 +38,7 @@ export const localPolicy: Policy = {
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,
   hostPaths: "mount",
+  isSupplied: isWellKnownSocket,
   publishesPorts: "driver",
   unsupported(record) {
     const host = record.hostConfig;

@@ -209,11 +209,12 @@ async function withVolumes(
 }
 
 async function refuseMissingSources(context: EngineContext, mounts: readonly PlannedMount[]): Promise<void> {
-  if (context.driver.policy.hostPaths !== "mount") {
+  const { policy } = context.driver;
+  if (policy.hostPaths !== "mount") {
     return;
   }
   for (const { point, mustExist } of mounts) {
-    if (point.type !== "bind" || mustExist !== true) {
+    if (point.type !== "bind" || mustExist !== true || policy.isSupplied?.(point.source) === true) {
       continue;
     }
     try {
