@@ -226,6 +226,12 @@ export interface Workloads {
   remove(containerId: string): Promise<void>;
 
   /**
+   * What ended a released run from outside, which its exit code does not say; empty: nothing that is known. Absent:
+   * nothing does.
+   */
+  interruptionOf?(containerId: string): string;
+
+  /**
    * Begins to end a run past its agent, which does not answer; `list` tells when it has ended. Absent: an agent that
    * does not answer is gone, and what it ran with it.
    */

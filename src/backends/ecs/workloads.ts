@@ -47,6 +47,7 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
         record === undefined ? lingerMs : lingerOf({ record }, context.start),
       );
     },
+    interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
     end: (containerId) => end(context, containerId),
     // Where many agents are away at once, all ask at once.

@@ -7,6 +7,7 @@ import type { Logger } from "../../../common/logger.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import type { TaskPoller } from "./poller.ts";
+import { OWN_REASON } from "./reasons.ts";
 
 /** What departures are watched with. */
 export interface DeparturesOptions {
@@ -61,12 +62,13 @@ export class Departures {
   /**
    * Stops a task now. One that has stopped or that AWS has forgotten is no error.
    *
+   * @param reason shown in ECS
    * @throws AwsError
    */
   async stop(arn: string, reason: string): Promise<void> {
     const { ecs, cluster } = this.#options;
     try {
-      await ecs.send(new StopTaskCommand({ cluster, task: arn, reason }));
+      await ecs.send(new StopTaskCommand({ cluster, task: arn, reason: OWN_REASON + reason }));
     } catch (error) {
       if (!isAwsError(error, "InvalidParameterException", "ResourceNotFoundException")) {
         throw error;
@@ -85,7 +87,7 @@ export class Departures {
       await clock.sleep(Math.max(0, atMs - clock.nowMs()), signal);
       while (!(await this.#hasStopped(arn, PATIENCE_MS, signal))) {
         logger.warn({ task: arn }, "a task that should have ended is stopped");
-        await this.stop(arn, "sockerless: the container has ended").catch(async (error: unknown) => {
+        await this.stop(arn, "the container has ended").catch(async (error: unknown) => {
           logger.warn({ err: error, task: arn }, `cannot stop a task: ${messageOf(error)}`);
           await clock.sleep(RETRY_MS, signal);
         });

@@ -5,6 +5,7 @@ import { messageOf } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { findTasks } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
+import { interruptionOf } from "./reasons.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /**
@@ -33,10 +34,7 @@ export async function release(context: TaskContext, containerId: string, lingerM
 export async function end(context: TaskContext, containerId: string): Promise<void> {
   const task = context.book.of(containerId);
   if (task?.phase === TaskPhase.SERVING) {
-    await context.departures.stop(
-      task.task,
-      "sockerless: the container was killed, and its agent does not answer",
-    );
+    await context.departures.stop(task.task, "the container was killed, and its agent does not answer");
   }
 }
 
@@ -67,7 +65,7 @@ export function resumeDepartures(context: TaskContext): void {
 async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   const arns = task.task === "" ? await unansweredTasks(context, task) : [task.task];
   for (const arn of arns) {
-    await context.departures.stop(arn, "sockerless: the start failed");
+    await context.departures.stop(arn, "the start failed");
   }
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
 }
@@ -98,7 +96,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
     return undefined;
   });
   if (exit === undefined) {
-    await sendAway(context, task); // It was never told to start, or cannot be reached any more.
+    // It was never told to start, or has left: AWS may have told it to.
+    await book.note(task.containerId, { endReason: await interruption(context, task) });
+    await sendAway(context, task);
     return;
   }
   await book.noteEnd(task.containerId, exit, task.phase);
@@ -117,11 +117,22 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
   watchDeparture(context, lingering);
 }
 
+/** What AWS, or somebody there, has done to a task; empty: nothing, or nobody knows. */
+async function interruption(context: TaskContext, task: TaskRecord): Promise<string> {
+  try {
+    const [view] = await context.poller.describe([task.task]);
+    return view === undefined ? "" : interruptionOf(view);
+  } catch (error) {
+    context.logger.warn({ err: error, task: task.task }, `cannot ask how a task ended: ${messageOf(error)}`);
+    return "";
+  }
+}
+
 /** Ends a task through its agent, or past it. */
 async function sendAway(context: TaskContext, task: TaskRecord): Promise<void> {
   const { agents, departures, clock } = context;
   if (!(await agents.letGo(task))) {
-    await departures.stop(task.task, "sockerless: the container has ended");
+    await departures.stop(task.task, "the container has ended");
   }
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
   departures.expect(task.task, clock.nowMs(), () => Promise.resolve());

@@ -115,7 +115,7 @@ async function canServe(
 /** A task that lingers and will not do for the next start goes at once. */
 async function endLingering(context: TaskContext, known: TaskRecord | undefined): Promise<void> {
   if (known?.phase === TaskPhase.LINGERING && !(await context.agents.letGo(known))) {
-    await context.departures.stop(known.task, "sockerless: the container starts anew");
+    await context.departures.stop(known.task, "the container starts anew");
   }
 }
 

@@ -73,6 +73,13 @@ describe("the end of a container whose agent cannot tell", () => {
     assert.match(exit.error, /Spot capacity/);
   });
 
+  it("does not call it an interruption where this backend has stopped the task", () => {
+    const ours = { stopCode: "UserInitiated", stoppedReason: "sockerless: the container has ended" } as const;
+    assert.equal(exitOfTask(stopped(ours, { exitCode: 143 }), now).error, "");
+    const others = { stopCode: "UserInitiated", stoppedReason: "by hand" } as const;
+    assert.match(exitOfTask(stopped(others, { exitCode: 143 }), now).error, /stopped in ECS: by hand/);
+  });
+
   it("says that memory ran out", () => {
     const reason = "OutOfMemoryError: Container killed due to memory usage";
     const exit = exitOfTask(stopped({}, { exitCode: 137, reason }), now);

@@ -50,7 +50,7 @@ export function reasonOf(task: TaskView): string {
 /** How the container of a stopped task ended, as far as AWS knows. */
 export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   const oomKilled = /out ?of ?memory/i.test(task.mainReason);
-  const interrupted = INTERRUPTIONS[task.stopCode];
+  const interrupted = interruptionOf(task);
   const finishedAt = task.stoppedAt ?? now;
   if (task.exitCode === undefined) {
     return {
@@ -61,16 +61,30 @@ export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
     };
   }
   return {
-    code: interrupted !== undefined && task.exitCode === 0 ? UNKNOWN_EXIT : task.exitCode,
+    code: interrupted !== "" && task.exitCode === 0 ? UNKNOWN_EXIT : task.exitCode,
     oomKilled,
     finishedAt,
-    error: interrupted ?? (oomKilled ? task.mainReason : ""),
+    error: interrupted || (oomKilled ? task.mainReason : ""),
   };
 }
 
-/** Ends that AWS or an administrator brought about: a code of 0 would not say so. */
+/** What AWS, or somebody in ECS, has done to a task; empty: it ended by itself, or by us. */
+export function interruptionOf({ stopCode, stoppedReason }: TaskView): string {
+  if (stopCode === "UserInitiated") {
+    return stoppedReason.startsWith(OWN_REASON) ? "" : told("the task was stopped in ECS", stoppedReason);
+  }
+  const words = INTERRUPTIONS[stopCode];
+  return words === undefined ? "" : told(words, stoppedReason);
+}
+
+function told(words: string, reason: string): string {
+  return reason === "" ? words : `${words}: ${reason}`;
+}
+
+/** Begins the reasons that this backend gives when it stops a task. */
+export const OWN_REASON = "sockerless: ";
+
 const INTERRUPTIONS: Readonly<Record<string, string>> = {
-  SpotInterruption: "the task was interrupted: AWS took its Spot capacity back",
-  TerminationNotice: "the task was ended by AWS for maintenance",
-  UserInitiated: "the task was stopped in ECS, not by Docker's clients",
+  SpotInterruption: "the task was interrupted, because AWS took its Spot capacity back",
+  TerminationNotice: "the task was ended by AWS",
 };
