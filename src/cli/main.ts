@@ -52,6 +52,22 @@ for (const name of backendNames) {
     });
 }
 
+const ecs = program.command("ecs").description("Prepare and tidy what the ecs backend uses in AWS.");
+configured(ecs.command("push-agent"), "backend", "ecs")
+  .description("Put the image that brings the agent into tasks into ecs.ecr_repository, and print its name.")
+  .option(
+    "--agent <file>",
+    "An agent for ecs.architecture, where the one that was built here is for another.",
+  )
+  .action(async ({ agent }: { readonly agent?: string }, command: Command) => {
+    const config = configOf(command, "backend", "ecs");
+    if (config.backend === "ecs") {
+      const { pushAgent } = await import("../backends/ecs/push-agent.ts");
+      const { reference, isNew } = await pushAgent(config, agent);
+      process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
+    }
+  });
+
 program
   .command("version")
   .description("Print the version.")
