@@ -95,7 +95,8 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
 	must(t, err)
 	said := strings.Join(hello.Msg.Limitations, "\n")
-	for _, limit := range []string{"cannot switch users", "cannot change owners", "cannot make devices", "cannot take capabilities away", "not root"} {
+	for _, limit := range []string{"cannot switch users", "cannot change owners", "cannot make devices", "cannot take capabilities away", "not root",
+		"cannot add host names", "cannot change the resolver's configuration", "cannot answer the names of other containers"} {
 		if !strings.Contains(said, limit) {
 			t.Errorf("limitations lack %q:\n%s", limit, said)
 		}
@@ -122,7 +123,17 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 	if code := terminal.exit(); code != 4 || terminal.stdout.String() != "on a terminal" {
 		t.Errorf("terminal: %d, %q", code, terminal.stdout.String())
 	}
+	_, err = client.Pause(patience(t), connect.NewRequest(&agentv1.PauseRequest{}))
+	must(t, err)
+	if states := column(t, client, "s", "cat"); len(states) != 1 || states[0] != "T" {
+		t.Errorf("paused: %q", states)
+	}
+	_, err = client.Resume(patience(t), connect.NewRequest(&agentv1.ResumeRequest{}))
+	must(t, err)
 	must(t, put(t, client, "/data", tarOf(t, "file", "content", 1000)))
+	if told := changes(t, client); len(told) != 0 {
+		t.Errorf("changes %q", told)
+	}
 	header, content := only(t, get(t, client, "/data/file"))
 	if content != "content" || header.Uid != 65534 || header.Mode != 0o755 {
 		t.Errorf("%+v, %q", header, content)
