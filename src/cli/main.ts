@@ -67,6 +67,21 @@ configured(ecs.command("push-agent"), "backend", "ecs")
       process.stdout.write(`${isNew ? "pushed" : "already there"}: ${reference}\n`);
     }
   });
+configured(ecs.command("prune"), "backend", "ecs")
+  .description("Tell what sockerless has made in AWS and no backend's state knows. The backend must not run.")
+  .option("--orphans", "Remove it.")
+  .option("--instance <name>", "Of another instance, which is lost for good, instead of this one's.")
+  .action(async (options: { readonly orphans?: true; readonly instance?: string }, command: Command) => {
+    const config = configOf(command, "backend", "ecs");
+    if (config.backend === "ecs") {
+      const { prune } = await import("../backends/ecs/orphans.ts");
+      await prune(config, {
+        remove: options.orphans === true,
+        instance: options.instance,
+        report: (line) => process.stdout.write(`${line}\n`),
+      });
+    }
+  });
 
 program
   .command("version")

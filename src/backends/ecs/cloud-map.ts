@@ -7,10 +7,6 @@ import {
   CreateServiceCommand,
   DeleteServiceCommand,
   DeregisterInstanceCommand,
-  ListInstancesCommand,
-  type ListInstancesCommandOutput,
-  ListServicesCommand,
-  type ListServicesCommandOutput,
   RegisterInstanceCommand,
   type ServiceDiscoveryClient,
 } from "@aws-sdk/client-servicediscovery";
@@ -22,6 +18,7 @@ import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { isAwsError } from "./aws/errors.ts";
+import { descriptionOf, instancesOf, servicesOf } from "./cloud-map/services.ts";
 import { instanceTag } from "./tags.ts";
 
 /** Tells outsiders the names of containers. Every method answers at once. */
@@ -230,8 +227,13 @@ export class CloudMapMirror implements NameMirror {
       return;
     }
     const found = new Map<string, Service>();
-    for (const { id, name } of await this.#services()) {
-      found.set(name, { id, instances: await this.#instances(id) });
+    const { serviceDiscovery, namespaceId, instance } = this.#options;
+    const { signal } = this.#closing;
+    for (const service of await servicesOf(serviceDiscovery, namespaceId, signal)) {
+      if (service.instance === instance) {
+        const instances = await instancesOf(serviceDiscovery, service.id, signal);
+        found.set(service.name, { id: service.id, instances });
+      }
     }
     for (const [name, service] of found) {
       this.#present.set(name, service);
@@ -257,44 +259,6 @@ export class CloudMapMirror implements NameMirror {
         this.#changed.set(name, 0);
       }
     }
-  }
-
-  async #services(): Promise<{ readonly id: string; readonly name: string }[]> {
-    const { serviceDiscovery, namespaceId, instance } = this.#options;
-    const found: { readonly id: string; readonly name: string }[] = [];
-    let token: string | undefined;
-    do {
-      const page: ListServicesCommandOutput = await serviceDiscovery.send(
-        new ListServicesCommand({
-          Filters: [{ Name: "NAMESPACE_ID", Values: [namespaceId], Condition: "EQ" }],
-          NextToken: token,
-        }),
-        { abortSignal: this.#closing.signal },
-      );
-      for (const { Id, Name, Description } of page.Services ?? []) {
-        if (Id !== undefined && Name !== undefined && Description === descriptionOf(instance)) {
-          found.push({ id: Id, name: Name });
-        }
-      }
-      token = page.NextToken;
-    } while (token !== undefined);
-    return found;
-  }
-
-  async #instances(serviceId: string): Promise<Map<string, string>> {
-    const found = new Map<string, string>();
-    let token: string | undefined;
-    do {
-      const page: ListInstancesCommandOutput = await this.#options.serviceDiscovery.send(
-        new ListInstancesCommand({ ServiceId: serviceId, NextToken: token }),
-        { abortSignal: this.#closing.signal },
-      );
-      for (const { Id, Attributes } of page.Instances ?? []) {
-        found.set(Id ?? "", Attributes?.["AWS_INSTANCE_IPV4"] ?? "");
-      }
-      token = page.NextToken;
-    } while (token !== undefined);
-    return found;
   }
 
   async #create(name: string): Promise<Service> {
@@ -372,8 +336,4 @@ export class CloudMapMirror implements NameMirror {
 
 function serviceName(name: string, networkId: string): string {
   return `${name.toLowerCase()}.${shortId(networkId)}`;
-}
-
-function descriptionOf(instance: string): string {
-  return `sockerless ${instance}`;
 }

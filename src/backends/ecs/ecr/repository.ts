@@ -2,7 +2,12 @@
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 
-import { BatchDeleteImageCommand, type ECRClient } from "@aws-sdk/client-ecr";
+import {
+  BatchDeleteImageCommand,
+  type ECRClient,
+  ListImagesCommand,
+  type ListImagesCommandOutput,
+} from "@aws-sdk/client-ecr";
 
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -34,6 +39,7 @@ export interface EcrRepositoryOptions {
   readonly instance: string;
 }
 
+const ownTag = /^image-([0-9a-f]{64})-/;
 /** Layers on their way at a time. */
 const parallelUploads = 3;
 
@@ -110,17 +116,43 @@ export class EcrRepository {
 
   /** Removes an image that nobody runs any more; one that is not there is no error. @throws AwsError */
   async removeImage(image: ImageRecord): Promise<void> {
-    await this.#options.ecr.send(
-      new BatchDeleteImageCommand({
-        repositoryName: this.#named.path,
-        imageIds: [{ imageTag: this.#tagOf(image) }],
-      }),
-    );
+    await this.removeTag(this.#tagOf(image));
   }
 
   /** Names an image by its own ID: what is put there under it does not change. */
-  #tagOf(image: ImageRecord): string {
+  #tagOf(image: Pick<ImageRecord, "id">): string {
     return `image-${hexOf(image.id)}-${shortId(hexOf(sha256Of(this.#options.instance)))}`;
+  }
+
+  /** The images of this instance that are there. @throws AwsError */
+  async ownTags(): Promise<{ readonly tag: string; readonly imageId: string }[]> {
+    const found: { readonly tag: string; readonly imageId: string }[] = [];
+    let nextToken: string | undefined;
+    do {
+      const page: ListImagesCommandOutput = await this.#options.ecr.send(
+        new ListImagesCommand({
+          repositoryName: this.#named.path,
+          filter: { tagStatus: "TAGGED" },
+          nextToken,
+        }),
+      );
+      for (const { imageTag: tag = "" } of page.imageIds ?? []) {
+        const hex = ownTag.exec(tag)?.[1];
+        const imageId = `sha256:${hex}`;
+        if (hex !== undefined && tag === this.#tagOf({ id: imageId })) {
+          found.push({ tag, imageId });
+        }
+      }
+      nextToken = page.nextToken;
+    } while (nextToken !== undefined);
+    return found;
+  }
+
+  /** Takes a tag from its image, which goes with its last one. @throws AwsError */
+  async removeTag(tag: string): Promise<void> {
+    await this.#options.ecr.send(
+      new BatchDeleteImageCommand({ repositoryName: this.#named.path, imageIds: [{ imageTag: tag }] }),
+    );
   }
 
   /** A token that is refused is asked for anew, once. */

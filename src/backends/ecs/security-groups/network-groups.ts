@@ -30,7 +30,7 @@ export interface NetworkGroupsOptions {
 }
 
 /** What the tag of the group for containers without a network says. */
-const withoutNetwork = "none";
+export const withoutNetwork = "none";
 
 /** The groups of this instance's networks. All methods throw AwsError. */
 export class NetworkGroups {
@@ -221,6 +221,7 @@ export class NetworkGroups {
   }
 }
 
-function nfsFrom(groupId: string): Rule {
+/** What lets a group reach the file system, in the group of its mount targets. */
+export function nfsFrom(groupId: string): Rule {
   return { tcpPort: nfsPort, peer: { group: groupId } };
 }

@@ -1,0 +1,74 @@
+/** The services of sockerless in a Cloud Map namespace. All functions throw AwsError. */
+import {
+  ListInstancesCommand,
+  type ListInstancesCommandOutput,
+  ListServicesCommand,
+  type ListServicesCommandOutput,
+  type ServiceDiscoveryClient,
+} from "@aws-sdk/client-servicediscovery";
+
+import type { AwsService } from "../aws/clients.ts";
+
+/** A service that an instance of sockerless has made. */
+export interface NamedService {
+  readonly id: string;
+  readonly name: string;
+  readonly instance: string;
+}
+
+const describedAs = /^sockerless (\S+)$/;
+
+/** What a service's description says: listing shows no tags. */
+export function descriptionOf(instance: string): string {
+  return `sockerless ${instance}`;
+}
+
+/** The services of all instances. */
+export async function servicesOf(
+  client: AwsService<ServiceDiscoveryClient>,
+  namespaceId: string,
+  signal?: AbortSignal,
+): Promise<NamedService[]> {
+  const found: NamedService[] = [];
+  const options = signal === undefined ? {} : { abortSignal: signal };
+  let token: string | undefined;
+  do {
+    const page: ListServicesCommandOutput = await client.send(
+      new ListServicesCommand({
+        Filters: [{ Name: "NAMESPACE_ID", Values: [namespaceId], Condition: "EQ" }],
+        NextToken: token,
+      }),
+      options,
+    );
+    for (const { Id, Name, Description } of page.Services ?? []) {
+      const instance = describedAs.exec(Description ?? "")?.[1];
+      if (Id !== undefined && Name !== undefined && instance !== undefined) {
+        found.push({ id: Id, name: Name, instance });
+      }
+    }
+    token = page.NextToken;
+  } while (token !== undefined);
+  return found;
+}
+
+/** The addresses of a service by the ID of each instance. */
+export async function instancesOf(
+  client: AwsService<ServiceDiscoveryClient>,
+  serviceId: string,
+  signal?: AbortSignal,
+): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  const options = signal === undefined ? {} : { abortSignal: signal };
+  let token: string | undefined;
+  do {
+    const page: ListInstancesCommandOutput = await client.send(
+      new ListInstancesCommand({ ServiceId: serviceId, NextToken: token }),
+      options,
+    );
+    for (const { Id, Attributes } of page.Instances ?? []) {
+      found.set(Id ?? "", Attributes?.["AWS_INSTANCE_IPV4"] ?? "");
+    }
+    token = page.NextToken;
+  } while (token !== undefined);
+  return found;
+}

@@ -1,0 +1,30 @@
+import type { AccessPoints } from "../access-points/access-points.ts";
+import { instanceTag, tagValue, volumeTag } from "../tags.ts";
+import type { Known, Orphan } from "./orphan.ts";
+
+/** Access points of volumes. What is in a volume stays on the file system. */
+export async function orphanedAccessPoints(
+  accessPoints: AccessPoints,
+  own: string,
+  known: Known,
+): Promise<Orphan[]> {
+  const found: Orphan[] = [];
+  for (const { AccessPointId: id = "", Tags = [] } of await accessPoints.list()) {
+    const volume = tagValue(Tags, volumeTag);
+    const instance = tagValue(Tags, instanceTag) ?? "";
+    if (volume === undefined || (instance === own && known.hasVolume(id))) {
+      continue;
+    }
+    found.push({
+      kind: "access point",
+      id,
+      purpose: `volume ${volume}`,
+      instance,
+      async remove() {
+        await accessPoints.remove(id);
+        return undefined;
+      },
+    });
+  }
+  return found;
+}

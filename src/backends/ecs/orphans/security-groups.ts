@@ -1,0 +1,35 @@
+import { permissionOf } from "../security-groups/rules.ts";
+import { nfsFrom, withoutNetwork } from "../security-groups/network-groups.ts";
+import type { SecurityGroups } from "../security-groups/security-groups.ts";
+import { instanceTag, networkTag, tagValue } from "../tags.ts";
+import type { Known, Orphan } from "./orphan.ts";
+
+/** Security groups of networks, and the ones of containers without a network that other instances have. */
+export async function orphanedGroups(
+  groups: SecurityGroups,
+  efsGroupId: string | undefined,
+  own: string,
+  known: Known,
+): Promise<Orphan[]> {
+  const found: Orphan[] = [];
+  for (const { GroupId: id = "", Tags = [] } of await groups.tagged(networkTag)) {
+    const network = tagValue(Tags, networkTag) ?? "";
+    const instance = tagValue(Tags, instanceTag) ?? "";
+    if (instance === own && (network === withoutNetwork || known.hasNetwork(network))) {
+      continue;
+    }
+    found.push({
+      kind: "security group",
+      id,
+      purpose: network === withoutNetwork ? "containers without a network" : `network ${network.slice(0, 12)}`,
+      instance,
+      async remove() {
+        if (efsGroupId !== undefined) {
+          await groups.disallow(efsGroupId, [permissionOf(nfsFrom(id), "")]);
+        }
+        return (await groups.delete(id)) ? undefined : "a network interface or another group's rule names it";
+      },
+    });
+  }
+  return found;
+}
