@@ -29,6 +29,16 @@ const sleeping = (name: string, ...flags: string[]) =>
 const namespace = (container: string, kind: string) =>
   ok("exec", container, "readlink", `/proc/self/ns/${kind}`);
 
+/**
+ * A list of processes, once it has so many of the shells that {@link sleeping} runs: a child of theirs is called as they
+ * are until it has become its program.
+ */
+const shellsIn = (list: () => Promise<string>, count: number) =>
+  until(async () => {
+    const processes = await list();
+    return processes.match(/(?<= |^)sh -c trap/gm)?.length === count ? processes : undefined;
+  });
+
 /** What the machine has mounted of the daemon's. */
 async function sharedMemoryMounts(): Promise<number> {
   const mounts = await readFile("/proc/self/mountinfo", "utf8");
@@ -44,17 +54,11 @@ describe("docker run --pid container:", () => {
     assert.notEqual(await ok("exec", "pid-joiner", "hostname"), await ok("exec", "pid-donor", "hostname"));
     // Each sees both shells; the first process is the donor's, and `--init` adds none.
     for (const container of ["pid-donor", "pid-joiner"]) {
-      const shells = (await ok("exec", container, "ps", "-o", "args")).split("\n");
-      assert.equal(shells.filter((line) => line.startsWith("sh -c trap")).length, 2, shells.join("\n"));
-      assert.equal(shells.filter((line) => line.includes("docker-init")).length, 0, shells.join("\n"));
+      const shells = await shellsIn(() => ok("exec", container, "ps", "-o", "args"), 2);
+      assert.doesNotMatch(shells, /docker-init/);
     }
     // What Docker counts as the container's is only its own.
-    const top = (await ok("top", "pid-joiner", "-o", "pid,args")).split("\n").slice(1);
-    assert.ok(
-      top.some((line) => line.includes("sh -c trap")) &&
-        top.filter((line) => line.includes("sh -c")).length === 1,
-      top.join("\n"),
-    );
+    await shellsIn(() => ok("top", "pid-joiner", "-o", "pid,args"), 1);
     const stats = await api("GET", `/v1.51/containers/${joiner}/stats?stream=false&one-shot=true`);
     assert.ok((stats.json() as { pids_stats: { current: number } }).pids_stats.current >= 1);
     await ok("exec", "pid-joiner", "kill", "-TERM", "1");

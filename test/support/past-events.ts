@@ -22,7 +22,8 @@ export type EventFilters = Readonly<Record<string, readonly string[]>>;
 export async function pastEvents(daemon: Daemon, filters: EventFilters = {}): Promise<ToldEvent[]> {
   const query = new URLSearchParams({
     since: "0",
-    until: String(Date.now() / 1000),
+    // Events have finer times than our clock, which cuts off what is less than a millisecond.
+    until: String((Date.now() + 1) / 1000),
     filters: JSON.stringify(filters),
   });
   const answer = await callApi(daemon.socket, "GET", `/v1.51/events?${query}`);

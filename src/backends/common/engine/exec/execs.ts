@@ -22,7 +22,7 @@ import type { AgentLink } from "../live.ts";
 import { findContainer } from "../lookup.ts";
 import { execRefusal } from "../machine/refusals.ts";
 import { isVisible } from "../records.ts";
-import { execEnded } from "./exec-ends.ts";
+import { execEnded, execStarted } from "./exec-ends.ts";
 import { surplusExecs } from "./exec-remains.ts";
 import { execEvent, execStartRefusal, isExecOpen, startingExec } from "./exec-machine.ts";
 
@@ -96,8 +96,8 @@ export async function startExec(context: EngineContext, request: StartExecReques
 }
 
 /**
- * An exec as it is now. Of one that the agent knows to have ended the end is recorded first, so that whoever saw its
- * stream end sees its exit code.
+ * An exec as it is now. What the agent knows of it is recorded first, so that whoever saw its stream begin sees its
+ * process, and whoever saw it end its exit code.
  *
  * @throws not-found
  */
@@ -193,7 +193,7 @@ function expectSession(context: EngineContext, link: AgentLink, execId: string):
 }
 
 /**
- * Asks what the agent knows of an exec, and records an end that it tells.
+ * Asks what the agent knows of an exec, and records a process or an end that it tells.
  *
  * @param refuse whether one that it does not know is to be refused from now on, and has ended
  * @returns whether it was asked
@@ -209,9 +209,11 @@ async function askAgent(
   }
   try {
     const request = { execId, refuse: isRefused };
-    const { exit } = await link.agent.client.execInspect(request, { timeoutMs: callTimeoutMs });
+    const { running, pid, exit } = await link.agent.client.execInspect(request, { timeoutMs: callTimeoutMs });
     if (exit !== undefined) {
       await execEnded(context, execId, exit.code);
+    } else if (running && pid > 0n) {
+      await execStarted(context, execId, pid); // The watch may be slower than the client that sees it run.
     }
     return true;
   } catch (error) {
