@@ -1,0 +1,511 @@
+/** What ECS answers; the tasks only go through the motions. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, test } from "node:test";
+import {
+  type ContainerDefinition,
+  DeleteTaskDefinitionsCommand,
+  DeregisterTaskDefinitionCommand,
+  DescribeClustersCommand,
+  DescribeTaskDefinitionCommand,
+  DescribeTasksCommand,
+  ListTagsForResourceCommand,
+  ListTaskDefinitionsCommand,
+  ListTasksCommand,
+  type RegisterTaskDefinitionCommandInput,
+  type RunTaskCommandInput,
+  StopTaskCommand,
+  TagResourceCommand,
+  UntagResourceCommand,
+} from "@aws-sdk/client-ecs";
+import { until } from "../../support/until.ts";
+import type { Aws } from "./aws.ts";
+import { EcsScene } from "./ecs-scene.ts";
+
+const hour = 3_600_000;
+
+let scene: EcsScene;
+let aws: Aws;
+let cluster: string;
+
+before(async () => {
+  scene = await EcsScene.start({ lightweight: true });
+  ({ aws } = scene);
+  ({ cluster } = aws.account);
+});
+
+after(async () => {
+  await scene?.[Symbol.asyncDispose]();
+});
+
+beforeEach(() => {
+  aws.quotas.fargateVcpus = 1000;
+  aws.quotas.fargateSpotVcpus = 1000;
+});
+
+const isError = (name: string, message: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof Error);
+  assert.equal(error.name, name, error.message);
+  assert.match(error.message, message);
+  return true;
+};
+
+const main = (more: Partial<ContainerDefinition> = {}): ContainerDefinition =>
+  scene.shell("main", "true", more);
+
+describe("task definitions", () => {
+  const refused: readonly (readonly [
+    what: string,
+    request: () => readonly [ContainerDefinition[], Partial<RegisterTaskDefinitionCommandInput>?],
+    message: RegExp,
+  ])[] = [
+    [
+      "a size that Fargate has not",
+      () => [[main()], { cpu: "256", memory: "4096" }],
+      /No Fargate configuration/,
+    ],
+    ["no size", () => [[main()], { cpu: undefined }], /requires that 'cpu'/],
+    ["another network mode", () => [[main()], { networkMode: "bridge" }], /network mode/],
+    ["the host's processes", () => [[main()], { pidMode: "host" }], /pidMode/],
+    ["an IPC mode", () => [[main()], { ipcMode: "task" }], /ipcMode/],
+    ["20 GiB of storage", () => [[main()], { ephemeralStorage: { sizeInGiB: 20 } }], /between 21 and 200/],
+    ["a privileged container", () => [[main({ privileged: true })]], /privileged/],
+    ["DNS servers", () => [[main({ dnsServers: ["1.1.1.1"] })]], /dnsServers/],
+    ["search domains", () => [[main({ dnsSearchDomains: ["x"] })]], /dnsSearchDomains/],
+    ["extra hosts", () => [[main({ extraHosts: [{ hostname: "x", ipAddress: "1.1.1.1" }] })]], /extraHosts/],
+    ["a host name", () => [[main({ hostname: "x" })]], /hostname/],
+    ["links", () => [[main({ links: ["x"] })]], /links/],
+    [
+      "security options",
+      () => [[main({ dockerSecurityOptions: ["no-new-privileges"] })]],
+      /dockerSecurityOptions/,
+    ],
+    ["devices", () => [[main({ linuxParameters: { devices: [{ hostPath: "/dev/fuse" }] } })]], /devices/],
+    ["shared memory", () => [[main({ linuxParameters: { sharedMemorySize: 64 } })]], /sharedMemorySize/],
+    ["swap", () => [[main({ linuxParameters: { maxSwap: 1 } })]], /maxSwap/],
+    ["swappiness", () => [[main({ linuxParameters: { swappiness: 1 } })]], /swappiness/],
+    ["NET_ADMIN", () => [[main({ linuxParameters: { capabilities: { add: ["NET_ADMIN"] } } })]], /NET_ADMIN/],
+    ["GPUs", () => [[main({ resourceRequirements: [{ type: "GPU", value: "1" }] })]], /resourceRequirements/],
+    [
+      "kernel.hostname",
+      () => [[main({ systemControls: [{ namespace: "kernel.hostname", value: "x" }] })]],
+      /system control/,
+    ],
+    ["two minutes and more to stop", () => [[main({ stopTimeout: 121 })]], /120 seconds/],
+    [
+      "a host port that differs",
+      () => [[main({ portMappings: [{ containerPort: 80, hostPort: 81 }] })]],
+      /must match/,
+    ],
+    ["logs without a role", () => [[main()], { executionRoleArn: undefined }], /execution role/],
+    [
+      "a log option that awslogs has not",
+      () => [
+        [
+          main({
+            logConfiguration: {
+              ...main().logConfiguration,
+              logDriver: "awslogs",
+              options: { ...main().logConfiguration?.options, tag: "x" },
+            },
+          }),
+        ],
+      ],
+      /disallows options: tag/,
+    ],
+    ["another log driver", () => [[main({ logConfiguration: { logDriver: "json-file" } })]], /log driver/],
+    ["no essential container", () => [[main({ essential: false })]], /essential/],
+    ["two containers of a name", () => [[main(), main()]], /unique/],
+    [
+      "eleven containers",
+      () => [Array.from({ length: 11 }, (_, index) => main({ name: `c${index}` }))],
+      /1 to 10/,
+    ],
+    [
+      "a volume that there is not",
+      () => [[main({ mountPoints: [{ sourceVolume: "x", containerPath: "/x" }] })]],
+      /Unknown volume/,
+    ],
+    ["a dot in a volume's name", () => [[main()], { volumes: [{ name: "a.b" }] }], /volume name/],
+    [
+      "a path of the host",
+      () => [[main()], { volumes: [{ name: "a", host: { sourcePath: "/etc" } }] }],
+      /sourcePath/,
+    ],
+    [
+      "a Docker volume",
+      () => [[main()], { volumes: [{ name: "a", dockerVolumeConfiguration: {} }] }],
+      /dockerVolumeConfiguration/,
+    ],
+    [
+      "an access point without encryption",
+      () => [
+        [main()],
+        {
+          volumes: [
+            {
+              name: "a",
+              efsVolumeConfiguration: {
+                fileSystemId: "fs-12345678",
+                authorizationConfig: { accessPointId: "fsap-12345678" },
+              },
+            },
+          ],
+        },
+      ],
+      /transit encryption/,
+    ],
+    [
+      "a directory and an access point",
+      () => [
+        [main()],
+        {
+          volumes: [
+            {
+              name: "a",
+              efsVolumeConfiguration: {
+                fileSystemId: "fs-12345678",
+                rootDirectory: "/x",
+                transitEncryption: "ENABLED",
+                authorizationConfig: { accessPointId: "fsap-12345678" },
+              },
+            },
+          ],
+        },
+      ],
+      /root directory/,
+    ],
+    [
+      "a wait for the end of an essential container",
+      () => [[main(), main({ name: "b", dependsOn: [{ containerName: "main", condition: "SUCCESS" }] })]],
+      /essential container/,
+    ],
+    [
+      "a wait for health without a check",
+      () => [[main(), main({ name: "b", dependsOn: [{ containerName: "main", condition: "HEALTHY" }] })]],
+      /health check/,
+    ],
+    [
+      "containers that wait for one another",
+      () => [
+        [
+          main({ dependsOn: [{ containerName: "b", condition: "START" }] }),
+          main({ name: "b", dependsOn: [{ containerName: "main", condition: "START" }] }),
+        ],
+      ],
+      /circular/,
+    ],
+    ["more memory than the task has", () => [[main({ memory: 1024 })]], /memory/],
+  ];
+  for (const [what, request, message] of refused) {
+    test(`${what}: refused`, async () => {
+      const [containers, more = {}] = request();
+      await assert.rejects(scene.register(containers, more), isError("ClientException", message));
+    });
+  }
+
+  test("are numbered in their family, found by family, revision and ARN, and go in two steps", async () => {
+    const family = "numbered";
+    const first = await scene.register([main()], { family, tags: [{ key: "a", value: "1" }] });
+    const second = await scene.register([main()], { family });
+    assert.match(first, /task-definition\/numbered:1$/);
+    assert.match(second, /task-definition\/numbered:2$/);
+    const described = async (taskDefinition: string) =>
+      (await scene.client.send(new DescribeTaskDefinitionCommand({ taskDefinition, include: ["TAGS"] }))) ??
+      {};
+    assert.equal((await described(family)).taskDefinition?.taskDefinitionArn, second);
+    const { taskDefinition, tags } = await described("numbered:1");
+    assert.equal(taskDefinition?.taskDefinitionArn, first);
+    assert.deepEqual(taskDefinition?.compatibilities, ["EC2", "FARGATE"]);
+    assert.deepEqual(tags, [{ key: "a", value: "1" }]);
+
+    const remove = new DeleteTaskDefinitionsCommand({ taskDefinitions: [second] });
+    const { failures } = await scene.client.send(remove);
+    assert.match(failures?.[0]?.reason ?? "", /still in ACTIVE status/);
+    await scene.client.send(new DeregisterTaskDefinitionCommand({ taskDefinition: second }));
+    assert.equal((await described(family)).taskDefinition?.taskDefinitionArn, first);
+    await assert.rejects(scene.run(second), isError("ClientException", /inactive/));
+    const inactive = new ListTaskDefinitionsCommand({ familyPrefix: family, status: "INACTIVE" });
+    assert.deepEqual((await scene.client.send(inactive)).taskDefinitionArns, [second]);
+    await scene.client.send(remove);
+    aws.clock.advance(hour);
+    await assert.rejects(described(second), isError("ClientException", /Unable to describe/));
+    assert.match(await scene.register([main()], { family }), /:3$/);
+  });
+});
+
+describe("RunTask", () => {
+  const refused: readonly (readonly [string, () => Partial<RunTaskCommandInput>, string, RegExp])[] = [
+    [
+      "a cluster that there is not",
+      () => ({ cluster: "none" }),
+      "ClusterNotFoundException",
+      /Cluster not found/,
+    ],
+    [
+      "no network",
+      () => ({ networkConfiguration: undefined }),
+      "InvalidParameterException",
+      /Network Configuration/,
+    ],
+    [
+      "six groups",
+      () => ({ networkConfiguration: scene.network(["1", "2", "3", "4", "5", "6"]) }),
+      "InvalidParameterException",
+      /at most 5/,
+    ],
+    [
+      "a group that there is not",
+      () => ({ networkConfiguration: scene.network(["sg-12345678"]) }),
+      "InvalidParameterException",
+      /InvalidGroup.NotFound/,
+    ],
+    [
+      "a subnet that there is not",
+      () => ({ networkConfiguration: { awsvpcConfiguration: { subnets: ["subnet-1"] } } }),
+      "InvalidParameterException",
+      /InvalidSubnetID.NotFound/,
+    ],
+    [
+      "a launch type and a strategy",
+      () => ({ launchType: "FARGATE", capacityProviderStrategy: [{ capacityProvider: "FARGATE_SPOT" }] }),
+      "InvalidParameterException",
+      /both a launch type/,
+    ],
+    [
+      "an unknown capacity provider",
+      () => ({ launchType: undefined, capacityProviderStrategy: [{ capacityProvider: "mine" }] }),
+      "InvalidParameterException",
+      /'mine' was not found/,
+    ],
+    [
+      "neither launch type nor strategy",
+      () => ({ launchType: undefined }),
+      "InvalidParameterException",
+      /No Container Instances/,
+    ],
+    ["eleven tasks", () => ({ count: 11 }), "InvalidParameterException", /between 1 and 10/],
+    ["a space in startedBy", () => ({ startedBy: "a b" }), "InvalidParameterException", /startedBy/],
+    [
+      "a long client token",
+      () => ({ clientToken: "x".repeat(65) }),
+      "InvalidParameterException",
+      /clientToken/,
+    ],
+    [
+      "an override of no container",
+      () => ({ overrides: { containerOverrides: [{ name: "x" }] } }),
+      "InvalidParameterException",
+      /not a container in the TaskDefinition/,
+    ],
+    [
+      "long overrides",
+      () => ({ overrides: { containerOverrides: [{ name: "main", command: ["x".repeat(8192)] }] } }),
+      "InvalidParameterException",
+      /at most 8192/,
+    ],
+    [
+      "a size that Fargate has not",
+      () => ({ overrides: { cpu: "512" } }),
+      "InvalidParameterException",
+      /No Fargate configuration/,
+    ],
+    [
+      "a role that there is not",
+      () => ({ overrides: { taskRoleArn: "arn:aws:iam::123456789012:role/none" } }),
+      "ClientException",
+      /unable to assume the role/,
+    ],
+    [
+      "a platform version of old",
+      () => ({ platformVersion: "1.3.0" }),
+      "InvalidParameterException",
+      /platform version/,
+    ],
+  ];
+  for (const [what, more, name, message] of refused) {
+    test(`${what}: refused`, async () => {
+      const definition = await scene.register([main()]);
+      await assert.rejects(scene.run(definition, more()), isError(name, message));
+    });
+  }
+
+  test("with a token makes a task once; other parameters are a conflict that names the task", async () => {
+    const definition = await scene.register([main()]);
+    const clientToken = "token-1";
+    const taskArn = await scene.run(definition, { clientToken });
+    assert.equal(await scene.run(definition, { clientToken }), taskArn);
+    await assert.rejects(scene.run(definition, { clientToken, startedBy: "other" }), (error: unknown) => {
+      assert.equal((error as Error).name, "ConflictException");
+      assert.deepEqual((error as { resourceIds?: string[] }).resourceIds, [taskArn]);
+      return true;
+    });
+    await scene.stop(taskArn);
+    assert.equal(await scene.run(definition, { clientToken }), taskArn, "the stopped task is the answer too");
+    aws.clock.advance(1.1 * hour);
+    assert.notEqual(await scene.run(definition, { clientToken }), taskArn);
+  });
+
+  test("fails without an error where there is no capacity or no quota", async () => {
+    const definition = await scene.register([main()]);
+    aws.ecs.failStarts({ kind: "capacity" });
+    const noCapacity = await scene.client.send(scene.runTaskCommand(definition));
+    assert.deepEqual(noCapacity.tasks, []);
+    assert.match(noCapacity.failures?.[0]?.reason ?? "", /^Capacity is unavailable/);
+    aws.quotas.fargateVcpus = 0;
+    const { failures } = await scene.client.send(scene.runTaskCommand(definition));
+    assert.match(failures?.[0]?.reason ?? "", /reached the limit on the number of vCPUs/);
+    aws.switches.vcpuQuotaIsFailure = false;
+    await assert.rejects(scene.run(definition), isError("ClientException", /number of vCPUs/));
+    aws.switches.vcpuQuotaIsFailure = true;
+    const spot = { capacityProviderStrategy: [{ capacityProvider: "FARGATE_SPOT", weight: 1 }] };
+    assert.ok(await scene.run(definition, spot), "Spot has a quota of its own");
+  });
+
+  test("shares its tasks among capacity providers by weight", async () => {
+    const definition = await scene.register([main()]);
+    const { tasks = [] } = await scene.client.send(
+      scene.runTaskCommand(definition, {
+        count: 4,
+        capacityProviderStrategy: [
+          { capacityProvider: "FARGATE", base: 1, weight: 0 },
+          { capacityProvider: "FARGATE_SPOT", weight: 1 },
+        ],
+      }),
+    );
+    const names = tasks.map(({ capacityProviderName }) => capacityProviderName);
+    assert.deepEqual(names, ["FARGATE", "FARGATE_SPOT", "FARGATE_SPOT", "FARGATE_SPOT"]);
+  });
+});
+
+describe("a task", () => {
+  test("goes through ECS' states as time passes, and gets its address before it runs", async () => {
+    // So long that only the test lets it pass.
+    Object.assign(aws.delays, {
+      provisioning: hour,
+      pending: hour,
+      pull: hour,
+      activating: hour,
+      stopping: 3 * hour,
+    });
+    try {
+      const taskArn = await scene.run(await scene.register([main()]));
+      const seen = async () => {
+        const { lastStatus, attachments } = await scene.describe(taskArn);
+        const address = attachments?.[0]?.details?.find(({ name }) => name === "privateIPv4Address")?.value;
+        return `${lastStatus} ${attachments?.[0]?.status} ${address === undefined ? "without" : "with"} address`;
+      };
+      assert.equal(await seen(), "PROVISIONING PRECREATED without address");
+      const pass = async (expected: string): Promise<void> => {
+        aws.clock.advance(hour);
+        await until(async () => (await seen()) === expected || undefined);
+      };
+      await pass("PENDING ATTACHED with address");
+      await pass("ACTIVATING ATTACHED with address");
+      aws.clock.advance(hour);
+      await until(
+        async () => (await scene.describe(taskArn)).containers?.[0]?.lastStatus === "RUNNING" || undefined,
+      );
+      await pass("RUNNING ATTACHED with address");
+      await scene.client.send(new StopTaskCommand({ cluster, task: taskArn, reason: "enough" }));
+      await until(async () => (await seen()) === "DEACTIVATING ATTACHED with address" || undefined);
+      await pass("STOPPING ATTACHED with address");
+      await pass("DEPROVISIONING ATTACHED with address");
+      await pass("STOPPED DELETED with address");
+      assert.equal((await scene.describe(taskArn)).stoppedReason, "enough");
+    } finally {
+      Object.assign(aws.delays, { provisioning: 0, pending: 0, pull: 0, activating: 0, stopping: 0 });
+    }
+  });
+
+  test("is missing for a while after RunTask where reads lag, and an hour after its end", async () => {
+    const definition = await scene.register([main()]);
+    aws.switches.eventualConsistencyMs = hour;
+    const taskArn = await scene.run(definition);
+    const describeTask = new DescribeTasksCommand({ cluster, tasks: [taskArn] });
+    const missing = [{ arn: taskArn, reason: "MISSING" }];
+    assert.deepEqual((await scene.client.send(describeTask)).failures, missing);
+    aws.clock.advance(hour);
+    assert.deepEqual((await scene.client.send(describeTask)).failures, []);
+    aws.switches.eventualConsistencyMs = 0;
+    await scene.running(taskArn);
+    await scene.stop(taskArn);
+    aws.clock.advance(hour / 2);
+    assert.deepEqual((await scene.client.send(describeTask)).failures, []);
+    aws.clock.advance(hour / 2);
+    assert.deepEqual((await scene.client.send(describeTask)).failures, missing);
+  });
+
+  test("has its tags until it is told to stop", async () => {
+    const taskArn = await scene.run(await scene.register([main()]), { tags: [{ key: "a", value: "1" }] });
+    await scene.client.send(
+      new TagResourceCommand({ resourceArn: taskArn, tags: [{ key: "b", value: "2" }] }),
+    );
+    await scene.client.send(new UntagResourceCommand({ resourceArn: taskArn, tagKeys: ["a"] }));
+    const listTags = new ListTagsForResourceCommand({ resourceArn: taskArn });
+    assert.deepEqual((await scene.client.send(listTags)).tags, [{ key: "b", value: "2" }]);
+    const withTags = new DescribeTasksCommand({ cluster, tasks: [taskArn], include: ["TAGS"] });
+    assert.deepEqual((await scene.client.send(withTags)).tasks?.[0]?.tags, [{ key: "b", value: "2" }]);
+    assert.deepEqual((await scene.describe(taskArn)).tags, []);
+    await scene.stop(taskArn);
+    assert.deepEqual((await scene.client.send(withTags)).tasks?.[0]?.tags, []);
+    await assert.rejects(
+      scene.client.send(new TagResourceCommand({ resourceArn: taskArn, tags: [{ key: "c", value: "3" }] })),
+      isError("InvalidParameterException", /not found/),
+    );
+    await assert.rejects(
+      scene.run(await scene.register([main()]), { tags: [{ key: "aws:x", value: "" }] }),
+      isError("InvalidParameterException", /reserved/),
+    );
+  });
+
+  test("is listed by desired status or by who started it, a hundred a page", async () => {
+    const definition = await scene.register([main()]);
+    const startedBy = "lister";
+    const started = [];
+    for (let index = 0; index < 3; index += 1) {
+      started.push(await scene.run(definition, { startedBy }));
+    }
+    const list = async (more: object): Promise<string[]> =>
+      (await scene.client.send(new ListTasksCommand({ cluster, ...more }))).taskArns ?? [];
+    assert.deepEqual(await list({ startedBy }), started);
+    await scene.stop(started[0] ?? "");
+    assert.deepEqual(await list({ startedBy }), started.slice(1));
+    assert.ok((await list({ desiredStatus: "STOPPED" })).includes(started[0] ?? ""));
+    await assert.rejects(
+      list({ startedBy, desiredStatus: "STOPPED" }),
+      isError("InvalidParameterException", /only filter/),
+    );
+    const page = await scene.client.send(new ListTasksCommand({ cluster, startedBy, maxResults: 1 }));
+    assert.deepEqual(page.taskArns, started.slice(1, 2));
+    assert.deepEqual(await list({ startedBy, maxResults: 1, nextToken: page.nextToken }), started.slice(2));
+    await assert.rejects(
+      scene.client.send(
+        new DescribeTasksCommand({ cluster, tasks: Array.from({ length: 101 }, (_, i) => `${i}`) }),
+      ),
+      isError("InvalidParameterException", /at most 100/),
+    );
+  });
+
+  test("that fails on its way tells why", async () => {
+    aws.ecs.failStarts({ kind: "interface" });
+    const task = await scene.stopped(await scene.run(await scene.register([main()])));
+    assert.equal(task.stopCode, "TaskFailedToStart");
+    assert.match(task.stoppedReason ?? "", /network interface provisioning/);
+    assert.equal(task.containers?.[0]?.exitCode, undefined);
+  });
+});
+
+test("a cluster tells how many tasks it has, and one that there is not is missing", async () => {
+  const before = await scene.client.send(new DescribeClustersCommand({ clusters: [cluster, "none"] }));
+  assert.equal(before.failures?.[0]?.reason, "MISSING");
+  const taskArn = await scene.run(await scene.register([main()]));
+  await scene.running(taskArn);
+  const { clusters } = await scene.client.send(new DescribeClustersCommand({ clusters: [cluster] }));
+  assert.equal(clusters?.[0]?.status, "ACTIVE");
+  assert.equal(clusters?.[0]?.runningTasksCount, (before.clusters?.[0]?.runningTasksCount ?? 0) + 1);
+});
+
+test("a task that nobody knows cannot be stopped", async () => {
+  const stop = new StopTaskCommand({ cluster, task: "0".repeat(32) });
+  await assert.rejects(scene.client.send(stop), isError("InvalidParameterException", /not found/));
+});
