@@ -86,7 +86,7 @@ func (s *service) ListLayers(context.Context, *connect.Request[hostv1.ListLayers
 
 func (s *service) EnsureNetwork(_ context.Context, r *connect.Request[hostv1.EnsureNetworkRequest]) (*connect.Response[hostv1.EnsureNetworkResponse], error) {
 	return answer(&hostv1.EnsureNetworkResponse{}, s.network.Ensure(network.Bridge{
-		Name: r.Msg.Bridge, Gateway: r.Msg.Gateway, Internal: r.Msg.Internal, Isolate: r.Msg.Isolate,
+		Name: r.Msg.Bridge, Gateway: r.Msg.Gateway, Internal: r.Msg.Internal, Isolate: r.Msg.Isolate, Alone: r.Msg.Alone,
 	}))
 }
 

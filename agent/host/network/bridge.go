@@ -20,10 +20,13 @@ type Bridge struct {
 	Gateway  string // the bridge's own address with its prefix, "172.17.0.1/16"
 	Internal bool   // no NAT, no route out
 	Isolate  bool   // no traffic to and from other bridges
+	// Nothing else of the machine may have addresses of its subnet when it is made.
+	Alone bool
 }
 
 // Ensure makes the bridge, its address and its packet rules; what is there is
 // left as it is. ALREADY_EXISTS: a link of that name is not the instance's.
+// RESOURCE_EXHAUSTED: it is not alone.
 func (i *Instance) Ensure(bridge Bridge) error {
 	gateway, err := parseGateway(bridge)
 	if err != nil {
@@ -32,13 +35,9 @@ func (i *Instance) Ensure(bridge Bridge) error {
 	if err := enableForwarding(); err != nil {
 		return err
 	}
-	link, err := i.ensureLink(bridge.Name, gateway)
+	link, err := i.ensureAddressed(bridge, gateway)
 	if err != nil {
 		return err
-	}
-	err = netlink.AddrReplace(link, &netlink.Addr{IPNet: gateway})
-	if err != nil {
-		return fmt.Errorf("give %s the address %s: %w", bridge.Name, bridge.Gateway, err)
 	}
 	// Rules before the link is up: no packet passes that they would stop.
 	if err := i.addRules(bridge); err != nil {
@@ -78,6 +77,27 @@ func parseGateway(bridge Bridge) (*net.IPNet, error) {
 		return nil, fmt.Errorf("the gateway %s is not an IPv4 address", bridge.Gateway)
 	}
 	return &net.IPNet{IP: address.To4(), Mask: subnet.Mask}, nil
+}
+
+func (i *Instance) ensureAddressed(bridge Bridge, gateway *net.IPNet) (netlink.Link, error) {
+	if bridge.Alone {
+		unlock, err := lockPools()
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+		if err := i.requireFree(bridge.Name, gateway); err != nil {
+			return nil, err
+		}
+	}
+	link, err := i.ensureLink(bridge.Name, gateway)
+	if err != nil {
+		return nil, err
+	}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: gateway}); err != nil {
+		return nil, fmt.Errorf("give %s the address %s: %w", bridge.Name, bridge.Gateway, err)
+	}
+	return link, nil
 }
 
 func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, error) {

@@ -1,6 +1,8 @@
 package network
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,6 +75,55 @@ func TestIsolatedBridgesAreApartAndOthersAreNot(t *testing.T) {
 			}
 		})
 		l.t = t
+	}
+}
+
+func TestABridgeThatIsToBeAloneTakesNoPoolOfAnothers(t *testing.T) {
+	l := newLab(t)
+	l.bridge(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Alone: true})
+	l.must(l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24", Alone: true})) // it is there
+	down := netlink.NewLinkAttrs()
+	down.Name = "down0"
+	l.must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: down}))
+	link, err := netlink.LinkByName("down0")
+	l.must(err)
+	defer func() { l.must(netlink.LinkDel(link)) }()
+	l.must(netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 213, 2, 9), Mask: net.CIDRMask(24, 32)}}))
+	for gateway, by := range map[string]string{"10.213.1.129/25": "skl0", "10.213.0.1/16": "skl0", "10.213.2.1/24": "down0"} {
+		err := l.Ensure(Bridge{Name: "skl1", Gateway: gateway, Alone: true})
+		if connect.CodeOf(err) != connect.CodeResourceExhausted {
+			t.Errorf("%s beside %s: %v", gateway, by, err)
+		}
+	}
+	if _, err := netlink.LinkByName("skl1"); err == nil {
+		t.Error("a bridge without a pool is left")
+	}
+	l.bridge(Bridge{Name: "skl1", Gateway: "10.213.2.1/24"}) // whoever asks for it gets it
+}
+
+func TestInstancesThatStartAtOnceTakePoolsOfTheirOwn(t *testing.T) {
+	l := newLab(t)
+	const instances = 6
+	made := make(chan error, instances)
+	for n := range instances {
+		go func() {
+			made <- l.Ensure(Bridge{Name: fmt.Sprintf("skl%d", n), Gateway: "10.213.1.1/24", Alone: true})
+		}()
+	}
+	won := 0
+	for range instances {
+		switch err := <-made; {
+		case err == nil:
+			won++
+		case connect.CodeOf(err) != connect.CodeResourceExhausted:
+			t.Error(err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of them have the pool", won)
+	}
+	for n := range instances {
+		l.must(l.Remove(fmt.Sprintf("skl%d", n)))
 	}
 }
 

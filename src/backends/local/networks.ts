@@ -1,9 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { conflict } from "../../common/errors.ts";
 import {
   type ContainerRecord,
   type NetworkRecord,
   NetworkRecordSchema,
+  Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
@@ -32,9 +36,10 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
           gateway: `${pool.gateway}${prefix}`,
           internal: network.internal,
           isolate: true,
+          alone: record.phase === Phase.CREATING && !pool.configured,
         });
       } catch (error) {
-        throw fromHostError(error);
+        throw isTaken(error) ? conflict(error.rawMessage, error) : fromHostError(error);
       }
       return bridge;
     },
@@ -84,6 +89,10 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
       }
     },
   };
+}
+
+function isTaken(error: unknown): error is ConnectError {
+  return error instanceof ConnectError && error.code === Code.ResourceExhausted;
 }
 
 /** A container that was on the default bridge alone asks the shim's resolver once it is on a user-defined network. */

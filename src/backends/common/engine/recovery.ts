@@ -8,7 +8,11 @@ import { create } from "@bufbuild/protobuf";
 import { messageOf } from "../../../common/errors.ts";
 import { newId } from "../../../common/ids.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
-import { NetworkSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import {
+  type IpamPool,
+  IpamPoolSchema,
+  NetworkSchema,
+} from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import {
   type ContainerRecord,
   NetworkRecordSchema,
@@ -21,6 +25,7 @@ import { agentOptions } from "./agent-endpoint.ts";
 import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
 import { choosePool } from "./network/address-pools.ts";
+import { makeInFreePool, withPool } from "./network/free-pool.ts";
 import { restartsAtBoot } from "./machine/restart-policy.ts";
 import { adoptEndpoints } from "./network/adopt-endpoints.ts";
 import { settleNetwork } from "./network/network-lifecycle.ts";
@@ -70,14 +75,19 @@ export async function ensureNetworks(context: EngineContext): Promise<void> {
         ipamDriver: "default",
         ...(name === "bridge"
           ? {
-              pools: [await bridgePool(context)],
+              pools: [await bridgePool(context, [])],
               options: { "com.docker.network.bridge.default_bridge": "true" },
             }
           : {}),
       }),
+      phase: Phase.CREATING,
     });
-    const driverReference = await driver.networks.ensure(planned);
-    await state.commit((change) => change.networks.put({ ...planned, driverReference }));
+    const { record, reference } = await makeInFreePool(driver.networks, planned, async (taken, refused) =>
+      withPool(taken, await bridgePool(context, refused)),
+    );
+    await state.commit((change) =>
+      change.networks.put({ ...record, driverReference: reference, phase: Phase.UNSPECIFIED }),
+    );
   }
 }
 
@@ -213,15 +223,15 @@ function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, Fo
   }
 }
 
-async function bridgePool(context: EngineContext) {
+async function bridgePool(context: EngineContext, refused: readonly string[]): Promise<IpamPool> {
   let routes: readonly string[] = [];
   try {
     routes = await context.driver.networks.usedRoutes();
   } catch (error) {
     context.logger.warn({ err: error }, `cannot read the machine's routes: ${messageOf(error)}`);
   }
-  const pool = choosePool(routes, context.driver.networks.addressPools);
-  return { subnet: formatCidr(pool), gateway: formatAddress(pool.base + 1) };
+  const pool = choosePool([...routes, ...refused], context.driver.networks.addressPools);
+  return create(IpamPoolSchema, { subnet: formatCidr(pool), gateway: formatAddress(pool.base + 1) });
 }
 
 function endOf(found: ReadonlyMap<string, FoundWorkload>, record: ContainerRecord): number {

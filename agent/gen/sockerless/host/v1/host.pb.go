@@ -1900,12 +1900,15 @@ func (x *ListLayersResponse) GetDiffIds() []string {
 }
 
 type EnsureNetworkRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NetworkId     string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
-	Bridge        string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`      // interface name, at most 15 characters
-	Gateway       string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`    // "172.17.0.1/16"
-	Internal      bool                   `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"` // no NAT, no route out
-	Isolate       bool                   `protobuf:"varint,5,opt,name=isolate,proto3" json:"isolate,omitempty"`   // no traffic to and from the other bridges
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	NetworkId string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	Bridge    string                 `protobuf:"bytes,2,opt,name=bridge,proto3" json:"bridge,omitempty"`      // interface name, at most 15 characters
+	Gateway   string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`    // "172.17.0.1/16"
+	Internal  bool                   `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"` // no NAT, no route out
+	Isolate   bool                   `protobuf:"varint,5,opt,name=isolate,proto3" json:"isolate,omitempty"`   // no traffic to and from the other bridges
+	// Nothing else of the machine, another instance's bridges included, may have
+	// addresses of its subnet or a route there.
+	Alone         bool `protobuf:"varint,6,opt,name=alone,proto3" json:"alone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1971,6 +1974,13 @@ func (x *EnsureNetworkRequest) GetInternal() bool {
 func (x *EnsureNetworkRequest) GetIsolate() bool {
 	if x != nil {
 		return x.Isolate
+	}
+	return false
+}
+
+func (x *EnsureNetworkRequest) GetAlone() bool {
+	if x != nil {
+		return x.Alone
 	}
 	return false
 }
@@ -2899,14 +2909,15 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x13RemoveLayerResponse\"\x13\n" +
 	"\x11ListLayersRequest\"/\n" +
 	"\x12ListLayersResponse\x12\x19\n" +
-	"\bdiff_ids\x18\x01 \x03(\tR\adiffIds\"\x9d\x01\n" +
+	"\bdiff_ids\x18\x01 \x03(\tR\adiffIds\"\xb3\x01\n" +
 	"\x14EnsureNetworkRequest\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x16\n" +
 	"\x06bridge\x18\x02 \x01(\tR\x06bridge\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12\x1a\n" +
 	"\binternal\x18\x04 \x01(\bR\binternal\x12\x18\n" +
-	"\aisolate\x18\x05 \x01(\bR\aisolate\"\x17\n" +
+	"\aisolate\x18\x05 \x01(\bR\aisolate\x12\x14\n" +
+	"\x05alone\x18\x06 \x01(\bR\x05alone\"\x17\n" +
 	"\x15EnsureNetworkResponse\"M\n" +
 	"\x14RemoveNetworkRequest\x12\x1d\n" +
 	"\n" +

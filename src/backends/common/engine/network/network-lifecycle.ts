@@ -20,6 +20,7 @@ import type { EngineContext } from "../context.ts";
 import { timestampOfNs } from "../records.ts";
 import { choosePool } from "./address-pools.ts";
 import { formatAddress, formatCidr, overlaps, parseCidr } from "./cidr.ts";
+import { makeInFreePool, withPool } from "./free-pool.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 import { validateNetwork } from "./validate-network.ts";
 
@@ -103,12 +104,27 @@ export async function settleNetwork(context: EngineContext, record: NetworkRecor
   }
 }
 
-async function finishCreation(context: EngineContext, record: NetworkRecord): Promise<void> {
-  const driverReference = await context.driver.networks.ensure(record);
+async function finishCreation(context: EngineContext, planned: NetworkRecord): Promise<void> {
+  const { record, reference } = await makeInFreePool(context.driver.networks, planned, (taken, refused) =>
+    inAnotherPool(context, taken, refused),
+  );
   await context.state.commit((change) => {
-    change.networks.put({ ...record, driverReference, phase: Phase.UNSPECIFIED });
+    change.networks.put({ ...record, driverReference: reference, phase: Phase.UNSPECIFIED });
     change.event(networkEvent(record, "create"));
   });
+}
+
+async function inAnotherPool(
+  context: EngineContext,
+  record: NetworkRecord,
+  refused: readonly string[],
+): Promise<NetworkRecord> {
+  const routes = await context.driver.networks.usedRoutes();
+  // No await between the choice and the commit that takes the subnet.
+  const pool = freePool(context, [...subnetsOf(context.state.networks.values()), ...routes, ...refused]);
+  const moved = withPool(record, pool);
+  await context.state.commit((change) => change.networks.put(moved));
+  return moved;
 }
 
 async function finishRemoval(
@@ -144,32 +160,42 @@ export function activeEndpoints(state: State, networkId: string): string[] {
 }
 
 function poolFor(
-  { driver }: EngineContext,
+  context: EngineContext,
   { pools: [asked] }: CreateNetworkRequest,
   taken: readonly NetworkRecord[],
   routes: readonly string[],
 ): IpamPool {
-  const subnets = taken.flatMap(({ network }) => network?.pools.map(({ subnet }) => subnet) ?? []);
-  const subnet =
-    asked === undefined
-      ? choosePool([bridgePool, ...subnets, ...routes], driver.networks.addressPools)
-      : parseCidr(asked.subnet);
+  const subnets = subnetsOf(taken);
+  if (asked === undefined) {
+    return freePool(context, [...subnets, ...routes]);
+  }
+  const subnet = parseCidr(asked.subnet);
   if (subnet === undefined) {
     throw forbidden("invalid pool request: invalid pool");
   }
-  for (const other of asked === undefined ? [] : subnets) {
+  for (const other of subnets) {
     const parsed = parseCidr(other);
     if (parsed !== undefined && overlaps(parsed, subnet)) {
       throw forbidden("invalid pool request: Pool overlaps with other one on this address space");
     }
   }
-  const range = parseCidr(asked?.ipRange ?? "") ?? subnet;
+  const range = parseCidr(asked.ipRange) ?? subnet;
   const first = range.base === subnet.base ? range.base + 1 : range.base;
   return create(IpamPoolSchema, {
     subnet: formatCidr(subnet),
-    ipRange: asked?.ipRange ?? "",
-    gateway: asked?.gateway || formatAddress(first),
-    auxiliaryAddresses: asked?.auxiliaryAddresses ?? {},
-    configured: asked !== undefined,
+    ipRange: asked.ipRange,
+    gateway: asked.gateway || formatAddress(first),
+    auxiliaryAddresses: asked.auxiliaryAddresses,
+    configured: true,
   });
+}
+
+/** The next pool that overlaps none of these. @throws unavailable: all are taken */
+function freePool({ driver }: EngineContext, used: readonly string[]): IpamPool {
+  const subnet = choosePool([bridgePool, ...used], driver.networks.addressPools);
+  return create(IpamPoolSchema, { subnet: formatCidr(subnet), gateway: formatAddress(subnet.base + 1) });
+}
+
+function subnetsOf(networks: Iterable<NetworkRecord>): string[] {
+  return [...networks].flatMap(({ network }) => network?.pools.map(({ subnet }) => subnet) ?? []);
 }

@@ -126,6 +126,7 @@ type HostServiceClient interface {
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
+	// RESOURCE_EXHAUSTED: its address pool is taken, where it is to be alone.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
 	// A further leg of a container that was launched with a network namespace of
@@ -401,6 +402,7 @@ type HostServiceHandler interface {
 	// Every layer that is unpacked here.
 	ListLayers(context.Context, *connect.Request[v1.ListLayersRequest]) (*connect.Response[v1.ListLayersResponse], error)
 	// A bridge with its gateway address and NAT. Changing one needs a removal.
+	// RESOURCE_EXHAUSTED: its address pool is taken, where it is to be alone.
 	EnsureNetwork(context.Context, *connect.Request[v1.EnsureNetworkRequest]) (*connect.Response[v1.EnsureNetworkResponse], error)
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
 	// A further leg of a container that was launched with a network namespace of

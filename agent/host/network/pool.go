@@ -1,0 +1,78 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// poolLock is locked by whoever takes an address pool; it stays, empty, until the
+// next boot. Every instance of the machine has the same, wherever its own files
+// are.
+const poolLock = "/run/sockerless-address-pools.lock"
+
+// lockPools keeps other instances from taking address pools until unlock. The
+// lock goes with the process.
+func lockPools() (unlock func(), err error) {
+	file, err := os.OpenFile(poolLock, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the address pools: %w", err)
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			file.Close()
+			return nil, fmt.Errorf("lock the address pools: %w", err)
+		}
+	}
+}
+
+// requireFree: no other link has an address of the subnet, up or not, and no
+// route of the machine leads there. RESOURCE_EXHAUSTED names what has.
+func (i *Instance) requireFree(bridge string, subnet *net.IPNet) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if isNotFound(err) || errors.Is(err, unix.ENODEV) {
+			continue // it has gone meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("addresses of %s: %w", link.Attrs().Name, err)
+		}
+		for _, address := range addresses {
+			if link.Attrs().Name != bridge && overlap(subnet, address.IPNet) {
+				return taken(subnet, link.Attrs().Name)
+			}
+		}
+	}
+	routes, err := i.Routes()
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		if _, destination, err := net.ParseCIDR(route); err == nil && overlap(subnet, destination) {
+			return taken(subnet, "a route to "+route)
+		}
+	}
+	return nil
+}
+
+func overlap(a, b *net.IPNet) bool {
+	return a.Contains(b.IP.Mask(b.Mask)) || b.Contains(a.IP.Mask(a.Mask))
+}
+
+func taken(subnet *net.IPNet, by string) error {
+	masked := net.IPNet{IP: subnet.IP.Mask(subnet.Mask), Mask: subnet.Mask}
+	return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("the address pool %s is taken by %s", &masked, by))
+}
