@@ -41,7 +41,11 @@ const steps: readonly Step[] = [
     name: "tests of scripts",
     run: () => run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"]),
   },
-  { name: "go test", after: ["go vet"], run: () => run("go", ["test", "-short", "./..."], { cwd: "agent" }) },
+  {
+    name: "go test",
+    after: ["go vet"],
+    run: () => run("go", ["test", "-short", "-timeout=30m", "./..."], { cwd: "agent" }),
+  },
 ];
 
 /** Whether `npm ci` can work from the lock file on every platform, and from whichever registry a machine is set up for. */

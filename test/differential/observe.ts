@@ -14,9 +14,9 @@ export interface Observation {
 
 /** The version at which dockerd 20.10 is asked. */
 const version = "v1.41";
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 120_000;
 
-/** Sends a call and reads its answer; a stream that does not end is cut after its limit, with the status 0. */
+/** Sends a call and reads its answer; rejects when that takes beyond all measure. */
 export async function observe(socketPath: string, call: Call): Promise<Observation> {
   const { promise, resolve, reject } = Promise.withResolvers<Observation>();
   const body =
