@@ -98,7 +98,9 @@ async function once(
   } catch (caught) {
     const error = new AwsError(call, caught);
     const { code, requestId, status } = error;
-    logger.info(
+    // Many a refusal is an answer, such as that something does not exist yet: whoever asked says what it means.
+    const level = isThrottled(error) || isTransient(error) ? "info" : "debug";
+    logger[level](
       { ...call, code, requestId, status, durationMs: clock.nowMs() - begunMs, reason: error.message },
       "AWS refused a call",
     );

@@ -126,7 +126,7 @@ async function* agentRecords(agent: AgentTarget, containerId: string): AsyncGene
     ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
   });
   try {
-    const answer = client.logs({ stdout: true, stderr: true, records: true }, { signal: ended.signal });
+    const answer = client.logs({ records: true }, { signal: ended.signal });
     yield* readRecords(chunksOf(answer, ended));
   } finally {
     close();
