@@ -5,6 +5,7 @@ go 1.24.0
 require (
 	connectrpc.com/connect v1.19.2
 	connectrpc.com/grpchealth v1.4.0
+	github.com/coder/websocket v1.8.14
 	github.com/google/nftables v0.3.0
 	github.com/klauspost/compress v1.18.7
 	github.com/miekg/dns v1.1.72

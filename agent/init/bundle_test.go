@@ -253,12 +253,17 @@ func (k *task) await(what string, condition func() bool) {
 func (k *task) awaitReady() {
 	k.t.Helper()
 	k.await("ready", func() bool {
+		ended := false
 		select {
 		case <-k.ended:
-			k.t.Fatalf("the container ended at once:\n%s", k.said())
+			ended = true
 		default:
 		}
-		return strings.Contains(k.said(), "the agent is ready")
+		ready := strings.Contains(k.said(), "the agent is ready")
+		if ended && !ready {
+			k.t.Fatalf("the container ended at once:\n%s", k.said())
+		}
+		return ready
 	})
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/init/callback"
 )
 
 // Exit codes of an agent that could not do its work.
@@ -93,7 +94,10 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	logger.Info("the agent is ready", "listen", settings.listen, "container", settings.containerID)
 	exitCode = self.stay(signals, launcher, logger)
 	leave(self, gate, web, logger)
-	return exitCode, <-served
+	if err := <-served; err != nil && self.Sessions.State().Started == nil {
+		return 0, err
+	}
+	return exitCode, nil
 }
 
 // harden keeps other processes of the container, unless they may trace
@@ -111,15 +115,10 @@ func harden() error {
 
 // serve begins to answer clients that are admitted.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (*http.Server, <-chan error, error) {
-	certificate, err := newCertificate(settings.containerID, time.Now())
+	listeners, err := listen(settings, logger)
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, err := net.Listen("tcp", settings.listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("serve the agent: %w", err)
-	}
-	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
 	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
 		if id != "" && id != settings.containerID {
 			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", settings.containerID))
@@ -129,13 +128,48 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	web := server.NewServer(gate.Wrap(handler), logger)
 	served := make(chan error, 1)
 	go func() {
-		err := web.Serve(newGatekeeper(listener, rule.tlsConfig(certificate), logger))
-		if errors.Is(err, http.ErrServerClosed) {
-			err = nil
+		ends := make(chan error)
+		for _, listener := range listeners {
+			go func() { ends <- web.Serve(listener) }()
 		}
-		served <- err
+		var errs []error
+		for range listeners {
+			if err := <-ends; !errors.Is(err, http.ErrServerClosed) {
+				logger.Error("the agent cannot be reached any more", "error", err)
+				errs = append(errs, err)
+			}
+		}
+		if len(errs) > 0 {
+			self.abandon()
+		}
+		served <- errors.Join(errs...)
 	}()
 	return web, served, nil
+}
+
+// listen opens the ways by which the agent is reached.
+func listen(settings *settings, logger *slog.Logger) ([]net.Listener, error) {
+	var listeners []net.Listener
+	if settings.listen != "" {
+		certificate, err := newCertificate(settings.containerID, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		listener, err := net.Listen("tcp", settings.listen)
+		if err != nil {
+			return nil, fmt.Errorf("serve the agent: %w", err)
+		}
+		rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
+		listeners = append(listeners, newGatekeeper(listener, rule.tlsConfig(certificate), logger))
+	}
+	if c := settings.callback; c != nil {
+		listener, err := callback.Listen(callback.Options{URL: c.url, Pin: c.pin, ContainerID: settings.containerID, Secret: c.secret, Logger: logger})
+		if err != nil {
+			return nil, err
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
 }
 
 // recordPlace is where the output is recorded.

@@ -30,9 +30,24 @@ func (c *container) Release(_ context.Context, generation uint64) error {
 	if reason != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, reason)
 	}
-	c.released, c.leaving = true, true
-	// Attachments that wait for a start have nothing to wait for.
-	c.Sessions.FailStart(&session.StartError{Message: "the container was removed before it was started"})
-	c.notify()
+	c.letGo(&session.StartError{Message: "the container was removed before it was started"})
 	return nil
+}
+
+// abandon has the agent leave once its main process has ended, since nobody can
+// reach it any more.
+func (c *container) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.letGo(&session.StartError{ExitCode: exitFailed, Message: "the agent cannot be reached"})
+}
+
+// letGo ends the agent's stay. Attachments that wait for a start have nothing
+// to wait for. c.mu is held.
+func (c *container) letGo(why *session.StartError) {
+	c.released, c.leaving = true, true
+	if state := c.Sessions.State(); state.Started == nil || state.Exit != nil {
+		c.Sessions.FailStart(why)
+	}
+	c.notify()
 }

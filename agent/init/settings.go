@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,13 +22,21 @@ import (
 // environment more easily than its command; a flag wins.
 type settings struct {
 	containerID string
-	listen      string
-	pin         []byte // SHA-256 of the client CA's public key
+	listen      string            // empty: not at all
+	callback    *callbackSettings // nil: the agent waits to be dialled
+	pin         []byte            // SHA-256 of the client CA's public key
 	stopSignal  unix.Signal
 	linger      time.Duration
 	drain       time.Duration
 	logDir      string
 	log         log.Settings
+}
+
+// callbackSettings are for an agent that nobody can dial.
+type callbackSettings struct {
+	url    *url.URL
+	pin    []byte // SHA-256 of the public key of the authority over the backend's certificate
+	secret string
 }
 
 const (
@@ -51,7 +60,9 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 		return flags.String(name, fallback, usage+" ("+env+")")
 	}
 	id := text("container-id", "SOCKERLESS_CONTAINER_ID", "", "full ID of the container, 64 hexadecimal digits")
-	listen := text("listen", "SOCKERLESS_LISTEN", defaultListen, "TCP address to serve on")
+	listen := text("listen", "SOCKERLESS_LISTEN", "", "TCP address to serve on; "+defaultListen+" unless there is a callback")
+	callback := text("callback-url", "SOCKERLESS_CALLBACK_URL", "", "where the backend waits for an agent that nobody can dial, https or wss")
+	callbackPin := text("callback-ca-pin", "SOCKERLESS_CALLBACK_CA_PIN", "", "sha256/BASE64 of the public key of the authority there; the client CA's if it is empty")
 	pin := text("client-ca-pin", "SOCKERLESS_CLIENT_CA_PIN", "", "sha256/BASE64 of the client CA's public key")
 	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
@@ -67,7 +78,10 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	}
 
 	s := &settings{containerID: *id, listen: *listen, logDir: *logDir}
-	var errs [6]error
+	var errs [7]error
+	if *callback == "" && s.listen == "" {
+		s.listen = defaultListen
+	}
 	if !containerIDForm.MatchString(s.containerID) {
 		errs[0] = fmt.Errorf("container ID %q: 64 hexadecimal digits are wanted", s.containerID)
 	}
@@ -76,7 +90,30 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.linger, errs[3] = parseDuration("linger", *linger)
 	s.drain, errs[4] = parseDuration("drain timeout", *drain)
 	s.log, errs[5] = parseLog(*logSize, *logFiles)
+	if *callback != "" {
+		s.callback, errs[6] = parseCallback(*callback, *callbackPin, getenv("SOCKERLESS_CALLBACK_SECRET"), s.pin)
+	}
 	return s, errors.Join(errs[:]...)
+}
+
+// parseCallback takes the secret from the environment only: a command line is
+// for everybody to read.
+func parseCallback(text, pin, secret string, clientPin []byte) (*callbackSettings, error) {
+	where, err := url.Parse(text)
+	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
+		return nil, fmt.Errorf("callback URL %q: an https or wss URL is wanted", text)
+	}
+	where.Scheme = "https"
+	c := &callbackSettings{url: where, pin: clientPin, secret: secret}
+	if secret == "" {
+		return nil, errors.New("a callback needs its secret in SOCKERLESS_CALLBACK_SECRET")
+	}
+	if pin != "" {
+		if c.pin, err = parsePin(pin); err != nil {
+			return nil, fmt.Errorf("of the callback: %w", err)
+		}
+	}
+	return c, nil
 }
 
 func parsePin(text string) ([]byte, error) {

@@ -41,6 +41,33 @@ func TestAbsurdSettingsAreAllNamed(t *testing.T) {
 	}
 }
 
+func TestACallbackTakesThePlaceOfListening(t *testing.T) {
+	env := map[string]string{"SOCKERLESS_CONTAINER_ID": someID, "SOCKERLESS_CLIENT_CA_PIN": somePin,
+		"SOCKERLESS_CALLBACK_URL": "wss://backend.example:8443/agents", "SOCKERLESS_CALLBACK_SECRET": "once"}
+	parse := func(arguments ...string) (*settings, error) {
+		return parseSettings(arguments, func(name string) string { return env[name] }, io.Discard)
+	}
+	s, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || len(s.callback.pin) != 32 {
+		t.Errorf("%q, %+v", s.listen, s.callback)
+	}
+	if s, err := parse("--listen", ":1"); err != nil || s.listen != ":1" {
+		t.Errorf("both: %v", err)
+	}
+	for _, url := range []string{"http://backend.example", "backend.example", "https://", "https://user@backend.example"} {
+		if _, err := parse("--callback-url", url); err == nil || !strings.Contains(err.Error(), "callback URL") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	delete(env, "SOCKERLESS_CALLBACK_SECRET")
+	if _, err := parse(); err == nil || !strings.Contains(err.Error(), "SOCKERLESS_CALLBACK_SECRET") {
+		t.Errorf("without a secret: %v", err)
+	}
+}
+
 func TestSignalsHaveNamesAndNumbers(t *testing.T) {
 	for text, want := range map[string]unix.Signal{"15": unix.SIGTERM, "SIGTERM": unix.SIGTERM, "term": unix.SIGTERM, "SIGRTMIN+3": 37, "RTMIN": 34, "rtmax-1": 63, "RTMIN+31": 0, "RTMAX-31": 0, "RTMIN+x": 0, "0": 0, "65": 0, "": 0} {
 		if got, _ := parseSignal(text); got != want {
