@@ -13,6 +13,9 @@ export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
  */
 export type AnsweredBy = "frontend" | readonly BackendName[];
 
+/** The backends that are built. What the engine means by an endpoint it means on all of them. */
+export const builtBackends: AnsweredBy = ["local", "ecs"];
+
 interface RouteDescription {
   readonly method: HttpMethod;
   /**

@@ -7,7 +7,7 @@ import { pathStatHeader, pathStatHeaderValue } from "../convert/path-stat.ts";
 import { flag, text } from "../query.ts";
 import { replyEmpty } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import { openStream } from "../streams/open-stream.ts";
 import { requestToStream } from "../streams/request-to-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
@@ -18,19 +18,19 @@ export const archiveRoutes: readonly Route[] = [
   {
     method: "HEAD",
     path: "/containers/{id}/archive",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: statPath,
   },
   {
     method: "GET",
     path: "/containers/{id}/archive",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: getPath,
   },
   {
     method: "PUT",
     path: "/containers/{id}/archive",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: putArchive,
   },
 ];

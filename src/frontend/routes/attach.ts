@@ -3,7 +3,7 @@ import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../query.ts";
 import type { HijackContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
@@ -18,14 +18,14 @@ export const attachRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/containers/{id}/attach",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     hijack: true,
     handler: attach,
   },
   {
     method: "GET",
     path: "/containers/{id}/attach/ws",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     hijack: true,
     handler: attachWebSocket,
   },

@@ -14,15 +14,25 @@ import { readJsonBody } from "../json-body.ts";
 import { flagOr, text } from "../query.ts";
 import { replyJson, stringifyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import { openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
 
 /** The routes of changes. */
 export const changesRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/{name}/export", answeredBy: ["local"], handler: getContainersExport },
-  { method: "GET", path: "/containers/{name}/changes", answeredBy: ["local"], handler: getContainersChanges },
-  { method: "POST", path: "/commit", answeredBy: ["local"], handler: postCommit },
+  {
+    method: "GET",
+    path: "/containers/{name}/export",
+    answeredBy: builtBackends,
+    handler: getContainersExport,
+  },
+  {
+    method: "GET",
+    path: "/containers/{name}/changes",
+    answeredBy: builtBackends,
+    handler: getContainersChanges,
+  },
+  { method: "POST", path: "/commit", answeredBy: builtBackends, handler: postCommit },
 ];
 
 async function getContainersChanges(context: ReplyContext): Promise<void> {

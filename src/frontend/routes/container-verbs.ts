@@ -6,21 +6,36 @@ import { readJsonBody } from "../json-body.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of the verbs. */
 export const containerVerbRoutes: readonly Route[] = [
-  { method: "POST", path: "/containers/prune", answeredBy: ["local"], handler: postContainersPrune },
-  { method: "GET", path: "/containers/{name}/top", answeredBy: ["local"], handler: getContainersTop },
-  { method: "POST", path: "/containers/{name}/pause", answeredBy: ["local"], handler: postContainersPause },
+  { method: "POST", path: "/containers/prune", answeredBy: builtBackends, handler: postContainersPrune },
+  { method: "GET", path: "/containers/{name}/top", answeredBy: builtBackends, handler: getContainersTop },
+  {
+    method: "POST",
+    path: "/containers/{name}/pause",
+    answeredBy: builtBackends,
+    handler: postContainersPause,
+  },
   {
     method: "POST",
     path: "/containers/{name}/unpause",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: postContainersUnpause,
   },
-  { method: "POST", path: "/containers/{name}/rename", answeredBy: ["local"], handler: postContainerRename },
-  { method: "POST", path: "/containers/{name}/update", answeredBy: ["local"], handler: postContainerUpdate },
+  {
+    method: "POST",
+    path: "/containers/{name}/rename",
+    answeredBy: builtBackends,
+    handler: postContainerRename,
+  },
+  {
+    method: "POST",
+    path: "/containers/{name}/update",
+    answeredBy: builtBackends,
+    handler: postContainerUpdate,
+  },
 ];
 
 async function postContainersPause(context: ReplyContext): Promise<void> {

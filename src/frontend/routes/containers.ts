@@ -16,25 +16,35 @@ import { refuse } from "../not-built.ts";
 import { flag, integer, terminalSize, text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of containers, in the order in which they are tried. */
 export const containerRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/json", answeredBy: ["local"], handler: getContainersJson },
-  { method: "POST", path: "/containers/create", answeredBy: ["local"], handler: postContainersCreate },
-  { method: "GET", path: "/containers/{name}/json", answeredBy: ["local"], handler: getContainersByName },
-  { method: "POST", path: "/containers/{name}/start", answeredBy: ["local"], handler: postContainersStart },
-  { method: "POST", path: "/containers/{name}/stop", answeredBy: ["local"], handler: postContainersStop },
-  { method: "POST", path: "/containers/{name}/kill", answeredBy: ["local"], handler: postContainersKill },
+  { method: "GET", path: "/containers/json", answeredBy: builtBackends, handler: getContainersJson },
+  { method: "POST", path: "/containers/create", answeredBy: builtBackends, handler: postContainersCreate },
+  { method: "GET", path: "/containers/{name}/json", answeredBy: builtBackends, handler: getContainersByName },
+  {
+    method: "POST",
+    path: "/containers/{name}/start",
+    answeredBy: builtBackends,
+    handler: postContainersStart,
+  },
+  { method: "POST", path: "/containers/{name}/stop", answeredBy: builtBackends, handler: postContainersStop },
+  { method: "POST", path: "/containers/{name}/kill", answeredBy: builtBackends, handler: postContainersKill },
   {
     method: "POST",
     path: "/containers/{name}/restart",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: postContainersRestart,
   },
-  { method: "POST", path: "/containers/{name}/wait", answeredBy: ["local"], handler: postContainersWait },
-  { method: "POST", path: "/containers/{name}/resize", answeredBy: ["local"], handler: postContainersResize },
-  { method: "DELETE", path: "/containers/{name}", answeredBy: ["local"], handler: deleteContainers },
+  { method: "POST", path: "/containers/{name}/wait", answeredBy: builtBackends, handler: postContainersWait },
+  {
+    method: "POST",
+    path: "/containers/{name}/resize",
+    answeredBy: builtBackends,
+    handler: postContainersResize,
+  },
+  { method: "DELETE", path: "/containers/{name}", answeredBy: builtBackends, handler: deleteContainers },
 ];
 
 async function getContainersJson(context: ReplyContext): Promise<void> {

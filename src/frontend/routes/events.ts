@@ -7,11 +7,11 @@ import { readFilters } from "../filters.ts";
 import { text } from "../query.ts";
 import { stringifyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The route of events. */
 export const eventRoutes: readonly Route[] = [
-  { method: "GET", path: "/events", answeredBy: ["local"], handler: getEvents },
+  { method: "GET", path: "/events", answeredBy: builtBackends, handler: getEvents },
 ];
 
 async function getEvents({ query, version, signal, services, response }: ReplyContext): Promise<void> {

@@ -15,7 +15,7 @@ import { readJsonBody } from "../json-body.ts";
 import { terminalSize } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { HijackContext, ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import { isContainerUp } from "../streams/attachment.ts";
 import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
@@ -29,26 +29,26 @@ export const execRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/containers/{id}/exec",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: createExec,
   },
   {
     method: "POST",
     path: "/exec/{id}/start",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     hijack: true,
     handler: startExec,
   },
   {
     method: "POST",
     path: "/exec/{id}/resize",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: resizeExec,
   },
   {
     method: "GET",
     path: "/exec/{id}/json",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: inspectExec,
   },
 ];

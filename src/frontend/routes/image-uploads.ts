@@ -9,16 +9,16 @@ import { ProgressStream } from "../progress-stream.ts";
 import { text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of images that leave. */
 export const imageUploadRoutes: readonly Route[] = [
-  { method: "GET", path: "/images/get", answeredBy: ["local"], handler: getImagesGet },
-  { method: "GET", path: "/images/{name}/get", answeredBy: ["local"], handler: getImagesGet },
+  { method: "GET", path: "/images/get", answeredBy: builtBackends, handler: getImagesGet },
+  { method: "GET", path: "/images/{name}/get", answeredBy: builtBackends, handler: getImagesGet },
   {
     method: "POST",
     path: "/images/{name}/push",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: postImagesPush,
   },
 ];

@@ -19,25 +19,25 @@ import { flag, flagOr, text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of images, in the order in which they are tried. */
 export const imageRoutes: readonly Route[] = [
-  { method: "GET", path: "/images/json", answeredBy: ["local"], handler: getImagesJson },
+  { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: getImagesJson },
   notBuilt("GET", "/images/search", "docker search"),
-  { method: "GET", path: "/images/{name}/history", answeredBy: ["local"], handler: getImagesHistory },
-  { method: "GET", path: "/images/{name}/json", answeredBy: ["local"], handler: getImagesByName },
-  { method: "POST", path: "/images/load", answeredBy: ["local"], handler: postImagesLoad },
+  { method: "GET", path: "/images/{name}/history", answeredBy: builtBackends, handler: getImagesHistory },
+  { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: getImagesByName },
+  { method: "POST", path: "/images/load", answeredBy: builtBackends, handler: postImagesLoad },
   {
     method: "POST",
     path: "/images/create",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     note: "Pull, and import of a request's body.",
     handler: postImagesCreate,
   },
-  { method: "POST", path: "/images/prune", answeredBy: ["local"], handler: postImagesPrune },
-  { method: "POST", path: "/images/{name}/tag", answeredBy: ["local"], handler: postImagesTag },
-  { method: "DELETE", path: "/images/{name}", answeredBy: ["local"], handler: deleteImages },
+  { method: "POST", path: "/images/prune", answeredBy: builtBackends, handler: postImagesPrune },
+  { method: "POST", path: "/images/{name}/tag", answeredBy: builtBackends, handler: postImagesTag },
+  { method: "DELETE", path: "/images/{name}", answeredBy: builtBackends, handler: deleteImages },
   notBuilt("GET", "/distribution/{name}/json", "the inspection of images in a registry"),
 ];
 

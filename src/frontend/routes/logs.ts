@@ -4,7 +4,7 @@ import { messageOf } from "../../common/errors.ts";
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 import { inBandText } from "../streams/client-socket.ts";
 import { openStream } from "../streams/open-stream.ts";
 import { streamToResponse } from "../streams/stream-to-response.ts";
@@ -14,7 +14,7 @@ export const logsRoutes: readonly Route[] = [
   {
     method: "GET",
     path: "/containers/{id}/logs",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: readLogs,
   },
 ];

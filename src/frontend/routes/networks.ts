@@ -9,23 +9,23 @@ import { readJsonBody } from "../json-body.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of networks, in the order in which they are tried. */
 export const networkRoutes: readonly Route[] = [
-  { method: "GET", path: "/networks", answeredBy: ["local"], handler: getNetworksList },
-  { method: "GET", path: "/networks/", answeredBy: ["local"], handler: getNetworksList },
-  { method: "GET", path: "/networks/{id}", answeredBy: ["local"], handler: getNetwork },
-  { method: "POST", path: "/networks/create", answeredBy: ["local"], handler: postNetworkCreate },
-  { method: "POST", path: "/networks/prune", answeredBy: ["local"], handler: postNetworksPrune },
-  { method: "POST", path: "/networks/{id}/connect", answeredBy: ["local"], handler: postNetworkConnect },
+  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: getNetworksList },
+  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: getNetworksList },
+  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: getNetwork },
+  { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworkCreate },
+  { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },
+  { method: "POST", path: "/networks/{id}/connect", answeredBy: builtBackends, handler: postNetworkConnect },
   {
     method: "POST",
     path: "/networks/{id}/disconnect",
-    answeredBy: ["local"],
+    answeredBy: builtBackends,
     handler: postNetworkDisconnect,
   },
-  { method: "DELETE", path: "/networks/{id}", answeredBy: ["local"], handler: deleteNetwork },
+  { method: "DELETE", path: "/networks/{id}", answeredBy: builtBackends, handler: deleteNetwork },
 ];
 
 const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "false"]);

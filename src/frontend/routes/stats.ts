@@ -10,14 +10,14 @@ import { statsToJson } from "../convert/stats.ts";
 import { flag, flagOr } from "../query.ts";
 import { replyJson, stringifyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** How often a container that does not run is told to use nothing. */
 const emptyEveryMs = 1_000;
 
 /** The route of resource use. */
 export const statsRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/{name}/stats", answeredBy: ["local"], handler: getContainersStats },
+  { method: "GET", path: "/containers/{name}/stats", answeredBy: builtBackends, handler: getContainersStats },
 ];
 
 async function getContainersStats(context: ReplyContext): Promise<void> {

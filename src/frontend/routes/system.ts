@@ -10,7 +10,7 @@ import { notBuilt } from "../not-built.ts";
 import { registryAuthFromJson } from "../registry-auth.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { HttpMethod, Route } from "../router.ts";
+import { builtBackends, type HttpMethod, type Route } from "../router.ts";
 
 const buildElsewhere =
   "build the image elsewhere and bring it with docker load, docker import or docker pull";
@@ -19,10 +19,10 @@ const buildElsewhere =
 export const systemRoutes: readonly Route[] = [
   { method: "GET", path: "/_ping", answeredBy: "frontend", handler: ping },
   { method: "HEAD", path: "/_ping", answeredBy: "frontend", handler: ping },
-  { method: "GET", path: "/version", answeredBy: ["local"], handler: getVersion },
-  { method: "GET", path: "/info", answeredBy: ["local"], handler: getInfo },
-  { method: "POST", path: "/auth", answeredBy: ["local"], handler: postAuth },
-  { method: "GET", path: "/system/df", answeredBy: ["local"], handler: getDiskUsage },
+  { method: "GET", path: "/version", answeredBy: builtBackends, handler: getVersion },
+  { method: "GET", path: "/info", answeredBy: builtBackends, handler: getInfo },
+  { method: "POST", path: "/auth", answeredBy: builtBackends, handler: postAuth },
+  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: getDiskUsage },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
 
   notBuilt("POST", "/build", "docker build", buildElsewhere),

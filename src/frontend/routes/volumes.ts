@@ -11,14 +11,14 @@ import { readJsonBody } from "../json-body.ts";
 import { flag } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import type { Route } from "../router.ts";
+import { builtBackends, type Route } from "../router.ts";
 
 /** The routes of volumes, in the order in which they are tried. */
 export const volumeRoutes: readonly Route[] = [
-  { method: "GET", path: "/volumes", answeredBy: ["local"], handler: getVolumesList },
-  { method: "GET", path: "/volumes/{name}", answeredBy: ["local"], handler: getVolumeByName },
-  { method: "POST", path: "/volumes/create", answeredBy: ["local"], handler: postVolumesCreate },
-  { method: "POST", path: "/volumes/prune", answeredBy: ["local"], handler: postVolumesPrune },
+  { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: getVolumesList },
+  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: getVolumeByName },
+  { method: "POST", path: "/volumes/create", answeredBy: builtBackends, handler: postVolumesCreate },
+  { method: "POST", path: "/volumes/prune", answeredBy: builtBackends, handler: postVolumesPrune },
   {
     method: "PUT",
     path: "/volumes/{name}",
@@ -27,7 +27,7 @@ export const volumeRoutes: readonly Route[] = [
     note: "Cluster volumes only, which need a swarm: refused with 503.",
     handler: putVolumesUpdate,
   },
-  { method: "DELETE", path: "/volumes/{name}", answeredBy: ["local"], handler: deleteVolumes },
+  { method: "DELETE", path: "/volumes/{name}", answeredBy: builtBackends, handler: deleteVolumes },
 ];
 
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
