@@ -16,7 +16,7 @@ export interface ContainerExit {
   readonly outOfMemory: boolean;
 }
 
-/** A container that the runtime did not make, or not start; the message is the runtime's. */
+/** A container that the runtime did not start; the message is the runtime's. */
 export class ContainerNotStarted extends Error {}
 
 /** What a container is made in, and told about. */
@@ -36,7 +36,7 @@ export interface ContainerSettings {
   onLine(line: string): void;
 }
 
-/** A container that the runtime has made. */
+/** A container that the runtime has started. */
 export class Container {
   /** Process 1, as the enclosure numbers it. */
   readonly pid: number;
@@ -44,19 +44,24 @@ export class Container {
   readonly exited: Promise<ContainerExit>;
   readonly #settings: ContainerSettings;
 
-  private constructor(settings: ContainerSettings, pid: number, outputEnded: Promise<unknown>) {
+  private constructor(
+    settings: ContainerSettings,
+    pid: number,
+    since: number,
+    outputEnded: Promise<unknown>,
+  ) {
     this.#settings = settings;
     this.pid = pid;
-    this.exited = this.#waitForExit(outputEnded);
+    this.exited = this.#waitForExit(since, outputEnded);
   }
 
   /**
-   * Makes a container, up to the moment before its process runs.
+   * Starts a container.
    *
-   * @throws {ContainerNotStarted} when the runtime refuses
+   * @throws {ContainerNotStarted} when the runtime refuses, or there is no such program
    * @throws {UnusableDefinition} when the definition does not fit the image
    */
-  static async create(settings: ContainerSettings): Promise<Container> {
+  static async start(settings: ContainerSettings): Promise<Container> {
     const { enclosure, spec, id, directory } = settings;
     const at = (name: string): string => path.join(directory, name);
     await Promise.all(["upper", "work", "rootfs", "etc"].map((name) => mkdir(at(name), { recursive: true })));
@@ -81,33 +86,27 @@ export class Container {
       const isOutput = await ready.promise;
       await readLines(socket, isOutput ? settings.onLine : () => {});
     });
+    const since = enclosure.moment;
     try {
       await enclosure.runDetached(
-        runc(settings, ["create", "--bundle", directory, "--pid-file", at("pid"), id]),
+        runc(settings, ["run", "--detach", "--bundle", directory, "--pid-file", at("pid"), id]),
         { stdout: streams.stdout.writeEnd, stderr: streams.stderr.writeEnd },
       );
       ready.resolve(true);
     } catch (error) {
+      await enclosure.run(["umount", "--lazy", at("rootfs")]);
       throw await asNotStarted(settings, error);
     } finally {
       ready.resolve(false);
       closeSync(streams.stdout.writeEnd);
       closeSync(streams.stderr.writeEnd);
     }
-    return new Container(settings, Number(await readFile(at("pid"), "utf8")), Promise.all(outputEnded));
-  }
-
-  /**
-   * Lets the container's process run.
-   *
-   * @throws {ContainerNotStarted} when there is no such program, or it cannot be run
-   */
-  async start(): Promise<void> {
-    try {
-      await this.#settings.enclosure.run(runc(this.#settings, ["start", this.#settings.id]));
-    } catch (error) {
-      throw await asNotStarted(this.#settings, error);
-    }
+    return new Container(
+      settings,
+      Number(await readFile(at("pid"), "utf8")),
+      since,
+      Promise.all(outputEnded),
+    );
   }
 
   /** Sends process 1 a signal by its name or number; to one that has ended does nothing. */
@@ -141,9 +140,9 @@ export class Container {
     await enclosure.run(["umount", "--lazy", path.join(directory, "rootfs")]);
   }
 
-  async #waitForExit(outputEnded: Promise<unknown>): Promise<ContainerExit> {
+  async #waitForExit(since: number, outputEnded: Promise<unknown>): Promise<ContainerExit> {
     const { enclosure, surroundings, id } = this.#settings;
-    const exitCode = await enclosure.exitOf(this.pid);
+    const exitCode = await enclosure.exitOf(this.pid, since);
     if (surroundings.pidNamespace !== undefined) {
       // Its other processes do not end with process 1 of a namespace that is not its own.
       await enclosure.run(runc(this.#settings, ["kill", "--all", id, "KILL"]));

@@ -33,7 +33,10 @@ export class Enclosure implements AsyncDisposable {
   /** The program that is process 1, and holds shared PID namespaces. */
   readonly program: string;
   readonly #unshare: ChildProcess;
-  readonly #exits = new Map<number, (code: number) => void>();
+  /** Ends that nobody has asked about yet. */
+  readonly #exits = new Map<number, { readonly code: number; readonly moment: number }>();
+  readonly #waiting = new Map<number, (code: number) => void>();
+  #moment = 0;
   #stopped = false;
 
   private constructor(unshare: ChildProcess, pid: number, program: string, lines: AsyncIterable<string>) {
@@ -101,13 +104,24 @@ export class Enclosure implements AsyncDisposable {
     }
   }
 
+  /** A point in the order of the ends of processes, for {@link exitOf}. */
+  get moment(): number {
+    return this.#moment;
+  }
+
   /**
-   * Waits for the end of a process that process 1 inherits; asked for before the process can end.
+   * Waits for the end of a process that process 1 inherits.
    *
    * @param pid as numbered inside
+   * @param since a moment before the process was made: its number may have been another's before
    */
-  exitOf(pid: number): Promise<number> {
-    return new Promise((resolve) => this.#exits.set(pid, resolve));
+  exitOf(pid: number, since: number): Promise<number> {
+    const exit = this.#exits.get(pid);
+    if (exit !== undefined && exit.moment > since) {
+      this.#exits.delete(pid);
+      return Promise.resolve(exit.code);
+    }
+    return new Promise((resolve) => this.#waiting.set(pid, resolve));
   }
 
   /** What this machine calls a process that is a child of process 1; undefined once it has ended. */
@@ -145,9 +159,15 @@ export class Enclosure implements AsyncDisposable {
 
   async #followExits(lines: AsyncIterable<string>): Promise<void> {
     for await (const line of lines) {
-      const [pid, code] = line.split(" ").map(Number);
-      this.#exits.get(pid ?? 0)?.(code ?? 0);
-      this.#exits.delete(pid ?? 0);
+      const [pid = 0, code = 0] = line.split(" ").map(Number);
+      this.#moment += 1;
+      const resolve = this.#waiting.get(pid);
+      if (resolve === undefined) {
+        this.#exits.set(pid, { code, moment: this.#moment });
+      } else {
+        this.#waiting.delete(pid);
+        resolve(code);
+      }
     }
   }
 }

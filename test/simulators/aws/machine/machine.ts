@@ -8,13 +8,17 @@ import path from "node:path";
 import { removeCgroup } from "./cgroups.ts";
 import { Enclosure } from "./enclosure.ts";
 import { FileSystemViews } from "./file-systems.ts";
+import { cgroupOf, claimDirectory } from "./leftovers.ts";
 import { ImageStore } from "./images.ts";
 import { MachineTask, type TaskHost, type TaskListener, type TaskSpec } from "./task.ts";
 import { Vpc } from "./vpc.ts";
 
 /** What a machine is made with. */
 export interface MachineOptions {
-  /** The simulator's own directory; what the machine puts there is left to whoever removes it. */
+  /**
+   * The simulator's own directory, of a name `prefix-random`; what the machine puts there is left to whoever removes it.
+   * Those with the same prefix whose processes are gone are removed.
+   */
   readonly directory: string;
   /** Milliseconds of the simulated clock. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
@@ -39,7 +43,8 @@ export class Machine implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const directory = path.join(options.directory, "machine");
     await mkdir(directory);
-    const cgroup = `/${path.basename(options.directory)}`;
+    await claimDirectory(options.directory);
+    const cgroup = cgroupOf(options.directory);
     stack.defer(() => removeCgroup(cgroup));
     const enclosure = stack.use(await Enclosure.start());
     const vpc = stack.use(await Vpc.start(enclosure));

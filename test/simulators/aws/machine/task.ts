@@ -1,6 +1,6 @@
 /** The containers of one task on the machine: started in the order of their dependencies, ended together. */
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 
 import { type ContainerSpec, UnusableDefinition } from "./bundle.ts";
@@ -142,6 +142,7 @@ export class MachineTask {
     const containers = [...this.#members.values()].map(({ container }) => container);
     await Promise.all([...containers, this.#pause].map((container) => container?.remove()));
     await removeCgroup(this.#cgroup);
+    await rm(path.join(this.#host.directory, "tasks", this.id), { recursive: true, force: true });
   }
 
   get #cgroup(): string {
@@ -194,10 +195,8 @@ export class MachineTask {
 
   async #launch(member: Member): Promise<Container> {
     const { spec } = member;
-    const container = await this.#create(spec, (line) => this.#listener.onLine(spec.name, line));
+    const container = await this.#start(spec, (line) => this.#listener.onLine(spec.name, line));
     member.container = container;
-    this.#ending.signal.throwIfAborted();
-    await container.start();
     member.started.resolve();
     this.#listener.onRunning(spec.name);
     return container;
@@ -247,10 +246,10 @@ export class MachineTask {
     }
   }
 
-  async #create(spec: ContainerSpec, onLine: (line: string) => void): Promise<Container> {
+  async #start(spec: ContainerSpec, onLine: (line: string) => void): Promise<Container> {
     const { endpoint, namespace } = this.#spec.network;
     const { enclosure, directory } = this.#host;
-    return await Container.create({
+    return await Container.start({
       enclosure,
       spec,
       surroundings: {
@@ -272,7 +271,7 @@ export class MachineTask {
   async #startPause(): Promise<void> {
     const rootfs = path.join(this.#host.directory, "pause");
     await mkdir(path.join(rootfs, "etc"), { recursive: true });
-    const pause = await this.#create(
+    this.#pause = await this.#start(
       {
         name: "internal.pause",
         image: { digest: "", rootfs, config: {} },
@@ -291,8 +290,6 @@ export class MachineTask {
       },
       () => {},
     );
-    await pause.start();
-    this.#pause = pause;
   }
 }
 

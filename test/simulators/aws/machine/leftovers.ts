@@ -1,0 +1,49 @@
+/** What simulators whose process was killed have left: directories and control groups; the rest went with them. */
+import { readFileSync } from "node:fs";
+import { readdir, rm, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { removeCgroup } from "./cgroups.ts";
+
+/** The file that names the process to which a simulator's directory belongs. */
+const ownerFile = "owner";
+
+/** The control group of the simulator with this directory. */
+export function cgroupOf(directory: string): string {
+  return `/${path.basename(directory)}`;
+}
+
+/** Marks a directory as this process's, and removes what those like it have left whose processes are gone. */
+export async function claimDirectory(directory: string): Promise<void> {
+  await writeFile(path.join(directory, ownerFile), identity(process.pid) ?? "");
+  const parent = path.dirname(directory);
+  const prefix = path.basename(directory).replace(/[^-]*$/, "");
+  const names = await readdir(parent);
+  const alike = names.filter((name) => name.startsWith(prefix)).map((name) => path.join(parent, name));
+  await Promise.all(alike.filter(isAbandoned).map(removeLeftovers));
+}
+
+async function removeLeftovers(directory: string): Promise<void> {
+  await removeCgroup(cgroupOf(directory));
+  await rm(directory, { recursive: true, force: true });
+}
+
+function isAbandoned(directory: string): boolean {
+  try {
+    const owner = readFileSync(path.join(directory, ownerFile), "utf8");
+    return identity(Number(owner.split(" ")[0])) !== owner;
+  } catch {
+    return false; // not claimed yet
+  }
+}
+
+/** A process's number and when it started: the number alone may be another's later. */
+function identity(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The 22nd field; the second, in parentheses, may hold anything.
+    const startTime = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    return `${pid} ${startTime}`;
+  } catch {
+    return undefined;
+  }
+}
