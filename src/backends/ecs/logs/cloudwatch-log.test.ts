@@ -59,6 +59,15 @@ describe("a log in CloudWatch", () => {
     assert.deepEqual(lines, ["err:oh", "out:[stderr] not really", "out:[stdout] x", "out:[other] y"]);
   });
 
+  it("has no lines of the agent itself, and does not count them", async () => {
+    const one = ["[sockerless] ready", "a", "[stdout] [sockerless] of the container", "[sockerless] stop"];
+    assert.deepEqual((await read({ one })).lines, ["out:a", "out:[sockerless] of the container"]);
+    assert.deepEqual((await read({ one }, { tail: 2n })).lines, [
+      "out:a",
+      "out:[sockerless] of the container",
+    ]);
+  });
+
   it("is empty where its group or stream does not exist", async () => {
     assert.deepEqual((await read({})).lines, []);
     assert.deepEqual((await read({}, { tail: 3n })).lines, []);

@@ -10,7 +10,7 @@ import type { LogPiece } from "../../common/cloud/stored/log-lines.ts";
 import type { CloudLog, CloudLogRange } from "../../common/cloud/stored/stored-service.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
-import { untee } from "./markers.ts";
+import { isAgentLine, untee } from "./markers.ts";
 
 /** What is read. */
 export interface CloudWatchLogOptions {
@@ -83,7 +83,7 @@ async function lastEvents(
   return left < 0n ? all.slice(Number(-left)) : all;
 }
 
-/** One page; undefined: the group or the stream does not exist, which is a log that nobody wrote to. */
+/** One page, without the lines of the agent itself; undefined: the group or the stream does not exist, which is a log that nobody wrote to. */
 async function events(
   { logs, logGroup }: CloudWatchLogOptions,
   input: Omit<GetLogEventsCommandInput, "logGroupName">,
@@ -97,7 +97,10 @@ async function events(
   | undefined
 > {
   try {
-    return await logs.send(new GetLogEventsCommand({ logGroupName: logGroup, ...input }), { abortSignal });
+    const page = await logs.send(new GetLogEventsCommand({ logGroupName: logGroup, ...input }), {
+      abortSignal,
+    });
+    return { ...page, events: page.events?.filter(({ message = "" }) => !isAgentLine(message)) };
   } catch (error) {
     if (isAwsError(error, "ResourceNotFoundException")) {
       return undefined;

@@ -3,11 +3,17 @@ import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 
 const stderrMarker = "[stderr] ";
 const stdoutMarker = "[stdout] ";
+const agentMarker = "[sockerless] ";
 
 /** A line as the container wrote it. */
 export interface TeedLine {
   readonly stream: Stream.STDOUT | Stream.STDERR;
   readonly text: string;
+}
+
+/** Whether a line is the agent's own: no output of the container. */
+export function isAgentLine(message: string): boolean {
+  return message.startsWith(agentMarker);
 }
 
 /** Takes off what the agent put before a line. */
