@@ -3,6 +3,7 @@
  * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { DEFAULT_CAPABILITIES } from "../common/default-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** One setting. */
@@ -14,6 +15,8 @@ export interface FargateSetting {
   readonly isSet: (hostConfig: HostConfig, record: ContainerRecord) => boolean;
 }
 
+/** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
+const ADDABLE: ReadonlySet<string> = new Set([...DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]);
 const DEFAULT_SHM_SIZE = 64n * 1024n * 1024n;
 const SHARED = "container:";
 
@@ -39,9 +42,9 @@ export const REFUSED: readonly FargateSetting[] = [
     isSet: ({ resources }) => (resources?.deviceRequests.length ?? 0) > 0,
   },
   {
-    name: "--cap-add",
+    name: "--cap-add (all but SYS_PTRACE and those that Docker gives by default)",
     why: "Fargate adds no capability but SYS_PTRACE",
-    isSet: (host) => host.capAdd.some((name) => name !== "CAP_SYS_PTRACE"),
+    isSet: (host) => host.capAdd.some((name) => !ADDABLE.has(name)),
   },
   {
     name: "--pid",
