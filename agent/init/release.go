@@ -24,8 +24,8 @@ func (c *container) Release(_ context.Context, generation uint64) error {
 		return nil
 	case c.starting > 0, state.Started != nil && state.Exit == nil:
 		reason = errors.New("the container is running")
-	case generation != c.generation:
-		reason = fmt.Errorf("the last start was number %d, not %d", c.generation, generation)
+	case generation < c.generation:
+		reason = fmt.Errorf("the container was started again: the last start was number %d, not %d", c.generation, generation)
 	}
 	if reason != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, reason)

@@ -64,7 +64,7 @@ func TestAnAgentThatWasNeverStartedIsReleased(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})
 	waiting := attach(t, k.client(), "a")
-	must(t, release(t, k.client(), 0))
+	must(t, release(t, k.client(), 1)) // a start that did not arrive
 	if last := waiting.end(); last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED {
 		t.Errorf("the attachment ended with %v", last)
 	}
