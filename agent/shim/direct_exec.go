@@ -12,7 +12,6 @@ import (
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/session"
-	"github.com/sockerless/sockerless/agent/core/stdio"
 	"github.com/sockerless/sockerless/agent/shim/enter"
 )
 
@@ -121,52 +120,36 @@ func (c *confinement) addHome(spec *enter.Spec, root *os.File) error {
 
 // run executes the program. errNothingRan: it has not been, and the runtime may
 // try.
-func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (_ *spawned, err error) {
-	wires, err := stdio.Pipes(streams)
-	if err != nil {
-		return nil, err
-	}
-	defer wires.CloseChild()
-	defer func() {
-		if err != nil {
-			wires.Ours.Close()
-		}
-	}()
+func (c *confinement) run(reaper *children.Reaper, spec *enter.Spec, streams session.Streams) (*spawned, error) {
+	return adopt(reaper, streams, func(inherited *[3]*os.File) (int, error) { return c.enter(reaper, spec, inherited) })
+}
+
+// enter answers the number of the program's process.
+func (c *confinement) enter(reaper *children.Reaper, spec *enter.Spec, inherited *[3]*os.File) (int, error) {
 	specification, tell, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("make a pipe: %w", err)
+		return 0, fmt.Errorf("make a pipe: %w", err)
 	}
 	defer tell.Close()
 	records, record, err := os.Pipe()
 	if err != nil {
 		specification.Close()
-		return nil, fmt.Errorf("make a pipe: %w", err)
+		return 0, fmt.Errorf("make a pipe: %w", err)
 	}
 	defer records.Close()
-
-	adopted := reaper.ExpectAdoption()
-	defer adopted()
 	_, err = reaper.Spawn(fmt.Sprintf("/proc/self/fd/%d", c.binary.Fd()), []string{"sockerless-agent", "exec"}, &os.ProcAttr{
 		Env:   []string{enter.Marker},
-		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, record, c.main},
+		Files: append(inherited[:], specification, record, c.main),
 	})
 	specification.Close()
 	record.Close()
 	if err != nil {
-		return nil, errors.Join(errNothingRan, err)
+		return 0, errors.Join(errNothingRan, err)
 	}
 	// One that dies early breaks the pipe; that shows in what it reports.
 	_, _ = tell.Write(spec.Encode())
 	tell.Close()
-	pid, err := childOf(records)
-	if err != nil {
-		return nil, err
-	}
-	child, err := reaper.Adopt(pid)
-	if err != nil {
-		return nil, err
-	}
-	return &spawned{child: child, stdio: wires.Ours}, nil
+	return childOf(records)
 }
 
 // childOf reads the status pipe to its end.

@@ -124,21 +124,9 @@ type spawned struct {
 // spawn runs `create` or `exec`, which leave a process behind that becomes our
 // child, and takes charge of it.
 func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, arguments ...string) (_ *spawned, err error) {
-	if tty {
-		streams = session.Streams{}
-	}
-	wires, err := stdio.Pipes(streams)
-	if err != nil {
-		return nil, err
-	}
-	defer wires.CloseChild()
-	defer func() {
-		if err != nil {
-			wires.Ours.Close()
-		}
-	}()
 	var console *consoleSocket
 	if tty {
+		streams = session.Streams{}
 		if console, err = listenForConsole(r.scratchName("tty")); err != nil {
 			return nil, err
 		}
@@ -149,26 +137,47 @@ func (r *ociRuntime) spawn(tty bool, streams session.Streams, command string, ar
 	defer os.Remove(pidFile)
 	arguments = append([]string{"--pid-file", pidFile}, arguments...)
 
-	adopted := r.reaper.ExpectAdoption()
-	defer adopted()
-	if err := r.run(&wires.Child, command, arguments...); err != nil {
-		return nil, err
-	}
-	pid, err := readPID(pidFile)
-	if err != nil {
-		return nil, err
-	}
-	child, err := r.reaper.Adopt(pid)
-	if err != nil {
-		return nil, err
-	}
-	s := &spawned{child: child, stdio: wires.Ours}
-	if tty {
+	s, err := adopt(r.reaper, streams, func(inherited *[3]*os.File) (int, error) {
+		if err := r.run(inherited, command, arguments...); err != nil {
+			return 0, err
+		}
+		return readPID(pidFile)
+	})
+	if err == nil && tty {
 		if s.stdio.Terminal, err = console.receive(); err != nil {
-			return nil, err
+			s.stdio.Close()
 		}
 	}
+	if err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// adopt takes charge of a process that another one makes, which then ends. make
+// answers its number; it has the streams as 0, 1 and 2.
+func adopt(reaper *children.Reaper, streams session.Streams, make func(inherited *[3]*os.File) (pid int, err error)) (_ *spawned, err error) {
+	wires, err := stdio.Pipes(streams)
+	if err != nil {
+		return nil, err
+	}
+	defer wires.CloseChild()
+	defer func() {
+		if err != nil {
+			wires.Ours.Close()
+		}
+	}()
+	adopted := reaper.ExpectAdoption()
+	defer adopted()
+	pid, err := make(&wires.Child)
+	if err != nil {
+		return nil, err
+	}
+	child, err := reaper.Adopt(pid)
+	if err != nil {
+		return nil, err
+	}
+	return &spawned{child: child, stdio: wires.Ours}, nil
 }
 
 func readPID(name string) (int, error) {

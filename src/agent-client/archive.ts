@@ -1,6 +1,5 @@
 /** `AgentService.ArchiveGet` and `ArchivePut`: a container's files as tar streams. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 
 import {
   ArchiveGetRequestSchema,
@@ -11,6 +10,7 @@ import {
   type PathStat,
 } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ArchivedPath, StreamKind } from "./agent-stream.ts";
+import { decodeGiven } from "./bulk-end.ts";
 import { archiveChunkTag, archiveOutput } from "./bulk-messages.ts";
 
 /** Fetching a path: no input, output is a tar stream. */
@@ -22,19 +22,9 @@ export const archiveGetStream: StreamKind = {
   expectsHeartbeats: true,
   decode: (bytes) => {
     const { message } = fromBinary(ArchiveGetResponseSchema, bytes);
-    switch (message.case) {
-      case "stat":
-        return { type: "opened", opened: { kind: "archive", stat: archivedPath(message.value) } };
-      case "end":
-        return {
-          type: "ended",
-          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
-        };
-      case "chunk":
-        throw new ConnectError("the agent sent an archive in a form that was not agreed on", Code.DataLoss);
-      default:
-        return { type: "heartbeat" };
-    }
+    return message.case === "stat"
+      ? { type: "opened", opened: { kind: "archive", stat: archivedPath(message.value) } }
+      : decodeGiven(message, "an archive");
   },
 };
 

@@ -1,6 +1,5 @@
 /** `AgentService.Export`: a container's file system, or what it changed, as a tar stream. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 
 import { systemError } from "../common/errors.ts";
 import {
@@ -9,6 +8,7 @@ import {
   ExportResponseSchema,
 } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StreamKind } from "./agent-stream.ts";
+import { decodeGiven } from "./bulk-end.ts";
 import { exportOutput } from "./bulk-messages.ts";
 
 /** An export: no input, output is a tar stream. */
@@ -19,20 +19,7 @@ export const exportStream: StreamKind = {
   heartbeat: undefined,
   expectsHeartbeats: true,
   openedByDefault: { kind: "export" },
-  decode: (bytes) => {
-    const { message } = fromBinary(ExportResponseSchema, bytes);
-    switch (message.case) {
-      case "end":
-        return {
-          type: "ended",
-          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
-        };
-      case "chunk":
-        throw new ConnectError("the agent sent an export in a form that was not agreed on", Code.DataLoss);
-      default:
-        return { type: "heartbeat" };
-    }
-  },
+  decode: (bytes) => decodeGiven(fromBinary(ExportResponseSchema, bytes).message, "an export"),
 };
 
 /** The request of an export. */

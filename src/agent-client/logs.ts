@@ -1,9 +1,9 @@
 /** `AgentService.Logs`: the recorded output of a container. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 
 import { LogsRequestSchema, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StreamKind } from "./agent-stream.ts";
+import { decodeGiven } from "./bulk-end.ts";
 import { logsOutput } from "./bulk-messages.ts";
 
 /** Logs: no input, output is what stdout and stderr once were. */
@@ -14,20 +14,7 @@ export const logsStream: StreamKind = {
   heartbeat: undefined,
   expectsHeartbeats: true,
   openedByDefault: { kind: "logs" },
-  decode: (bytes) => {
-    const { message } = fromBinary(LogsResponseSchema, bytes);
-    switch (message.case) {
-      case "end":
-        return {
-          type: "ended",
-          outcome: { kind: "complete", totalBytes: Number(message.value.totalBytes) },
-        };
-      case "chunk":
-        throw new ConnectError("the agent sent a log in a form that was not agreed on", Code.DataLoss);
-      default:
-        return { type: "heartbeat" };
-    }
-  },
+  decode: (bytes) => decodeGiven(fromBinary(LogsResponseSchema, bytes).message, "a log"),
 };
 
 /** The request of a log stream. */

@@ -184,11 +184,6 @@ export function toErrorData(error: unknown): ErrorData {
   return { kind, message };
 }
 
-/** The error that {@link toErrorData} described. */
-export function fromErrorData(data: ErrorData): SockerlessError {
-  return new SockerlessError(data.kind, data.message);
-}
-
 /** Whether a caught value is, or arrives as, an error of this kind. */
 export function isErrorKind(error: unknown, kind: ErrorKind): boolean {
   return fromUnknown(error).kind === kind;

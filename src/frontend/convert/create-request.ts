@@ -8,22 +8,15 @@ import {
   NetworkingConfigSchema,
   type ContainerConfig,
   type HostConfig,
-  type NetworkingConfig,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ApiVersion } from "../api-version.ts";
 import { containerConfigFromJson } from "./container-config.ts";
+import type { ContainerSettings } from "./container-settings.ts";
 import { adaptCreateRequest } from "./create-versions.ts";
 import { networkingConfigFromJson } from "./endpoints.ts";
 import { hostConfigFromJson } from "./host-config.ts";
 import { JsonFields } from "./json-fields.ts";
 import { isContainerNetwork } from "./network-mode.ts";
-
-/** What a create request asks for, in the meaning of the newest API version. */
-export interface ContainerSettings {
-  readonly config: ContainerConfig;
-  readonly hostConfig: HostConfig;
-  readonly networking: NetworkingConfig;
-}
 
 /** A create request that was understood. */
 export interface CreateRequest extends ContainerSettings {

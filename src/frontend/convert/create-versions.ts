@@ -9,7 +9,7 @@ import {
   type Mount,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ApiVersion, ApiVersionText } from "../api-version.ts";
-import type { ContainerSettings } from "./create-request.ts";
+import type { ContainerSettings } from "./container-settings.ts";
 import { hasEndpointSettings, isContainerNetwork } from "./network-mode.ts";
 
 /** Driver option of an endpoint that carries sysctls of its interface. */

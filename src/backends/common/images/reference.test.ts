@@ -9,7 +9,6 @@ import {
   parseNamed,
   parseTarget,
   withDefaultTag,
-  withTag,
 } from "./reference.ts";
 
 const hex = "0123456789abcdef".repeat(4);
@@ -142,10 +141,5 @@ describe("the new name of an image", () => {
       kind: "invalid",
       message: "cannot import digest reference",
     });
-  });
-
-  it("takes only tags of the grammar", () => {
-    assert.equal(withTag(parseNamed("a"), "1").tag, "1");
-    assert.throws(() => withTag(parseNamed("a"), "a b"), { kind: "invalid", message: "invalid tag format" });
   });
 });

@@ -39,7 +39,6 @@ const referenceExpression = new RegExp(
   `^(?<name>(?:${domainPattern}/)?${pathPattern})(?::(?<tag>${tagPattern}))?(?:@(?<digest>${digestPattern}))?$`,
 );
 const domainExpression = new RegExp(`^(?<domain>${domainPattern})/(?<path>${pathPattern})$`);
-const tagExpression = new RegExp(`^${tagPattern}$`);
 const bareIdExpression = /^[0-9a-f]{64}$/;
 
 /** No reference is longer: a name of 255, a tag of 128 and the longest digest stay far below. Bounds the matching. */
@@ -98,18 +97,6 @@ export function parseTarget(text: string): NamedReference {
 /** The same reference with `latest` where there is neither tag nor digest. */
 export function withDefaultTag(named: NamedReference): NamedReference {
   return named.tag === undefined && named.digest === undefined ? { ...named, tag: defaultTag } : named;
-}
-
-/**
- * The same repository with this tag instead of what was there.
- *
- * @throws SockerlessError of kind `invalid`
- */
-export function withTag(named: NamedReference, tag: string): NamedReference {
-  if (!tagExpression.test(tag)) {
-    throw invalid("invalid tag format");
-  }
-  return { ...named, tag, digest: undefined };
 }
 
 /** The same repository addressed by a digest alone. */
