@@ -67,6 +67,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	markContainer(powers)
 	stock := beginInventory(settings, powers, logger)
 	record, place, err := openLog(settings, logger)
 	if err != nil {
@@ -204,4 +205,15 @@ func (p recordPlace) limitations() []string {
 	}
 	return []string{fmt.Sprintf("keeps at most %d MiB of output: no directory for the record is writable",
 		p.settings.MaxSize*uint64(p.settings.MaxFiles)>>20)}
+}
+
+// markContainer makes the file by which programs know that they are in a
+// container; a read-only root has none.
+func markContainer(own *powers) {
+	if !own.pidOne {
+		return
+	}
+	if mark, err := os.OpenFile("/.dockerenv", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755); err == nil {
+		mark.Close()
+	}
 }

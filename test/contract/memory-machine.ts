@@ -87,6 +87,7 @@ export class MemoryMachine {
         volumeInUseMessage: undefined,
         networkInUseMessage: undefined,
         hostPaths: "mount",
+        privilegedExecs: !this.cloud,
         publishesPorts: this.cloud ? "frontend" : "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
       },

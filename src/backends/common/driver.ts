@@ -64,6 +64,8 @@ export interface Policy {
   readonly hostPaths: "mount" | "ignore";
   /** Whether a host path in a bind mount stands for something of the driver's own, which is there in any case. */
   isSupplied?(hostPath: string): boolean;
+  /** Whether an exec can have more privilege than its container (`exec --privileged`). */
+  readonly privilegedExecs: boolean;
   /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
   readonly publishesPorts: "driver" | "frontend";
   /**

@@ -11,6 +11,7 @@ export const ecsPolicy: Policy = {
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,
   hostPaths: "ignore",
+  privilegedExecs: false,
   publishesPorts: "frontend",
   unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),
 };

@@ -39,6 +39,7 @@ export const localPolicy: Policy = {
   networkInUseMessage: undefined,
   hostPaths: "mount",
   isSupplied: isWellKnownSocket,
+  privilegedExecs: true,
   publishesPorts: "driver",
   unsupported(record) {
     const host = record.hostConfig;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -41,6 +42,15 @@ describe("containers that run in a cloud", () => {
     const id = await bench.runScript("exec sleep 60", { name: "one" });
     await bench.networks.connectNetwork({ network: "web", container: id });
     assert.equal(bench.machine.agentOf(id).names.get("one.web"), "10.9.0.1");
+  });
+
+  it("refuse execs that are to have more privilege than they", async () => {
+    const id = await bench.runScript("exec sleep 60");
+    await assert.rejects(
+      bench.execs.createExec({ container: id, config: { cmd: ["true"], privileged: true } }),
+      (error) => isErrorKind(error, "not-implemented"),
+    );
+    assert.equal((await inspect(id))?.execIds.length, 0);
   });
 
   it("show the ports that a frontend listens on, also after a restart that nobody asked for", async () => {

@@ -1,7 +1,7 @@
 /** Execs: made, started once, awaited. */
 import { create } from "@bufbuild/protobuf";
 
-import { invalid, isErrorKind, notFound, systemError } from "../../../../common/errors.ts";
+import { invalid, isErrorKind, notFound, notImplemented, systemError } from "../../../../common/errors.ts";
 import { newId } from "../../../../common/ids.ts";
 import type { AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import {
@@ -42,6 +42,9 @@ export async function createExec(
 ): Promise<string> {
   if (config === undefined || config.cmd.length === 0) {
     throw invalid("No exec command specified");
+  }
+  if (config.privileged && !context.driver.policy.privilegedExecs) {
+    throw notImplemented(`the ${context.driver.name} backend does not support exec --privileged`);
   }
   const container = findContainer(context.state, reference);
   refuse(execRefusal(container, reference));
