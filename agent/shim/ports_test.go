@@ -60,6 +60,21 @@ func (c *container) bound(protocol, hostIP string) shimspec.BoundPort {
 	return shimspec.BoundPort{}
 }
 
+func TestAPortIsFreeOnceTheEndIsTold(t *testing.T) {
+	namespace := newNamespace(t)
+	var port uint32 // any at first, then always the same
+	for range 10 {
+		c := launch(t, launchOptions{
+			args: sh("exit 3"),
+			spec: publishing(namespace, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, ContainerPort: 80}),
+		})
+		port = c.bound("tcp", "127.0.0.1").HostPort
+		events := c.watch()
+		c.mustRun()
+		await(t, events, exitedEvent)
+	}
+}
+
 func address(ip string, port uint32) string { return net.JoinHostPort(ip, itoa(int(port))) }
 
 func TestAPublishedTCPPortKeepsHalfCloses(t *testing.T) {

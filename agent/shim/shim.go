@@ -146,6 +146,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	s.sessions = session.New(session.MainProcess{TTY: spec.TTY, StdinOnce: spec.StdinOnce}, session.Options{
 		Runtime: s.container,
 		Log:     s.log,
+		Release: s.ports.Free,
 		Persist: func(state *agentv1.ContainerState) error { return writeExitRecord(spec, state) },
 		Logger:  s.logger,
 	})

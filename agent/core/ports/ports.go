@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,8 @@ type Set struct {
 	dial       Dial
 	logger     *slog.Logger
 
+	freeing sync.Once
+	freed   chan struct{} // closed by Free
 	serving sync.WaitGroup
 	cancel  context.CancelFunc
 }
@@ -48,7 +51,7 @@ type forwarder interface {
 // container's namespace, for ports without a container address. After an error
 // nothing stays bound.
 func Bind(published []shimspec.PublishedPort, dialInside Dial, logger *slog.Logger) (*Set, error) {
-	set := &Set{dial: dialInside, logger: logger}
+	set := &Set{dial: dialInside, logger: logger, freed: make(chan struct{})}
 	for _, port := range published {
 		if err := set.bind(port); err != nil {
 			set.Close()
@@ -74,15 +77,42 @@ func (s *Set) Serve() {
 	}
 }
 
-// Close frees the ports and ends every connection.
+const (
+	// lastWords bounds how long connections go on once their ports were freed:
+	// what a process said right before its end is still on its way.
+	lastWords = 2 * time.Second
+	// hangUp is how long a client has to hang up that has been told everything.
+	hangUp = 200 * time.Millisecond
+)
+
+// Free frees the ports. Connections go on until they have ended, or Close. It
+// may be called twice.
+func (s *Set) Free() {
+	s.freeing.Do(func() {
+		for _, f := range s.forwarders {
+			f.close()
+		}
+		close(s.freed)
+	})
+}
+
+// Close frees the ports and ends every connection, behind what the container
+// had said. It may be called twice.
 func (s *Set) Close() {
-	for _, f := range s.forwarders {
-		f.close()
+	s.Free()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.serving.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(lastWords):
 	}
 	if s.cancel != nil {
 		s.cancel()
 	}
-	s.serving.Wait()
+	<-ended
 }
 
 // bind opens the sockets of one published port.
@@ -202,7 +232,7 @@ func (s *Set) listen(port shimspec.PublishedPort, address netip.AddrPort) (forwa
 		if err != nil {
 			return nil, 0, err
 		}
-		f := newTCPForwarder(listener, target, s.logger)
+		f := &tcpForwarder{listener: listener, target: target, freed: s.freed, logger: s.logger}
 		return f, uint16(listener.Addr().(*net.TCPAddr).Port), nil
 	case "udp":
 		socket, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(address))

@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -108,30 +109,70 @@ func TestTheSamePortServesBothProtocolsAndFamilies(t *testing.T) {
 	}
 }
 
-func TestCloseEndsConnections(t *testing.T) {
+// connected publishes a port and answers both ends of a connection to it.
+func connected(t *testing.T) (set *Set, client, inside net.Conn) {
+	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Close()
-	set, err := Bind([]shimspec.PublishedPort{{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: uint32(server.Addr().(*net.TCPAddr).Port)}},
+	t.Cleanup(func() { server.Close() })
+	set, err = Bind([]shimspec.PublishedPort{{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: uint32(server.Addr().(*net.TCPAddr).Port)}},
 		func(ctx context.Context, network, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(set.Close)
 	set.Serve()
-	client, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort))))
+	client, err = net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	inside, err := server.Accept()
+	t.Cleanup(func() { client.Close() })
+	inside, err = server.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inside.Close()
+	t.Cleanup(func() { inside.Close() })
+	return set, client, inside
+}
+
+func TestTheLastWordsOfAProcessArrive(t *testing.T) {
+	for range 20 {
+		set, client, inside := connected(t)
+		said := bytes.Repeat([]byte("last words"), 10_000)
+		if _, err := inside.Write(said); err != nil {
+			t.Fatal(err)
+		}
+		inside.Close() // as the kernel does when the process ends
+		set.Close()
+		if err := client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if heard, err := io.ReadAll(client); err != nil || !bytes.Equal(heard, said) {
+			t.Fatalf("%d bytes of %d arrived: %v", len(heard), len(said), err)
+		}
+	}
+}
+
+func TestAFreedPortIsFreeWhileItsConnectionsGoOn(t *testing.T) {
+	set, client, inside := connected(t)
+	set.Free()
+	if _, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: set.Bound()[0].HostPort, ContainerPort: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inside.Write([]byte("on")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCloseEndsConnections(t *testing.T) {
+	set, client, inside := connected(t)
 	set.Close()
 	for _, conn := range []net.Conn{client, inside} {
 		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {

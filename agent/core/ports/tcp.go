@@ -19,11 +19,8 @@ const acceptPause = 50 * time.Millisecond
 type tcpForwarder struct {
 	listener *net.TCPListener
 	target   target
+	freed    <-chan struct{} // closed once the port is free: the container has ended
 	logger   *slog.Logger
-}
-
-func newTCPForwarder(listener *net.TCPListener, target target, logger *slog.Logger) *tcpForwarder {
-	return &tcpForwarder{listener: listener, target: target, logger: logger}
 }
 
 func (f *tcpForwarder) close() { f.listener.Close() }
@@ -65,7 +62,20 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 		return
 	}
 	defer server.Close()
-	Join(ctx, client, server.(*net.TCPConn))
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	// A client that keeps its half open does not keep a port's last connection.
+	join(ctx, client, server.(*net.TCPConn), func() {
+		select {
+		case <-f.freed:
+		case <-ctx.Done():
+		}
+		select {
+		case <-time.After(hangUp):
+		case <-ctx.Done():
+		}
+		cut()
+	})
 }
 
 // HalfCloser is a stream connection with two directions that end apart.
@@ -78,7 +88,11 @@ type HalfCloser interface {
 // Join copies both ways (by splice where the kernel can) until both directions
 // have ended or ctx is done. The end of one direction is passed on; the other
 // goes on.
-func Join(ctx context.Context, a, b HalfCloser) {
+func Join(ctx context.Context, a, b HalfCloser) { join(ctx, a, b, func() {}) }
+
+// join is Join that calls ended, in a goroutine of its own, once b has ended its
+// direction.
+func join(ctx context.Context, a, b HalfCloser, ended func()) {
 	stop := context.AfterFunc(ctx, func() {
 		a.Close()
 		b.Close()
@@ -95,6 +109,9 @@ func Join(ctx context.Context, a, b HalfCloser) {
 			// here finds out. Errors mean that the connection is gone already.
 			_ = to.CloseWrite()
 			_ = from.CloseRead()
+			if from == b {
+				go ended()
+			}
 		}()
 	}
 	directions.Wait()

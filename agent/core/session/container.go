@@ -20,6 +20,10 @@ import (
 type Options struct {
 	Runtime Runtime
 	Log     *log.Writer // nil: output is not recorded
+	// Release gives back what others may use once they hear that the main process
+	// has ended or could not start: it is called before anybody is told, perhaps
+	// twice. nil: there is nothing.
+	Release func()
 	// Persist keeps the state where it outlives the agent. It is called before
 	// anybody is told that the main process has ended or could not start, and
 	// again when a later exec ends. Where it fails it is called again until it
@@ -136,6 +140,13 @@ func (c *Container) state() *agentv1.ContainerState {
 		}
 	}
 	return state
+}
+
+// release is called with c.mu held.
+func (c *Container) release() {
+	if c.options.Release != nil {
+		c.options.Release()
+	}
 }
 
 // persistRetry is the time between two attempts to keep the state; a variable,

@@ -167,6 +167,7 @@ func (c *Container) FailStart(failure *StartError) {
 		r.response = &agentv1.StartResponse{Result: &agentv1.StartResponse_Failure{Failure: r.failure}}
 	}
 	state := c.state()
+	c.release()
 	c.persist(state)
 	c.finishSessions(r, failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_START_FAILED, failure.Message, failure.ExitCode), state)
 }
@@ -205,6 +206,7 @@ func (c *Container) endRun(r *run, status ExitStatus) {
 	}
 	r.exit = &status
 	c.paused = false
+	c.release()
 	c.persist(c.state())
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Exited{Exited: status.Proto()}})
 	c.finishSessions(r, exited(status), nil)
