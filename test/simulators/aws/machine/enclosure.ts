@@ -26,6 +26,9 @@ export class CommandFailed extends Error {
   }
 }
 
+/** The exit code of a process that SIGKILL ended, as everything is when the enclosure ends. */
+const killed = 137;
+
 /** Namespaces of one simulator and what runs in them. */
 export class Enclosure implements AsyncDisposable {
   /** Process 1, as this machine numbers it. */
@@ -37,6 +40,7 @@ export class Enclosure implements AsyncDisposable {
   readonly #exits = new Map<number, { readonly code: number; readonly moment: number }>();
   readonly #waiting = new Map<number, (code: number) => void>();
   #moment = 0;
+  #ended = false;
   #stopped = false;
 
   private constructor(unshare: ChildProcess, pid: number, program: string, lines: AsyncIterable<string>) {
@@ -116,6 +120,9 @@ export class Enclosure implements AsyncDisposable {
    * @param since a moment before the process was made: its number may have been another's before
    */
   exitOf(pid: number, since: number): Promise<number> {
+    if (this.#ended) {
+      return Promise.resolve(killed);
+    }
     const exit = this.#exits.get(pid);
     if (exit !== undefined && exit.moment > since) {
       this.#exits.delete(pid);
@@ -168,6 +175,10 @@ export class Enclosure implements AsyncDisposable {
         this.#waiting.delete(pid);
         resolve(code);
       }
+    }
+    this.#ended = true;
+    for (const resolve of this.#waiting.values()) {
+      resolve(killed);
     }
   }
 }

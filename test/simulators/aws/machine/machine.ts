@@ -67,8 +67,15 @@ export class Machine implements AsyncDisposable {
     return this.#host.enclosure.hostPid(pid);
   }
 
+  /** Ends every process at once; whatever was asked of the machine fails from now on, and tasks end. */
+  async switchOff(): Promise<void> {
+    await this.vpc[Symbol.asyncDispose]();
+    await this.#host.enclosure[Symbol.asyncDispose]();
+  }
+
   /** Ends every task and takes everything away. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.switchOff();
     await this.#stack.disposeAsync();
   }
 }

@@ -205,27 +205,38 @@ export class MachineTask {
   async #follow(member: Member, container: Container): Promise<ContainerExit> {
     const { spec } = member;
     const ended = new AbortController();
-    const stopping = (async () => {
-      await Promise.race([once(this.#ending.signal), container.exited]);
-      await this.#end(spec, container, ended.signal);
-    })();
-    const health =
-      spec.healthCheck &&
-      watchHealth(spec.healthCheck, {
-        execute: (command) => container.execute(command),
-        sleep: (ms, signal) => this.#host.sleep(ms, signal),
-        signal: ended.signal,
-        onChange: (status) => {
-          this.#listener.onHealth(spec.name, status);
-          if (status === "HEALTHY") {
-            member.healthy.resolve();
-          }
-        },
-      });
-    const exit = await container.exited;
-    ended.abort();
-    await Promise.all([stopping, health]);
-    return exit;
+    const watching = Promise.all([
+      this.#endWhenAsked(spec, container, ended.signal),
+      this.#watchHealth(member, container, ended.signal),
+    ]);
+    try {
+      return await container.exited;
+    } finally {
+      ended.abort();
+      await watching;
+    }
+  }
+
+  async #watchHealth({ spec, healthy }: Member, container: Container, signal: AbortSignal): Promise<void> {
+    if (spec.healthCheck === undefined) {
+      return;
+    }
+    await watchHealth(spec.healthCheck, {
+      execute: (command) => container.execute(command),
+      sleep: (ms, over) => this.#host.sleep(ms, over),
+      signal,
+      onChange: (status) => {
+        this.#listener.onHealth(spec.name, status);
+        if (status === "HEALTHY") {
+          healthy.resolve();
+        }
+      },
+    });
+  }
+
+  async #endWhenAsked(spec: TaskContainerSpec, container: Container, ended: AbortSignal): Promise<void> {
+    await once(AbortSignal.any([this.#ending.signal, ended]));
+    await this.#end(spec, container, ended);
   }
 
   async #end(

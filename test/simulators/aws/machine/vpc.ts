@@ -46,6 +46,7 @@ export class Vpc implements AsyncDisposable {
   readonly #groups = new Map<string, string>();
   #queue: Promise<unknown> = Promise.resolve();
   #tasks = 0;
+  #ended = false;
 
   private constructor(enclosure: Enclosure, range: Cidr, hostInterface: string) {
     this.#enclosure = enclosure;
@@ -151,6 +152,10 @@ table ip metadata {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ended) {
+      return;
+    }
+    this.#ended = true;
     await run("ip", ["link", "delete", this.#hostInterface]);
   }
 
@@ -214,7 +219,13 @@ END
     const before = this.#queue;
     const change = (async () => {
       await before;
-      await this.#enclosure.run(command, input());
+      try {
+        await this.#enclosure.run(command, input());
+      } catch (error) {
+        if (!this.#ended) {
+          throw error;
+        }
+      }
     })();
     this.#queue = change.catch(() => {}); // whoever asked for it is told
     await change;

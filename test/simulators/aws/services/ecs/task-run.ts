@@ -40,6 +40,7 @@ export class TaskRun {
   readonly #services: RunServices;
   readonly #stopping = new AbortController();
   readonly #killed = new AbortController();
+  #abandoned = false;
   #machineTask: MachineTask | undefined;
   #network: TaskNetwork | undefined;
 
@@ -62,6 +63,13 @@ export class TaskRun {
     this.#killed.abort();
     this.#machineTask?.kill();
     this.stop(stopCode, reason);
+  }
+
+  /** The machine has been switched off: whatever fails on the task's way is of no interest. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.#killed.abort();
+    this.#stopping.abort();
   }
 
   /** Where the task runs, while it does. */
@@ -238,10 +246,14 @@ export class TaskRun {
   async #cleanUp(): Promise<void> {
     await this.stopped;
     const { machine } = this.#services;
-    await this.#machineTask?.remove();
-    if (machine !== undefined && this.#network !== undefined) {
-      await machine.vpc.detach(this.#network);
-      this.#network = undefined;
+    try {
+      await this.#machineTask?.remove();
+      if (machine !== undefined && this.#network !== undefined) {
+        await machine.vpc.detach(this.#network);
+        this.#network = undefined;
+      }
+    } catch (error) {
+      this.#failed(error);
     }
   }
 
@@ -290,7 +302,7 @@ export class TaskRun {
   #failed(error: unknown): void {
     if (error instanceof StartFailed) {
       this.task.wantStopped(error.stopCode, error.message);
-    } else if (!this.#stopping.signal.aborted) {
+    } else if (error !== this.#stopping.signal.reason && !this.#abandoned) {
       throw error;
     }
   }

@@ -28,6 +28,8 @@ export class Tasks {
   readonly #tags: EcsTags;
   readonly #tokens = new ClientTokens();
   readonly #runs = new Map<string, TaskRun>();
+  /** Runs that have something on the machine, remembered or not. */
+  readonly #unfinished = new Set<TaskRun>();
   /** Stopped tasks of before, which a repeated RunTask answers still. */
   readonly #launched = new Map<string, TaskState>();
 
@@ -117,18 +119,21 @@ export class Tasks {
     this.#forget(run.task);
   }
 
-  /** Ends every task at once; resolves when nothing of them is left. */
+  /** Ends every task at once; resolves when none is on its way any more. */
   async end(): Promise<void> {
-    const runs = this.runs();
+    const runs = [...this.#unfinished];
     for (const run of runs) {
-      run.kill("TerminationNotice", "The simulator ends.");
+      run.abandon();
     }
+    await this.#services.machine?.switchOff();
     await Promise.all(runs.map(({ finished }) => finished));
   }
 
   #start(task: TaskState): void {
     const run = new TaskRun(this.#services, task);
     this.#runs.set(task.id, run);
+    this.#unfinished.add(run);
+    void run.finished.then(() => this.#unfinished.delete(run));
     this.#launched.set(task.taskArn, task);
     const { clock } = this.#services.context;
     void run.stopped.then(() => {
