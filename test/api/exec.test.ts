@@ -8,6 +8,7 @@ import { callApi } from "../support/docker-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
 import { hijackRequest } from "../support/raw-client.ts";
 import { Terminal } from "../support/terminal.ts";
+import { onlyOn } from "../support/backend-under-test.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -83,7 +84,9 @@ describe("docker exec", () => {
     await ok("rm", "-f", "detached");
   });
 
-  test("privileged has the capabilities that the container lacks", async () => {
+  test("privileged has the capabilities that the container lacks", {
+    skip: onlyOn("local", "a task cannot have more"),
+  }, async () => {
     await running("caps");
     const bounding = async (...flags: string[]) =>
       BigInt(
