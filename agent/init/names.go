@@ -37,7 +37,7 @@ type nameService struct {
 	mu       sync.Mutex
 	hosts    *managedFile
 	resolv   *managedFile
-	settings *agentv1.ResolverSettings // of the last start
+	settings *agentv1.ResolverSettings // of the last start; nil: it set nothing
 	resolver *names.Resolver           // nil: no names were told
 }
 
@@ -99,7 +99,10 @@ func (n *nameService) prepare(request *agentv1.StartRequest) error {
 			n.logger.Warn("the container's own name is not in its hosts file", "error", err)
 		}
 	}
-	n.settings = request.Resolver
+	n.settings = nil
+	if r := request.Resolver; len(r.GetServers())+len(r.GetSearch())+len(r.GetOptions()) > 0 {
+		n.settings = r
+	}
 	return n.configure()
 }
 

@@ -158,8 +158,8 @@ func TestNamesThatCannotBeGivenAreSaidBeforehand(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The container's own name is no reason not to start.
-	if response := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "say", "x", "4"), Hostname: "own"}); response.GetStarted() == nil {
+	// The container's own name is no reason not to start, nor are settings that set nothing.
+	if response := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "say", "x", "4"), Hostname: "own", Resolver: &agentv1.ResolverSettings{}}); response.GetStarted() == nil {
 		t.Errorf("start answered %v", response)
 	}
 	k.exitCode()
