@@ -201,6 +201,18 @@ describe("a kill", () => {
   });
 });
 
+test("an end for want of memory is told as such, and no other is", async () => {
+  const HostConfig = { Memory: 8 << 20, MemorySwap: 8 << 20 };
+  const id = await api.run({ Cmd: ["tail", "/dev/zero"], HostConfig });
+  assert.equal(await api.wait(id), 137);
+  assert.equal((await stateOf(id)).OOMKilled, true);
+  const killed = await api.run({ Cmd: ["sleep", "1000"], HostConfig });
+  await api.expect(204, "POST", `/containers/${killed}/kill`);
+  assert.equal(await api.wait(killed), 137);
+  assert.equal((await stateOf(killed)).OOMKilled, false);
+  await api.remove(id, killed);
+});
+
 describe("a removal", () => {
   test("of a running container is a conflict unless it is forced", async () => {
     const id = await api.run({ Cmd: ["sleep", "1000"] }, "busy");
