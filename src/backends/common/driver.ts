@@ -110,6 +110,11 @@ export interface ResolvedMount {
   readonly copyUp?: boolean;
   readonly propagation?: string;
   readonly nonRecursive?: boolean;
+  /**
+   * Of one that is read-only: whether what is mounted beneath its source is so too. Absent: where the machine can do
+   * it; `required`: or else the launch fails.
+   */
+  readonly readOnlyBeneath?: "no" | "required";
   /** tmpfs: mount options as `--tmpfs` writes them, size and mode included. */
   readonly tmpfsOptions?: readonly string[];
 }

@@ -22,7 +22,7 @@ export function localDriver(
   hello: HelloResponse,
   frontendSocket: string | undefined,
 ): Driver {
-  const profile = readMachineProfile(hello.cgroupVersion);
+  const profile = readMachineProfile(hello);
   return {
     name: "local",
     capabilities: localCapabilities,

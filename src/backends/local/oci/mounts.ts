@@ -1,3 +1,4 @@
+import { systemError } from "../../../common/errors.ts";
 import type { ResolvedMount } from "../../common/driver.ts";
 import type { OciMount } from "./types.ts";
 
@@ -42,6 +43,8 @@ export interface MountSettings {
   readonly privileged: boolean;
   /** "none" leaves /dev/shm out, "host" shows the machine's; where containers share it the host process replaces it. */
   readonly ipcMode: string;
+  /** Whether the runtime can make a mount read-only with all that is mounted beneath. */
+  readonly recursiveReadOnly: boolean;
 }
 
 /**
@@ -61,7 +64,7 @@ export function containerMounts(user: readonly ResolvedMount[], settings: MountS
     }
   }
   const inOrder = [...user].sort((a, b) => depth(a.destination) - depth(b.destination));
-  return [...mounts, ...inOrder.map(userMount)];
+  return [...mounts, ...inOrder.map((mount) => userMount(mount, settings))];
 }
 
 function adjusted(mount: OciMount, settings: MountSettings): OciMount {
@@ -84,7 +87,7 @@ function depth(path: string): number {
   return path.split("/").filter((part) => part !== "").length;
 }
 
-function userMount(mount: ResolvedMount): OciMount {
+function userMount(mount: ResolvedMount, settings: MountSettings): OciMount {
   if (mount.type === "tmpfs") {
     return {
       destination: mount.destination,
@@ -99,10 +102,18 @@ function userMount(mount: ResolvedMount): OciMount {
     source: sourceOf(mount),
     options: [
       mount.nonRecursive === true ? "bind" : "rbind",
-      ...(mount.readOnly ? ["ro"] : []),
+      ...(mount.readOnly ? [readOnlyOption(mount, settings)] : []),
       mount.propagation === undefined || mount.propagation === "" ? "rprivate" : mount.propagation,
     ],
   };
+}
+
+/** `rro` means what is mounted beneath, too. @throws system: that was required, and the runtime does not know it */
+function readOnlyOption(mount: ResolvedMount, { recursiveReadOnly }: MountSettings): "ro" | "rro" {
+  if (mount.readOnlyBeneath === "required" && !recursiveReadOnly) {
+    throw systemError("rro is not supported by the OCI runtime");
+  }
+  return mount.readOnlyBeneath !== "no" && recursiveReadOnly ? "rro" : "ro";
 }
 
 /** The directory or file on this machine that a bind or volume mount shows. */

@@ -10,11 +10,13 @@ import {
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { capabilitiesOfMask } from "./capabilities.ts";
 import { encodeOciSpec } from "./encode.ts";
-import { type MachineProfile, ociSpec } from "./spec.ts";
+import { knowsRecursiveReadOnly, type MachineProfile, ociSpec } from "./spec.ts";
 
 const machine: MachineProfile = {
   capabilities: capabilitiesOfMask("000001ffffffffff"),
   cgroupVersion: "1",
+  recursiveReadOnly: true,
+  mountOf: () => ({ mountPoint: "/", propagation: ["shared:1"] }),
   maskedPaths: ["/proc/kcore"],
   readonlyPaths: ["/proc/sys"],
   hasSysctl: () => true,
@@ -125,7 +127,7 @@ test("the user's mounts come parents first and replace default ones", () => {
     ["/srv", "/dev/shm", "/srv/data/inner"],
   );
   assert.equal(own[2]?.source, "/state/volumes/data/_data/logs");
-  assert.deepEqual(own[2]?.options, ["rbind", "ro", "rprivate"]);
+  assert.deepEqual(own[2]?.options, ["rbind", "rro", "rprivate"]);
   assert.deepEqual(own[1]?.options, ["noexec", "nosuid", "nodev", "rprivate", "size=1m"]);
   assert.equal(spec.mounts.filter((mount) => mount.destination === "/dev/shm").length, 1);
 });
@@ -175,4 +177,37 @@ test("cpus and a quota contradict each other", () => {
   assert.throws(() => ociSpec(workload({ resources: { nanoCpus: 1n, cpuQuota: 5n } }), machine), {
     kind: "invalid",
   });
+});
+
+test("a read-only mount is read-only with all that is beneath, where nothing else is said and the runtime can", () => {
+  const options = (mount: Partial<ResolvedMount>, recursiveReadOnly: boolean) => {
+    const bind: ResolvedMount = { type: "bind", destination: "/x", source: "/h", readOnly: true, ...mount };
+    const { mounts } = ociSpec(workload({}, [bind]), { ...machine, recursiveReadOnly });
+    return mounts.find(({ destination }) => destination === "/x")?.options[1];
+  };
+  assert.equal(options({}, true), "rro");
+  assert.equal(options({}, false), "ro");
+  assert.equal(options({ readOnlyBeneath: "no" }, true), "ro");
+  assert.equal(options({ readOnlyBeneath: "required" }, true), "rro");
+  assert.throws(() => options({ readOnlyBeneath: "required" }, false), /rro is not supported/);
+  assert.deepEqual(
+    ["1.1.5", "1.0.3", "1.3.0-rc.1"].map((version) => knowsRecursiveReadOnly("runc", version)),
+    [true, false, true],
+  );
+  assert.deepEqual(
+    ["1.8", "1.3"].map((version) => knowsRecursiveReadOnly("crun", version)),
+    [true, false],
+  );
+});
+
+test("a container's root passes mounts on where one of its mounts does", () => {
+  const shared: ResolvedMount = {
+    type: "bind",
+    destination: "/x",
+    source: "/h",
+    readOnly: false,
+    propagation: "rshared",
+  };
+  assert.equal(ociSpec(workload({}, [shared]), machine).linux.rootfsPropagation, "shared");
+  assert.equal(ociSpec(workload(), machine).linux.rootfsPropagation, undefined);
 });

@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
+import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
 import { containerDevices, type DeviceLookup, machineDevices } from "./devices.ts";
-import { containerMounts } from "./mounts.ts";
+import { containerMounts, sourceOf } from "./mounts.ts";
 import { containerNamespaces } from "./namespaces.ts";
+import { machineMounts, type MountLookup, rootPropagation } from "./propagation.ts";
 import { containerResources } from "./resources.ts";
 import { resolveSeccomp, seccompTarget } from "./seccomp.ts";
 import { parseSecurityOptions } from "./security.ts";
@@ -38,6 +40,9 @@ export interface MachineProfile {
   /** Capabilities that the machine can give. */
   readonly capabilities: readonly string[];
   readonly cgroupVersion: string;
+  /** Whether the runtime can make a mount read-only with all that is mounted beneath. */
+  readonly recursiveReadOnly: boolean;
+  readonly mountOf: MountLookup;
   readonly maskedPaths: readonly string[];
   readonly readonlyPaths: readonly string[];
   /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
@@ -48,16 +53,26 @@ export interface MachineProfile {
 }
 
 /** This machine. */
-export function readMachineProfile(cgroupVersion: string): MachineProfile {
+export function readMachineProfile(
+  hello: Pick<HelloResponse, "cgroupVersion" | "runtimeName" | "runtimeVersion">,
+): MachineProfile {
   return {
     capabilities: availableCapabilities(),
-    cgroupVersion,
+    cgroupVersion: hello.cgroupVersion,
+    recursiveReadOnly: knowsRecursiveReadOnly(hello.runtimeName, hello.runtimeVersion),
+    mountOf: machineMounts,
     maskedPaths: [...MASKED_PATHS, ...thermalThrottlePaths()],
     readonlyPaths: READONLY_PATHS,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
     devices: machineDevices,
     appArmorProfile: undefined,
   };
+}
+
+/** `rro` came with runc 1.1 and crun 1.4. The kernel is as new as our own mounts need it. */
+export function knowsRecursiveReadOnly(runtime: string, version: string): boolean {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  return major > 1 || (major === 1 && minor >= (runtime === "crun" ? 4 : 1));
 }
 
 /** Per-processor counters that tell of the machine's load; each exists only on some machines. */
@@ -97,6 +112,10 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   const openPaths = privileged || security.systemPathsUnconfined;
   const ownUts = given?.utsMode !== "host";
   const sysctl = sysctls(workload, machine);
+  const propagation = rootPropagation(
+    workload.mounts.map((mount) => [mount, sourceOf(mount)]),
+    machine.mountOf,
+  );
   return {
     ociVersion: "1.0.2",
     root: { path: "rootfs", readonly: given?.readonlyRootfs ?? false },
@@ -127,6 +146,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       readonlyRootfs: given?.readonlyRootfs ?? false,
       privileged,
       ipcMode: given?.ipcMode ?? "",
+      recursiveReadOnly: machine.recursiveReadOnly,
     }),
     ...(Object.keys(given?.annotations ?? {}).length > 0 && { annotations: given?.annotations ?? {} }),
     linux: {
@@ -137,6 +157,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
       resources: containerResources(given?.resources, deviceRules, machine.devices),
       ...(Object.keys(sysctl).length > 0 && { sysctl }),
       ...(seccomp !== undefined && { seccomp }),
+      ...(propagation !== undefined && { rootfsPropagation: propagation }),
     },
   };
 }

@@ -1,5 +1,5 @@
 /** The mounts of a container as a driver needs them, from its record. */
-import { notFound } from "../../../../common/errors.ts";
+import { invalid, notFound } from "../../../../common/errors.ts";
 import type { HostConfig, Mount, TmpfsOptions } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -90,8 +90,25 @@ function resolveMount(
         createSource: said?.inBinds !== false || said.mount.bindOptions?.createMountpoint === true,
         propagation: point.propagation,
         nonRecursive: said?.mount.bindOptions?.nonRecursive === true,
+        ...readOnlyBeneath(said?.mount),
       };
   }
+}
+
+/** @throws invalid: options that contradict each other; Docker says so only at the start */
+function readOnlyBeneath(mount: Mount | undefined): Pick<ResolvedMount, "readOnlyBeneath"> {
+  const { readOnlyNonRecursive = false, readOnlyForceRecursive = false } = mount?.bindOptions ?? {};
+  const asked = [
+    readOnlyNonRecursive ? "ReadOnlyNonRecursive" : "",
+    readOnlyForceRecursive ? "ReadOnlyForceRecursive" : "",
+  ].filter((name) => name !== "");
+  if (asked.length === 2) {
+    throw invalid(`mount options conflict: ${asked.join(" && BindOptions.")}`);
+  }
+  if (asked.length === 1 && mount?.readOnly !== true) {
+    throw invalid(`mount options conflict: !ReadOnly && BindOptions.${asked[0]}`);
+  }
+  return asked.length === 0 ? {} : { readOnlyBeneath: readOnlyNonRecursive ? "no" : "required" };
 }
 
 function tmpfsOptions(options: TmpfsOptions | undefined, readOnly: boolean): string[] {

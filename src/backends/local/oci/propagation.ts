@@ -1,0 +1,81 @@
+/** Whether a mount of this machine passes mounts on, which a container can only take part in where it does. */
+import { readFileSync, realpathSync } from "node:fs";
+
+import { systemError } from "../../../common/errors.ts";
+import type { ResolvedMount } from "../../common/driver.ts";
+
+/** Answers the mount that a path lies on. */
+export type MountLookup = (path: string) => SourceMount;
+
+/** A mount, with the kernel's words for how it passes mounts on: `shared:1`, `master:1`. */
+export interface SourceMount {
+  readonly mountPoint: string;
+  readonly propagation: readonly string[];
+}
+
+/** The mounts of this process, which are the machine's. */
+export const machineMounts: MountLookup = (path) =>
+  mountOf(withoutLinks(path), readFileSync("/proc/self/mountinfo", "utf8"));
+
+/** One that does not exist yet is made at the launch. */
+function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+/** The mount that a path without links lies on, by proc(5)'s mountinfo. */
+export function mountOf(path: string, mountInfo: string): SourceMount {
+  let found: SourceMount = { mountPoint: "/", propagation: [] };
+  for (const line of mountInfo.split("\n")) {
+    // ID parent device root point options optional… - type source options
+    const [before = ""] = line.split(" - ", 1);
+    const [, , , , point, , ...propagation] = before.split(" ");
+    const mountPoint = point === undefined ? undefined : unescaped(point);
+    const isAbove = mountPoint === path || path.startsWith(mountPoint === "/" ? "/" : `${mountPoint}/`);
+    // The last of several at one place is the one that is seen.
+    if (mountPoint !== undefined && isAbove && mountPoint.length >= found.mountPoint.length) {
+      found = { mountPoint, propagation };
+    }
+  }
+  return found;
+}
+
+/** Blanks and backslashes are written in octal. */
+function unescaped(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}
+
+/**
+ * How a container's root has to pass mounts on for its mounts to.
+ *
+ * @returns undefined: as the runtime has it
+ * @throws system, in Docker's words: a source does not pass mounts on
+ */
+export function rootPropagation(
+  mounts: readonly (readonly [mount: ResolvedMount, source: string])[],
+  lookUp: MountLookup,
+): "shared" | "rslave" | undefined {
+  let wanted: "shared" | "rslave" | undefined;
+  for (const [{ propagation = "" }, source] of mounts) {
+    if (propagation === "shared" || propagation === "rshared") {
+      requireOption(source, lookUp, ["shared:"], "a shared");
+      wanted = "shared";
+    } else if (propagation === "slave" || propagation === "rslave") {
+      requireOption(source, lookUp, ["shared:", "master:"], "a shared or slave");
+      wanted ??= "rslave";
+    }
+  }
+  return wanted;
+}
+
+function requireOption(source: string, lookUp: MountLookup, options: readonly string[], what: string): void {
+  const { mountPoint, propagation } = lookUp(source);
+  if (!propagation.some((word) => options.some((option) => word.startsWith(option)))) {
+    throw systemError(`path ${source} is mounted on ${mountPoint} but it is not ${what} mount`);
+  }
+}

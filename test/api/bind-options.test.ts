@@ -1,0 +1,110 @@
+/** Bind mounts with what is mounted beneath them, on this machine and in containers. */
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { runCommand } from "../support/command.ts";
+import { callApi } from "../support/docker-api.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const docker = (...args: string[]) => setting.daemon.docker(...args);
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+let directory = "";
+async function mounted(...args: string[]): Promise<void> {
+  const { code, errorText } = await runCommand("mount", args);
+  assert.equal(code, 0, errorText);
+}
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "skl-bind-"));
+  await mounted("-t", "tmpfs", "tmpfs", directory);
+  await mounted("--make-private", directory);
+  await mkdir(join(directory, "beneath"));
+  await mounted("-t", "tmpfs", "tmpfs", join(directory, "beneath"));
+});
+after(async () => {
+  await runCommand("umount", ["--recursive", directory]);
+  await rm(directory, { recursive: true });
+});
+
+describe("a read-only bind mount", () => {
+  const writesBeneath = async (...flags: string[]) =>
+    (await docker("run", "--rm", ...flags, "busybox", "touch", "/x/beneath/file")).code === 0;
+  const mount = (options: string) => `type=bind,source=${directory},target=/x,${options}`;
+
+  test("is so with all that is mounted beneath, unless the user says otherwise", async () => {
+    assert.equal(await writesBeneath("-v", `${directory}:/x`), true);
+    assert.equal(await writesBeneath("-v", `${directory}:/x:ro`), false);
+    assert.equal(await writesBeneath("--mount", mount("readonly")), false);
+    assert.equal(await writesBeneath("--mount", mount("readonly,bind-recursive=writable")), true);
+    assert.equal(
+      await writesBeneath("--mount", mount("readonly,bind-recursive=readonly,bind-propagation=rprivate")),
+      false,
+    );
+  });
+
+  test("is not recursive for clients that do not know it", async () => {
+    const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly: true }];
+    const body = { Image: "busybox", Cmd: ["touch", "/x/beneath/old"], HostConfig: { Mounts } };
+    const call = (method: string, path: string, content?: unknown) =>
+      callApi(setting.daemon.socket, method, `/v1.43${path}`, content === undefined ? {} : { body: content });
+    await call("POST", "/containers/create?name=old", body);
+    await call("POST", "/containers/old/start");
+    assert.equal(await ok("wait", "old"), "0");
+    await ok("rm", "old");
+  });
+
+  test("that contradicts itself is refused", async () => {
+    const contradicted = async (ReadOnly: boolean, BindOptions: object) => {
+      const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly, BindOptions }];
+      const body = { Image: "busybox", HostConfig: { Mounts } };
+      const refused = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=odd", {
+        body,
+      });
+      return [refused.status, (refused.json() as { message: string }).message];
+    };
+    assert.deepEqual(await contradicted(false, { ReadOnlyNonRecursive: true }), [
+      400,
+      "mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive",
+    ]);
+    assert.deepEqual(await contradicted(true, { ReadOnlyNonRecursive: true, ReadOnlyForceRecursive: true }), [
+      400,
+      "mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive",
+    ]);
+    assert.notEqual((await docker("inspect", "odd")).code, 0);
+  });
+});
+
+describe("a bind mount that passes mounts on", () => {
+  const mountsBelow = () =>
+    readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .filter((line) => line.includes(` ${directory}/from-container `)).length;
+
+  test("needs a source that does", async () => {
+    const refused = await docker("run", "--rm", "-v", `${directory}:/x:rshared`, "busybox", "true");
+    assert.match(
+      refused.errorText,
+      new RegExp(`path ${directory} is mounted on ${directory} but it is not a shared mount`),
+    );
+    const slave = await docker("run", "--rm", "-v", `${directory}:/x:rslave`, "busybox", "true");
+    assert.match(slave.errorText, /but it is not a shared or slave mount/);
+  });
+
+  test("shows the machine what the container mounts, and a slave does not", async () => {
+    await mounted("--make-rshared", directory);
+    const inside = ["sh", "-c", "mkdir -p /x/from-container && mount -t tmpfs tmpfs /x/from-container"];
+    for (const [propagation, seen] of [
+      ["rslave", 0],
+      ["rshared", 1],
+    ] as const) {
+      await ok("run", "--rm", "--privileged", "-v", `${directory}:/x:${propagation}`, "busybox", ...inside);
+      assert.equal(mountsBelow(), seen, propagation);
+    }
+    await mounted("--make-rprivate", directory);
+  });
+});
