@@ -209,7 +209,7 @@ export async function startAws(options: AwsOptions = {}): Promise<Aws> {
   const cidr = machine?.vpc.cidr ?? options.cidr ?? "10.0.0.0/16";
   const { state, handlers, cloud } = await startServices(context, cidr, stack);
   const account = prepareAccount(context, state, cloud);
-  const ecs = stack.use(new Ecs(context, cloud, machine, options.ecs));
+  const ecs = stack.use(await Ecs.start(context, cloud, machine, options.ecs));
   ecs.clusters.add(account.cluster);
   // Only now: what a fresh account holds was made long ago, and is known everywhere.
   Object.assign(context.switches, options.switches);

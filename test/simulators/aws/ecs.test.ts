@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
+import type { ECSServiceException } from "@aws-sdk/client-ecs";
+import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 import { busyboxImage } from "../../support/images.ts";
+import { registryUser, TestRegistry } from "../../support/registry.ts";
 import { until } from "../../support/until.ts";
 import { EcsScene, exitCodes } from "./ecs-scene.ts";
 
@@ -223,4 +226,50 @@ test("a process that this machine kills shows as its container's exit", async ()
   assert.ok(pid !== undefined && pid > 0);
   process.kill(pid, "SIGKILL");
   assert.deepEqual(exitCodes(await scene.stopped(taskArn)), { main: 137 });
+});
+
+test("a container learns of its task and gets its role's credentials at the usual address", async () => {
+  const script =
+    "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; echo; wget -q -O - http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+  const taskArn = await scene.run(
+    await scene.register([scene.shell("main", script)], { taskRoleArn: scene.aws.account.taskRoleArn }),
+  );
+  assert.deepEqual(exitCodes(await scene.stopped(taskArn)), { main: 0 });
+  const [task = "", credentials = ""] = scene.logged(taskArn, "main");
+  assert.equal((JSON.parse(task) as { TaskARN: string }).TaskARN, taskArn);
+  const { AccessKeyId, RoleArn } = JSON.parse(credentials) as { AccessKeyId: string; RoleArn: string };
+  assert.equal(RoleArn, scene.aws.account.taskRoleArn);
+  assert.ok(scene.aws.iam.principalOf(AccessKeyId) !== undefined);
+});
+
+test("secrets reach their variables, whole or by a member, and open another registry", async () => {
+  await using closing = new AsyncDisposableStack();
+  const client = closing.adopt(new SecretsManagerClient(scene.aws.clientConfig), (each) => each.destroy());
+  const closed = closing.use(await TestRegistry.start({ credentials: true }));
+  await closed.push("busybox", "latest", await busyboxImage());
+  const secret = JSON.stringify(registryUser);
+  const { ARN = "" } = await client.send(new CreateSecretCommand({ Name: "registry", SecretString: secret }));
+  const container = scene.shell("main", "echo $WHOLE; echo $USERNAME", {
+    image: `${closed.host}/busybox:latest`,
+    repositoryCredentials: { credentialsParameter: ARN },
+    secrets: [
+      { name: "WHOLE", valueFrom: ARN },
+      { name: "USERNAME", valueFrom: `${ARN}:username::` },
+    ],
+  });
+  const taskArn = await scene.run(await scene.register([container]));
+  assert.equal((await scene.stopped(taskArn)).stopCode, "EssentialContainerExited");
+  assert.deepEqual(scene.logged(taskArn, "main"), [secret, registryUser.username]);
+  const { repositoryCredentials: _, ...without } = container;
+  const refused = await scene.stopped(await scene.run(await scene.register([without])));
+  assert.match(refused.stoppedReason ?? "", /^CannotPullContainerError: /);
+});
+
+test("what Fargate has and the simulator has not is refused by name, with 501", async () => {
+  const container = scene.shell("main", "true", { pseudoTerminal: true });
+  await assert.rejects(scene.register([container]), (error: ECSServiceException) => {
+    assert.equal(error.$metadata.httpStatusCode, 501);
+    assert.match(error.message, /^pseudoTerminal is not simulated/);
+    return true;
+  });
 });

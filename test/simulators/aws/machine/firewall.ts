@@ -39,6 +39,7 @@ table inet vpc {
     ip saddr @cut drop
     ip daddr @cut drop
     ct state established,related accept
+    ct status dnat accept comment "the metadata endpoint is no part of the VPC"
     meta mark set 0
     jump egress
     meta mark != 1 drop

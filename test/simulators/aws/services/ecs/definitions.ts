@@ -21,6 +21,7 @@ import { AwsFault, type Given, type Operation, operation } from "../../wire/serv
 import { requestTagContext } from "../tags.ts";
 import { type EcsTag, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
 import { definitionViolation, fargateViolation } from "./fargate-definition.ts";
+import { refuseNotSimulatedDefinition } from "./not-simulated.ts";
 import { checkedPage } from "./paging.ts";
 import { passRole } from "./roles.ts";
 
@@ -73,6 +74,7 @@ export class Definitions {
     if (violation !== undefined) {
       throw new AwsFault("ClientException", violation);
     }
+    refuseNotSimulatedDefinition(input);
     const { tags, family = "", ...rest } = input;
     const revision = (this.#revisions.get(family) ?? 0) + 1;
     const taskDefinitionArn = this.arnOf(`${family}:${revision}`);

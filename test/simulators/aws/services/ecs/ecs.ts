@@ -7,6 +7,7 @@ import type { ServiceHandler } from "../../wire/service.ts";
 import { clusterOperations, Clusters } from "./clusters.ts";
 import { definitionOperations, Definitions } from "./definitions.ts";
 import { EcsTags } from "./ecs-tags.ts";
+import { MetadataEndpoint, TaskCredentials } from "./metadata.ts";
 import { followSecurityGroups } from "./security-groups.ts";
 import { type StartFailure, StartFailures } from "./start-failures.ts";
 import { tagOperations } from "./tag-operations.ts";
@@ -43,17 +44,27 @@ export class Ecs implements AsyncDisposable {
   readonly #tasks: Tasks;
   readonly #failures = new StartFailures();
   readonly #machine: Machine | undefined;
-  readonly #unfollow: () => void;
+  readonly #credentials = new TaskCredentials();
+  readonly #stack = new AsyncDisposableStack();
 
-  /** @param machine where tasks really run; without one they only go through the motions */
-  constructor(context: Context, cloud: Cloud, machine: Machine | undefined, options: EcsOptions = {}) {
+  private constructor(context: Context, cloud: Cloud, machine: Machine | undefined, options: EcsOptions) {
     const tags = new EcsTags();
     const definitions = new Definitions(context, tags);
     const { onTask, enforcesCpu = false } = options;
     this.#machine = machine;
-    this.#unfollow = machine === undefined ? () => {} : followSecurityGroups(cloud.network, machine.vpc);
     this.clusters = new Clusters(context);
-    this.#tasks = new Tasks({ context, cloud, failures: this.#failures, machine, enforcesCpu, onTask }, tags);
+    this.#tasks = new Tasks(
+      {
+        context,
+        cloud,
+        failures: this.#failures,
+        machine,
+        enforcesCpu,
+        credentials: this.#credentials,
+        onTask,
+      },
+      tags,
+    );
     const tasks = this.#tasks;
     const hasTags = (arn: string): boolean =>
       definitions.find(arn) !== undefined ||
@@ -74,6 +85,21 @@ export class Ecs implements AsyncDisposable {
         ...tagOperations(tags, hasTags),
       },
     };
+  }
+
+  /** @param machine where tasks really run; without one they only go through the motions */
+  static async start(
+    context: Context,
+    cloud: Cloud,
+    machine: Machine | undefined,
+    options: EcsOptions = {},
+  ): Promise<Ecs> {
+    const ecs = new Ecs(context, cloud, machine, options);
+    if (machine !== undefined) {
+      await ecs.#serveTasks(context, cloud, machine);
+    }
+    ecs.#stack.defer(() => ecs.#tasks.end());
+    return ecs;
   }
 
   /** Every task that ECS remembers. */
@@ -117,8 +143,17 @@ export class Ecs implements AsyncDisposable {
 
   /** Ends every task. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#unfollow();
-    await this.#tasks.end();
+    await this.#stack.disposeAsync();
+  }
+
+  /** What goes on beside the tasks: the rules of their groups, and the endpoint where they find out about themselves. */
+  async #serveTasks(context: Context, { network }: Cloud, { vpc }: Machine): Promise<void> {
+    this.#stack.defer(followSecurityGroups(network, vpc));
+    const find = (taskId: string): TaskState | undefined => this.#tasks.byId(taskId);
+    const endpoint = this.#stack.use(
+      await MetadataEndpoint.start(context, vpc.hostAddress, find, this.#credentials),
+    );
+    await vpc.serveMetadata(endpoint.port);
   }
 
   async #cut(reference: string, cut: boolean): Promise<void> {

@@ -7,7 +7,9 @@ import type { MachineTask, TaskListener } from "../../machine/task.ts";
 import type { TaskNetwork } from "../../machine/vpc.ts";
 import { AwsFault } from "../../wire/service.ts";
 import { type LineSink, openLogStream } from "./log-streams.ts";
+import type { TaskCredentials } from "./metadata.ts";
 import { pullImage } from "./pulling.ts";
+import { readSecrets } from "./secrets.ts";
 import { enforceGroups } from "./security-groups.ts";
 import { StartFailed, type StartFailures } from "./start-failures.ts";
 import { containerSpecs, taskMemory } from "./task-spec.ts";
@@ -22,6 +24,8 @@ export interface RunServices {
   /** Where tasks really run; undefined: they only go through the motions. */
   readonly machine: Machine | undefined;
   readonly enforcesCpu: boolean;
+  /** Gives tasks the credentials of their roles. */
+  readonly credentials: TaskCredentials;
   /** Called once a task has its interface; may answer another address for it, where something listens. */
   readonly onTask: ((task: TaskState) => string | undefined) | undefined;
 }
@@ -125,8 +129,9 @@ export class TaskRun {
     network: TaskNetwork,
     sinks: ReadonlyMap<string, LineSink>,
   ): Promise<MachineTask> {
-    const { context, cloud, enforcesCpu } = this.#services;
+    const { context, cloud, enforcesCpu, credentials } = this.#services;
     const { task, limits } = this;
+    const roleArn = task.overrides.taskRoleArn ?? task.definition.taskRoleArn;
     const { networkInterface } = task;
     if (networkInterface === undefined) {
       throw new Error(`${task.id} has no interface`);
@@ -157,8 +162,8 @@ export class TaskRun {
           volumes,
           limits,
           enforcesCpu,
-          secrets: new Map(),
-          credentialsId: undefined,
+          secrets: this.#readSecrets(executionRoleArn),
+          credentialsId: roleArn === undefined ? undefined : credentials.issue(roleArn, task.id),
         }),
       },
       this.#listener(sinks),
@@ -273,6 +278,16 @@ export class TaskRun {
       }
       throw error;
     }
+  }
+
+  #readSecrets(executionRoleArn: string | undefined): ReadonlyMap<string, Readonly<Record<string, string>>> {
+    const { cloud } = this.#services;
+    return new Map(
+      (this.task.definition.containerDefinitions ?? []).map((container) => [
+        container.name ?? "",
+        readSecrets(cloud.secrets, container, executionRoleArn),
+      ]),
+    );
   }
 
   #openLogs(): ReadonlyMap<string, LineSink> {

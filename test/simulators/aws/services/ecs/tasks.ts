@@ -7,6 +7,7 @@ import { ClientTokens } from "./client-tokens.ts";
 import type { EcsCluster } from "./clusters.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
 import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { refuseNotSimulatedRun } from "./not-simulated.ts";
 import { checkAssumable } from "./roles.ts";
 import { capacityProviders, checkRunTask, placementOf } from "./run-task-request.ts";
 import { type RunServices, TaskRun } from "./task-run.ts";
@@ -42,6 +43,11 @@ export class Tasks {
     return [...this.#runs.values()];
   }
 
+  /** By its ID; undefined once it is forgotten. */
+  byId(id: string): TaskState | undefined {
+    return this.#runs.get(id)?.task;
+  }
+
   /** By ARN or the ID at its end, in one cluster; undefined once it is forgotten. */
   find(clusterArn: string, reference: string): TaskRun | undefined {
     const id = reference.slice(reference.lastIndexOf("/") + 1);
@@ -65,6 +71,7 @@ export class Tasks {
   ): Launched {
     const { context, cloud } = this.#services;
     checkRunTask(request, definition);
+    refuseNotSimulatedRun(request);
     const placement = placementOf(request, cloud.network);
     const providers = capacityProviders(request, cluster.defaultStrategy);
     const { overrides = {}, clientToken } = request;
