@@ -40,15 +40,19 @@ for (const [index, call] of calls.entries()) {
       }
     };
     compare("status", String(actual.status), String(expected.status));
-    compare("contentType", actual.contentType, expected.contentType);
-    if (actual.status === expected.status) {
-      compare("message", actual.message, expected.message);
-      for (const line of new Set([...actual.shape, ...expected.shape])) {
-        const isOurs = actual.shape.includes(line);
-        if (isOurs !== expected.shape.includes(line)) {
-          compare("shape", isOurs ? line : "", isOurs ? "" : line);
+    const compareLines = (aspect: Aspect, ours: readonly string[], theirs: readonly string[]): void => {
+      for (const line of new Set([...ours, ...theirs])) {
+        const isOurs = ours.includes(line);
+        if (isOurs !== theirs.includes(line)) {
+          compare(aspect, isOurs ? line : "", isOurs ? "" : line);
         }
       }
+    };
+    compare("contentType", actual.contentType, expected.contentType);
+    if (actual.status === expected.status) {
+      compareLines("headers", actual.headers, expected.headers);
+      compare("message", actual.message, expected.message);
+      compareLines("shape", actual.shape, expected.shape);
     }
     assert.deepEqual(differences, []);
   });

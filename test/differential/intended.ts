@@ -2,9 +2,9 @@
 import type { Call } from "./calls.ts";
 
 /** What of an answer differs. */
-export type Aspect = "status" | "contentType" | "message" | "shape";
+export type Aspect = "status" | "contentType" | "headers" | "message" | "shape";
 
-/** A difference as the test finds it; for a shape one of the two sides is empty. */
+/** A difference as the test finds it; for headers and shapes one of the two sides is empty. */
 interface Difference {
   readonly call: Call;
   readonly aspect: Aspect;
@@ -24,6 +24,9 @@ export const groups: Readonly<Record<string, (difference: Difference) => boolean
     aspect === "contentType"
       ? ours === (call.path.includes("/logs") ? "application/vnd.docker.raw-stream" : "application/json")
       : aspect === "shape" && call.path === "/containers/missing/attach",
+
+  "Every answer says who answers": ({ aspect, ours, theirs }) =>
+    aspect === "headers" && theirs === "" && ownHeaders.has(ours),
 
   "What is not built is refused by name": ({ call, aspect, ours }) =>
     aspect === "status" && ours === "501" && notBuilt.some((path) => call.path.startsWith(path)),
@@ -66,6 +69,13 @@ export const groups: Readonly<Record<string, (difference: Difference) => boolean
 export function isIntended(call: Call, aspect: Aspect, ours: string, theirs: string): boolean {
   return Object.values(groups).some((holds) => holds({ call, aspect, ours, theirs }));
 }
+
+const ownHeaders: ReadonlySet<string> = new Set([
+  "docker-experimental: false",
+  "ostype: linux",
+  "api-version",
+  "builder-version",
+]);
 
 const textsOf28: readonly RegExp[] = [
   /^(invalid filter|invalid signal|invalid JSON|invalid resize|invalid restart policy|invalid reference format)/,

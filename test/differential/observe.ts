@@ -6,11 +6,25 @@ import type { Call } from "./calls.ts";
 export interface Observation {
   readonly status: number;
   readonly contentType: string;
+  /** `name: value` of the headers that clients go by; of values that no two daemons share, the name alone. */
+  readonly headers: readonly string[];
   /** Of an error, IDs and paths replaced. */
   readonly message: string;
   /** `path: type` for each value of a JSON body; arrays by their first element. */
   readonly shape: readonly string[];
 }
+
+/** The headers beside the content type that clients go by, and whether their values are the same everywhere. */
+const comparedHeaders = {
+  "docker-experimental": true,
+  ostype: true,
+  "cache-control": true,
+  pragma: true,
+  location: true,
+  "api-version": false,
+  "builder-version": false,
+  "x-docker-container-path-stat": false,
+} as const;
 
 /** The version at which dockerd 20.10 is asked. */
 const version = "v1.41";
@@ -48,6 +62,10 @@ export async function observe(socketPath: string, call: Call): Promise<Observati
         resolve({
           status,
           contentType,
+          headers: Object.entries(comparedHeaders).flatMap(([name, hasOneValue]) => {
+            const value = response.headers[name];
+            return value === undefined ? [] : [hasOneValue ? `${name}: ${String(value)}` : name];
+          }),
           message: status >= 400 ? neutral((json as { message?: string } | undefined)?.message ?? text) : "",
           shape: call.isOpaque === true || json === undefined ? [] : shapeOf(json),
         });
