@@ -4,8 +4,8 @@
  * reached, so that the next backend lives. The host process reads the same file (`agent/host/faultpoint`).
  *
  * The steps of the backend are each call of the driver, before it is made and after it is answered
- * (`workloads.launch.before`, `workloads.launch.after`), and each commit of the state, before and after it is durable
- * (`state.commit.before`). `:3` behind a name means the third time.
+ * (`workloads.launch.before`, `workloads.launch.after`), each commit of the state, before and after it is durable
+ * (`state.commit.before`), and each call of a cloud (`aws.RunTask.after`). `:3` behind a name means the third time.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 
@@ -14,8 +14,8 @@ import type { State } from "./state/state.ts";
 
 /** The driver and the state with a fault point around each of their steps; the same objects outside of tests. */
 export function withFaultPoints<T extends { readonly driver: Driver; readonly state: State }>(parts: T): T {
-  const file = process.env["SOCKERLESS_FAULT_POINT_FILE"];
-  if (process.env["SOCKERLESS_TEST_BUILD"] !== "1" || file === undefined) {
+  const file = faultPointFile();
+  if (file === undefined) {
     return parts;
   }
   const { driver, state } = parts;
@@ -30,6 +30,35 @@ export function withFaultPoints<T extends { readonly driver: Driver; readonly st
       volumes: around("volumes", driver.volumes, file, ["create", "remove"]),
     },
   };
+}
+
+/**
+ * A function with a fault point around each of its calls; the same function outside of tests.
+ *
+ * @param stepOf the name of a call's step, without before and after
+ */
+export function withCallFaultPoints<Args extends unknown[], Answer>(
+  call: (...args: Args) => Promise<Answer>,
+  stepOf: (...args: Args) => string,
+): (...args: Args) => Promise<Answer> {
+  const file = faultPointFile();
+  if (file === undefined) {
+    return call;
+  }
+  return async (...args) => {
+    const step = stepOf(...args);
+    reached(`${step}.before`, file);
+    const answer = await call(...args);
+    reached(`${step}.after`, file);
+    return answer;
+  };
+}
+
+/** Where the step is named at which to die; undefined outside of tests. */
+function faultPointFile(): string | undefined {
+  return process.env["SOCKERLESS_TEST_BUILD"] === "1"
+    ? process.env["SOCKERLESS_FAULT_POINT_FILE"]
+    : undefined;
 }
 
 function around<T extends object>(

@@ -1,4 +1,4 @@
-import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { TaskPhase, type TaskRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
 import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
@@ -67,11 +67,15 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     },
     stored(containerId) {
       const task = context.book.of(containerId);
-      const lingers = task?.phase === TaskPhase.LINGERING && lingersUntilMs(task) > context.clock.nowMs();
-      const agent = lingers ? context.agents.addressOf(task) : undefined;
+      const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;
       return agent ?? { kind: "unix", path: context.stored.socket };
     },
   };
+}
+
+/** Whether a task's agent answers for a container that has ended: while its log is being taken in, and while it lingers. */
+function isThere({ clock }: TaskContext, task: TaskRecord): boolean {
+  return task.phase === TaskPhase.SERVING || lingersUntilMs(task) > clock.nowMs();
 }
 
 /** Names of containers that do not run any more are taken from outsiders, too. */

@@ -1,6 +1,7 @@
 /** One call of AWS from beginning to end: waits for its rate, is repeated where that helps, is logged. */
 import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isThrottled, isTransient } from "./errors.ts";
 import { DEFAULT_RATES, paceOf, type RateName } from "./rates.ts";
 import { type Rate, TokenBucket } from "./token-bucket.ts";
@@ -53,7 +54,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
     return made;
   };
 
-  return async (service, client, command, signal) => {
+  const paced: AwsCaller = async (service, client, command, signal) => {
     const call: AwsCall = { service, operation: operationOf(command) };
     const pace = paceOf(call.operation, options.spot);
     const shared = (pace?.rates ?? []).map(bucketOf);
@@ -78,6 +79,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
       await clock.sleep(delayBefore(attempt), signal);
     }
   };
+  return withCallFaultPoints(paced, (_service, _client, command) => `aws.${operationOf(command)}`);
 }
 
 /** @returns the answer, or the error */

@@ -1,0 +1,194 @@
+/** The life of containers as tasks: what is asked of AWS for it, what lingers, and what is told when AWS is unwilling. */
+import assert from "node:assert/strict";
+import { after, before, beforeEach, describe, it } from "node:test";
+
+import { StopTaskCommand } from "@aws-sdk/client-ecs";
+import { ECSClient } from "@aws-sdk/client-ecs";
+
+import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
+
+describe("containers as tasks", () => {
+  let ecs: EcsDaemon;
+
+  before(async () => {
+    ecs = await EcsDaemon.start({ ecs: { linger: "4s" } });
+    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(() => ecs.stop());
+  beforeEach(() => ecs.aws.calls.clear());
+
+  const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
+  const inspect = (format: string, name: string): Promise<string> => ok("inspect", "--format", format, name);
+  const taskOf = (id: string): SeenTask => {
+    const found = ecs.aws.ecs.tasks
+      .filter(({ state }) => JSON.stringify(state.overrides).includes(id))
+      .at(-1);
+    assert.ok(found, `no task of ${id}`);
+    return found;
+  };
+
+  it("need one call to run, one definition for all that are alike, and none to go", async () => {
+    for (const command of ["true", "id", "pwd"]) {
+      await ok("run", "--rm", "--env", `COMMAND=${command}`, "busybox", command);
+    }
+    assert.equal(ecs.aws.calls.count("ecs.RunTask"), 3);
+    assert.equal(ecs.aws.calls.count("ecs.RegisterTaskDefinition"), 1);
+    assert.equal(ecs.aws.calls.count("ecs.StopTask"), 0);
+    const refused = ecs.aws.calls.all().filter(({ error }) => error === "ThrottlingException");
+    assert.deepEqual(refused, []);
+  });
+
+  it("leave nothing of what they run in the control plane", async () => {
+    await ok("run", "--rm", "--env", "PASSWORD=swordfish", "busybox", "echo", "hush-hush");
+    const told = JSON.stringify([
+      ecs.aws.calls.all("ecs.RunTask").map(({ input }) => input),
+      ecs.aws.calls.all("ecs.RegisterTaskDefinition").map(({ input }) => input),
+    ]);
+    assert.doesNotMatch(told, /swordfish|hush-hush/);
+    assert.match(told, /SOCKERLESS_CONTAINER_ID/);
+  });
+
+  it("start again in their task while it lingers, with their files, and afresh when it is gone", async () => {
+    const id = await ok(
+      "create",
+      "--name",
+      "again",
+      "busybox",
+      "sh",
+      "-c",
+      "cat /mark; echo here > /mark; exit 3",
+    );
+    await ok("start", "again");
+    assert.equal(await ok("wait", "again"), "3");
+    await ok("start", "again");
+    assert.equal(await ok("wait", "again"), "3");
+    assert.equal(ecs.aws.calls.count("ecs.RunTask"), 1);
+    assert.match(await ok("logs", "again"), /^here$/m);
+
+    await taskOf(id).finished;
+    const copied = await ecs.daemon.docker("cp", "again:/mark", "-");
+    assert.match(copied.errorText, /ecs\.linger/);
+    await ok("start", "again");
+    assert.equal(await ok("wait", "again"), "3");
+    assert.equal(ecs.aws.calls.count("ecs.RunTask"), 2);
+    assert.equal((await ok("logs", "again")).split("\n").filter((line) => line === "here").length, 1);
+    await ok("rm", "again");
+  });
+
+  it("restart by their policy in the same task", async () => {
+    await ok(
+      "run",
+      "--detach",
+      "--name",
+      "stubborn",
+      "--restart",
+      "on-failure:2",
+      "busybox",
+      "sh",
+      "-c",
+      "exit 4",
+    );
+    await until(
+      async () =>
+        (await inspect("{{.RestartCount}} {{.State.Status}}", "stubborn")) === "2 exited" || undefined,
+    );
+    assert.equal(ecs.aws.calls.count("ecs.RunTask"), 1);
+    assert.equal(await inspect("{{.State.ExitCode}}", "stubborn"), "4");
+    await ok("rm", "stubborn");
+  });
+
+  it("that AWS does not start say why, in its words", async () => {
+    const failures: readonly (readonly [StartFailure["kind"], RegExp])[] = [
+      ["pull", /CannotPullContainerError: pull image manifest has been retried/],
+      ["capacity", /Capacity is unavailable at this time/],
+      ["interface", /Timeout waiting for network interface provisioning/],
+      ["mount", /ResourceInitializationError: failed to invoke EFS utils commands/],
+    ];
+    for (const [kind, reason] of failures) {
+      ecs.aws.ecs.failStarts({ kind });
+      const volume = kind === "mount" ? ["--volume", "data:/data"] : [];
+      const { code, errorText } = await ecs.daemon.docker("run", "--rm", ...volume, "busybox", "true");
+      assert.equal(code, 125, kind);
+      assert.match(errorText, /Error response from daemon: failed to start a task for the container: /, kind);
+      assert.match(errorText, reason);
+    }
+    assert.equal(await ok("ps", "--all", "--quiet"), "");
+    await ok("volume", "rm", "data");
+  });
+
+  it("wait while the account's vCPUs are used up, and the log says for what", async () => {
+    const { quotas } = ecs.aws;
+    const before = quotas.fargateVcpus;
+    quotas.fargateVcpus = 0;
+    try {
+      const run = ok("run", "--rm", "busybox", "echo", "at last");
+      await until(() => /waits to be started: .*vCPUs/.test(ecs.daemon.output) || undefined);
+      quotas.fargateVcpus = before;
+      assert.equal(await run, "at last");
+    } finally {
+      quotas.fargateVcpus = before;
+    }
+  });
+
+  it("that are stopped in ECS end with their code and say who it was", async () => {
+    const id = await ok("run", "--detach", "--name", "stopped", "busybox", "sleep", "600");
+    const client = new ECSClient(ecs.aws.clientConfig);
+    const task = taskOf(id).state.taskArn;
+    await client.send(new StopTaskCommand({ cluster: "sockerless", task, reason: "by an administrator" }));
+    assert.equal(await ok("wait", "stopped"), "143");
+    await until(async () => (await inspect("{{.State.Error}}", "stopped")) !== "" || undefined);
+    assert.match(await inspect("{{.State.Error}}", "stopped"), /stopped in ECS: by an administrator/);
+    await ok("rm", "stopped");
+    client.destroy();
+  });
+
+  it("that vanish end with 255 and a reason, never with 0", async () => {
+    const id = await ok("run", "--detach", "--name", "vanished", "busybox", "sleep", "600");
+    ecs.aws.ecs.vanish(taskOf(id).state.taskArn ?? "");
+    assert.equal(await ok("wait", "vanished"), "255");
+    assert.notEqual(await inspect("{{.State.Error}}", "vanished"), "");
+    await ok("rm", "vanished");
+  });
+
+  it("that need more memory than they have are killed, and inspect says so", async () => {
+    const command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=800M", "count=1"];
+    const { code } = await ecs.daemon.docker(
+      "run",
+      "--name",
+      "hungry",
+      "--memory",
+      "512m",
+      "busybox",
+      ...command,
+    );
+    assert.equal(code, 137);
+    assert.equal(await inspect("{{.State.OOMKilled}}", "hungry"), "true");
+    await ok("rm", "hungry");
+  });
+
+  it("are refused what Fargate does not have, and go without what does not matter", async () => {
+    for (const [flag, name] of [
+      ["--privileged", "--privileged"],
+      ["--cap-add=NET_ADMIN", "--cap-add"],
+      ["--pid=host", "--pid"],
+      ["--shm-size=1g", "--shm-size"],
+      ["--security-opt=seccomp=unconfined", "--security-opt"],
+    ] as const) {
+      const { code, errorText } = await ecs.daemon.docker("run", "--rm", flag, "busybox", "true");
+      assert.equal(code, 125, flag);
+      assert.match(errorText, new RegExp(`the ecs backend does not support ${name}`));
+    }
+    const socket = "/var/run/docker.sock:/var/run/docker.sock";
+    await ok("run", "--rm", "--volume", socket, "--oom-score-adj", "100", "busybox", "true");
+    assert.match(ecs.daemon.output, /accepted and not applied: host paths/);
+    assert.match(ecs.daemon.output, /accepted and not applied: --oom-score-adj/);
+  });
+
+  it("leave no task behind", async () => {
+    await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED") || undefined);
+  });
+});
