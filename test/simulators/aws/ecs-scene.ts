@@ -19,25 +19,37 @@ import { type Aws, type AwsOptions, startAws } from "./aws.ts";
 export class EcsScene implements AsyncDisposable {
   readonly aws: Aws;
   readonly client: ECSClient;
-  readonly registry: TestRegistry;
   /** busybox, without a tag that could move. */
   readonly image: string;
+  readonly #registry: TestRegistry | undefined;
   readonly #stack: AsyncDisposableStack;
 
-  private constructor(aws: Aws, registry: TestRegistry, image: string, stack: AsyncDisposableStack) {
+  private constructor(
+    aws: Aws,
+    registry: TestRegistry | undefined,
+    image: string,
+    stack: AsyncDisposableStack,
+  ) {
     this.aws = aws;
-    this.registry = registry;
+    this.#registry = registry;
     this.image = image;
     this.client = stack.adopt(new ECSClient(aws.clientConfig), (client) => client.destroy());
     this.#stack = stack;
   }
 
-  static async start(options: AwsOptions = {}): Promise<EcsScene> {
+  /** @param image of busybox in a registry that is somebody else's; without it the scene has one of its own */
+  static async start(options: AwsOptions = {}, image?: string): Promise<EcsScene> {
     await using stack = new AsyncDisposableStack();
-    const registry = stack.use(await TestRegistry.start());
-    const { digest } = await registry.push("busybox", "latest", await busyboxImage());
+    const registry = image === undefined ? stack.use(await TestRegistry.start()) : undefined;
+    const reference = registry === undefined ? (image ?? "") : await pushBusybox(registry);
     const aws = stack.use(await startAws(options));
-    return new EcsScene(aws, registry, `${registry.host}/busybox@${digest}`, stack.move());
+    return new EcsScene(aws, registry, reference, stack.move());
+  }
+
+  /** The registry that the scene has of its own. */
+  get registry(): TestRegistry {
+    assert.ok(this.#registry !== undefined, "the scene has no registry of its own");
+    return this.#registry;
   }
 
   /** A container that runs a line of shell and logs to CloudWatch. */
@@ -148,6 +160,12 @@ export class EcsScene implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+/** Pushes busybox and answers its reference by digest. */
+export async function pushBusybox(registry: TestRegistry): Promise<string> {
+  const { digest } = await registry.push("busybox", "latest", await busyboxImage());
+  return `${registry.host}/busybox@${digest}`;
 }
 
 /** Name and exit code of each container. */
