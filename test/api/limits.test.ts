@@ -1,7 +1,7 @@
 /** Limits that the machine's kernel cannot keep, and what inspect tells of a run's network. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
+import { existsSync, readdirSync, rmdirSync } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
 import { describe, test } from "node:test";
 
 import { callApi } from "../support/docker-api.ts";
@@ -49,6 +49,30 @@ describe("a limit that the machine cannot keep", () => {
     const { Warnings } = answer.json() as { Warnings: string[] };
     assert.deepEqual(Warnings, ["linux does not support CPU percent. Percent discarded."]);
     await ok("rm", "percent");
+  });
+});
+
+describe("docker run --cgroup-parent", () => {
+  test("puts the container's groups below that one, from which they go again", async () => {
+    const parent = `skl-test-${process.pid}`;
+    const id = await ok("run", "-d", "--cgroup-parent", `/${parent}/inner`, "busybox", "sleep", "1000");
+    const groups = await readFile(`/proc/${await inspect(id, "{{.State.Pid}}")}/cgroup`, "utf8");
+    assert.ok(groups.includes(`/${parent}/inner/${id}\n`), groups);
+    assert.equal(await inspect(id, "{{.HostConfig.CgroupParent}}"), `/${parent}/inner`);
+    assert.equal((await docker("exec", id, "true")).code, 0);
+    await ok("pause", id);
+    await ok("unpause", id);
+    await ok("rm", "--force", id);
+    const roots = [
+      "/sys/fs/cgroup",
+      ...readdirSync("/sys/fs/cgroup").map((name) => `/sys/fs/cgroup/${name}`),
+    ];
+    const left = () => roots.filter((root) => existsSync(`${root}/${parent}/inner/${id}`));
+    await until(() => (left().length === 0 ? true : undefined));
+    for (const root of roots.filter((each) => existsSync(`${each}/${parent}`))) {
+      rmdirSync(`${root}/${parent}/inner`);
+      rmdirSync(`${root}/${parent}`);
+    }
   });
 });
 

@@ -6,18 +6,12 @@ import { parseSecurityOptions } from "./oci/security.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig, record: ContainerRecord) => boolean];
 
-/** What cannot be honoured here, each by the name its users know it by. */
+/** What cannot be honoured here beside what no backend honours, each by the name its users know it by. */
 const REFUSALS: readonly Refusal[] = [
   ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
-  ["--cgroup-parent", (host) => (host.resources?.cgroupParent ?? "") !== ""],
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],
   ["--storage-opt", (host) => Object.keys(host.storageOpt).length > 0],
-  ["--link", (host) => host.links.length > 0],
-  ["HostConfig.Cgroup", (host) => host.cgroup !== ""],
   ["--runtime", (host) => !["", "runc", "crun", "io.containerd.runc.v2"].includes(host.runtime)],
-  ["--isolation", (host) => !["", "default"].includes(host.isolation)],
-  ["--kernel-memory", (host) => (host.resources?.kernelMemory ?? 0n) > 0n],
-  ["--mount type=image", (host) => host.mounts.some((mount) => mount.type === "image")],
   [
     "publishing SCTP ports",
     (host) => host.portBindings.some((binding) => binding.containerPort.endsWith("/sctp")),

@@ -211,3 +211,13 @@ test("a container's root passes mounts on where one of its mounts does", () => {
   assert.equal(ociSpec(workload({}, [shared]), machine).linux.rootfsPropagation, "shared");
   assert.equal(ociSpec(workload(), machine).linux.rootfsPropagation, undefined);
 });
+
+test("a container's groups lie below the one that is asked for, and nowhere else", () => {
+  const pathOf = (cgroupParent: string) =>
+    ociSpec(workload({ resources: { cgroupParent } }), machine).linux.cgroupsPath;
+  const id = "ab".repeat(32);
+  assert.equal(pathOf(""), undefined);
+  assert.equal(pathOf("/jobs/one"), `/jobs/one/${id}`);
+  assert.equal(pathOf("jobs"), `/jobs/${id}`);
+  assert.equal(pathOf("../../x"), `/x/${id}`);
+});

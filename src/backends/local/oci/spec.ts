@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
+import path from "node:path/posix";
 import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
@@ -151,6 +152,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
     ...(Object.keys(given?.annotations ?? {}).length > 0 && { annotations: given?.annotations ?? {} }),
     linux: {
       namespaces: containerNamespaces(given, workload.network, machine.cgroupVersion),
+      ...cgroupsPath(record.id, given?.resources?.cgroupParent ?? ""),
       maskedPaths: given?.maskedPaths?.values ?? (openPaths ? [] : machine.maskedPaths),
       readonlyPaths: given?.readonlyPaths?.values ?? (openPaths ? [] : machine.readonlyPaths),
       devices,
@@ -173,6 +175,11 @@ function sysctls(workload: WorkloadSpec, machine: MachineProfile): Record<string
     defaults["net.ipv4.ip_unprivileged_port_start"] = "0";
   }
   return { ...defaults, ...(workload.record.hostConfig?.sysctls ?? {}) };
+}
+
+/** Below the group that the user names, from the root of the hierarchies on, as runc has it with dockerd's cgroupfs. */
+function cgroupsPath(id: string, parent: string): { cgroupsPath?: string } {
+  return parent === "" ? {} : { cgroupsPath: path.normalize(`/${parent}/${id}`) };
 }
 
 function appArmor(

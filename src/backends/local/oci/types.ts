@@ -70,6 +70,8 @@ export interface OciDeviceRule {
 
 export interface OciLinux {
   namespaces: OciNamespace[];
+  /** Where it is not said, the host process says it. */
+  cgroupsPath?: string;
   maskedPaths: readonly string[];
   readonlyPaths: readonly string[];
   devices: OciDevice[];
