@@ -1,0 +1,269 @@
+/** Volumes on ECS: the docker CLI before a simulated AWS whose tasks and file systems are real. */
+import assert from "node:assert/strict";
+import { cp, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { type AccessPointDescription, DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
+import { DescribeTaskDefinitionCommand, ECSClient } from "@aws-sdk/client-ecs";
+
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+
+describe("volumes on ECS", () => {
+  let under: EcsDaemon;
+  let efs: EFSClient;
+  let ecs: ECSClient;
+
+  before(async () => {
+    under = await EcsDaemon.start();
+    efs = new EFSClient(under.aws.clientConfig);
+    ecs = new ECSClient(under.aws.clientConfig);
+    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    efs?.destroy();
+    ecs?.destroy();
+    await under?.stop();
+  });
+
+  async function accessPoints(volume: string): Promise<AccessPointDescription[]> {
+    const { AccessPoints = [] } = await efs.send(new DescribeAccessPointsCommand({}));
+    return AccessPoints.filter(({ Tags }) =>
+      Tags?.some(({ Key, Value }) => Key === "sockerless-volume" && Value === volume),
+    );
+  }
+  async function inspected(volume: string): Promise<Record<string, unknown>> {
+    return JSON.parse(await under.daemon.ok("volume", "inspect", volume))[0];
+  }
+  /** The definition of the last task that was asked for. */
+  async function lastDefinition() {
+    const { input } = under.aws.calls.all("ecs.RunTask").at(-1) ?? { input: {} };
+    const { taskDefinition } = input as { taskDefinition?: string };
+    return (await ecs.send(new DescribeTaskDefinitionCommand({ taskDefinition }))).taskDefinition;
+  }
+
+  it("are access points on the configured file system, shown as Docker shows volumes", async () => {
+    const { daemon, aws } = under;
+    assert.equal(
+      (await daemon.ok("volume", "create", "--label", "managed=true", "runner-cache")).trim(),
+      "runner-cache",
+    );
+    const [point, ...others] = await accessPoints("runner-cache");
+    assert.deepEqual(others, []);
+    assert.equal(point?.FileSystemId, aws.account.fileSystem.fileSystemId);
+    assert.deepEqual([point?.PosixUser?.Uid, point?.PosixUser?.Gid], [0, 0]);
+    assert.deepEqual(point?.RootDirectory, {
+      Path: "/sockerless/volumes/runner-cache",
+      CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
+    });
+    const { CreatedAt, ...shown } = await inspected("runner-cache");
+    assert.deepEqual(shown, {
+      Driver: "local",
+      Labels: { managed: "true" },
+      Mountpoint: "/var/lib/docker/volumes/runner-cache/_data",
+      Name: "runner-cache",
+      Options: null,
+      Scope: "local",
+    });
+    assert.match(String(CreatedAt), /^\d{4}-\d\d-\d\dT/);
+    await daemon.ok("volume", "create", "runner-cache");
+    assert.equal((await accessPoints("runner-cache")).length, 1);
+  });
+
+  it("are listed by name, label and driver", async () => {
+    const { daemon } = under;
+    await daemon.ok("volume", "create", "--label", "stage=test", "listed-one");
+    await daemon.ok("volume", "create", "listed-two");
+    const names = async (...filters: string[]) =>
+      (await daemon.ok("volume", "ls", "--quiet", ...filters.flatMap((each) => ["--filter", each])))
+        .split("\n")
+        .filter((name) => name !== "");
+    assert.deepEqual(await names("name=listed"), ["listed-one", "listed-two"]);
+    assert.deepEqual(await names("label=stage"), ["listed-one"]);
+    assert.deepEqual(await names("label=stage=test"), ["listed-one"]);
+    assert.deepEqual(await names("label=stage=other"), []);
+    assert.deepEqual(await names("name=listed", "driver=local"), ["listed-one", "listed-two"]);
+    assert.deepEqual(await names("driver=nfs"), []);
+    assert.deepEqual((await daemon.docker("volume", "inspect", "no-such")).code, 1);
+  });
+
+  it("hand files from one task to the next, through mounts as the definition says", async () => {
+    const { daemon } = under;
+    await daemon.ok("run", "--volume", "build:/builds", "busybox", "sh", "-c", "echo cloned > /builds/code");
+    const built = await daemon.ok(
+      "run",
+      "--volume",
+      "build:/src:ro",
+      "busybox",
+      "sh",
+      "-c",
+      "cat /src/code; touch /src/x || echo read-only",
+    );
+    assert.equal(built, "cloned\nread-only");
+    const [point] = await accessPoints("build");
+    const definition = await lastDefinition();
+    const volume = definition?.volumes?.find(({ name }) => name === "vol-build");
+    assert.deepEqual(volume?.efsVolumeConfiguration, {
+      fileSystemId: under.aws.account.fileSystem.fileSystemId,
+      rootDirectory: "/",
+      transitEncryption: "ENABLED",
+      authorizationConfig: { accessPointId: point?.AccessPointId },
+    });
+    const main = definition?.containerDefinitions?.find(({ name }) => name === "main");
+    assert.deepEqual(
+      main?.mountPoints?.find(({ sourceVolume }) => sourceVolume === "vol-build"),
+      { sourceVolume: "vol-build", containerPath: "/src", readOnly: true },
+    );
+  });
+
+  it("are taken over from another container", async () => {
+    const { daemon } = under;
+    await daemon.ok(
+      "create",
+      "--name",
+      "helper",
+      "--volume",
+      "handed:/data",
+      "--volume",
+      "more:/more:ro",
+      "busybox",
+      "true",
+    );
+    const script = "echo here > /data/file; cat /data/file; touch /more/x || echo read-only";
+    assert.equal(
+      await daemon.ok("run", "--volumes-from", "helper", "busybox", "sh", "-c", script),
+      "here\nread-only",
+    );
+    await daemon.ok("rm", "helper");
+  });
+
+  it("are of the task alone where they have no name, and paths of a host are not applied", async () => {
+    const { daemon, aws } = under;
+    const before = aws.calls.count("efs.CreateAccessPoint");
+    const script =
+      "echo mine > /var/tmp/file && cat /var/tmp/file && ls /host /var/run/docker.sock 2>&1 | wc -l";
+    const volumes = [
+      "--volume",
+      "/var/tmp",
+      "--volume",
+      "/tmp/of-the-host:/host",
+      "--volume",
+      "/var/run/docker.sock:/var/run/docker.sock",
+    ];
+    assert.equal(await daemon.ok("run", ...volumes, "busybox", "sh", "-c", script), "mine\n2");
+    assert.equal(aws.calls.count("efs.CreateAccessPoint"), before);
+    assert.match(daemon.output, /accepted and not applied: host paths/);
+  });
+
+  it("are not removed while a running container has them, unless by force, and stopped ones do not count", async () => {
+    const { daemon } = under;
+    const id = (
+      await daemon.ok("run", "--detach", "--volume", "busy:/data", "busybox", "sleep", "1000")
+    ).trim();
+    const refused = await daemon.docker("volume", "rm", "busy");
+    assert.equal(refused.code, 1);
+    assert.match(refused.errorText, new RegExp(`remove busy: volume is in use - \\[${id}\\]`));
+    await daemon.ok("volume", "rm", "--force", "busy");
+    assert.deepEqual(await accessPoints("busy"), []);
+    assert.equal((await daemon.docker("volume", "inspect", "busy")).code, 1);
+    await daemon.ok("rm", "--force", id);
+    await daemon.ok("run", "--name", "past", "--volume", "stopped:/data", "busybox", "true");
+    await daemon.ok("volume", "rm", "stopped");
+    await daemon.ok("rm", "past");
+  });
+
+  it("leave their files on the file system when they are removed", async () => {
+    const { daemon } = under;
+    await daemon.ok("run", "--rm", "--volume", "kept:/data", "busybox", "sh", "-c", "echo old > /data/file");
+    await daemon.ok("volume", "rm", "kept");
+    assert.equal(
+      await daemon.ok("run", "--rm", "--volume", "kept:/data", "busybox", "cat", "/data/file"),
+      "old",
+    );
+  });
+
+  it("belong to root unless posix_user=none leaves users as they are, which images that check owners need", async () => {
+    const { daemon } = under;
+    // What the entry point of postgres does: own the directory, become somebody, check.
+    const script = 'chown 1000:1000 /data; [ "$(stat -c %u /data)" = 1000 ] && echo owned || echo refused';
+    assert.equal(
+      await daemon.ok("run", "--rm", "--volume", "forced:/data", "busybox", "sh", "-c", script),
+      "refused",
+    );
+    await daemon.ok("volume", "create", "--opt", "posix_user=none", "postgres");
+    assert.equal((await accessPoints("postgres"))[0]?.PosixUser, undefined);
+    assert.equal(
+      await daemon.ok("run", "--rm", "--volume", "postgres:/data", "busybox", "sh", "-c", script),
+      "owned",
+    );
+  });
+
+  it("fail with AWS's words where the file system refuses", async () => {
+    const { daemon, aws } = under;
+    aws.faults.add({
+      on: "efs.CreateAccessPoint",
+      error: { code: "FileSystemNotFound", message: "File system 'fs-1' does not exist.", status: 404 },
+    });
+    const { code, errorText } = await daemon.docker("volume", "create", "refused");
+    assert.equal(code, 1);
+    assert.match(
+      errorText,
+      /create refused: efs: CreateAccessPoint: File system 'fs-1' does not exist\. \(FileSystemNotFound\)/,
+    );
+    assert.equal((await daemon.docker("volume", "inspect", "refused")).code, 1);
+  });
+
+  it("come back with their labels when the state is lost, as networks do", async () => {
+    const { daemon } = under;
+    await daemon.ok("volume", "create", "--label", "managed=true", "--opt", "posix_user=none", "survivor");
+    await daemon.ok("network", "create", "--label", "project=shop", "surviving");
+    const format = "{{.Id}} {{.Labels}} {{.IPAM.Config}}";
+    const network = () => daemon.ok("network", "inspect", "--format", format, "surviving");
+    const before = [await inspected("survivor"), await network()];
+    await daemon.shutDown();
+    await rename(daemon.stateDir, `${daemon.stateDir}.lost`);
+    await daemon.launch();
+    assert.deepEqual([await inspected("survivor"), await network()], before);
+    await daemon.ok("network", "rm", "surviving");
+  });
+
+  it("that no state knows are told by a prune, and removed where that is asked for", async () => {
+    const { daemon, aws, directory } = under;
+    const copy = join(daemon.directory, "copy");
+    const prune = async (...options: string[]): Promise<string[]> => {
+      const program = join(checkout, "dist/src/cli/main.js");
+      const config = ["--config", join(directory, "config.yaml"), "--state-dir", daemon.stateDir];
+      const { code, text, errorText } = await runCommand(
+        process.execPath,
+        [program, "ecs", "prune", ...config, "--run-dir", daemon.runDir, ...options],
+        { env: { ...process.env, ...aws.environmentFor() } },
+      );
+      assert.equal(code, 0, errorText);
+      return text.split("\n").filter((line) => /orphan|network/.test(line));
+    };
+    await daemon.shutDown();
+    await cp(daemon.stateDir, copy, { recursive: true });
+    await daemon.launch();
+    await daemon.ok("volume", "create", "orphan");
+    await daemon.ok("network", "create", "orphaned");
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await rename(copy, daemon.stateDir);
+
+    const found = await prune();
+    assert.equal(found.length, 2);
+    assert.ok(found.every((line) => line.startsWith("found: ")));
+    assert.equal((await accessPoints("orphan")).length, 1);
+    assert.deepEqual(
+      await prune("--orphans"),
+      found.map((line) => line.replace("found", "removed")),
+    );
+    assert.deepEqual(await accessPoints("orphan"), []);
+    assert.deepEqual(await prune(), []);
+    assert.equal((await accessPoints("survivor")).length, 1, "what the state knows is left");
+    await daemon.launch();
+  });
+});
