@@ -31,6 +31,7 @@ import { NetworkService } from "../../src/gen/sockerless/backend/v1/network_pb.t
 import { SystemService } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../src/gen/sockerless/backend/v1/volume_pb.ts";
 import { ImageRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { until } from "../support/until.ts";
 import { MemoryMachine } from "./memory-machine.ts";
 
 /** What a frontend on the same machine can reach. */
@@ -212,10 +213,11 @@ export class EngineBench {
     rmSync(path.join(this.#directory, "state"), { recursive: true });
   }
 
-  /** Ends the backend as a crash does; containers go on. */
+  /** Ends the backend as a crash does, once its driver has done what it was about to do; containers go on. */
   async crashBackend(): Promise<void> {
     const running = this.#running;
     this.#running = undefined;
+    await until(() => running?.calls.underWay === 0 || undefined);
     await running?.crash();
   }
 
@@ -243,8 +245,9 @@ async function startBackend(
 ) {
   const durable = await openState({ directory: path.join(directory, "state"), clock });
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
+  const calls = new CallsUnderWay();
   const engine = await createEngine({
-    driver: machine.driver(),
+    driver: calls.counted(machine.driver()),
     state,
     images: testImages(state),
     clock,
@@ -274,6 +277,7 @@ async function startBackend(
   return {
     state,
     engine,
+    calls,
     containers: createClient(ContainerService, transport),
     execs: createClient(ExecService, transport),
     events: createClient(EventsService, transport),
@@ -294,6 +298,36 @@ async function startBackend(
       await durable.close();
     },
   };
+}
+
+/** How many calls of an object, and of the objects that it consists of, have not been answered. */
+class CallsUnderWay {
+  underWay = 0;
+
+  counted<T extends object>(target: T): T {
+    return new Proxy(target, {
+      get: (_, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value === "object" && value !== null) {
+          return this.counted(value);
+        }
+        return typeof value === "function"
+          ? (...args: unknown[]) => this.#count(value.apply(target, args))
+          : value;
+      },
+    });
+  }
+
+  #count(answer: unknown): unknown {
+    if (answer instanceof Promise) {
+      this.underWay += 1;
+      const answered = (): void => {
+        this.underWay -= 1;
+      };
+      answer.then(answered, answered);
+    }
+    return answer;
+  }
 }
 
 /** When a backend dies, as far as its state can tell. */

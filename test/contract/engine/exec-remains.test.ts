@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
-import { sweepEveryMs } from "../../../src/backends/common/engine/exec/exec-remains.ts";
+import { sweepExecs } from "../../../src/backends/common/engine/exec/exec-remains.ts";
 import { ExecPhase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
@@ -65,12 +65,12 @@ describe("execs that nobody comes for", () => {
     const { endpoint } = await bench.execs.startExec({ execId: started, access: localAccess });
     await bench.session(endpoint, { openExec: { execId: started, process: { args: ["true"] } } });
     await bench.execs.awaitExec({ execId: started });
-    await clock.advance(sweepEveryMs);
+    await sweepExecs(bench.engine.context);
     assert.equal(phaseOf(over), ExecPhase.CREATED, "its container runs");
     const stopped = bench.containers.killContainer({ container });
     await stopped;
     await bench.wait(container);
-    await clock.advance(sweepEveryMs);
+    await sweepExecs(bench.engine.context);
     await assert.rejects(bench.execs.inspectExec({ execId: over }), (error) =>
       isErrorKind(error, "not-found"),
     );

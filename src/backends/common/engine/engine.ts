@@ -11,7 +11,7 @@ import type { State } from "../state/state.ts";
 import { agentTargetOf } from "./agent-endpoint.ts";
 import { BackgroundWork } from "./background.ts";
 import type { EngineContext } from "./context.ts";
-import { sweepExecs } from "./exec/exec-remains.ts";
+import { sweepExecsRegularly } from "./exec/exec-remains.ts";
 import type { ImageSource } from "./image-source.ts";
 import { LiveContainers } from "./live.ts";
 import { AddressBook } from "./network/address-book.ts";
@@ -72,7 +72,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   try {
     await ensureNetworks(context);
     await recoverContainers(context);
-    void sweepExecs(context);
+    sweepExecsRegularly(context);
   } catch (error) {
     await close();
     throw error;

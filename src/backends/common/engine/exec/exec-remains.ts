@@ -11,7 +11,7 @@ import { hasProcess } from "../records.ts";
 /** How many execs of a container stay on record that have ended, and that were made and never started. */
 const kept = { ended: 256, unstarted: 1024 } as const;
 /** How often those are looked for that can never be started; as dockerd does. */
-export const sweepEveryMs = 5 * 60_000;
+const sweepEveryMs = 5 * 60_000;
 
 /** Execs of a container beyond as many as are kept, oldest first: some containers see one a second for months. */
 export function surplusExecs(context: EngineContext, containerId: string): readonly ExecRecord[] {
@@ -23,26 +23,28 @@ export function surplusExecs(context: EngineContext, containerId: string): reado
   return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
 }
 
-/** Forgets, now and then, execs that were made for a run that is over and never started. Ends with the engine. */
-export async function sweepExecs(context: EngineContext): Promise<void> {
-  while (!context.shutdown.aborted) {
-    await context.clock.sleep(sweepEveryMs, context.shutdown).catch(() => undefined);
-    const dead = [...context.state.execs.values()].filter(
-      (exec) =>
-        exec.phase === ExecPhase.CREATED && !canStart(exec, context.state.containers.get(exec.containerId)),
+/** Sweeps now and then, until the engine ends. */
+export function sweepExecsRegularly(context: EngineContext): void {
+  const timer = setInterval(() => {
+    sweepExecs(context).catch((error: unknown) =>
+      context.logger.warn({ err: error }, `cannot forget execs: ${messageOf(error)}`),
     );
-    if (dead.length === 0 || context.shutdown.aborted) {
-      continue;
-    }
-    try {
-      await context.state.commit((change) => {
-        for (const exec of dead) {
-          change.execs.delete(exec.id);
-        }
-      });
-    } catch (error) {
-      context.logger.warn({ err: error }, `cannot forget execs: ${messageOf(error)}`);
-    }
+  }, sweepEveryMs).unref();
+  context.shutdown.addEventListener("abort", () => clearInterval(timer), { once: true });
+}
+
+/** Forgets execs that were made for a run that is over and never started. */
+export async function sweepExecs(context: EngineContext): Promise<void> {
+  const dead = [...context.state.execs.values()].filter(
+    (exec) =>
+      exec.phase === ExecPhase.CREATED && !canStart(exec, context.state.containers.get(exec.containerId)),
+  );
+  if (dead.length > 0) {
+    await context.state.commit((change) => {
+      for (const exec of dead) {
+        change.execs.delete(exec.id);
+      }
+    });
   }
 }
 
