@@ -1,0 +1,82 @@
+/**
+ * `npm run bench:cloud`: what starts of many containers ask of AWS, and what they cost here, before a simulated AWS whose
+ * tasks do not really run. `--tasks 1,100,1000,10000`, `--default-rates` (AWS's published ones; else none).
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { ManyAgents } from "../support/many-agents.ts";
+import { ApiClient } from "./api-client.ts";
+import { memoryOf } from "./memory.ts";
+
+/** So high that no bucket is ever empty. */
+const unlimited = "1000000/1000000";
+const rateNames = ["task-writes", "run-task", "fargate-launches", "task-reads", "task-definition-writes"];
+
+const { values: options } = parseArgs({
+  options: {
+    tasks: { type: "string", default: "1,100,1000,10000" },
+    "default-rates": { type: "boolean", default: false },
+  },
+});
+const defaultRates = options["default-rates"];
+
+console.log(
+  `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "AWS's default rates" : "no rates"}\n`,
+);
+console.log("| containers | all started after | that is, each | AWS calls | memory of the daemon |");
+console.log("|---|---|---|---|---|");
+for (const count of options.tasks.split(",").map(Number)) {
+  await measure(count);
+}
+
+async function measure(count: number): Promise<void> {
+  await using resources = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "skl-bench-"));
+  resources.defer(() => rm(directory, { recursive: true }));
+  const agents = resources.use(await ManyAgents.listen(directory, "127.0.9.2"));
+  const { aws, daemon } = resources.use(
+    await EcsDaemon.start({
+      aws: {
+        lightweight: true,
+        quotas: { fargateVcpus: count + 1, networkInterfaces: 2 * count + 2 },
+        ecs: { onTask: () => agents.address },
+      },
+      ecs: {
+        linger: "0",
+        ...(!defaultRates && { api_rates: rateNames.map((name) => `${name}=${unlimited}`) }),
+      },
+    }),
+  );
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  const api = new ApiClient(daemon.socket);
+  const create = async (n: number): Promise<string> => {
+    const body = { Image: "busybox", Cmd: ["sleep", String(n)] };
+    return (await api.json<{ Id: string }>("POST", "/containers/create", body)).Id;
+  };
+  const start = (id: string): Promise<Buffer> => api.call("POST", `/containers/${id}/start`);
+  await start(await create(0)); // The definition is registered once, and connections are made.
+  const ids: string[] = [];
+  for (let n = 0; n < count; n++) {
+    ids.push(await create(n));
+  }
+  aws.rates.enabled = defaultRates;
+  aws.calls.clear();
+  const before = performance.now();
+  await Promise.all(ids.map(start));
+  const tookMs = performance.now() - before;
+  aws.rates.enabled = false;
+  const calls = Object.entries(aws.calls.counts()).map(([name, times]) => `${times} ${name}`);
+  const cells = [
+    String(count),
+    `${(tookMs / 1000).toFixed(1)} s`,
+    `${(tookMs / count).toFixed(1)} ms`,
+    calls.join(", "),
+    `${Math.round(memoryOf(daemon))} MB`,
+  ];
+  console.log(`| ${cells.join(" | ")} |`);
+}

@@ -1,0 +1,142 @@
+/**
+ * One server that answers as the agents of any number of containers whose tasks do not really run: for counting what a
+ * start costs. A process "runs" until it is signalled.
+ */
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from "node:http2";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import {
+  AgentService,
+  Mode,
+  type StartedProcess,
+  StartedProcessSchema,
+  type WatchResponseSchema,
+} from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { makeCertificates } from "./certificates.ts";
+
+/** Where agents listen. */
+const agentPort = 9111;
+
+/** One container's process. */
+interface Run {
+  started: StartedProcess | undefined;
+  /** Its exit code, once it was signalled. */
+  readonly ended: Promise<number>;
+  readonly end: (code: number) => void;
+}
+
+/** All agents. */
+export class ManyAgents implements AsyncDisposable {
+  /** Of this machine; every task may be said to have it. */
+  readonly address: string;
+  readonly #server: Http2SecureServer;
+  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #runs = new Map<string, Run>();
+  #starts = 0;
+
+  private constructor(address: string, tls: { readonly cert: Buffer; readonly key: Buffer }) {
+    this.address = address;
+    const server = createSecureServer(
+      { ...tls, minVersion: "TLSv1.3", requestCert: true, rejectUnauthorized: false },
+      connectNodeAdapter({ routes: (router) => router.service(AgentService, serviceOf(this)) }),
+    );
+    this.#server = server;
+    server.on("session", (session) => {
+      this.#sessions.add(session);
+      session.once("close", () => this.#sessions.delete(session));
+    });
+  }
+
+  /**
+   * Serves them.
+   *
+   * @param directory for certificates
+   * @param address of loopback that nothing else uses
+   */
+  static async listen(directory: string, address: string): Promise<ManyAgents> {
+    const { server: files } = await makeCertificates(directory);
+    const tls = { cert: await readFile(files.cert), key: await readFile(files.key) };
+    const agents = new ManyAgents(address, tls);
+    agents.#server.listen(agentPort, address);
+    await once(agents.#server, "listening");
+    return agents;
+  }
+
+  /** How many processes were started. */
+  get starts(): number {
+    return this.#starts;
+  }
+
+  /** Starts a container's process, once. */
+  start(containerId: string): StartedProcess {
+    const run = this.runOf(containerId);
+    if (run.started === undefined) {
+      this.#starts++;
+      run.started = create(StartedProcessSchema, { pid: 13n, startedAt: timestampNow() });
+    }
+    return run.started;
+  }
+
+  /** A container's process, started or not. */
+  runOf(containerId: string): Run {
+    const known = this.#runs.get(containerId);
+    if (known !== undefined) {
+      return known;
+    }
+    const { promise, resolve } = Promise.withResolvers<number>();
+    const run = { started: undefined, ended: promise, end: resolve };
+    this.#runs.set(containerId, run);
+    return run;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close();
+    for (const session of this.#sessions) {
+      session.destroy();
+    }
+    if (this.#server.listening) {
+      await once(this.#server, "close");
+    }
+  }
+}
+
+function serviceOf(agents: ManyAgents): Partial<ServiceImpl<typeof AgentService>> {
+  const containerOf = ({ requestHeader }: HandlerContext): string =>
+    requestHeader.get("sockerless-container-id") ?? "";
+  return {
+    hello: (_, context) => ({ version: "0.0.0", mode: Mode.INIT, containerId: containerOf(context) }),
+    start: (_, context) => ({ result: { case: "started", value: agents.start(containerOf(context)) } }),
+    names: () => ({}),
+    release: () => ({}),
+    signal: ({ signal }, context) => {
+      agents.runOf(containerOf(context)).end(128 + signal);
+      return {};
+    },
+    watch: (_, context) => watch(agents.runOf(containerOf(context)), context.signal),
+    async *logs() {
+      yield { message: { case: "end", value: { totalBytes: 0n } } };
+    },
+  };
+}
+
+async function* watch(
+  run: Run,
+  signal: AbortSignal,
+): AsyncGenerator<MessageInitShape<typeof WatchResponseSchema>> {
+  const state = run.started === undefined ? {} : { started: run.started };
+  yield { sequence: 1n, event: { case: "state", value: state } };
+  const gone = new Promise<undefined>((resolve) =>
+    signal.addEventListener("abort", () => resolve(undefined), { once: true }),
+  );
+  const code = await Promise.race([run.ended, gone]);
+  if (code !== undefined) {
+    const exit = { code, signal: code - 128, finishedAt: timestampNow() };
+    yield { sequence: 2n, event: { case: "exited", value: exit } };
+  }
+}
