@@ -40,6 +40,16 @@ describe("the request for a task", () => {
     assert.equal(environment[1]?.value, "4");
   });
 
+  it("tells the agent how much of the log to keep, where the container says it", () => {
+    const logConfig = { type: "json-file", config: { "max-size": "20k", "max-file": "2" } };
+    const environment = request({ hostConfig: { logConfig } }).overrides?.containerOverrides?.[0]
+      ?.environment;
+    assert.deepEqual(environment?.slice(3), [
+      { name: "SOCKERLESS_LOG_MAX_SIZE", value: "20480" },
+      { name: "SOCKERLESS_LOG_MAX_FILES", value: "2" },
+    ]);
+  });
+
   it("carries neither command nor environment, whatever their size", () => {
     const env = Array.from({ length: 1000 }, (_, index) => `VARIABLE_${index}=${"x".repeat(100)}`);
     const { overrides } = request({ config: { env, stopSignal: "SIGQUIT" } });

@@ -4,10 +4,18 @@ import { createHash } from "node:crypto";
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { logSettings } from "../../common/log-settings.ts";
 import { MAIN_CONTAINER } from "../definitions/definition.ts";
 import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";
-import { CONTAINER_VARIABLE, GENERATION_VARIABLE, PIN_VARIABLE, STOP_SIGNAL_VARIABLE } from "./variables.ts";
+import {
+  CONTAINER_VARIABLE,
+  GENERATION_VARIABLE,
+  LOG_FILES_VARIABLE,
+  LOG_SIZE_VARIABLE,
+  PIN_VARIABLE,
+  STOP_SIGNAL_VARIABLE,
+} from "./variables.ts";
 
 /** What all starts of this backend have in common. */
 export interface RunSettings {
@@ -77,5 +85,17 @@ function environmentOf(record: ContainerRecord, settings: RunSettings) {
     { name: GENERATION_VARIABLE, value: String(record.generation) },
     { name: PIN_VARIABLE, value: `sha256/${Buffer.from(settings.authorityPin).toString("base64")}` },
     ...(stopSignal === "" ? [] : [{ name: STOP_SIGNAL_VARIABLE, value: stopSignal }]),
+    ...logLimitsOf(record),
   ];
+}
+
+/** Of a container that has no limit the agent keeps what it keeps by default. */
+function logLimitsOf({ hostConfig }: ContainerRecord) {
+  const { maxSize, maxFiles } = logSettings(hostConfig?.logConfig);
+  return maxSize === 0n
+    ? []
+    : [
+        { name: LOG_SIZE_VARIABLE, value: String(maxSize) },
+        { name: LOG_FILES_VARIABLE, value: String(maxFiles) },
+      ];
 }

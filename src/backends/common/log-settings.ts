@@ -1,7 +1,7 @@
 import type { LogConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { invalid } from "../../common/errors.ts";
 
-/** What the shim records of a container's output. */
+/** What an agent records of a container's output. */
 export interface LogSettings {
   readonly disabled: boolean;
   /** Bytes a file; 0: no limit. */
