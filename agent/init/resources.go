@@ -46,7 +46,7 @@ func (c *container) Meter(context.Context) (server.Meter, error) {
 // Top lists the container's processes; the image need not have ps.
 func (c *container) Top(_ context.Context, psArguments string) (*agentv1.TopResponse, error) {
 	if err := usage.CheckPsArguments(psArguments); err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		return nil, err
 	}
 	if c.launcher.running() == nil {
 		return nil, session.ErrNotRunning
@@ -56,10 +56,6 @@ func (c *container) Top(_ context.Context, psArguments string) (*agentv1.TopResp
 		return nil, err
 	}
 	titles, rows, err := processes.Table(all, psArguments)
-	var unsupported *processes.UnsupportedError
-	if errors.As(err, &unsupported) {
-		return nil, connect.NewError(connect.CodeUnimplemented, err)
-	}
 	if err != nil {
 		return nil, err
 	}

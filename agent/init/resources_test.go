@@ -92,8 +92,8 @@ func TestTheContainersProcessesAreListedWithoutPs(t *testing.T) {
 	if rows := response.Msg.Processes; len(rows) != 1 || rows[0].Columns[0] != "nobody" || rows[0].Columns[2] != "1" || rows[0].Columns[7] != "probe forever" {
 		t.Errorf("rows %v", rows)
 	}
-	for arguments, code := range map[string]connect.Code{"-o user": connect.CodeInternal, "-L": connect.CodeUnimplemented, "-o ppid=PID": connect.CodeInvalidArgument} {
-		if _, err := client.Top(patience(t), connect.NewRequest(&agentv1.TopRequest{PsArgs: arguments})); connect.CodeOf(err) != code {
+	for _, arguments := range []string{"-o user", "-L", "-o ppid=PID"} { // as dockerd: errors of ps
+		if _, err := client.Top(patience(t), connect.NewRequest(&agentv1.TopRequest{PsArgs: arguments})); connect.CodeOf(err) != connect.CodeInternal {
 			t.Errorf("%q: %v", arguments, err)
 		}
 	}

@@ -127,11 +127,10 @@ var (
 		columnsByName["args"]}
 )
 
-// UnsupportedError says which part of ps's arguments this ps does not know.
-type UnsupportedError struct{ Argument string }
-
-func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("ps argument %q is not supported here: -e, -f, -o, a, u, x and o are", e.Argument)
+// unsupported says, as a ps does, which part of its arguments this ps does not
+// know.
+func unsupported(argument string) error {
+	return fmt.Errorf("ps: %q is not supported here: -e, -f, -o, a, u, x and o are", argument)
 }
 
 // columnsFor chooses the columns that ps's arguments ask for. Which processes
@@ -172,7 +171,7 @@ func columnsFor(arguments string) ([]column, error) {
 					format = bsdFormat
 				}
 			default:
-				return nil, &UnsupportedError{word}
+				return nil, unsupported(word)
 			}
 			if flag == 'o' {
 				break
@@ -194,7 +193,7 @@ func columnsNamed(list string) ([]column, error) {
 		known := cmp.Or(columnAliases[name], name)
 		c, found := columnsByName[known]
 		if !found {
-			return nil, &UnsupportedError{name}
+			return nil, unsupported(name)
 		}
 		if name == "cmd" {
 			c.title = "CMD"
