@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, it } from "node:test";
 
-import { StopTaskCommand } from "@aws-sdk/client-ecs";
-import { ECSClient } from "@aws-sdk/client-ecs";
+import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
@@ -75,7 +74,6 @@ describe("containers as tasks", () => {
     await ok("start", "again");
     assert.equal(await ok("wait", "again"), "3");
     assert.equal(ecs.aws.calls.count("ecs.RunTask"), 2);
-    assert.equal((await ok("logs", "again")).split("\n").filter((line) => line === "here").length, 1);
     await ok("rm", "again");
   });
 

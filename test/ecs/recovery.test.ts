@@ -1,0 +1,135 @@
+/** kill -9 of the backend at steps of a container's life, and a state directory that is lost. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
+
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+const sample = ["aws.RegisterTaskDefinition.after", "aws.RunTask.after", "workloads.launch.after"];
+const whole = [
+  ...sample,
+  "workloads.create.after",
+  "aws.DescribeTaskDefinition.after",
+  "aws.RunTask.before",
+  "aws.DescribeTasks.after",
+  "workloads.release.before",
+  "workloads.release.after",
+  "workloads.remove.before",
+  "workloads.remove.after",
+  "volumes.create.after",
+  "volumes.remove.before",
+  "networks.ensure.after",
+  "networks.remove.before",
+  ...Array.from({ length: 30 }, (_, index) => `state.commit.before:${index + 1}`),
+];
+
+describe("a backend that is killed", () => {
+  let ecs: EcsDaemon;
+  let armed: string;
+
+  before(async () => {
+    armed = join(await mkdtemp(join(tmpdir(), "skl-ecs-fault-")), "step");
+    const env = { SOCKERLESS_TEST_BUILD: "1", SOCKERLESS_FAULT_POINT_FILE: armed };
+    ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env } });
+    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    await ecs.stop();
+    await rm(join(armed, ".."), { recursive: true });
+  });
+
+  const running = (): readonly SeenTask[] =>
+    ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
+  const serves = async (): Promise<void> => {
+    await until(async () => (await ecs.daemon.docker("ps")).code === 0 || undefined);
+  };
+
+  for (const step of isWhole ? whole : sample) {
+    it(`at ${step} loses, doubles and leaks nothing`, async () => {
+      const { daemon, aws } = ecs;
+      await writeFile(armed, step);
+      // Whatever becomes of each command: the state has to agree with the cloud afterwards.
+      const sysctl = `--sysctl=net.core.somaxconn=${1000 + step.length}`; // A definition of this test's own.
+      await daemon.docker("network", "create", "lane");
+      const command = ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"];
+      const mounts = ["--volume=kept:/kept", "--network=lane"];
+      await daemon.docker("run", "--detach", "--name=life", sysctl, ...mounts, "busybox", ...command);
+      await serves();
+      await daemon.docker("stop", "life");
+      await serves();
+      await daemon.docker("start", "life");
+      await serves();
+      assert.ok(!existsSync(armed) || step.startsWith("state.commit"), "the step was taken");
+      await rm(armed, { force: true });
+
+      // A start that was under way is taken up: at rest it runs, or has ended.
+      await until(async () => {
+        const { code, text } = await daemon.docker("inspect", "--format", "{{.State.Status}}", "life");
+        return code !== 0 || ["running", "exited", "created"].includes(text) || undefined;
+      });
+      const ids = (await daemon.ok("ps", "--all", "--quiet", "--no-trunc"))
+        .split("\n")
+        .filter((id) => id !== "");
+      const tasks = running().map(({ state }) => JSON.stringify(state.overrides));
+      assert.ok(
+        tasks.every((overrides) => ids.some((id) => overrides.includes(id))),
+        "a task runs that is nobody's",
+      );
+      for (const id of ids) {
+        assert.ok(
+          tasks.filter((overrides) => overrides.includes(id)).length <= 1,
+          "a container has two tasks",
+        );
+      }
+      await until(
+        async () =>
+          (await daemon.docker("rm", "--force", "--volumes", "life")).code === 0 ||
+          ids.length === 0 ||
+          undefined,
+      );
+      await daemon.docker("network", "rm", "lane");
+      await daemon.docker("volume", "rm", "kept");
+      await until(() => running().length === 0 || undefined);
+      assert.equal(await daemon.ok("volume", "ls", "--quiet"), "");
+      assert.equal(await daemon.ok("network", "ls", "--quiet", "--filter", "type=custom"), "");
+      const groups = () =>
+        aws.services.network.groups.all().filter(({ tags }) => "sockerless-network" in tags);
+      await until(() => groups().length === 0 || undefined);
+    });
+  }
+
+  it("is rebuilt from what runs when its state is lost too", async () => {
+    const { daemon } = ecs;
+    await daemon.ok("network", "create", "lane");
+    const script = "echo begun; trap 'exit 5' TERM; while :; do sleep 0.1; done";
+    const mounts = ["--volume=kept:/kept", "--network=lane", "--label=of=test"];
+    const id = await daemon.ok("run", "--detach", "--name=lasting", ...mounts, "busybox", "sh", "-c", script);
+    const endpoints = ["inspect", "--format", "{{json .NetworkSettings.Networks}}", "lasting"];
+    const before = await daemon.ok(...endpoints);
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await daemon.launch();
+    await until(
+      async () =>
+        (await daemon.ok("inspect", "--format", "{{.State.Status}}", id)) === "running" || undefined,
+    );
+    assert.equal(await daemon.ok(...endpoints), before);
+    assert.equal(await daemon.ok("inspect", "--format", '{{index .Config.Labels "of"}}', "lasting"), "test");
+    assert.equal(await daemon.ok("exec", "lasting", "echo", "alive"), "alive");
+    assert.equal(await daemon.ok("logs", "lasting"), "begun");
+    assert.equal(await daemon.ok("volume", "ls", "--quiet"), "kept");
+    await daemon.ok("stop", "lasting");
+    assert.equal(await daemon.ok("inspect", "--format", "{{.State.ExitCode}}", "lasting"), "5");
+    await daemon.ok("rm", "lasting");
+    await daemon.ok("network", "rm", "lane");
+    await daemon.ok("volume", "rm", "kept");
+    await until(() => running().length === 0 || undefined);
+  });
+});
