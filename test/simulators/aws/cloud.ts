@@ -144,6 +144,12 @@ export interface Secrets {
   valueFor(roleArn: string, secretArn: string): string;
 }
 
+/** Names of the VPC. */
+export interface PrivateNames {
+  /** IPv4 addresses of a name in lower case, without the last dot; undefined for a name that there is not. */
+  addressesOf(name: string): readonly string[] | undefined;
+}
+
 /** The other services, as ECS reaches them. */
 export interface Cloud {
   readonly network: VpcNetwork;
@@ -151,4 +157,5 @@ export interface Cloud {
   readonly logGroups: LogGroups;
   readonly registry: ImageRegistry;
   readonly secrets: Secrets;
+  readonly names: PrivateNames;
 }

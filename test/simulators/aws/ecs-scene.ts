@@ -146,8 +146,9 @@ export class EcsScene implements AsyncDisposable {
   /** What a container has logged so far. */
   logged(taskArn: string, container: string): string[] {
     const { logs } = this.aws.services;
-    const stream = `test/${container}/${taskArn.slice(taskArn.lastIndexOf("/") + 1)}`;
-    return logs.readable(logs.stream(this.aws.account.logGroup, stream)).map(({ message }) => message);
+    const name = `test/${container}/${taskArn.slice(taskArn.lastIndexOf("/") + 1)}`;
+    const stream = logs.group(this.aws.account.logGroup).streams.get(name);
+    return stream === undefined ? [] : logs.readable(stream).map(({ message }) => message);
   }
 
   /** Runs one container to its end; answers what it logged. */

@@ -4,6 +4,11 @@ import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import type { ECSServiceException } from "@aws-sdk/client-ecs";
 import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+import {
+  CreateServiceCommand,
+  RegisterInstanceCommand,
+  ServiceDiscoveryClient,
+} from "@aws-sdk/client-servicediscovery";
 import { busyboxImage } from "../../support/images.ts";
 import { registryUser, TestRegistry } from "../../support/registry.ts";
 import { until } from "../../support/until.ts";
@@ -150,21 +155,19 @@ test("what this machine cannot give is recorded", async () => {
 });
 
 test("a container that needs another's health waits for it", async () => {
-  const { clock } = scene.aws;
   const definition = await scene.register([
-    scene.shell("server", `sleep 0.1; touch /tmp/up; ${untilStopped(0)}`, {
-      healthCheck: { command: ["CMD-SHELL", "test -e /tmp/up"], interval: 5, retries: 10 },
+    scene.shell("server", `touch /tmp/up; ${untilStopped(0)}`, {
+      healthCheck: { command: ["CMD-SHELL", "test -e /tmp/up"], interval: 5, timeout: 60 },
     }),
     scene.shell("client", untilStopped(0), {
       dependsOn: [{ containerName: "server", condition: "HEALTHY" }],
     }),
   ]);
   const taskArn = await scene.run(definition);
-  const task = await until(async () => {
-    clock.advance(1000);
-    const seen = await scene.describe(taskArn);
-    return seen.lastStatus === "RUNNING" ? seen : undefined;
-  });
+  await until(() => scene.logged(taskArn, "server").includes("ready") || undefined);
+  assert.deepEqual(scene.logged(taskArn, "client"), []);
+  scene.aws.clock.advance(5000);
+  const task = await scene.running(taskArn);
   assert.equal(task.healthStatus, "HEALTHY");
   await scene.stop(taskArn);
 });
@@ -272,4 +275,27 @@ test("what Fargate has and the simulator has not is refused by name, with 501", 
     assert.match(error.message, /^pseudoTerminal is not simulated/);
     return true;
   });
+});
+
+test("a task finds Cloud Map's instances and the VPC's interfaces by their names", async () => {
+  const { aws } = scene;
+  await using closing = new AsyncDisposableStack();
+  const client = closing.adopt(new ServiceDiscoveryClient(aws.clientConfig), (each) => each.destroy());
+  const { Service } = await client.send(
+    new CreateServiceCommand({
+      Name: "web",
+      NamespaceId: aws.account.namespace.id,
+      DnsConfig: { DnsRecords: [{ Type: "A", TTL: 10 }] },
+    }),
+  );
+  const Attributes = { AWS_INSTANCE_IPV4: "10.1.2.3" };
+  await client.send(new RegisterInstanceCommand({ ServiceId: Service?.Id, InstanceId: "one", Attributes }));
+  const look = (name: string): string => `nslookup -type=a ${name} | sed -n '/^Name/,$ s/^Address.* //p'`;
+  const lines = await scene.output(
+    `${look(`web.${aws.account.namespace.name}`)}; ${look("$(hostname)")}; hostname -i; nslookup nobody.example | grep -o NXDOMAIN`,
+  );
+  const [instance, own, address, ...rest] = lines;
+  assert.equal(instance, "10.1.2.3");
+  assert.equal(own, address);
+  assert.ok(rest.includes("NXDOMAIN"), lines.join());
 });

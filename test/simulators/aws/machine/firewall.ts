@@ -39,7 +39,7 @@ table inet vpc {
     ip saddr @cut drop
     ip daddr @cut drop
     ct state established,related accept
-    ct status dnat accept comment "the metadata endpoint is no part of the VPC"
+    ct status dnat accept comment "groups do not concern metadata and resolver"
     meta mark set 0
     jump egress
     meta mark != 1 drop

@@ -137,14 +137,21 @@ ip netns delete ${name}
     await this.#nft(() => setCut(cut ? "add" : "delete", endpoint.privateIpAddress));
   }
 
-  /** Lets tasks reach a port of this machine as `http://169.254.170.2`. */
-  async serveMetadata(port: number): Promise<void> {
+  /** Lets tasks reach what this machine serves at ports of its own where AWS has it. */
+  async serve({
+    metadata,
+    resolver,
+  }: {
+    readonly metadata: number;
+    readonly resolver: number;
+  }): Promise<void> {
     await this.#nft(
       () => `
-table ip metadata {
+table ip services {
   chain prerouting {
     type nat hook prerouting priority -100;
-    ip daddr ${metadataAddress} tcp dport 80 dnat to ${this.hostAddress}:${port}
+    ip daddr ${metadataAddress} tcp dport 80 dnat to ${this.hostAddress}:${metadata}
+    ip daddr ${this.resolverAddress} udp dport 53 dnat to ${this.hostAddress}:${resolver}
   }
 }
 `,

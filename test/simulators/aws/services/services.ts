@@ -17,6 +17,7 @@ import { logsService } from "./logs/logs.ts";
 import { LogState } from "./logs/state.ts";
 import { secretsManagerService } from "./secretsmanager/secretsmanager.ts";
 import { SecretState } from "./secretsmanager/state.ts";
+import { addressesOf } from "./servicediscovery/names.ts";
 import { serviceDiscoveryService } from "./servicediscovery/servicediscovery.ts";
 import { Registry } from "./servicediscovery/state.ts";
 import { stsService } from "./sts/sts.ts";
@@ -78,6 +79,12 @@ export async function startServices(
       logGroups: logs,
       registry: imageRegistry(context, ecr, front.host),
       secrets,
+      names: {
+        addressesOf: (name) => {
+          const named = network.interfaces().find(({ privateDnsName }) => privateDnsName === name);
+          return named === undefined ? addressesOf(cloudMap, name) : [named.privateIpAddress];
+        },
+      },
     },
   };
 }

@@ -3,6 +3,7 @@ import type { Cloud } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
 import type { Clamped } from "../../machine/limits.ts";
 import type { Machine } from "../../machine/machine.ts";
+import { Resolver } from "../../machine/resolver.ts";
 import type { ServiceHandler } from "../../wire/service.ts";
 import { clusterOperations, Clusters } from "./clusters.ts";
 import { definitionOperations, Definitions } from "./definitions.ts";
@@ -146,14 +147,17 @@ export class Ecs implements AsyncDisposable {
     await this.#stack.disposeAsync();
   }
 
-  /** What goes on beside the tasks: the rules of their groups, and the endpoint where they find out about themselves. */
-  async #serveTasks(context: Context, { network }: Cloud, { vpc }: Machine): Promise<void> {
+  /** What goes on beside the tasks: the rules of their groups, and what they find at AWS's own addresses. */
+  async #serveTasks(context: Context, { network, names }: Cloud, { vpc }: Machine): Promise<void> {
     this.#stack.defer(followSecurityGroups(network, vpc));
     const find = (taskId: string): TaskState | undefined => this.#tasks.byId(taskId);
     const endpoint = this.#stack.use(
       await MetadataEndpoint.start(context, vpc.hostAddress, find, this.#credentials),
     );
-    await vpc.serveMetadata(endpoint.port);
+    const resolver = this.#stack.use(
+      await Resolver.start(vpc.hostAddress, (name) => names.addressesOf(name)),
+    );
+    await vpc.serve({ metadata: endpoint.port, resolver: resolver.port });
   }
 
   async #cut(reference: string, cut: boolean): Promise<void> {
