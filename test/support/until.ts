@@ -22,3 +22,8 @@ export async function until<T>(ask: () => Promise<T | undefined> | T | undefined
     await delay(STEP_MS);
   }
 }
+
+/** Asks until something holds. @throws as {@link until} */
+export async function untilTrue(holds: () => Promise<boolean> | boolean): Promise<void> {
+  await until(async () => ((await holds()) ? true : undefined));
+}

@@ -1,0 +1,124 @@
+/** Logs and files of containers on ECS that do not run: the docker CLI before a simulated AWS. */
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { untilTrue } from "../support/until.ts";
+
+const script = "echo one; echo two >&2; echo '[stderr] three'; printf four";
+
+describe("containers on ECS that do not run", () => {
+  let under: EcsDaemon;
+  let directory: string;
+  before(async () => {
+    under = await EcsDaemon.start({ ecs: { linger: "1s", drain_timeout: "1s" } });
+    directory = await mkdtemp(join(tmpdir(), "skl-files-"));
+    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    await under?.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** Until nothing of a container is left in AWS but its log. */
+  async function gone(container: string): Promise<void> {
+    await untilTrue(async () => {
+      const { errorText } = await under.daemon.docker("cp", `${container}:/etc/passwd`, "-");
+      return errorText.includes("ecs.linger");
+    });
+  }
+
+  it("have their logs as they were written, long after their task has gone", async () => {
+    const { daemon, aws } = under;
+    await daemon.ok("run", "--detach", "--name", "logged", "busybox", "sh", "-c", script);
+    await daemon.ok("wait", "logged");
+    await gone("logged");
+    const { stdout, stderr } = await daemon.docker("logs", "logged");
+    assert.equal(stdout.toString(), "one\n[stderr] three\nfour");
+    assert.equal(stderr.toString(), "two\n");
+    assert.equal((await daemon.docker("logs", "--tail", "1", "logged")).stdout.toString(), "four");
+    const timed = (await daemon.docker("logs", "--timestamps", "--tail", "1", "logged")).stdout.toString();
+    assert.match(timed, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z four$/);
+    assert.equal((await daemon.docker("logs", "--since", "1h", "--follow", "logged")).code, 0);
+    assert.equal(aws.calls.count("logs.GetLogEvents"), 0);
+    await daemon.ok("rm", "logged");
+  });
+
+  it("have the logs of all their runs, whether these were of one task or of several", async () => {
+    const { daemon } = under;
+    await daemon.ok("create", "--name", "again", "busybox", "sh", "-c", "echo run");
+    for (const _ of [1, 2]) {
+      await daemon.ok("start", "again");
+      await daemon.ok("wait", "again");
+      await gone("again");
+    }
+    assert.equal(await daemon.ok("logs", "again"), "run\nrun");
+    await daemon.ok("rm", "again");
+  });
+
+  it("have the files that were put into them before their start, once it comes", async () => {
+    const { daemon } = under;
+    const file = join(directory, "script.sh");
+    await writeFile(file, "echo from a file\n");
+    await daemon.ok("create", "--name", "staged", "busybox", "sh", "/tmp/script.sh");
+    await daemon.ok("cp", file, "staged:/tmp/script.sh");
+    assert.equal(await daemon.ok("start", "--attach", "staged"), "from a file");
+    await daemon.ok("rm", "staged");
+  });
+
+  it("have their files while their task lingers, and say which setting that is afterwards", async () => {
+    const { daemon } = under;
+    await daemon.ok("run", "--name", "left", "busybox", "true");
+    await gone("left");
+    const { code, errorText } = await daemon.docker("cp", "left:/etc/passwd", "-");
+    assert.equal(code, 1);
+    assert.match(errorText, /the files of container [0-9a-f]{64} are gone: .*\(ecs\.linger\)/);
+    await daemon.ok("rm", "left");
+  });
+
+  it("can be committed while their task lingers, and the image runs", async () => {
+    const { daemon } = under;
+    await daemon.ok(
+      "run",
+      "--detach",
+      "--name",
+      "made",
+      "busybox",
+      "sh",
+      "-c",
+      "echo mine > /own; sleep 1000",
+    );
+    await daemon.ok("commit", "made", "own:1");
+    await daemon.ok("rm", "--force", "made");
+    assert.equal(await daemon.ok("run", "--rm", "own:1", "cat", "/own"), "mine");
+    const saved = join(directory, "saved.tar");
+    await daemon.ok("save", "--output", saved, "own:1");
+    assert.ok((await readFile(saved)).length > 100_000);
+    await daemon.ok("rmi", "own:1");
+  });
+});
+
+describe("logs on ECS that are larger than the backend keeps", () => {
+  it("are read from CloudWatch, both streams told apart", async () => {
+    await using under = await EcsDaemon.start({
+      ecs: { linger: "1s", drain_timeout: "1s", log_drain_max: "64" },
+    });
+    const { daemon, aws } = under;
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("run", "--detach", "--name", "large", "busybox", "sh", "-c", `${script}; seq 1 100`);
+    await daemon.ok("wait", "large");
+    await untilTrue(async () => (await daemon.docker("logs", "--tail", "1", "large")).text === "100");
+    await untilTrue(async () => {
+      await daemon.ok("logs", "large");
+      return aws.calls.count("logs.GetLogEvents") > 0;
+    });
+    const { stdout, stderr } = await daemon.docker("logs", "large");
+    assert.deepEqual(stdout.toString().split("\n").slice(0, 4), ["one", "[stderr] three", "four1", "2"]);
+    assert.equal(stderr.toString(), "two\n");
+    assert.equal((await daemon.docker("logs", "--tail", "2", "large")).text, "99\n100");
+  });
+});
