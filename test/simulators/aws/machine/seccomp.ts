@@ -48,13 +48,16 @@ const architectures: Readonly<Record<string, { readonly scmp: string; readonly n
     arm64: { scmp: "SCMP_ARCH_AARCH64", names: ["arm64", "arm"] },
   };
 
+let profileRead: Profile | undefined;
+
 /** `linux.seccomp` of a runtime specification; undefined where this machine has no list or is of another architecture. */
 export function seccompFor(capabilities: readonly string[]): object | undefined {
   const architecture = architectures[process.arch];
   if (architecture === undefined || !existsSync(profileFile)) {
     return undefined;
   }
-  const profile = JSON.parse(readFileSync(profileFile, "utf8")) as Profile;
+  profileRead ??= JSON.parse(readFileSync(profileFile, "utf8")) as Profile;
+  const profile = profileRead;
   const others =
     profile.archMap.find((entry) => entry.architecture === architecture.scmp)?.subArchitectures ?? [];
   const holds = ({ arches, caps }: Condition): boolean =>
