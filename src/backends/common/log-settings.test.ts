@@ -12,7 +12,7 @@ test("json-file keeps everything unless it is told a size", () => {
   assert.deepEqual(logSettings(undefined), { disabled: false, maxSize: 0n, maxFiles: 1 });
   assert.deepEqual(settings("json-file", { "max-size": "10m", "max-file": "3" }), {
     disabled: false,
-    maxSize: 10n * 1024n * 1024n,
+    maxSize: 10_000_000n,
     maxFiles: 3,
   });
 });
@@ -25,9 +25,9 @@ test("local is bounded by itself, none records nothing", () => {
 test("sizes are taken in Docker's spellings", () => {
   for (const [text, bytes] of [
     ["512", 512n],
-    ["1kb", 1024n],
-    ["1.5k", 1536n],
-    ["2GiB", 2n << 30n],
+    ["1kb", 1000n],
+    ["1.5k", 1500n],
+    ["2GiB", 2_000_000_000n],
     ["-1", 0n],
   ] as const) {
     assert.equal(settings("json-file", { "max-size": text }).maxSize, bytes, text);

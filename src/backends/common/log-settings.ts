@@ -35,13 +35,13 @@ export function logSettings(config: LogConfig | undefined): LogSettings {
 const UNITS: Readonly<Record<string, bigint>> = {
   "": 1n,
   b: 1n,
-  k: 1024n,
-  m: 1024n ** 2n,
-  g: 1024n ** 3n,
-  t: 1024n ** 4n,
+  k: 1000n,
+  m: 1000n ** 2n,
+  g: 1000n ** 3n,
+  t: 1000n ** 4n,
 };
 
-/** A size as `max-size` writes it: `10m`, `1g`, `512kb`; -1 is no limit. */
+/** A size as `max-size` writes it: `10m`, `1g`, `512kb`, in powers of 1000 as Docker takes them; -1 is no limit. */
 function parseSize(text: string): bigint {
   if (text === "-1") {
     return 0n;

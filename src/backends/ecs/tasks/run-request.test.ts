@@ -45,7 +45,7 @@ describe("the request for a task", () => {
     const environment = request({ hostConfig: { logConfig } }).overrides?.containerOverrides?.[0]
       ?.environment;
     assert.deepEqual(environment?.slice(3), [
-      { name: "SOCKERLESS_LOG_MAX_SIZE", value: "20480" },
+      { name: "SOCKERLESS_LOG_MAX_SIZE", value: "20000" },
       { name: "SOCKERLESS_LOG_MAX_FILES", value: "2" },
     ]);
   });
