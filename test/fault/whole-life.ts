@@ -75,7 +75,10 @@ export async function assertSound(daemon: Daemon): Promise<void> {
   for (const id of containersOnDisk(daemon)) {
     // A start that was under way may be taken up: what holds is either, once it is at rest.
     await until(async () => {
-      const state = await daemon.ok("inspect", "--format={{.State.Status}}", id);
+      const { text: state, code } = await daemon.docker("inspect", "--format={{.State.Status}}", id);
+      if (code !== 0) {
+        return tracesOf(daemon, id).length === 0 || undefined; // It has ended and removes itself.
+      }
       return state === "running"
         ? (await daemon.docker("exec", id, "echo", "alive")).text === "alive" || undefined
         : tracesOf(daemon, id).join() === `${daemon.stateDir}/containers/${id}` || undefined;

@@ -62,6 +62,7 @@ export async function rulesOf(daemon: Daemon): Promise<string[]> {
   const own = tables.filter((table) => table.startsWith(`table inet sockerless_${instanceTag(daemon)} `));
   return own
     .flatMap((table) => table.split(/\n|(?<=,)\s/).map((line) => line.trim().replace(/,$/, "")))
+    .filter((line) => line !== "")
     .toSorted();
 }
 
