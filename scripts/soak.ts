@@ -18,7 +18,9 @@ const fuzzTargets = [
 
 const chosen = process.argv.slice(2);
 const tests =
-  chosen.length > 0 ? chosen : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"];
+  chosen.length > 0
+    ? chosen
+    : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts", "test/ecs/ci-day.test.ts"];
 const failures: string[] = [];
 
 function run(name: string, program: string, args: readonly string[], cwd: string): void {

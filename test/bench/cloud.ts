@@ -1,6 +1,7 @@
 /**
  * `npm run bench:cloud`: what starts of many containers ask of AWS, and what they cost here, before a simulated AWS whose
- * tasks do not really run. `--tasks 1,100,1000,10000`, `--default-rates` (AWS's published ones; else none).
+ * tasks do not really run; then tasks that do, beside the local backend. `--tasks 1,100,1000,10000`, `--default-rates`
+ * (AWS's published ones; else none), `--rounds 5` (0: without the second part).
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
@@ -11,6 +12,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
 import { ApiClient } from "./api-client.ts";
+import { compareWithLocal } from "./cloud-beside-local.ts";
 import { memoryOf } from "./memory.ts";
 
 /** So high that no bucket is ever empty. */
@@ -21,6 +23,7 @@ const { values: options } = parseArgs({
   options: {
     tasks: { type: "string", default: "1,100,1000,10000" },
     "default-rates": { type: "boolean", default: false },
+    rounds: { type: "string", default: "5" },
   },
 });
 const defaultRates = options["default-rates"];
@@ -30,8 +33,11 @@ console.log(
 );
 console.log("| containers | all started after | that is, each | AWS calls | memory of the daemon |");
 console.log("|---|---|---|---|---|");
-for (const count of options.tasks.split(",").map(Number)) {
+for (const count of options.tasks.split(",").filter(Boolean).map(Number)) {
   await measure(count);
+}
+if (Number(options.rounds) > 0) {
+  await compareWithLocal(Number(options.rounds));
 }
 
 async function measure(count: number): Promise<void> {
