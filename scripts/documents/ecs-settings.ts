@@ -1,0 +1,38 @@
+/** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
+import { type FargateSetting, NOT_APPLIED, REFUSED } from "../../src/backends/ecs/settings.ts";
+
+/** The document, from the checkout. */
+export const file = "docs/backends/ecs-settings.md";
+
+/** Its content. */
+export function render(): string {
+  return [
+    "# Docker's settings on ECS",
+    "",
+    "Made from `src/backends/ecs/settings.ts`. What stands in neither table works, or is unknown to Docker.",
+    "",
+    "## Refused",
+    "",
+    "A container that has one of these is refused at its creation with 501, by name: it would be another container than was",
+    "asked for.",
+    "",
+    ...table(REFUSED),
+    "",
+    "`docker update` of limits is refused with 501 too: a task's size is fixed when it starts.",
+    "",
+    "## Accepted and not applied",
+    "",
+    "The container works without it. Each is a warning in the backend's log when the container is created.",
+    "",
+    ...table(NOT_APPLIED),
+    "",
+  ].join("\n");
+}
+
+function table(settings: readonly FargateSetting[]): string[] {
+  return [
+    "| setting | why |",
+    "|---|---|",
+    ...settings.map(({ name, why }) => `| \`${name.replaceAll("|", "\\|")}\` | ${why} |`),
+  ];
+}
