@@ -2,12 +2,14 @@
  * Taking over what exists and the state does not know: a state directory that was lost is rebuilt from what the driver
  * finds of this instance. Volumes and networks come first, because containers name them.
  */
+import { messageOf } from "../../../common/errors.ts";
+import type { Logger } from "../../../common/logger.ts";
 import type { FoundWorkload } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 
 /** Takes over networks. One whose name is taken is reported and left. */
 export async function adoptNetworks({ driver, state, logger }: EngineContext): Promise<void> {
-  for (const record of (await driver.networks.found?.()) ?? []) {
+  for (const record of await whatIsFound("networks", () => driver.networks.found?.(), logger)) {
     const { id, name } = record.network ?? { id: "", name: "" };
     if (state.networks.has(id)) {
       continue;
@@ -24,9 +26,23 @@ export async function adoptNetworks({ driver, state, logger }: EngineContext): P
   }
 }
 
+/** A driver that cannot look for what was lost keeps nobody from what the state knows. */
+async function whatIsFound<T>(
+  what: string,
+  find: () => Promise<readonly T[]> | undefined,
+  logger: Logger,
+): Promise<readonly T[]> {
+  try {
+    return (await find()) ?? [];
+  } catch (error) {
+    logger.error({ err: error }, `cannot look for ${what} that the state does not know: ${messageOf(error)}`);
+    return [];
+  }
+}
+
 /** Takes over volumes. */
 export async function adoptVolumes({ driver, state, logger }: EngineContext): Promise<void> {
-  for (const record of (await driver.volumes.found?.()) ?? []) {
+  for (const record of await whatIsFound("volumes", () => driver.volumes.found?.(), logger)) {
     if (!state.volumes.has(record.name)) {
       await state.commit((change) => change.volumes.put(record));
       logger.info({ volume: record.name }, `volume ${record.name} is taken over`);

@@ -54,10 +54,18 @@ export async function ensureNetworks(context: EngineContext): Promise<void> {
   const { state, driver, clock } = context;
   await adoptNetworks(context);
   for (const record of [...state.networks.values()]) {
-    if (record.phase === Phase.UNSPECIFIED) {
-      await driver.networks.ensure(record);
-    } else {
-      await settleNetwork(context, record);
+    try {
+      if (record.phase === Phase.UNSPECIFIED) {
+        await driver.networks.ensure(record);
+      } else {
+        await settleNetwork(context, record);
+      }
+    } catch (error) {
+      // It is its containers' trouble, and no other's.
+      context.logger.error(
+        { err: error, network: record.network?.id },
+        `network ${record.network?.name} is not as it should be: ${messageOf(error)}`,
+      );
     }
   }
   const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
