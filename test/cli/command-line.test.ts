@@ -43,10 +43,22 @@ describe("bin/sockerless", () => {
   });
 
   it("says that a backend is not built before it asks for that backend's settings", () => {
-    const { status, stderr } = run(join(bin, "sockerless"), "serve", "--backend", "ecs");
+    const { status, stderr } = run(join(bin, "sockerless"), "serve", "--backend", "aca");
     assert.equal(status, 1);
-    assert.match(stderr, /backend "ecs" is not built yet/);
+    assert.match(stderr, /backend "aca" is not built yet/);
     assert.doesNotMatch(stderr, /required/);
+  });
+
+  it("says what settings a backend needs", () => {
+    for (const command of [
+      ["serve", "--backend", "ecs"],
+      ["backend", "ecs"],
+      ["ecs", "push-agent"],
+    ]) {
+      const { status, stderr } = run(join(bin, "sockerless"), ...command);
+      assert.equal(status, 1);
+      assert.match(stderr, /ecs\.execution_role_arn is required/);
+    }
   });
 
   it("has an alias for each backend", () => {
