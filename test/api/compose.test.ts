@@ -1,10 +1,11 @@
 /** A project of docker compose v2: two services, an alias, a named volume, a dependency that waits for health. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { FollowingClient } from "../support/following-client.ts";
 import { until } from "../support/until.ts";
 import { findCompose, installCompose } from "../support/compose.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -22,7 +23,7 @@ const services = (greeting: string) => `
 services:
   database:
     image: busybox
-    command: sh -c 'sleep 0.3; exec nc -ll -p 80 -e echo $$GREETING'
+    command: sh -c 'sleep 0.3; echo serving; exec nc -ll -p 80 -e echo $$GREETING'
     environment:
       GREETING: ${greeting}
     volumes: [ "kept:/data" ]
@@ -116,6 +117,28 @@ test("docker compose brings a project up, runs in it, recreates what changed and
       await compose("run", "--rm", "--no-deps", "-T", "web", "nc", "-w", "5", "db", "80"),
       "good day",
     );
+  });
+  await t.test("cp carries files into a service and out of it", async () => {
+    await writeFile(join(project, "sent"), "by cp");
+    await compose("cp", join(project, "sent"), "web:/tmp/sent");
+    await compose("cp", "web:/tmp/sent", join(project, "back"));
+    assert.equal(await readFile(join(project, "back"), "utf8"), "by cp");
+  });
+  await t.test("logs --follow tells of all services until they end", async () => {
+    const options = ["--ansi", "never", "--project-directory", project, "--project-name", "shop"];
+    const following = new FollowingClient(
+      setting.daemon,
+      "compose",
+      ...options,
+      "logs",
+      "--follow",
+      "--no-color",
+    );
+    await following.receives();
+    await compose("stop");
+    assert.equal(await following.exitCode(), 0);
+    assert.match(following.stdout, /database-1 +\| serving/);
+    assert.match(following.stdout, /web-1 +\| connected/);
   });
   await t.test("down -v leaves nothing", async () => {
     await compose("down", "--volumes");
