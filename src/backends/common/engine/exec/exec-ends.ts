@@ -3,10 +3,13 @@ import { ExecPhase, type ExecRecord } from "../../../../gen/sockerless/state/v1/
 import type { EngineContext } from "../context.ts";
 import { endedExec, execEndEvent, lostExecCode, runningExec } from "./exec-machine.ts";
 
-/** The agent has started an exec. Of one that is not on record nothing is believed. */
+/** The agent has started an exec. May be told twice. Of one that is not on record nothing is believed. */
 export async function execStarted(context: EngineContext, execId: string, pid: bigint): Promise<void> {
   const exec = context.state.execs.get(execId);
-  if (exec !== undefined && exec.phase !== ExecPhase.ENDED) {
+  if (exec === undefined || exec.phase === ExecPhase.ENDED) {
+    return;
+  }
+  if (exec.phase !== ExecPhase.RUNNING || exec.pid !== pid) {
     await context.state.commit((change) => change.execs.put(runningExec(exec, pid)));
   }
 }
