@@ -24,6 +24,7 @@ type machineFacts struct {
 	namespaces     map[string]string // paths of those that are joined, by type
 	sharedMemory   string            // in place of the configuration's own; empty: as it is
 	cgroupsPath    string            // unless the configuration names one
+	images         map[string]string // sources of bind mounts without one, by destination
 	mounts         []ociMount
 	initExecutable string // empty: no init
 }
@@ -155,7 +156,7 @@ func (f machineFacts) addMounts(top object) error {
 		added = append(added, ociMount{initPath, "bind", f.initExecutable, []string{"bind", "ro", "rprivate"}})
 	}
 	return edit(top, "mounts", func(mounts *[]json.RawMessage) error {
-		if err := f.replaceSharedMemory(*mounts); err != nil {
+		if err := f.replaceSources(*mounts); err != nil {
 			return err
 		}
 		for _, mount := range added {
@@ -169,17 +170,22 @@ func (f machineFacts) addMounts(top object) error {
 	})
 }
 
-// replaceSharedMemory leaves it its place: the user may mount beneath it.
-func (f machineFacts) replaceSharedMemory(mounts []json.RawMessage) error {
+// replaceSources leaves mounts their places: the user may mount beneath them.
+func (f machineFacts) replaceSources(mounts []json.RawMessage) error {
 	for i, raw := range mounts {
 		var mount ociMount
 		if err := json.Unmarshal(raw, &mount); err != nil {
 			return err
 		}
-		if f.sharedMemory == "" || !isSharedMemory(mount) {
+		switch image := f.images[mount.Destination]; {
+		case f.sharedMemory != "" && isSharedMemory(mount):
+			mount = ociMount{mount.Destination, "bind", f.sharedMemory, []string{"rbind", "rprivate"}}
+		case image != "" && mount.Type == "bind" && mount.Source == "":
+			mount.Source = image
+		default:
 			continue
 		}
-		replacement, err := json.Marshal(ociMount{mount.Destination, "bind", f.sharedMemory, []string{"rbind", "rprivate"}})
+		replacement, err := json.Marshal(mount)
 		if err != nil {
 			return err
 		}

@@ -61,6 +61,9 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 		return err
 	}
 	for _, m := range request.Mounts {
+		if len(m.LayerDiffIds) > 0 {
+			continue
+		}
 		// What is not there yet is told at the launch.
 		if err := c.volumes.CheckSource(m.Source); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -79,7 +82,7 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 func mountsOf(request *hostv1.CreateContainerRequest) []mount {
 	var found []mount
 	for _, m := range request.Mounts {
-		found = append(found, mount{m.Source, m.Destination, m.ReadOnly})
+		found = append(found, mount{m.Source, m.Destination, m.ReadOnly, m.LayerDiffIds, m.Subpath})
 	}
 	return found
 }

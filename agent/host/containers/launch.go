@@ -130,6 +130,10 @@ func (l *launch) prepareFiles() (err error) {
 	if err != nil {
 		return err
 	}
+	images, err := l.mountImages()
+	if err != nil {
+		return err
+	}
 	if err := ensureBindSources(l.request.BindSources); err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func (l *launch) prepareFiles() (err error) {
 		return err
 	}
 	facts := machineFacts{
-		rootfs: l.paths.Merged(), user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory,
+		rootfs: l.paths.Merged(), user: user, namespaces: joined, sharedMemory: l.spec.SharedMemory, images: images,
 		cgroupsPath: "/sockerless/" + l.request.ContainerId, mounts: append(added, l.dockerSocketMounts()...),
 	}
 	if l.request.Init {

@@ -21,11 +21,14 @@ type rootRecord struct {
 	Mounts  []mount  `json:"mounts,omitempty"`
 }
 
-// mount is a directory or file of the machine inside a container.
+// mount is a directory or file of the machine, or an image, inside a container.
 type mount struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 	ReadOnly    bool   `json:"read_only,omitempty"`
+	// In place of Source: an image, by diff IDs, bottom first, and what of it.
+	Layers  []string `json:"layers,omitempty"`
+	Subpath string   `json:"subpath,omitempty"`
 }
 
 const rootRecordVersion = 1

@@ -94,10 +94,10 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 	return removeRun(paths)
 }
 
-// removeRun removes a run directory. Containers that share its /dev/shm have
-// mounts of their own.
+// removeRun removes a run directory, and what is mounted there. Containers that
+// share its /dev/shm have mounts of their own.
 func removeRun(paths shimspec.ContainerPaths) error {
-	if err := mounts.Unmount(paths.SharedMemory()); err != nil {
+	if err := errors.Join(mounts.Unmount(paths.SharedMemory()), unmountImages(paths)); err != nil {
 		return err
 	}
 	return confined.RemovePath(paths.Run)

@@ -148,7 +148,11 @@ func (c *Containers) mountView(id string, paths shimspec.ContainerPaths) error {
 	}
 	defer root.Close()
 	for _, m := range record.Mounts {
-		if err := c.bindInside(root, m); err != nil {
+		show := c.bindInside
+		if len(m.Layers) > 0 {
+			show = func(root *confined.Root, m mount) error { return c.showImage(root, path+".image", m) }
+		}
+		if err := show(root, m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
@@ -166,21 +170,27 @@ func (c *Containers) bindInside(root *confined.Root, m mount) error {
 		return err
 	}
 	defer source.Close()
+	return showInside(root, source, m.Destination, m.ReadOnly)
+}
+
+// showInside binds what is open to a path in the view, which is made where it is
+// missing.
+func showInside(root *confined.Root, source *os.File, destination string, readOnly bool) error {
 	info, err := source.Stat()
 	if err != nil {
 		return err
 	}
 	var target int
 	if info.IsDir() {
-		target, err = root.MakeDirectories(m.Destination, nil)
+		target, err = root.MakeDirectories(destination, nil)
 	} else {
-		target, err = root.MakeFile(m.Destination)
+		target, err = root.MakeFile(destination)
 	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(target)
-	return mounts.Bind(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target), m.ReadOnly)
+	return mounts.Bind(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target), readOnly)
 }
 
 // LogDir is where the log of a container that does not run lies. Errors as Files.

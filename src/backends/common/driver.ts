@@ -68,6 +68,8 @@ export interface Policy {
   readonly privilegedExecs: boolean;
   /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
   readonly publishesPorts: "driver" | "frontend";
+  /** Whether a container can mount images beside its own. Absent: it cannot. */
+  readonly mountsImages?: boolean;
   /**
    * Settings that this backend cannot honour. Called at create with the merged
    * configuration; each string names one (`--privileged`); any leads to 501.
@@ -95,14 +97,16 @@ export type AgentAddress =
 
 /** One mount with everything looked up. */
 export interface ResolvedMount {
-  readonly type: "bind" | "volume" | "tmpfs";
+  readonly type: "bind" | "volume" | "tmpfs" | "image";
   /** Absolute path in the container. */
   readonly destination: string;
   readonly readOnly: boolean;
   /** Bind: path on the machine. Volume: its record. */
   readonly source?: string;
   readonly volume?: VolumeRecord;
-  /** Directory inside the volume to mount. */
+  /** Image: its layers, bottom first, by diff ID. */
+  readonly layerDiffIds?: readonly string[];
+  /** Directory inside the volume to mount, or path inside the image. */
   readonly subpath?: string;
   /** Bind: make a missing source directory (`-v`), or fail (`--mount`). */
   readonly createSource?: boolean;

@@ -5,10 +5,11 @@ import type {
   BoundPort as HostBoundPort,
   ContainerOnDisk,
   LaunchContainerRequestSchema,
+  MountSchema,
   NetworkNamespaceSchema,
 } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { defaultGatewayOf } from "../common/engine/network/default-gateway.ts";
-import type { BoundPort, FoundWorkload, Workloads, WorkloadSpec } from "../common/driver.ts";
+import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
 import { logSettings } from "../common/log-settings.ts";
@@ -39,13 +40,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
           containerId: spec.record.id,
           layerDiffIds: spec.image.diffIds,
           volumeSeeds: seeds.map((mount) => ({ volumePath: sourceOf(mount), path: mount.destination })),
-          mounts: spec.mounts
-            .filter((mount) => mount.type !== "tmpfs")
-            .map((mount) => ({
-              source: sourceOf(mount),
-              destination: mount.destination,
-              readOnly: mount.readOnly,
-            })),
+          mounts: spec.mounts.filter((mount) => mount.type !== "tmpfs").map(hostMount),
         }),
       );
     },
@@ -74,6 +69,13 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     encodeLimits: encodeOciLimits,
     stored: () => ({ kind: "unix", path: options.storedSocket }),
   };
+}
+
+function hostMount(mount: ResolvedMount): MessageInitShape<typeof MountSchema> {
+  const { destination, readOnly } = mount;
+  return mount.type === "image"
+    ? { destination, readOnly, layerDiffIds: [...(mount.layerDiffIds ?? [])], subpath: mount.subpath ?? "" }
+    : { destination, readOnly, source: sourceOf(mount) };
 }
 
 async function orHostError<T>(call: Promise<T>): Promise<T> {
@@ -119,6 +121,7 @@ function launchRequest(
     init: record.hostConfig?.init === true && record.hostConfig.pidMode === "",
     pidContainerId: workload.joined?.pid ?? "",
     ipcContainerId: workload.joined?.ipc ?? "",
+    imageMounts: sockets.rest.filter((mount) => mount.type === "image").map(hostMount),
     ipcShareable: record.hostConfig?.ipcMode === "shareable",
     dockerSockets: sockets.sockets,
     bindSources: sockets.rest

@@ -3,6 +3,7 @@ import type { ContainerConfig, Platform } from "../../../gen/sockerless/backend/
 import type { ImageSummary } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
+import { usesImage } from "./mounts/image-mounts.ts";
 import { isRemoved } from "./records.ts";
 
 /** An image as a container is made from it. */
@@ -59,7 +60,10 @@ export interface ImageCommit {
   readonly signal: AbortSignal;
 }
 
-/** The containers made, or being made, from an image, running or not; those whose removal was answered do not count. */
+/**
+ * The containers made, or being made, from an image, or that mount it, running or not; those whose removal was answered
+ * do not count.
+ */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter((record) => record.imageId === imageId && !isRemoved(record));
+  return [...state.containers.values()].filter((record) => usesImage(record, imageId) && !isRemoved(record));
 }

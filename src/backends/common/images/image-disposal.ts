@@ -3,6 +3,7 @@ import type { Logger } from "../../../common/logger.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
 import { containersUsingImage } from "../engine/image-source.ts";
+import { layersOf } from "../engine/mounts/image-mounts.ts";
 import { isActive } from "../engine/records.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
@@ -174,7 +175,7 @@ export class ImageDisposal {
 export function layersWithoutUse(state: State, diffIds: readonly string[]): string[] {
   const used = new Set([
     ...[...state.images.values()].flatMap((record) => record.diffIds),
-    ...[...state.containers.values()].flatMap((record) => record.layerDiffIds),
+    ...[...state.containers.values()].flatMap(layersOf),
   ]);
   return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
 }

@@ -118,6 +118,9 @@ function readOnlyOption(mount: ResolvedMount, { recursiveReadOnly }: MountSettin
 
 /** The directory or file on this machine that a bind or volume mount shows. */
 export function sourceOf(mount: ResolvedMount): string {
+  if (mount.type === "image") {
+    return ""; // Mounted by the host process, which says where.
+  }
   const base = mount.volume === undefined ? (mount.source ?? "") : mount.volume.mountpoint;
   return mount.subpath === undefined || mount.subpath === "" ? base : `${base}/${mount.subpath}`;
 }

@@ -276,12 +276,15 @@ func (x *CreateContainerRequest) GetMounts() []*Mount {
 	return nil
 }
 
-// A directory or file of the machine inside a container.
+// A directory or file of the machine, or an image, inside a container.
 type Mount struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`           // on the machine
-	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // in the container
-	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Source      string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`           // on the machine
+	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // in the container
+	ReadOnly    bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// In place of source: an image, which is always read-only.
+	LayerDiffIds  []string `protobuf:"bytes,4,rep,name=layer_diff_ids,json=layerDiffIds,proto3" json:"layer_diff_ids,omitempty"` // bottom first
+	Subpath       string   `protobuf:"bytes,5,opt,name=subpath,proto3" json:"subpath,omitempty"`                                 // what of the image; empty: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +338,20 @@ func (x *Mount) GetReadOnly() bool {
 		return x.ReadOnly
 	}
 	return false
+}
+
+func (x *Mount) GetLayerDiffIds() []string {
+	if x != nil {
+		return x.LayerDiffIds
+	}
+	return nil
+}
+
+func (x *Mount) GetSubpath() string {
+	if x != nil {
+		return x.Subpath
+	}
+	return ""
 }
 
 // Copies the image's content at `path` into a volume, if the volume is empty;
@@ -453,6 +470,8 @@ type LaunchContainerRequest struct {
 	// Containers whose namespaces are joined; empty: as oci_spec says.
 	PidContainerId string `protobuf:"bytes,18,opt,name=pid_container_id,json=pidContainerId,proto3" json:"pid_container_id,omitempty"`
 	IpcContainerId string `protobuf:"bytes,19,opt,name=ipc_container_id,json=ipcContainerId,proto3" json:"ipc_container_id,omitempty"` // its /dev/shm takes the place of the one in oci_spec, too
+	// Where oci_spec has a bind mount without a source. NOT_FOUND: a subpath.
+	ImageMounts []*Mount `protobuf:"bytes,21,rep,name=image_mounts,json=imageMounts,proto3" json:"image_mounts,omitempty"`
 	// The /dev/shm of oci_spec is made so that ipc_container_id may name this container.
 	IpcShareable  bool `protobuf:"varint,20,opt,name=ipc_shareable,json=ipcShareable,proto3" json:"ipc_shareable,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -620,6 +639,13 @@ func (x *LaunchContainerRequest) GetIpcContainerId() string {
 		return x.IpcContainerId
 	}
 	return ""
+}
+
+func (x *LaunchContainerRequest) GetImageMounts() []*Mount {
+	if x != nil {
+		return x.ImageMounts
+	}
+	return nil
 }
 
 func (x *LaunchContainerRequest) GetIpcShareable() bool {
@@ -2788,17 +2814,19 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12$\n" +
 	"\x0elayer_diff_ids\x18\x02 \x03(\tR\flayerDiffIds\x12A\n" +
 	"\fvolume_seeds\x18\x03 \x03(\v2\x1e.sockerless.host.v1.VolumeSeedR\vvolumeSeeds\x121\n" +
-	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\"^\n" +
+	"\x06mounts\x18\x04 \x03(\v2\x19.sockerless.host.v1.MountR\x06mounts\"\x9e\x01\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"A\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12$\n" +
+	"\x0elayer_diff_ids\x18\x04 \x03(\tR\flayerDiffIds\x12\x18\n" +
+	"\asubpath\x18\x05 \x01(\tR\asubpath\"A\n" +
 	"\n" +
 	"VolumeSeed\x12\x1f\n" +
 	"\vvolume_path\x18\x01 \x01(\tR\n" +
 	"volumePath\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x19\n" +
-	"\x17CreateContainerResponse\"\xee\x06\n" +
+	"\x17CreateContainerResponse\"\xac\a\n" +
 	"\x16LaunchContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -2823,7 +2851,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x0edocker_sockets\x18\x10 \x03(\v2 .sockerless.host.v1.DockerSocketR\rdockerSockets\x12A\n" +
 	"\fbind_sources\x18\x11 \x03(\v2\x1e.sockerless.host.v1.BindSourceR\vbindSources\x12(\n" +
 	"\x10pid_container_id\x18\x12 \x01(\tR\x0epidContainerId\x12(\n" +
-	"\x10ipc_container_id\x18\x13 \x01(\tR\x0eipcContainerId\x12#\n" +
+	"\x10ipc_container_id\x18\x13 \x01(\tR\x0eipcContainerId\x12<\n" +
+	"\fimage_mounts\x18\x15 \x03(\v2\x19.sockerless.host.v1.MountR\vimageMounts\x12#\n" +
 	"\ripc_shareable\x18\x14 \x01(\bR\fipcShareable\"8\n" +
 	"\n" +
 	"BindSource\x12\x12\n" +
@@ -3070,57 +3099,58 @@ var file_sockerless_host_v1_host_proto_depIdxs = []int32{
 	15, // 6: sockerless.host.v1.LaunchContainerRequest.log:type_name -> sockerless.host.v1.LogSettings
 	8,  // 7: sockerless.host.v1.LaunchContainerRequest.docker_sockets:type_name -> sockerless.host.v1.DockerSocket
 	7,  // 8: sockerless.host.v1.LaunchContainerRequest.bind_sources:type_name -> sockerless.host.v1.BindSource
-	10, // 9: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
-	11, // 10: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
-	13, // 11: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	23, // 12: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
-	50, // 13: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
-	13, // 14: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
-	11, // 15: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
-	38, // 16: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	38, // 17: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
-	51, // 18: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
-	47, // 19: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
-	48, // 20: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
-	0,  // 21: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
-	2,  // 22: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
-	6,  // 23: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
-	17, // 24: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
-	19, // 25: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
-	21, // 26: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
-	24, // 27: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
-	26, // 28: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
-	28, // 29: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
-	30, // 30: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
-	32, // 31: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
-	34, // 32: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
-	36, // 33: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
-	39, // 34: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
-	41, // 35: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
-	43, // 36: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
-	45, // 37: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
-	1,  // 38: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
-	5,  // 39: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
-	16, // 40: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
-	18, // 41: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
-	20, // 42: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
-	22, // 43: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
-	25, // 44: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
-	27, // 45: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
-	29, // 46: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
-	31, // 47: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
-	33, // 48: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
-	35, // 49: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
-	37, // 50: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
-	40, // 51: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
-	42, // 52: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
-	44, // 53: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
-	46, // 54: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
-	38, // [38:55] is the sub-list for method output_type
-	21, // [21:38] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	3,  // 9: sockerless.host.v1.LaunchContainerRequest.image_mounts:type_name -> sockerless.host.v1.Mount
+	10, // 10: sockerless.host.v1.NetworkNamespace.bridged:type_name -> sockerless.host.v1.Bridged
+	11, // 11: sockerless.host.v1.Bridged.interfaces:type_name -> sockerless.host.v1.Interface
+	13, // 12: sockerless.host.v1.LaunchContainerResponse.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	23, // 13: sockerless.host.v1.ListContainersResponse.containers:type_name -> sockerless.host.v1.ContainerOnDisk
+	50, // 14: sockerless.host.v1.ContainerOnDisk.last_state:type_name -> sockerless.agent.v1.ContainerState
+	13, // 15: sockerless.host.v1.ContainerOnDisk.bound_ports:type_name -> sockerless.host.v1.BoundPort
+	11, // 16: sockerless.host.v1.ConnectContainerRequest.interface:type_name -> sockerless.host.v1.Interface
+	38, // 17: sockerless.host.v1.ConnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	38, // 18: sockerless.host.v1.DisconnectContainerRequest.names:type_name -> sockerless.host.v1.NameFileChange
+	51, // 19: sockerless.host.v1.InspectMachineResponse.now:type_name -> google.protobuf.Timestamp
+	47, // 20: sockerless.host.v1.MeasureDiskResponse.containers:type_name -> sockerless.host.v1.MeasureDiskResponse.ContainersEntry
+	48, // 21: sockerless.host.v1.MeasureDiskResponse.volumes:type_name -> sockerless.host.v1.MeasureDiskResponse.VolumesEntry
+	0,  // 22: sockerless.host.v1.HostService.Hello:input_type -> sockerless.host.v1.HelloRequest
+	2,  // 23: sockerless.host.v1.HostService.CreateContainer:input_type -> sockerless.host.v1.CreateContainerRequest
+	6,  // 24: sockerless.host.v1.HostService.LaunchContainer:input_type -> sockerless.host.v1.LaunchContainerRequest
+	17, // 25: sockerless.host.v1.HostService.ReleaseContainer:input_type -> sockerless.host.v1.ReleaseContainerRequest
+	19, // 26: sockerless.host.v1.HostService.RemoveContainer:input_type -> sockerless.host.v1.RemoveContainerRequest
+	21, // 27: sockerless.host.v1.HostService.ListContainers:input_type -> sockerless.host.v1.ListContainersRequest
+	24, // 28: sockerless.host.v1.HostService.UnpackLayer:input_type -> sockerless.host.v1.UnpackLayerRequest
+	26, // 29: sockerless.host.v1.HostService.RemoveLayer:input_type -> sockerless.host.v1.RemoveLayerRequest
+	28, // 30: sockerless.host.v1.HostService.ListLayers:input_type -> sockerless.host.v1.ListLayersRequest
+	30, // 31: sockerless.host.v1.HostService.EnsureNetwork:input_type -> sockerless.host.v1.EnsureNetworkRequest
+	32, // 32: sockerless.host.v1.HostService.RemoveNetwork:input_type -> sockerless.host.v1.RemoveNetworkRequest
+	34, // 33: sockerless.host.v1.HostService.ConnectContainer:input_type -> sockerless.host.v1.ConnectContainerRequest
+	36, // 34: sockerless.host.v1.HostService.DisconnectContainer:input_type -> sockerless.host.v1.DisconnectContainerRequest
+	39, // 35: sockerless.host.v1.HostService.InspectMachine:input_type -> sockerless.host.v1.InspectMachineRequest
+	41, // 36: sockerless.host.v1.HostService.CreateVolume:input_type -> sockerless.host.v1.CreateVolumeRequest
+	43, // 37: sockerless.host.v1.HostService.RemoveVolume:input_type -> sockerless.host.v1.RemoveVolumeRequest
+	45, // 38: sockerless.host.v1.HostService.MeasureDisk:input_type -> sockerless.host.v1.MeasureDiskRequest
+	1,  // 39: sockerless.host.v1.HostService.Hello:output_type -> sockerless.host.v1.HelloResponse
+	5,  // 40: sockerless.host.v1.HostService.CreateContainer:output_type -> sockerless.host.v1.CreateContainerResponse
+	16, // 41: sockerless.host.v1.HostService.LaunchContainer:output_type -> sockerless.host.v1.LaunchContainerResponse
+	18, // 42: sockerless.host.v1.HostService.ReleaseContainer:output_type -> sockerless.host.v1.ReleaseContainerResponse
+	20, // 43: sockerless.host.v1.HostService.RemoveContainer:output_type -> sockerless.host.v1.RemoveContainerResponse
+	22, // 44: sockerless.host.v1.HostService.ListContainers:output_type -> sockerless.host.v1.ListContainersResponse
+	25, // 45: sockerless.host.v1.HostService.UnpackLayer:output_type -> sockerless.host.v1.UnpackLayerResponse
+	27, // 46: sockerless.host.v1.HostService.RemoveLayer:output_type -> sockerless.host.v1.RemoveLayerResponse
+	29, // 47: sockerless.host.v1.HostService.ListLayers:output_type -> sockerless.host.v1.ListLayersResponse
+	31, // 48: sockerless.host.v1.HostService.EnsureNetwork:output_type -> sockerless.host.v1.EnsureNetworkResponse
+	33, // 49: sockerless.host.v1.HostService.RemoveNetwork:output_type -> sockerless.host.v1.RemoveNetworkResponse
+	35, // 50: sockerless.host.v1.HostService.ConnectContainer:output_type -> sockerless.host.v1.ConnectContainerResponse
+	37, // 51: sockerless.host.v1.HostService.DisconnectContainer:output_type -> sockerless.host.v1.DisconnectContainerResponse
+	40, // 52: sockerless.host.v1.HostService.InspectMachine:output_type -> sockerless.host.v1.InspectMachineResponse
+	42, // 53: sockerless.host.v1.HostService.CreateVolume:output_type -> sockerless.host.v1.CreateVolumeResponse
+	44, // 54: sockerless.host.v1.HostService.RemoveVolume:output_type -> sockerless.host.v1.RemoveVolumeResponse
+	46, // 55: sockerless.host.v1.HostService.MeasureDisk:output_type -> sockerless.host.v1.MeasureDiskResponse
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_host_v1_host_proto_init() }

@@ -15,10 +15,6 @@ interface UnsupportedSetting {
 const settings: readonly UnsupportedSetting[] = [
   { name: "--link", isSet: (hostConfig) => hostConfig.links.length > 0 },
   { name: "HostConfig.Cgroup", isSet: (hostConfig) => hostConfig.cgroup !== "" },
-  {
-    name: "--mount type=image",
-    isSet: (hostConfig) => hostConfig.mounts.some((mount) => mount.type === "image"),
-  },
   { name: "--cpu-count", isSet: ({ resources }) => (resources?.cpuCount ?? 0n) !== 0n },
   {
     name: "--kernel-memory",

@@ -98,6 +98,15 @@ function mountOf(mount: Mount, mode: string): PlannedMount {
           labels: mount.volumeOptions?.labels ?? {},
         },
       };
+    case "image":
+      return {
+        point: create(MountPointSchema, {
+          ...common,
+          name: mount.source,
+          rw: false,
+          propagation: "rprivate",
+        }),
+      };
     default:
       return { point: create(MountPointSchema, common) };
   }
@@ -117,7 +126,9 @@ function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
       `volumes from container ${other.id}: it mounts a part of a volume at ${part.target} (Subpath)`,
     );
   }
-  return other.mounts.map((point) => {
+  // An image is mounted by who names it.
+  const shared = other.mounts.filter(({ type }) => type !== "image");
+  return shared.map((point) => {
     const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });
     return point.type === "volume"
       ? { point: copy, volume: { name: point.name, driver: point.driver, options: {}, labels: {} } }

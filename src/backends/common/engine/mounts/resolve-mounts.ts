@@ -21,7 +21,9 @@ export function resolveMounts(
   const hostConfig = hostConfigOf(record);
   const said = saidOf(hostConfig);
   const resolved = record.mounts.map((point) =>
-    resolveMount(point, said.get(point.destination), hostConfig, volumes),
+    point.type === "image"
+      ? mountedImage(record, point)
+      : resolveMount(point, said.get(point.destination), hostConfig, volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
     resolved.push({
@@ -50,6 +52,22 @@ function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
     said.set(cleanPath(mount.target), { mount, inBinds: false });
   }
   return said;
+}
+
+/** @throws not-found: the record does not know the image */
+function mountedImage(record: ContainerRecord, { destination, name }: MountPoint): ResolvedMount {
+  const mount = record.imageMounts.find((each) => each.destination === destination);
+  if (mount === undefined) {
+    throw notFound(`No such image: ${name}`);
+  }
+  const { layerDiffIds, subpath } = mount;
+  return {
+    type: "image",
+    destination,
+    readOnly: true,
+    layerDiffIds,
+    ...(subpath === "" ? {} : { subpath }),
+  };
 }
 
 function resolveMount(

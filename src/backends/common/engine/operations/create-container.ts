@@ -28,6 +28,7 @@ import { warningsOf } from "../create/warnings.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { requireDonors } from "../joined-containers.ts";
 import { findContainer } from "../lookup.ts";
+import { imageMountWarning, planImageMounts } from "../mounts/image-mounts.ts";
 import { bindSourceMissing } from "../mounts/validate-mount.ts";
 import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
 import { nameFor } from "../names.ts";
@@ -61,10 +62,13 @@ export async function createContainer(
   await context.state.commit((change) => change.containers.put(reserved));
   try {
     // From the commit on the image is in use; before it, somebody may have removed it.
-    if (!context.state.images.has(planned.image.id)) {
-      throw notFound(`No such image: ${planned.image.id}`);
+    const gone = planned.images.find((image) => !context.state.images.has(image.id));
+    if (gone !== undefined) {
+      throw notFound(`No such image: ${gone.id}`);
     }
-    await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(planned.image, signal));
+    for (const image of planned.images) {
+      await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(image, signal));
+    }
     record = await withVolumes(context, record, planned.mounts);
     await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
   } catch (error) {
@@ -136,6 +140,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   await refuseMissingSources(context, mounts);
   const id = newId();
   const { path, args } = commandOf(config);
+  const mounted = await planImageMounts(context.images, hostConfig.mounts);
   const record = create(ContainerRecordSchema, {
     id,
     created: timestampOfNs(context.clock.nowNs()),
@@ -148,6 +153,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     ...(image.record.platform === undefined ? {} : { platform: image.record.platform }),
     imageId: image.record.id,
     layerDiffIds: image.record.diffIds,
+    imageMounts: [...mounted.mounts],
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
     path,
@@ -160,9 +166,10 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   refuseUnsupported(context, record, said.healthcheck !== undefined);
   const warnings = [
     ...limits.warnings,
+    ...mounted.mounts.map(() => imageMountWarning),
     ...warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined),
   ];
-  return { record, image: image.record, mounts, warnings };
+  return { record, images: [image.record, ...mounted.images], mounts, warnings };
 }
 
 function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
@@ -170,6 +177,7 @@ function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownH
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
     ...unsupportedSettings(record),
+    ...(record.imageMounts.length > 0 && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),
   ]);

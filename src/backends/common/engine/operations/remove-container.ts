@@ -9,6 +9,7 @@ import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
+import { layersOf } from "../mounts/image-mounts.ts";
 import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
@@ -77,7 +78,7 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
     await removeWorkload(context, record.id);
     await context.state.commit((change) => change.containers.delete(record.id));
     context.live.forget(record.id);
-    await context.images.forgetUnusedLayers(record.layerDiffIds);
+    await context.images.forgetUnusedLayers(layersOf(record));
   });
 }
 

@@ -1,0 +1,104 @@
+package containers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
+	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/host/mounts"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
+)
+
+// mountImages mounts the images that the container has beside its own, and
+// answers what of them it has, by destination.
+func (l *launch) mountImages() (map[string]string, error) {
+	sources := map[string]string{}
+	for index, m := range l.request.ImageMounts {
+		source, err := l.mountImage(filepath.Join(imagesDirectory(l.paths), fmt.Sprint(index)), m)
+		if err != nil {
+			return nil, fmt.Errorf("mount an image at %s: %w", m.Destination, err)
+		}
+		sources[m.Destination] = source
+	}
+	return sources, nil
+}
+
+func (l *launch) mountImage(directory string, m *hostv1.Mount) (string, error) {
+	stack, err := l.layers.Stack(m.LayerDiffIds)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return "", err
+	}
+	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(directory); err != nil {
+		return "", err
+	}
+	part, err := openPart(directory, m.Subpath)
+	if err != nil {
+		return "", err
+	}
+	defer part.Close()
+	// Without links, so that the runtime does not follow one out of the image.
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", part.Fd()))
+}
+
+// openPart opens (O_PATH) a path inside a mounted image, whose links mean its own
+// files. NOT_FOUND: it is not there.
+func openPart(image, subpath string) (*os.File, error) {
+	root, err := confined.Open(image)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fd, err := root.Open(subpath, unix.O_PATH, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("the image has no path %s", subpath))
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: subpath, Err: err}
+	}
+	return os.NewFile(uintptr(fd), subpath), nil
+}
+
+// imagesDirectory is where the images of a running container are mounted.
+func imagesDirectory(paths shimspec.ContainerPaths) string { return filepath.Join(paths.Run, "images") }
+
+func unmountImages(paths shimspec.ContainerPaths) error {
+	entries, err := os.ReadDir(imagesDirectory(paths))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		err = errors.Join(err, mounts.Unmount(filepath.Join(imagesDirectory(paths), entry.Name())))
+	}
+	return err
+}
+
+// showImage shows an image, or a part of it, in a view of the container's files.
+// scratch is where the whole is mounted meanwhile.
+func (c *Containers) showImage(root *confined.Root, scratch string, m mount) (err error) {
+	stack, err := c.layers.Stack(m.Layers)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mounts.Unmount(scratch), os.Remove(scratch)) }()
+	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(scratch); err != nil {
+		return err
+	}
+	part, err := openPart(scratch, m.Subpath)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	return showInside(root, part, m.Destination, true)
+}

@@ -1,0 +1,53 @@
+/** Images that a container mounts beside the one it is made from (`--mount type=image`). */
+import { create } from "@bufbuild/protobuf";
+
+import type { Mount } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import {
+  type ContainerRecord,
+  type ImageMount,
+  ImageMountSchema,
+  type ImageRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageSource } from "../image-source.ts";
+import { cleanPath } from "./plan-mounts.ts";
+
+/** What a user is told who mounts one. */
+export const imageMountWarning = "Image mount is an experimental feature";
+
+/** The images that are to be mounted, as they are now, by destination. */
+export interface PlannedImageMounts {
+  readonly mounts: readonly ImageMount[];
+  readonly images: readonly ImageRecord[];
+}
+
+/** Looks the images up that mounts name. @throws not-found; invalid: not a reference */
+export async function planImageMounts(
+  images: ImageSource,
+  mounts: readonly Mount[],
+): Promise<PlannedImageMounts> {
+  const planned: ImageMount[] = [];
+  const records: ImageRecord[] = [];
+  for (const mount of mounts.filter(({ type }) => type === "image")) {
+    const { record } = await images.resolve(mount.source);
+    records.push(record);
+    planned.push(
+      create(ImageMountSchema, {
+        destination: cleanPath(mount.target),
+        imageId: record.id,
+        layerDiffIds: record.diffIds,
+        subpath: mount.imageOptions?.subpath ?? "",
+      }),
+    );
+  }
+  return { mounts: planned, images: records };
+}
+
+/** Whether a container stands on an image, or mounts it. */
+export function usesImage(record: ContainerRecord, imageId: string): boolean {
+  return record.imageId === imageId || record.imageMounts.some((mount) => mount.imageId === imageId);
+}
+
+/** The layers that a container stands on or mounts, by diff ID. */
+export function layersOf(record: ContainerRecord): readonly string[] {
+  return [...record.layerDiffIds, ...record.imageMounts.flatMap((mount) => mount.layerDiffIds)];
+}
