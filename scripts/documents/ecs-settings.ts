@@ -1,4 +1,6 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
+import { DEFAULT_RATES } from "../../src/backends/ecs/aws/rates.ts";
+import { MISSING_LIMITS } from "../../src/backends/ecs/machine.ts";
 import { type FargateSetting, NOT_APPLIED, REFUSED } from "../../src/backends/ecs/settings.ts";
 
 /** The document, from the checkout. */
@@ -25,6 +27,22 @@ export function render(): string {
     "The container works without it. Each is a warning in the backend's log when the container is created.",
     "",
     ...table(NOT_APPLIED),
+    "",
+    "## Discarded with Docker's warning",
+    "",
+    "Limits that Fargate keeps itself, or that mean nothing to a task that has processors, memory and disk to itself:",
+    "",
+    `${[...MISSING_LIMITS].map((limit) => `\`${limit}\``).join(", ")}.`,
+    "",
+    "## Rates of AWS",
+    "",
+    "What the backend keeps to; where an account's differ, `ecs.api_rates` says so, each as `name=burst/second`.",
+    "",
+    "| rate | at once | a second |",
+    "|---|---|---|",
+    ...Object.entries(DEFAULT_RATES).map(
+      ([name, { burst, perSecond }]) => `| \`${name}\` | ${burst} | ${perSecond} |`,
+    ),
     "",
   ].join("\n");
 }

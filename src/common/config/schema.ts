@@ -133,7 +133,7 @@ export const ecsSchema = z.strictObject({
   ),
   api_rates: describe(
     withDefault(listOf(matching(/^[a-z-]+=\d+\/\d+(\.\d+)?$/, "`name=burst/second`")), []),
-    "Rates at which this account may call AWS, where they are not AWS's defaults: `run-task=100/40`. The names are in docs/backends/ecs.md.",
+    "Rates at which this account may call AWS, where they are not AWS's defaults: `run-task=100/40`. The names are in docs/backends/ecs-settings.md.",
   ),
   endpoint: describe(
     optional(matching(/^https?:\/\/\S+$/, "a URL")),

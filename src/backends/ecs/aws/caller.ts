@@ -101,7 +101,7 @@ async function once(
     const error = new AwsError(call, caught);
     const { code, requestId, status } = error;
     // Many a refusal is an answer, such as that something does not exist yet: whoever asked says what it means.
-    const level = isThrottled(error) || isTransient(error) ? "info" : "debug";
+    const level = isThrottled(error) ? "info" : "debug";
     logger[level](
       { ...call, code, requestId, status, durationMs: clock.nowMs() - begunMs, reason: error.message },
       "AWS refused a call",
