@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
@@ -15,7 +15,7 @@ describe("containers on ECS that do not run", () => {
   let under: EcsDaemon;
   let directory: string;
   before(async () => {
-    under = await EcsDaemon.start({ ecs: { linger: "1s", drain_timeout: "1s" } });
+    under = await EcsDaemon.start({ ecs: { linger: "5s", drain_timeout: "1s" } });
     directory = await mkdtemp(join(tmpdir(), "skl-files-"));
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
@@ -66,7 +66,12 @@ describe("containers on ECS that do not run", () => {
     await writeFile(file, "echo from a file\n");
     await daemon.ok("create", "--name", "staged", "busybox", "sh", "/tmp/script.sh");
     await daemon.ok("cp", file, "staged:/tmp/script.sh");
+    // Into a directory that the image has: the client looks for it first.
+    await daemon.ok("cp", directory, "staged:/var/tmp");
+    const other = join("/var/tmp", basename(directory), "script.sh");
     assert.equal(await daemon.ok("start", "--attach", "staged"), "from a file");
+    await daemon.ok("cp", `staged:${other}`, join(directory, "back.sh"));
+    assert.equal(await readFile(join(directory, "back.sh"), "utf8"), "echo from a file\n");
     await daemon.ok("rm", "staged");
   });
 

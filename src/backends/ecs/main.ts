@@ -5,6 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
+import { unavailable } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -13,6 +14,7 @@ import { readAuthority } from "../common/cloud/authority-file.ts";
 import { createSealer } from "../common/cloud/seal.ts";
 import { openStoredContainers } from "../common/cloud/stored/stored-containers.ts";
 import { withFaultPoints } from "../common/fault-points.ts";
+import type { ImageStore } from "../common/images/image-store.ts";
 import { registryOptions, serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
 import { createAwsClients } from "./aws/clients.ts";
@@ -56,6 +58,7 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     clock: systemClock,
     logger,
   });
+  let imageStore: ImageStore | undefined;
   const stored = await openStoredContainers({
     stateDir: config.stateDir,
     runDir: config.runDir,
@@ -68,6 +71,14 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     isNew: (containerId) => {
       const record = opened.containers.get(containerId);
       return record === undefined ? undefined : record.state?.startedAt === undefined;
+    },
+    imageFiles: async (containerId, signal) => {
+      const record = opened.containers.get(containerId);
+      const files = await imageStore?.filesOf(record?.imageId ?? "", signal);
+      if (files === undefined) {
+        throw unavailable("the backend is still starting");
+      }
+      return files;
     },
     backend: "ecs",
     clock: systemClock,
@@ -96,6 +107,10 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     driver,
     state,
     logger,
+    prepareImages: (store) => {
+      imageStore = store;
+      return Promise.resolve();
+    },
     credentialsFor: (domain) => images.credentialsFor(domain),
     defaultPlatform: create(PlatformSchema, { os: "linux", architecture: config.ecs.architecture }),
   });

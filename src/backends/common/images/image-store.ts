@@ -28,6 +28,7 @@ import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
+import { FileIndex } from "./file-index.ts";
 import { describeImage } from "./image-detail.ts";
 import { commitImage } from "./image-commit.ts";
 import { imageEvent } from "./image-events.ts";
@@ -45,6 +46,7 @@ import {
 import { ImageIndex } from "./image-index.ts";
 import { ImageInstaller, now } from "./image-installer.ts";
 import { type ListedImage, listImages } from "./image-list.ts";
+import { layerBlobs } from "./layer-blobs.ts";
 import { LayerSupply } from "./layer-supply.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
@@ -316,6 +318,22 @@ export class ImageStore implements ImageSource {
       const parts = { store: this.#content, installer: this.#installer, clock: this.#options.clock };
       const layer = abortable(request.layer, signal);
       return await commitImage(parts, lease, parent, { ...request, layer, signal });
+    });
+  }
+
+  /**
+   * The files of an image, by its ID; layers that a pull left are fetched for that.
+   *
+   * @throws not-found; what fetching and reading the layers throws
+   */
+  filesOf(imageId: string, signal: AbortSignal): Promise<FileIndex> {
+    return this.#leased(signal, async (lease, ended) => {
+      const record = await this.#supply.complete(lease, this.#index.find(imageId), ended);
+      const files = new FileIndex();
+      for (const { blob } of await layerBlobs(this.#content, lease, record)) {
+        await files.addLayer(this.#content.stream(blob.digest, ended));
+      }
+      return files;
     });
   }
 

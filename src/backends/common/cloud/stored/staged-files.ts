@@ -8,6 +8,7 @@ import path from "node:path";
 
 import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 
+import type { FileIndex } from "../../images/file-index.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { errnoOf, forbidden, fromUnknown, invalid, SockerlessError } from "../../../../common/errors.ts";
@@ -85,6 +86,15 @@ export class StagedFiles {
     }
   }
 
+  /** Adds what is staged for a container to the files of its image. @throws invalid: an archive that cannot be read */
+  async addTo(files: FileIndex, containerId: string): Promise<void> {
+    for (const number of await this.#staged(containerId)) {
+      const file = path.join(this.#directory, containerId, number);
+      const { path: directory } = await readOpened(file);
+      await files.addArchive(directory, createReadStream(`${file}.tar`));
+    }
+  }
+
   /** Whether anything is staged for a container. */
   async has(containerId: string): Promise<boolean> {
     return (await this.#staged(containerId)).length > 0;
@@ -108,8 +118,7 @@ export class StagedFiles {
     try {
       for (const number of staged) {
         const file = path.join(this.#directory, containerId, number);
-        const text = await readFile(`${file}.json`, "utf8");
-        const opened = fromJson(ArchivePutOpenSchema, JSON.parse(text) as JsonValue);
+        const opened = await readOpened(file);
         try {
           await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs });
         } catch (error) {
@@ -160,6 +169,11 @@ export class StagedFiles {
       throw error;
     }
   }
+}
+
+/** What a call asked for, whose tar is in `<file>.tar`. */
+async function readOpened(file: string): Promise<ArchivePutOpen> {
+  return fromJson(ArchivePutOpenSchema, JSON.parse(await readFile(`${file}.json`, "utf8")) as JsonValue);
 }
 
 /** Writes a call's tar into a file. */

@@ -12,6 +12,9 @@ import { exportedBytes } from "../../../../agent-client/export.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import { systemClock } from "../../../../common/clock.ts";
 import { AgentService, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { streamOf } from "../../../../../test/support/image-store.ts";
+import { tarOf } from "../../../../../test/support/tar.ts";
+import { FileIndex } from "../../images/file-index.ts";
 import { crc32c } from "./crc32c.ts";
 import type { LogPiece } from "./log-lines.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
@@ -64,6 +67,18 @@ describe("containers without an agent", () => {
         },
       },
       isNew: (id) => (id === created ? true : id === ended ? false : undefined),
+      imageFiles: async () => {
+        const files = new FileIndex();
+        await files.addLayer(
+          streamOf(
+            await tarOf([
+              { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
+              { name: "bin", type: "symlink", linkname: "usr/bin" },
+            ]),
+          ),
+        );
+        return files;
+      },
       backend: "ecs",
       clock: systemClock,
     });
@@ -291,13 +306,30 @@ describe("containers without an agent", () => {
         layer.push(chunk);
       }
       assert.deepEqual(Buffer.concat(layer), Buffer.alloc(1024));
-      await assert.rejects(client.archiveStat({ path: "/" }), /before its start/);
       await client.archivePut(archive("/", "tar"));
       await assert.rejects(async () => {
         for await (const _ of client.export({ layer: true })) {
           assert.fail("it is not empty");
         }
       }, /before its start/);
+    });
+
+    it("are looked for in its image and in what was put into it", async () => {
+      const client = clientOf(created);
+      const stat = async (asked: string) => (await client.archiveStat({ path: asked })).stat;
+      const sh = await stat("/bin/sh");
+      assert.deepEqual([sh?.name, sh?.size, sh?.mode], ["sh", 5n, 0o755 + 2 ** 23]);
+      const bin = await stat("/bin");
+      assert.deepEqual([bin?.linkTarget, bin?.mode], ["/usr/bin", 2 ** 27 + 0o644]);
+      assert.equal((await stat("/"))?.name, "/");
+      await assert.rejects(stat("/put/file"), {
+        code: Code.NotFound,
+        message: /Could not find the file \/put\/file/,
+      });
+      const tar = await tarOf([{ name: "put/file", content: "x" }]);
+      await client.archivePut(archive("/", tar.toString("latin1")));
+      assert.equal((await stat("/put/file"))?.size, 1n);
+      assert.equal((await stat("/put"))?.mode, 2 ** 31 + 0o755);
     });
 
     it("are for known containers only", async () => {

@@ -2,7 +2,10 @@
  * `AgentService` for containers without an agent, in the backend's own process: logs of those that have ended, and files
  * for those that have not begun. Everything else says why it cannot be.
  */
+import path from "node:path";
+
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 
 import { containerIdHeader } from "../../../../agent-client/address.ts";
@@ -10,13 +13,16 @@ import type { Clock } from "../../../../common/clock.ts";
 import { isFullId } from "../../../../common/ids.ts";
 import {
   AgentService,
+  type ArchiveStatResponseSchema,
   type ExportResponseSchema,
   type LogsRequest,
   type LogsResponseSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { withHeartbeats } from "../../engine/services/heartbeats.ts";
+import type { FileIndex } from "../../images/file-index.ts";
 import type { DrainedLogs } from "./drained-logs.ts";
 import { type LogOutput, type LogPiece, lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
+import { goMode } from "./go-mode.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
 /** The log that a cloud keeps of a container. */
@@ -44,6 +50,8 @@ export interface StoredServiceOptions {
   readonly cloud: CloudLog;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
+  /** The files of the image of a container. */
+  readonly imageFiles: (containerId: string, signal: AbortSignal) => Promise<FileIndex>;
   /** The backend's name, for what cannot be. */
   readonly backend: string;
   readonly clock: Clock;
@@ -73,9 +81,7 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
       return { totalBytes: await staged.put(container, requests) };
     },
 
-    archiveStat(_request, context) {
-      throw noFiles(options, containerOf(context));
-    },
+    archiveStat: (request, context) => stat(options, containerOf(context), request.path, context.signal),
 
     // biome-ignore lint/correctness/useYield: It has only a refusal to tell.
     async *archiveGet(_request, context) {
@@ -89,6 +95,31 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
 
     export: (request, context) => exported(options, containerOf(context), request.layer),
   });
+}
+
+/** What a container that has not run yet would have at a path: clients look before they put something there. */
+async function stat(
+  options: StoredServiceOptions,
+  container: string,
+  asked: string,
+  signal: AbortSignal,
+): Promise<MessageInitShape<typeof ArchiveStatResponseSchema>> {
+  refuseEnded(options, container);
+  const files = await options.imageFiles(container, signal);
+  await options.staged.addTo(files, container);
+  const file = files.find(asked);
+  if (file === undefined) {
+    throw new ConnectError(`Could not find the file ${asked} in container ${container}`, Code.NotFound);
+  }
+  return {
+    stat: {
+      name: path.posix.basename(path.posix.resolve("/", asked)) || "/",
+      size: BigInt(file.size),
+      mode: goMode(file),
+      mtime: timestampFromDate(file.mtime),
+      linkTarget: file.type === "symlink" ? files.targetOf(asked) : "",
+    },
+  };
 }
 
 async function* logs(

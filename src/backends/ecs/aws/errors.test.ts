@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { AwsError, isAwsError, isThrottled, isTransient } from "./errors.ts";
+
+const call = { service: "ecs", operation: "RunTask" } as const;
+
+function refused(name: string, status = 400): AwsError {
+  const $metadata = { httpStatusCode: status, requestId: "r-1" };
+  return new AwsError(call, Object.assign(new Error("in AWS's words"), { name, $metadata }));
+}
+
+describe("errors of AWS", () => {
+  it("are faults of the server's where a permission or the cluster is missing, in AWS's words", () => {
+    for (const name of ["AccessDeniedException", "AccessDenied", "ClusterNotFoundException"]) {
+      const error = refused(name);
+      assert.equal(error.kind, "system");
+      assert.equal(error.message, `ecs: RunTask: in AWS's words (${name})`);
+      assert.equal(error.requestId, "r-1");
+      assert.ok(isAwsError(error, "Other", name));
+    }
+  });
+
+  it("can be tried later where a quota or a rate is used up", () => {
+    for (const name of ["LimitExceededException", "AccessPointLimitExceeded", "ThrottlingException"]) {
+      assert.equal(refused(name).kind, "unavailable");
+    }
+    assert.ok(isThrottled(refused("RequestLimitExceeded")));
+    assert.ok(!isThrottled(refused("LimitExceededException")));
+  });
+
+  it("are told apart from calls that did not reach AWS", () => {
+    const lost = new AwsError(
+      call,
+      Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }),
+    );
+    assert.equal(lost.code, "ECONNREFUSED");
+    assert.equal(lost.status, 0);
+    assert.ok(isTransient(lost));
+    assert.ok(isTransient(refused("InternalFailure", 500)));
+    assert.ok(!isTransient(refused("ClientException")));
+  });
+});
