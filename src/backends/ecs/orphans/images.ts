@@ -2,7 +2,11 @@ import type { EcrRepository } from "../ecr/repository.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
 /** Images of this instance's own in the ECR repository; those of others cannot be told by the instance's name. */
-export async function orphanedImages(repository: EcrRepository, own: string, known: Known): Promise<Orphan[]> {
+export async function orphanedImages(
+  repository: EcrRepository,
+  own: string,
+  known: Known,
+): Promise<Orphan[]> {
   const tags = await repository.ownTags();
   return tags
     .filter(({ imageId }) => !known.hasImage(imageId))

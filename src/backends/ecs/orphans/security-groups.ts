@@ -21,7 +21,8 @@ export async function orphanedGroups(
     found.push({
       kind: "security group",
       id,
-      purpose: network === withoutNetwork ? "containers without a network" : `network ${network.slice(0, 12)}`,
+      purpose:
+        network === withoutNetwork ? "containers without a network" : `network ${network.slice(0, 12)}`,
       instance,
       async remove() {
         if (efsGroupId !== undefined) {
