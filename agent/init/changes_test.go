@@ -107,6 +107,29 @@ func TestWhatAContainerChangedIsKnownWithoutLayers(t *testing.T) {
 	}
 }
 
+func TestAVolumeThatIsNoMountHasADirectoryOfItsOwn(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: forLong, writable: true})
+	client := k.client()
+	c := attach(t, client, "1")
+	process := nobody("probe", "write", "/volume/deep/file")
+	process.User = "root"
+	start(t, client, &agentv1.StartRequest{Process: process, AwaitAttachIds: []string{"1"}, VolumeDirectories: []string{"/volume/deep", "/etc"}})
+	if code := c.exit(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.stdout.String())
+	}
+	if told := changes(t, client); !slices.Equal(told, []string{"A /volume"}) {
+		t.Errorf("changes %q", told)
+	}
+	whole := export(t, client, false)
+	if _, there := whole["volume/deep/"]; !there {
+		t.Error("the export lacks the volume's directory")
+	}
+	if _, there := whole["volume/deep/file"]; there {
+		t.Error("the export has what is in the volume")
+	}
+}
+
 func TestAReadOnlyContainerHasChangedNothing(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})

@@ -127,6 +127,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	if err := c.stock.wait(context.Background()); err != nil {
 		return err
 	}
+	if err := c.stock.addVolumes(request.VolumeDirectories); err != nil {
+		return err
+	}
 	if err := c.names.prepare(request); err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -28,8 +30,10 @@ const (
 // agent waits for its first call, and nothing changes a file before it is.
 type stock struct {
 	ready chan struct{}
-	files archive.Live
 	err   error // why there is none
+
+	mu    sync.Mutex
+	files archive.Live
 }
 
 // beginInventory takes the inventory behind the answer.
@@ -98,7 +102,31 @@ func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 	if c.stock.err != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("what the container changed is not known: %w", c.stock.err))
 	}
+	c.stock.mu.Lock()
+	defer c.stock.mu.Unlock()
 	return c.stock.files, nil
+}
+
+// addVolumes makes the directories of volumes that are no mounts, as a runtime
+// makes those of mounts. What is in them shows no more than what is mounted.
+func (s *stock) addVolumes(directories []string) error {
+	if len(directories) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mounts := maps.Clone(s.files.Bounds.Mounts) // others read the one there was
+	if mounts == nil {
+		mounts = map[string]bool{}
+	}
+	for _, directory := range directories {
+		if err := os.MkdirAll(directory, 0o755); err != nil {
+			return fmt.Errorf("make the directory of a volume: %w", err)
+		}
+		mounts[directory] = true
+	}
+	s.files.Bounds.Mounts = mounts
+	return nil
 }
 
 // Files opens the container's root.

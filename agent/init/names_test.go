@@ -152,6 +152,7 @@ func TestNamesThatCannotBeGivenAreSaidBeforehand(t *testing.T) {
 		"no address":  {ExtraHosts: []*agentv1.HostsEntry{{Address: "host", Names: []string{"x"}}}},
 		"no name":     {ExtraHosts: []*agentv1.HostsEntry{{Address: "192.0.2.1"}}},
 		"no server":   {Resolver: &agentv1.ResolverSettings{Servers: []string{"x"}}},
+		"no place":    {VolumeDirectories: []string{"/data", "/data/../bin"}},
 	} {
 		request.Generation, request.Process = 1, nobody("probe", "forever")
 		if _, err := client.Start(patience(t), connect.NewRequest(request)); connect.CodeOf(err) != connect.CodeInvalidArgument {

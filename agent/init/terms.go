@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -79,6 +80,8 @@ func checkStart(request *agentv1.StartRequest) error {
 		err = errors.New("a start needs a process with a command")
 	case request.StopSignal < 0 || request.StopSignal > realTimeMax:
 		err = fmt.Errorf("no such signal: %d", request.StopSignal)
+	case slices.ContainsFunc(request.VolumeDirectories, isNoPlaceForVolume):
+		err = fmt.Errorf("directories of volumes are absolute paths without dots, not all of %q", request.VolumeDirectories)
 	default:
 		err = checkNames(request)
 	}
@@ -86,4 +89,8 @@ func checkStart(request *agentv1.StartRequest) error {
 		return nil
 	}
 	return connect.NewError(connect.CodeInvalidArgument, err)
+}
+
+func isNoPlaceForVolume(directory string) bool {
+	return !path.IsAbs(directory) || path.Clean(directory) != directory || directory == "/"
 }

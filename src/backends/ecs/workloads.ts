@@ -4,6 +4,7 @@ import type { Sealer } from "../common/cloud/seal.ts";
 import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
+import { unmountedVolumes } from "./definitions/definition.ts";
 import { NOT_APPLIED, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
@@ -36,7 +37,11 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       context.mirror?.announce(spec.record, launched.address ?? "");
       return launched;
     },
-    startDetails: (spec) => Promise.resolve(startDetails(spec, context.start, sealer)),
+    startDetails: (spec) =>
+      Promise.resolve({
+        ...startDetails(spec, context.start, sealer),
+        volumeDirectories: [...unmountedVolumes(spec)],
+      }),
     async release(containerId) {
       context.mirror?.withdraw(containerId);
       const record = state.containers.get(containerId);

@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
-import { type DefinitionSettings, definitionOf } from "./definition.ts";
+import { type DefinitionSettings, definitionOf, unmountedVolumes } from "./definition.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
 const settings: DefinitionSettings = {
@@ -135,6 +135,11 @@ describe("a task definition", () => {
     });
     assert.equal(definition({}, { mounts }).volumes?.length, 1);
     assert.equal(definition({ hostConfig: { readonlyRootfs: true } }, { mounts }).volumes?.length, 2);
+    assert.deepEqual(unmountedVolumes(workloadSpec({}, { mounts })), ["/mnt/x"]);
+    assert.deepEqual(
+      unmountedVolumes(workloadSpec({ hostConfig: { readonlyRootfs: true } }, { mounts })),
+      [],
+    );
   });
 
   it("leaves host paths out", () => {

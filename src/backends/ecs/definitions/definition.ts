@@ -13,7 +13,6 @@ import type {
   Volume,
 } from "@aws-sdk/client-ecs";
 
-import { invalid } from "../../../common/errors.ts";
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { accessPointOf } from "../access-points/reference.ts";
@@ -166,7 +165,14 @@ function volumeParts(spec: WorkloadSpec): VolumeParts {
   return { volumes: [...volumes.values()], mountPoints };
 }
 
-function taskVolume({ volume, subpath }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
+/** Where the volumes are that a task has without a mount: the agent makes their directories, the image's content stays. */
+export function unmountedVolumes(spec: WorkloadSpec): readonly string[] {
+  return spec.mounts
+    .filter((mount) => mount.volume !== undefined && taskVolume(mount, spec) === undefined)
+    .map(({ destination }) => destination);
+}
+
+function taskVolume({ volume }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
   if (volume === undefined) {
     return undefined;
   }
@@ -174,9 +180,6 @@ function taskVolume({ volume, subpath }: ResolvedMount, spec: WorkloadSpec): Vol
   if (accessPoint === undefined) {
     const needed = !volume.anonymous || spec.record.hostConfig?.readonlyRootfs === true;
     return needed ? { name: taskVolumeName(volume.name) } : undefined;
-  }
-  if (subpath !== undefined) {
-    throw invalid(`volume ${volume.name}: EFS mounts whole volumes, not the subpath ${subpath}`);
   }
   return {
     name: taskVolumeName(volume.name),

@@ -814,8 +814,12 @@ type StartRequest struct {
 	StopSignal int32 `protobuf:"varint,16,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
 	// After how long SIGKILL follows; negative: never. Unset: 10.
 	StopTimeoutSeconds *int32 `protobuf:"varint,17,opt,name=stop_timeout_seconds,json=stopTimeoutSeconds,proto3,oneof" json:"stop_timeout_seconds,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Where volumes are that the platform does not mount, as absolute paths: made
+	// (root's, 0755) where the image has nothing. What is in them is theirs, and no
+	// part of the container's changes and exports.
+	VolumeDirectories []string `protobuf:"bytes,18,rep,name=volume_directories,json=volumeDirectories,proto3" json:"volume_directories,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *StartRequest) Reset() {
@@ -965,6 +969,13 @@ func (x *StartRequest) GetStopTimeoutSeconds() int32 {
 		return *x.StopTimeoutSeconds
 	}
 	return 0
+}
+
+func (x *StartRequest) GetVolumeDirectories() []string {
+	if x != nil {
+		return x.VolumeDirectories
+	}
+	return nil
 }
 
 // A line of /etc/hosts.
@@ -6314,7 +6325,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x04hard\x18\x03 \x01(\x04R\x04hard\";\n" +
 	"\vConsoleSize\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x14\n" +
-	"\x05width\x18\x02 \x01(\rR\x05width\"\xd8\x06\n" +
+	"\x05width\x18\x02 \x01(\rR\x05width\"\x87\a\n" +
 	"\fStartRequest\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -6339,7 +6350,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x15drain_timeout_seconds\x18\x0f \x01(\rH\x01R\x13drainTimeoutSeconds\x88\x01\x01\x12\x1f\n" +
 	"\vstop_signal\x18\x10 \x01(\x05R\n" +
 	"stopSignal\x125\n" +
-	"\x14stop_timeout_seconds\x18\x11 \x01(\x05H\x02R\x12stopTimeoutSeconds\x88\x01\x01B\x11\n" +
+	"\x14stop_timeout_seconds\x18\x11 \x01(\x05H\x02R\x12stopTimeoutSeconds\x88\x01\x01\x12-\n" +
+	"\x12volume_directories\x18\x12 \x03(\tR\x11volumeDirectoriesB\x11\n" +
 	"\x0f_linger_secondsB\x18\n" +
 	"\x16_drain_timeout_secondsB\x17\n" +
 	"\x15_stop_timeout_seconds\"<\n" +
