@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 
 import { callApi } from "../support/docker-api.ts";
+import { findProcess, isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -204,17 +205,30 @@ describe("docker run --ipc", () => {
   });
 });
 
+/** Kills the supervisor, the frontend, the backend and its host process; the shims stay. */
+async function killDaemon(): Promise<void> {
+  const { daemon } = setting;
+  const roles = (["host", "backend", "frontend"] as const).map(
+    (role) => findProcess(daemon, role) ?? assert.fail(`no ${role}`),
+  );
+  const pids = [daemon.pid, ...roles];
+  for (const pid of pids) {
+    process.kill(pid, "SIGKILL");
+  }
+  await until(() => pids.every((pid) => !isAlive(pid)) || undefined);
+}
+
 describe("after kill -9 of every daemon process", () => {
   test("joined containers are adopted, and their ends and mounts are told truthfully", async () => {
     await sleeping("root", "--ipc", "shareable");
     await sleeping("leaf", "--pid", "container:root", "--ipc", "container:root");
-    await setting.daemon.shutDown();
+    await killDaemon();
     await setting.daemon.launch();
     assert.equal(await namespace("leaf", "pid"), await namespace("root", "pid"));
     await ok("exec", "root", "sh", "-c", "echo still > /dev/shm/note");
     assert.equal(await ok("exec", "leaf", "cat", "/dev/shm/note"), "still");
     const pid = Number(await inspect("root", "{{.State.Pid}}"));
-    await setting.daemon.shutDown();
+    await killDaemon();
     process.kill(pid, "SIGKILL");
     await setting.daemon.launch();
     assert.equal(await ok("wait", "leaf"), "137");
