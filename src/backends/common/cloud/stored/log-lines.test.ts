@@ -83,6 +83,11 @@ describe("the lines of a stored log", () => {
     assert.deepEqual(await show([out(1, "a\nb")], {}, 1), ["1:b"]);
   });
 
+  it("that nothing ended are in the order in which they were last added to", async () => {
+    const log = [err(1, "a"), out(2, "a"), err(3, "b")];
+    assert.deepEqual(await show(log, {}, 1), ["2:ab"]);
+  });
+
   it("are sent in bounded chunks", async () => {
     const big = "x".repeat(700_000);
     const sizes = (await show([out(1, big), out(2, big)])).map(({ length }) => length - 2);

@@ -99,6 +99,7 @@ export async function* lastLines(
       unended.delete(stream);
       skip(stream);
     } else {
+      unended.delete(stream); // The order is that in which they were last added to.
       unended.add(stream);
     }
   }
