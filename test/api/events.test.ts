@@ -77,7 +77,7 @@ describe("events of containers", () => {
     await ok("rename", "handled", "renamed");
     await ok("pause", "renamed");
     await ok("unpause", "renamed");
-    await ok("update", "--cpu-shares", "100", "renamed");
+    await ok("update", "--restart", "no", "renamed");
     await ok("top", "renamed");
     assert.deepEqual(await actionsAfterStart(id), ["resize", "rename", "pause", "unpause", "update", "top"]);
     const [resize] = await events({ container: [id], event: ["resize"] });

@@ -29,7 +29,7 @@ async function startOn(resources: AsyncDisposableStack, options: DaemonOptions):
   if (backendUnderTest() === "local") {
     return resources.use(await Daemon.start(options));
   }
-  // Only where it is wanted: a simulated cloud is much to load.
+  // Only where it is wanted: a simulated cloud is much to load. Files of what has ended are there as long as a test takes.
   const { EcsDaemon } = await import("./ecs-daemon.ts");
-  return resources.use(await EcsDaemon.start({ daemon: options })).daemon;
+  return resources.use(await EcsDaemon.start({ daemon: options, ecs: { linger: "20m" } })).daemon;
 }
