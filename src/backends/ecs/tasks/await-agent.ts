@@ -20,7 +20,7 @@ export interface FoundAgent {
 
 /** What agents are awaited with. */
 export interface AwaitOptions {
-  readonly poller: TaskPoller;
+  readonly poller: Pick<TaskPoller, "listen">;
   readonly authority: AgentAuthority;
   readonly clock: Clock;
 }

@@ -31,15 +31,22 @@ export function listKnown(context: TaskContext): readonly FoundWorkload[] {
 
 async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
-  if (task?.task === view.arn) {
+  if (task === undefined) {
+    return view.stopping ? undefined : await strangeWorkload(context, view);
+  }
+  const isGone = task.phase === TaskPhase.GONE;
+  if (task.task === view.arn && !isGone) {
     return await knownWorkload(context, task, view);
   }
-  if (task?.task === "" && task.launchGeneration === view.generation) {
+  if (task.task === "" && !isGone && task.launchGeneration === view.generation) {
     await context.book.noteTask(view.containerId, view.arn); // AWS's answer was lost.
     return workloadOf(task);
   }
-  // One that a container has had before ends by itself.
-  return task === undefined && !view.stopping ? await strangeWorkload(context, view) : undefined;
+  if (!view.stopping) {
+    // One that its container has done with, or never heard of.
+    context.departures.expect(view.arn, context.clock.nowMs(), () => Promise.resolve());
+  }
+  return undefined;
 }
 
 async function knownWorkload(
