@@ -5,6 +5,7 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
+import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
@@ -239,7 +240,11 @@ describe("docker volume prune", () => {
     const old = await call("POST", "/v1.41/volumes/prune");
     const body = JSON.parse(old.text) as { VolumesDeleted: string[]; SpaceReclaimed: number };
     assert.ok(body.VolumesDeleted.includes("held") && body.VolumesDeleted.includes("labelled"), old.text);
-    assert.ok(body.SpaceReclaimed >= 65_536, old.text);
+    // A directory of a shared file system has no size, and what is removed of it keeps its files.
+    assert.ok(
+      backendUnderTest() === "local" ? body.SpaceReclaimed >= 65_536 : body.SpaceReclaimed === 0,
+      old.text,
+    );
     const none = await call("POST", "/v1.51/volumes/prune");
     assertDescribed("post", "/volumes/prune", 200, JSON.parse(none.text));
     assert.deepEqual(JSON.parse(none.text), { VolumesDeleted: [], SpaceReclaimed: 0 });
@@ -247,6 +252,12 @@ describe("docker volume prune", () => {
 });
 
 describe("docker system df", () => {
+  /** What is written in a task and to a shared file system is counted by nobody. */
+  const sizes =
+    backendUnderTest() === "local"
+      ? { own: 100_000, filled: 200_000, shown: "200kB", shownOfOne: "200kB" }
+      : { own: undefined, filled: -1, shown: "0B", shownOfOne: "-1B" };
+
   test("counts images, containers and volumes", async () => {
     await ok(
       "run",
@@ -270,25 +281,24 @@ describe("docker system df", () => {
     assertDescribed("get", "/system/df", 200, body);
     assert.ok(body.LayersSize > 500_000);
     assert.equal(body.Images.find(({ RepoTags }) => RepoTags.includes("busybox:latest"))?.Containers, 1);
-    assert.equal(body.Containers.find(({ Names }) => Names.includes("/writer"))?.SizeRw, 100_000);
-    assert.deepEqual(body.Volumes.find(({ Name }) => Name === "filled")?.UsageData, {
-      RefCount: 1,
-      Size: 200_000,
-    });
+    const writer = body.Containers.find(({ Names }) => Names.includes("/writer"));
+    const filled = body.Volumes.find(({ Name }) => Name === "filled");
+    assert.equal(writer?.SizeRw, sizes.own);
+    assert.deepEqual(filled?.UsageData, { RefCount: 1, Size: sizes.filled });
     const volumes = JSON.parse((await call("GET", "/v1.51/system/df?type=volume")).text) as Record<
       string,
       unknown
     >;
     assert.equal(volumes["Images"], null);
     assert.equal((await call("GET", "/v1.51/system/df?type=nothing")).status, 400);
-    assert.match(await ok("system", "df"), /^Local Volumes\s+1\s+1\s+200kB/m);
-    assert.match(await ok("system", "df", "-v"), /filled\s+1\s+200kB/);
+    assert.match(await ok("system", "df"), new RegExp(`^Local Volumes\\s+1\\s+1\\s+${sizes.shown}`, "m"));
+    assert.match(await ok("system", "df", "-v"), new RegExp(`filled\\s+1\\s+${sizes.shownOfOne}`));
     await ok("rm", "writer");
     await ok("volume", "rm", "filled");
   });
 });
 
-describe("unpacked layers", () => {
+describe("unpacked layers", { skip: onlyOn("local", "a platform unpacks layers") }, () => {
   test("that no image or container names are gone after a restart, the others stay", async () => {
     const { daemon } = setting;
     await ok("run", "--name", "stands", "busybox", "true");

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
+import { onlyOn } from "../support/backend-under-test.ts";
 import { busyboxImage, busyboxRootfsFile, ociLayout } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -9,7 +10,9 @@ const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
-describe("the built-in image", () => {
+describe("the built-in image", {
+  skip: onlyOn("local", "tasks have what their account's registry has"),
+}, () => {
   test("greets on a fresh start, without any registry", async () => {
     const text = await ok("run", "--rm", "sockerless/hello");
     assert.match(text, /sockerless/i);

@@ -67,16 +67,16 @@ describe("a client that types its detach keys", () => {
 
 describe("docker cp", () => {
   test("out tells archive-path, in tells extract-to-dir, and what fails tells nothing", async () => {
-    const id = await ok("create", "--name", "copied", "busybox", "true");
+    const id = await ok("run", "--detach", "--name", "copied", "busybox", "sleep", "1000");
     await ok("cp", "copied:/etc/passwd", "-");
-    assert.deepEqual(await actionsOf(id), ["create", "archive-path"]);
+    assert.deepEqual(await actionsOf(id), ["create", "start", "archive-path"]);
     await ok("cp", "/etc/hostname", "copied:/tmp/name");
-    assert.deepEqual((await actionsOf(id)).slice(2), ["extract-to-dir"]);
+    assert.deepEqual((await actionsOf(id)).slice(3), ["extract-to-dir"]);
     assert.notEqual((await setting.daemon.docker("cp", "copied:/nowhere", "-")).code, 0);
     const damaged = await call("PUT", "/containers/copied/archive?path=/tmp", Buffer.alloc(600, "x"));
     assert.equal(damaged.status, 500);
-    assert.equal((await actionsOf(id)).length, 3);
-    await ok("rm", "copied");
+    assert.equal((await actionsOf(id)).length, 4);
+    await ok("rm", "--force", "copied");
   });
 });
 

@@ -162,7 +162,10 @@ func TestAnExecsExitCodeIsThereWhenItsStreamEnds(t *testing.T) {
 
 func TestFilesGoInAndComeOut(t *testing.T) {
 	docker, ctx := connect(t)
-	id := create(t, docker, ctx, container.Config{Cmd: []string{"true"}})
+	id := create(t, docker, ctx, container.Config{Cmd: []string{"sleep", "600"}})
+	if err := docker.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
+		t.Fatal("start:", err)
+	}
 	var packed bytes.Buffer
 	writer := tar.NewWriter(&packed)
 	if err := writer.WriteHeader(&tar.Header{Name: "note", Mode: 0o640, Size: 4}); err != nil {
