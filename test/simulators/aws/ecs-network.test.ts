@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import {
@@ -99,13 +99,8 @@ test("a cut drops what is established too, and ends without losing it", async ()
   await scene.running(taskArn);
   const host = scene.aws.ecs.task(taskArn).address ?? "";
   let received = "";
-  const socket = await until(
-    () =>
-      new Promise<ReturnType<typeof connect> | undefined>((resolve) => {
-        const attempt = connect({ host, port }, () => resolve(attempt));
-        attempt.once("error", () => resolve(undefined));
-      }),
-  );
+  using closing = new DisposableStack();
+  const socket = closing.adopt(await until(() => connected(host)), (each) => void each.destroy());
   socket.on("data", (chunk: Buffer) => {
     received += chunk.toString();
   });
@@ -118,8 +113,15 @@ test("a cut drops what is established too, and ends without losing it", async ()
   assert.equal(received, "one ");
   await scene.aws.ecs.restoreNetwork(taskArn);
   await until(() => received === "one two " || undefined);
-  socket.destroy();
 });
+
+/** A connection to the port; undefined when nobody listens. */
+function connected(host: string): Promise<Socket | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port }, () => resolve(socket));
+    socket.once("error", () => resolve(undefined));
+  });
+}
 
 test("a task that vanishes is missing, its address answers nobody, and nothing of it is left", async () => {
   const { taskArn } = await startServer();
