@@ -1,7 +1,7 @@
 import { TaskPhase, type TaskRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
-import { lingerOf, startDetails } from "../common/cloud/start-details.ts";
+import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
@@ -45,12 +45,7 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     async release(containerId) {
       context.mirror?.withdraw(containerId);
       const record = state.containers.get(containerId);
-      const { lingerMs } = context.start;
-      await release(
-        context,
-        containerId,
-        record === undefined ? lingerMs : lingerOf({ record }, context.start),
-      );
+      await release(context, containerId, record !== undefined && goesWithItsEnd(record));
     },
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),

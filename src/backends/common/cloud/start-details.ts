@@ -7,6 +7,7 @@ import {
   type StartRequestSchema,
   Tee,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { DEFAULT_CAPABILITIES } from "../default-capabilities.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import { parseSignal, sigterm } from "../engine/signals.ts";
@@ -32,6 +33,7 @@ export function startDetails(
   const { record } = spec;
   const { config, hostConfig } = record;
   const stopSignal = config?.stopSignal ?? "";
+  const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {
     process: processOf(spec),
     hostname: ownNames(spec),
@@ -42,18 +44,18 @@ export function startDetails(
       options: hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
-    // One that goes with its end is let go at once; where the backend is away it waits as for any other.
-    lingerSeconds: Math.ceil((lingerOf(spec, settings) || settings.drainTimeoutMs) / 1000),
-    drainTimeoutSeconds: Math.ceil(settings.drainTimeoutMs / 1000),
+    // At the least until the backend has all it needs and lets it go; where that is away it waits as for any other.
+    lingerSeconds: Math.ceil((goesWithItsEnd(record) ? 0 : settings.lingerMs) / 1000) || drainSeconds,
+    drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? DEFAULT_STOP_TIMEOUT_S,
     ...sealer.seal(record),
   };
 }
 
-/** How long the task of a container stays after its end: not at all where it goes with its end. Milliseconds, whole seconds. */
-export function lingerOf(spec: Pick<WorkloadSpec, "record">, settings: StartSettings): number {
-  return spec.record.hostConfig?.autoRemove === true ? 0 : Math.ceil(settings.lingerMs / 1000) * 1000;
+/** Whether a container goes with its end (`--rm`): nobody wants its files or its log then. */
+export function goesWithItsEnd({ hostConfig }: ContainerRecord): boolean {
+  return hostConfig?.autoRemove === true;
 }
 
 function processOf(spec: WorkloadSpec): MessageInitShape<typeof ProcessSpecSchema> {

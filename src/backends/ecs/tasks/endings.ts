@@ -11,16 +11,16 @@ import type { TaskContext } from "./task-context.ts";
 /**
  * The run is over, as it should or not: its log is taken in, and its task lingers or goes.
  *
- * @param lingerMs how long the agent stays after the end; 0: the container goes now
+ * @param goes the container goes with this end, and all that is known of it
  */
-export async function release(context: TaskContext, containerId: string, lingerMs: number): Promise<void> {
+export async function release(context: TaskContext, containerId: string, goes: boolean): Promise<void> {
   const task = context.book.of(containerId);
   switch (task?.phase) {
     case TaskPhase.UNSPECIFIED:
       await abandon(context, task);
       break;
     case TaskPhase.SERVING:
-      await letLinger(context, task, lingerMs);
+      await letLinger(context, task, goes);
       break;
     case TaskPhase.LINGERING:
       watchDeparture(context, task);
@@ -79,7 +79,7 @@ async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<
     .map(({ arn }) => arn);
 }
 
-async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: number): Promise<void> {
+async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean): Promise<void> {
   const { book, stored, agents, clock, logger } = context;
   const about = { container: task.containerId, task: task.task };
   const target = agents.targetOf(task);
@@ -87,8 +87,8 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
     await abandon(context, task);
     return;
   }
-  if (lingerMs === 0) {
-    await sendAway(context, task); // The container goes, and its log with it.
+  if (goes) {
+    await sendAway(context, task);
     return;
   }
   const exit = await agents.endRun(task).catch((error: unknown) => {
@@ -110,6 +110,11 @@ async function letLinger(context: TaskContext, task: TaskRecord, lingerMs: numbe
         `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
       ),
     );
+  const { lingerMs } = context.start;
+  if (lingerMs === 0) {
+    await sendAway(context, task);
+    return;
+  }
   const lingering = await book.note(task.containerId, {
     phase: TaskPhase.LINGERING,
     leavesAt: timestampFromMs(clock.nowMs() + lingerMs),
