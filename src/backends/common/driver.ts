@@ -68,6 +68,8 @@ export interface Policy {
   readonly privilegedExecs: boolean;
   /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
   readonly publishesPorts: "driver" | "frontend";
+  /** Whether containers on the default bridge can be linked. Absent: they cannot. */
+  readonly linksContainers?: boolean;
   /** Whether a container can mount images beside its own. Absent: it cannot. */
   readonly mountsImages?: boolean;
   /**
@@ -137,8 +139,16 @@ export interface WorkloadSpec {
   readonly network: NetworkPlan;
   /** Other containers whose namespaces it joins; the other modes of these namespaces are in the record. */
   readonly joined?: JoinedContainers;
+  /** Other containers that it finds by names of its own. */
+  readonly linkedHosts?: readonly LinkedHost[];
   /** Attach reservations for which the process waits. */
   readonly awaitAttachIds: readonly string[];
+}
+
+/** A line of /etc/hosts. */
+export interface LinkedHost {
+  readonly address: string;
+  readonly names: readonly string[];
 }
 
 /** IDs of containers that run. */

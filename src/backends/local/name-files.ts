@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { NetworkPlan } from "../common/driver.ts";
+import type { LinkedHost, NetworkPlan } from "../common/driver.ts";
 
 /** What the machine itself has, which containers take over in part or whole. */
 export interface MachineNames {
@@ -37,18 +37,28 @@ const LOCAL_NAMES = [
 ];
 
 /** The three files; a container that shares another's network shares that one's files and gets none. */
-export function nameFiles(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): NameFile[] {
+export function nameFiles(
+  record: ContainerRecord,
+  network: NetworkPlan,
+  machine: MachineNames,
+  linked: readonly LinkedHost[] = [],
+): NameFile[] {
   if (network.kind === "container") {
     return [];
   }
   return [
     { containerPath: "/etc/hostname", content: `${record.config?.hostname ?? ""}\n` },
-    { containerPath: "/etc/hosts", content: hosts(record, network, machine) },
+    { containerPath: "/etc/hosts", content: hosts(record, network, machine, linked) },
     { containerPath: "/etc/resolv.conf", content: resolvConf(record, network, machine.resolvConf) },
   ];
 }
 
-function hosts(record: ContainerRecord, network: NetworkPlan, machine: MachineNames): string {
+function hosts(
+  record: ContainerRecord,
+  network: NetworkPlan,
+  machine: MachineNames,
+  linked: readonly LinkedHost[],
+): string {
   const base = network.kind === "host" ? [machine.hosts.trimEnd()] : [...LOCAL_NAMES];
   for (const entry of record.hostConfig?.extraHosts ?? []) {
     base.push(extraHost(entry, machine));
@@ -62,6 +72,7 @@ function hosts(record: ContainerRecord, network: NetworkPlan, machine: MachineNa
       }
     }
   }
+  base.push(...linked.map(({ address, names }) => `${address}\t${names.join(" ")}`));
   return `${base.join("\n")}\n`;
 }
 

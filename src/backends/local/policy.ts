@@ -33,6 +33,7 @@ export const localPolicy: Policy = {
   networkInUseMessage: undefined,
   hostPaths: "mount",
   isSupplied: isWellKnownSocket,
+  linksContainers: true,
   mountsImages: true,
   privilegedExecs: true,
   publishesPorts: "driver",

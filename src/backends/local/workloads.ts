@@ -105,7 +105,7 @@ function launchRequest(
     additionalGroups: record.hostConfig?.groupAdd ?? [],
     network: networkNamespace(workload),
     ports: workload.network.kind === "networks" ? publishedPorts(record, firstAddress(workload)) : [],
-    files: nameFiles(record, workload.network, machineNames(workload))
+    files: nameFiles(record, workload.network, machineNames(workload), workload.linkedHosts)
       .filter((file) => !workload.mounts.some((mount) => mount.destination === file.containerPath))
       .map((file) => ({
         containerPath: file.containerPath,

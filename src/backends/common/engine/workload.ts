@@ -10,6 +10,7 @@ import type { WorkloadSpec } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 import { environmentOf } from "./create/environment.ts";
 import { joinedContainers } from "./joined-containers.ts";
+import { takenLinks } from "./links/links.ts";
 import { resolveMounts } from "./mounts/resolve-mounts.ts";
 import { networkPlanOf } from "./network/endpoints.ts";
 import { configOf } from "./records.ts";
@@ -19,7 +20,7 @@ import { configOf } from "./records.ts";
  *
  * @param network whether networks are looked up: nothing is joined before a start
  * @throws not-found: a volume or a network has gone; conflict: the container whose network is shared does not run; what
- *   {@link joinedContainers} throws
+ *   {@link joinedContainers} and {@link takenLinks} throw
  */
 export function workloadOf(
   context: EngineContext,
@@ -28,14 +29,16 @@ export function workloadOf(
   network: "joined" | "not-yet",
 ): WorkloadSpec {
   const isStart = network === "joined";
+  const links = isStart ? takenLinks(context.state, record) : { env: [], hosts: [] };
   return {
     record,
     image: imageOf(context, record),
     args: [record.path, ...record.args],
-    env: environmentOf(record, configOf(record).tty),
+    env: environmentOf(record, configOf(record).tty, [], links.env),
     mounts: resolveMounts(record, context.state.volumes),
     network: isStart ? networkPlanOf(context.state, record) : { kind: "none" },
     ...(isStart ? { joined: joinedContainers(context.state, record) } : {}),
+    linkedHosts: links.hosts,
     awaitAttachIds,
   };
 }

@@ -219,6 +219,7 @@ type ContainerRecord struct {
 	NetworkNamespace string                         `protobuf:"bytes,26,opt,name=network_namespace,json=networkNamespace,proto3" json:"network_namespace,omitempty"`  // path on this machine, while it runs
 	FrozenGeneration uint64                         `protobuf:"varint,27,opt,name=frozen_generation,json=frozenGeneration,proto3" json:"frozen_generation,omitempty"` // the run that a commit freezes while it reads; 0: none
 	ImageMounts      []*ImageMount                  `protobuf:"bytes,28,rep,name=image_mounts,json=imageMounts,proto3" json:"image_mounts,omitempty"`
+	Links            []*Link                        `protobuf:"bytes,29,rep,name=links,proto3" json:"links,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -449,6 +450,66 @@ func (x *ContainerRecord) GetImageMounts() []*ImageMount {
 	return nil
 }
 
+func (x *ContainerRecord) GetLinks() []*Link {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+// A link to another container, on the default bridge.
+type Link struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Alias         string                 `protobuf:"bytes,2,opt,name=alias,proto3" json:"alias,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Link) Reset() {
+	*x = Link{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Link) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Link) ProtoMessage() {}
+
+func (x *Link) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Link.ProtoReflect.Descriptor instead.
+func (*Link) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Link) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *Link) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
 // An image that a container mounts beside the one it is made from. Its layers
 // stay as long as the container does.
 type ImageMount struct {
@@ -463,7 +524,7 @@ type ImageMount struct {
 
 func (x *ImageMount) Reset() {
 	*x = ImageMount{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[1]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +536,7 @@ func (x *ImageMount) String() string {
 func (*ImageMount) ProtoMessage() {}
 
 func (x *ImageMount) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[1]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +549,7 @@ func (x *ImageMount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageMount.ProtoReflect.Descriptor instead.
 func (*ImageMount) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ImageMount) GetDestination() string {
@@ -534,7 +595,7 @@ type ExecRecord struct {
 
 func (x *ExecRecord) Reset() {
 	*x = ExecRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[2]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +607,7 @@ func (x *ExecRecord) String() string {
 func (*ExecRecord) ProtoMessage() {}
 
 func (x *ExecRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[2]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +620,7 @@ func (x *ExecRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRecord.ProtoReflect.Descriptor instead.
 func (*ExecRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExecRecord) GetId() string {
@@ -632,7 +693,7 @@ type ImageRecord struct {
 
 func (x *ImageRecord) Reset() {
 	*x = ImageRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[3]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +705,7 @@ func (x *ImageRecord) String() string {
 func (*ImageRecord) ProtoMessage() {}
 
 func (x *ImageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[3]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +718,7 @@ func (x *ImageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageRecord.ProtoReflect.Descriptor instead.
 func (*ImageRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ImageRecord) GetId() string {
@@ -768,7 +829,7 @@ type VolumeRecord struct {
 
 func (x *VolumeRecord) Reset() {
 	*x = VolumeRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[4]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +841,7 @@ func (x *VolumeRecord) String() string {
 func (*VolumeRecord) ProtoMessage() {}
 
 func (x *VolumeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[4]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +854,7 @@ func (x *VolumeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRecord.ProtoReflect.Descriptor instead.
 func (*VolumeRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *VolumeRecord) GetName() string {
@@ -870,7 +931,7 @@ type NetworkRecord struct {
 
 func (x *NetworkRecord) Reset() {
 	*x = NetworkRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +943,7 @@ func (x *NetworkRecord) String() string {
 func (*NetworkRecord) ProtoMessage() {}
 
 func (x *NetworkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[5]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +956,7 @@ func (x *NetworkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRecord.ProtoReflect.Descriptor instead.
 func (*NetworkRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NetworkRecord) GetNetwork() *v1.Network {
@@ -945,7 +1006,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1018,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1031,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TaskRecord) GetContainerId() string {
@@ -1083,7 +1144,7 @@ type DefinitionRecord struct {
 
 func (x *DefinitionRecord) Reset() {
 	*x = DefinitionRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1156,7 @@ func (x *DefinitionRecord) String() string {
 func (*DefinitionRecord) ProtoMessage() {}
 
 func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1169,7 @@ func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DefinitionRecord.ProtoReflect.Descriptor instead.
 func (*DefinitionRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DefinitionRecord) GetFamily() string {
@@ -1136,7 +1197,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xc8\f\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xf9\f\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1172,13 +1233,17 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x0fpublished_ports\x18\x19 \x03(\v2\".sockerless.backend.v1.PortMappingR\x0epublishedPorts\x12+\n" +
 	"\x11network_namespace\x18\x1a \x01(\tR\x10networkNamespace\x12+\n" +
 	"\x11frozen_generation\x18\x1b \x01(\x04R\x10frozenGeneration\x12B\n" +
-	"\fimage_mounts\x18\x1c \x03(\v2\x1f.sockerless.state.v1.ImageMountR\vimageMounts\x1ad\n" +
+	"\fimage_mounts\x18\x1c \x03(\v2\x1f.sockerless.state.v1.ImageMountR\vimageMounts\x12/\n" +
+	"\x05links\x18\x1d \x03(\v2\x19.sockerless.state.v1.LinkR\x05links\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +
 	"\x13ImageEnvLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
+	"\x04Link\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\"\x89\x01\n" +
 	"\n" +
 	"ImageMount\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x19\n" +
@@ -1299,70 +1364,72 @@ func file_sockerless_state_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_state_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(Phase)(0),                    // 0: sockerless.state.v1.Phase
 	(ExecPhase)(0),                // 1: sockerless.state.v1.ExecPhase
 	(TaskPhase)(0),                // 2: sockerless.state.v1.TaskPhase
 	(*ContainerRecord)(nil),       // 3: sockerless.state.v1.ContainerRecord
-	(*ImageMount)(nil),            // 4: sockerless.state.v1.ImageMount
-	(*ExecRecord)(nil),            // 5: sockerless.state.v1.ExecRecord
-	(*ImageRecord)(nil),           // 6: sockerless.state.v1.ImageRecord
-	(*VolumeRecord)(nil),          // 7: sockerless.state.v1.VolumeRecord
-	(*NetworkRecord)(nil),         // 8: sockerless.state.v1.NetworkRecord
-	(*TaskRecord)(nil),            // 9: sockerless.state.v1.TaskRecord
-	(*DefinitionRecord)(nil),      // 10: sockerless.state.v1.DefinitionRecord
-	nil,                           // 11: sockerless.state.v1.ContainerRecord.EndpointsEntry
-	nil,                           // 12: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	nil,                           // 13: sockerless.state.v1.VolumeRecord.LabelsEntry
-	nil,                           // 14: sockerless.state.v1.VolumeRecord.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*v1.ContainerConfig)(nil),    // 16: sockerless.backend.v1.ContainerConfig
-	(*v1.HostConfig)(nil),         // 17: sockerless.backend.v1.HostConfig
-	(*v1.NetworkingConfig)(nil),   // 18: sockerless.backend.v1.NetworkingConfig
-	(*v1.Platform)(nil),           // 19: sockerless.backend.v1.Platform
-	(*v1.ContainerState)(nil),     // 20: sockerless.backend.v1.ContainerState
-	(*v1.MountPoint)(nil),         // 21: sockerless.backend.v1.MountPoint
-	(*v1.PortMapping)(nil),        // 22: sockerless.backend.v1.PortMapping
-	(*v1.ExecConfig)(nil),         // 23: sockerless.backend.v1.ExecConfig
-	(*v1.Network)(nil),            // 24: sockerless.backend.v1.Network
-	(*v1.NetworkEndpoint)(nil),    // 25: sockerless.backend.v1.NetworkEndpoint
+	(*Link)(nil),                  // 4: sockerless.state.v1.Link
+	(*ImageMount)(nil),            // 5: sockerless.state.v1.ImageMount
+	(*ExecRecord)(nil),            // 6: sockerless.state.v1.ExecRecord
+	(*ImageRecord)(nil),           // 7: sockerless.state.v1.ImageRecord
+	(*VolumeRecord)(nil),          // 8: sockerless.state.v1.VolumeRecord
+	(*NetworkRecord)(nil),         // 9: sockerless.state.v1.NetworkRecord
+	(*TaskRecord)(nil),            // 10: sockerless.state.v1.TaskRecord
+	(*DefinitionRecord)(nil),      // 11: sockerless.state.v1.DefinitionRecord
+	nil,                           // 12: sockerless.state.v1.ContainerRecord.EndpointsEntry
+	nil,                           // 13: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	nil,                           // 14: sockerless.state.v1.VolumeRecord.LabelsEntry
+	nil,                           // 15: sockerless.state.v1.VolumeRecord.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*v1.ContainerConfig)(nil),    // 17: sockerless.backend.v1.ContainerConfig
+	(*v1.HostConfig)(nil),         // 18: sockerless.backend.v1.HostConfig
+	(*v1.NetworkingConfig)(nil),   // 19: sockerless.backend.v1.NetworkingConfig
+	(*v1.Platform)(nil),           // 20: sockerless.backend.v1.Platform
+	(*v1.ContainerState)(nil),     // 21: sockerless.backend.v1.ContainerState
+	(*v1.MountPoint)(nil),         // 22: sockerless.backend.v1.MountPoint
+	(*v1.PortMapping)(nil),        // 23: sockerless.backend.v1.PortMapping
+	(*v1.ExecConfig)(nil),         // 24: sockerless.backend.v1.ExecConfig
+	(*v1.Network)(nil),            // 25: sockerless.backend.v1.Network
+	(*v1.NetworkEndpoint)(nil),    // 26: sockerless.backend.v1.NetworkEndpoint
 }
 var file_sockerless_state_v1_state_proto_depIdxs = []int32{
-	15, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
-	16, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
-	17, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
-	18, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	19, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
-	20, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
+	16, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
+	17, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
+	18, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
+	19, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	20, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
+	21, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
 	0,  // 6: sockerless.state.v1.ContainerRecord.phase:type_name -> sockerless.state.v1.Phase
-	21, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
-	11, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
-	22, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
-	21, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
-	12, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	22, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
-	4,  // 13: sockerless.state.v1.ContainerRecord.image_mounts:type_name -> sockerless.state.v1.ImageMount
-	23, // 14: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
-	1,  // 15: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
-	15, // 16: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
-	19, // 17: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
-	15, // 18: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
-	13, // 19: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
-	14, // 20: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
-	0,  // 21: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
-	24, // 22: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
-	0,  // 23: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
-	2,  // 24: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
-	15, // 25: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
-	15, // 26: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
-	15, // 27: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
-	25, // 28: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	22, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
+	12, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
+	23, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
+	22, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
+	13, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	23, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
+	5,  // 13: sockerless.state.v1.ContainerRecord.image_mounts:type_name -> sockerless.state.v1.ImageMount
+	4,  // 14: sockerless.state.v1.ContainerRecord.links:type_name -> sockerless.state.v1.Link
+	24, // 15: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
+	1,  // 16: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
+	16, // 17: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
+	20, // 18: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
+	16, // 19: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
+	14, // 20: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
+	15, // 21: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
+	0,  // 22: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
+	25, // 23: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	0,  // 24: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
+	2,  // 25: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
+	16, // 26: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
+	16, // 27: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
+	16, // 28: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
+	26, // 29: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }
@@ -1370,15 +1437,15 @@ func file_sockerless_state_v1_state_proto_init() {
 	if File_sockerless_state_v1_state_proto != nil {
 		return
 	}
-	file_sockerless_state_v1_state_proto_msgTypes[2].OneofWrappers = []any{}
-	file_sockerless_state_v1_state_proto_msgTypes[6].OneofWrappers = []any{}
+	file_sockerless_state_v1_state_proto_msgTypes[3].OneofWrappers = []any{}
+	file_sockerless_state_v1_state_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_state_v1_state_proto_rawDesc), len(file_sockerless_state_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

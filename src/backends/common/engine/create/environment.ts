@@ -10,14 +10,21 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
  *
  * @param tty whether this process has a terminal (an exec may where the main process has none)
  * @param extra entries over all of these: an exec's own; one without `=` removes the variable
+ * @param linked entries under the container's own: what it is told of linked containers
  */
 export function environmentOf(
   record: ContainerRecord,
   tty: boolean,
   extra: readonly string[] = [],
+  linked: readonly string[] = [],
 ): readonly string[] {
   const config = configOf(record);
-  const defaults = [`PATH=${defaultPath}`, `HOSTNAME=${config.hostname}`, ...(tty ? ["TERM=xterm"] : [])];
+  const defaults = [
+    `PATH=${defaultPath}`,
+    `HOSTNAME=${config.hostname}`,
+    ...(tty ? ["TERM=xterm"] : []),
+    ...linked,
+  ];
   const entries = new Map<string, string>();
   for (const entry of [...defaults, ...config.env, ...extra]) {
     if (entry.includes("=")) {

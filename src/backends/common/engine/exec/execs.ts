@@ -19,6 +19,7 @@ import { endpointFor } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { environmentOf } from "../create/environment.ts";
 import type { AgentLink } from "../live.ts";
+import { linkedEnvironment } from "../links/links.ts";
 import { findContainer } from "../lookup.ts";
 import { execRefusal } from "../machine/refusals.ts";
 import { isVisible } from "../records.ts";
@@ -90,7 +91,7 @@ export async function startExec(context: EngineContext, request: StartExecReques
     endpoint,
     config: {
       ...config,
-      env: [...environmentOf(container, config.tty, config.env)],
+      env: [...environmentOf(container, config.tty, config.env, linkedEnvironment(context.state, container))],
       consoleHeight: request.consoleHeight || config.consoleHeight,
       consoleWidth: request.consoleWidth || config.consoleWidth,
     },

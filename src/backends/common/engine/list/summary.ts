@@ -14,6 +14,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { openExecIds } from "../exec/execs.ts";
+import { shownLinks } from "../links/links.ts";
 import { sharedPrefix } from "../network/endpoints.ts";
 import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../records.ts";
 
@@ -56,7 +57,7 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
     ...(record.platform === undefined ? {} : { platform: record.platform }),
     execIds: openExecIds(context, record),
     config: configOf(record),
-    hostConfig: hostConfigOf(record),
+    hostConfig: { ...hostConfigOf(record), links: shownLinks(context.state, record) },
     mounts: record.mounts,
     networkSettings: {
       ...sandboxOf(record),

@@ -27,6 +27,7 @@ import { validateResources } from "../create/validate-resources.ts";
 import { warningsOf } from "../create/warnings.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { requireDonors } from "../joined-containers.ts";
+import { planLinks } from "../links/links.ts";
 import { findContainer } from "../lookup.ts";
 import { imageMountWarning, planImageMounts } from "../mounts/image-mounts.ts";
 import { bindSourceMissing } from "../mounts/validate-mount.ts";
@@ -154,6 +155,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     imageId: image.record.id,
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
+    links: planLinks(state, hostConfig.links),
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
     path,
@@ -177,6 +179,7 @@ function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownH
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
     ...unsupportedSettings(record),
+    ...(record.links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
     ...(record.imageMounts.length > 0 && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),
