@@ -169,12 +169,14 @@ describe("at a terminal", () => {
   const terminal = (...args: string[]) => Terminal.run("docker", args, setting.daemon.clientEnv);
 
   test("an interactive shell: typed lines, ctrl-C, a resized window, the exit code", async () => {
-    const shell = await terminal("run", "-it", "--rm", "busybox", "sh");
+    const shell = await terminal("run", "-it", "--rm", "--name", "typed", "busybox", "sh");
     await shell.see("# ");
     shell.type("echo $((6 * 7))\r");
     await shell.see(/^42\r$/m);
     shell.type("echo re''ady; sleep 100\r");
     await shell.see("ready");
+    // Before it is there ctrl-C would be the shell's, which waits on.
+    await until(async () => (/ sleep 100$/m.test(await ok("top", "typed")) ? true : undefined));
     shell.type("\x03");
     await shell.see("# ");
     shell.type("echo code $?\r");
