@@ -10,6 +10,7 @@ import { checkout } from "../support/daemon.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import type { RecordedRequest } from "../support/record-docker-cli.ts";
 import { assertDescribed } from "../support/swagger.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -218,7 +219,9 @@ describe("an inspect", () => {
     await api.start(id);
     const { State: running } = await api.inspect(id);
     assert.deepEqual([running.Status, running.Running, running.FinishedAt], ["running", true, zero]);
-    assert.match(await readFile(`/proc/${running.Pid}/cmdline`, "utf8"), /read line/);
+    // It is the runtime's process until that executes the command.
+    const commandLine = () => readFile(`/proc/${running.Pid}/cmdline`, "utf8");
+    await until(async () => ((await commandLine()).includes("read line") ? true : undefined));
     await api.expect(204, "POST", `/containers/${id}/pause`);
     assert.equal((await api.inspect(id)).State.Status, "paused");
     await api.expect(204, "POST", `/containers/${id}/unpause`);

@@ -211,8 +211,9 @@ describe("the stream of events", () => {
     await ok("volume", "create", "one");
     await ok("volume", "create", "two");
     await ok("volume", "create", "three");
-    const all = (await callApi(setting.daemon.socket, "GET", `/events?since=0&until=${Date.now() / 1000}`))
-      .text;
+    const all = (
+      await callApi(setting.daemon.socket, "GET", `/events?since=0&until=${(Date.now() + 2) / 1000}`)
+    ).text;
     const nanos = (name: string): string => {
       const line = all.split("\n").find((each) => each.includes(`"ID":"${name}"`)) ?? "";
       return /"timeNano":(\d+)/.exec(line)?.[1] ?? "";

@@ -152,8 +152,9 @@ describe("a container that brings its own helpers", () => {
     const trap = "#!/bin/busybox sh\nbusybox touch /trapped\n";
     const id = await api.script(
       `for name in tar cp ps gzip runc docker-init sh; do rm -f /bin/$name; printf '${trap.replaceAll("\n", "\\n")}' > /bin/$name; busybox chmod 755 /bin/$name; done;` +
-        "busybox mkdir -p /lib /etc; busybox cp /bin/tar /lib/libnss_files.so.2; busybox sleep 1000",
+        "busybox mkdir -p /lib /etc; busybox cp /bin/tar /lib/libnss_files.so.2; busybox echo ready; busybox sleep 1000",
     );
+    await api.wrote(id, "ready");
     const exec = async (...Cmd: string[]) => {
       const { Id } = await api.expect<{ Id: string }>(201, "POST", `/containers/${id}/exec`, {
         Cmd,

@@ -4,7 +4,6 @@ import { describe, test } from "node:test";
 
 import { type Creation, EngineApi } from "../support/engine-api.ts";
 import { pastEvents } from "../support/past-events.ts";
-import type { RawClient } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -28,18 +27,14 @@ const volumes = async () =>
 /** Runs on through TERM, and has said so when this answers. */
 async function stubborn(name: string, creation: Creation = {}): Promise<string> {
   const id = await api.script("trap '' TERM; echo ready; while :; do sleep 0.05; done", creation, name);
-  await until(async () =>
-    (await api.call("GET", `/containers/${id}/logs?stdout=1`)).text.includes("ready") ? true : undefined,
-  );
+  await api.wrote(id, "ready");
   return id;
 }
 
 /** Ends with the code 5 at a signal. */
 async function ending(signal: string, creation: Creation = {}): Promise<string> {
   const id = await api.script(`trap 'exit 5' ${signal}; echo ready; while :; do sleep 0.05; done`, creation);
-  await until(async () =>
-    (await api.call("GET", `/containers/${id}/logs?stdout=1`)).text.includes("ready") ? true : undefined,
-  );
+  await api.wrote(id, "ready");
   return id;
 }
 
@@ -74,28 +69,17 @@ describe("a start", () => {
 });
 
 describe("a wait", () => {
-  /** A wait whose answer has begun. */
-  const waiting = async (container: string, condition: string): Promise<RawClient> => {
-    const client = api.connect();
-    client.send(
-      `POST /v1.51/containers/${container}/wait?condition=${condition} HTTP/1.0\r\nHost: docker\r\n\r\n`,
-    );
-    assert.match(await client.answered(), /^HTTP\/1\.1 200 OK\r\n/);
-    return client;
-  };
-  const codeTold = async (client: RawClient): Promise<number> => {
-    await client.end();
-    client.close();
-    return (JSON.parse(client.body.toString()) as { StatusCode: number }).StatusCode;
-  };
-
   test("answers its header at once and its body at the exit", async () => {
     const id = await api.run({ Cmd: ["sleep", "1000"] });
-    const clients = [await waiting(id, "not-running"), await waiting(id, "next-exit"), await waiting(id, "")];
+    const clients = [
+      await api.beginWait(id, "not-running"),
+      await api.beginWait(id, "next-exit"),
+      await api.beginWait(id, ""),
+    ];
     assert.ok(clients.every((client) => client.body.length === 0));
     await api.expect(204, "POST", `/containers/${id}/kill`);
     for (const client of clients) {
-      assert.equal(await codeTold(client), 137);
+      assert.equal(await api.endOfWait(client), 137);
     }
     await api.remove(id);
   });
@@ -103,24 +87,24 @@ describe("a wait", () => {
   test("before the start learns the exit of the run that comes", async () => {
     const id = await api.create({ Cmd: ["sh", "-c", "exit 6"] });
     assert.equal(await api.wait(id), 0, "it does not run now");
-    const next = await waiting(id, "next-exit");
+    const next = await api.beginWait(id, "next-exit");
     await api.start(id);
-    assert.equal(await codeTold(next), 6);
+    assert.equal(await api.endOfWait(next), 6);
     assert.equal(await api.wait(id), 6, "and of what has ended at once");
     await api.remove(id);
   });
 
   test("for the removal outlasts the exit", async () => {
     const id = await api.script("exit 7");
-    const removed = await waiting(id, "removed");
+    const removed = await api.beginWait(id, "removed");
     assert.equal(await api.wait(id), 7);
     assert.equal(removed.ended, false);
     await api.remove(id);
-    assert.equal(await codeTold(removed), 7);
+    assert.equal(await api.endOfWait(removed), 7);
     const own = await api.create({ Cmd: ["sh", "-c", "exit 8"], HostConfig: { AutoRemove: true } });
-    const both = await waiting(own, "removed");
+    const both = await api.beginWait(own, "removed");
     await api.start(own);
-    assert.equal(await codeTold(both), 8);
+    assert.equal(await api.endOfWait(both), 8);
     assert.equal((await api.call("GET", `/containers/${own}/json`)).status, 404, "removed before it is told");
   });
 
@@ -165,9 +149,7 @@ describe("a stop", () => {
     const id = await api.script("trap 'sleep 0.3; exit 4' TERM; echo ready; while :; do sleep 0.05; done", {
       StopTimeout: 0,
     });
-    await until(async () =>
-      (await api.call("GET", `/containers/${id}/logs?stdout=1`)).text.includes("ready") ? true : undefined,
-    );
+    await api.wrote(id, "ready");
     await api.expect(204, "POST", `/containers/${id}/stop?t=-1`);
     assert.equal(await endOf(id), "exited 4");
     await api.remove(id);

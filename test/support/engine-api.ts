@@ -4,6 +4,7 @@ import type { OutgoingHttpHeaders } from "node:http";
 
 import { type ApiResponse, callApi } from "./docker-api.ts";
 import { RawClient } from "./raw-client.ts";
+import { until } from "./until.ts";
 
 /** Of an inspect, what tests look at. */
 export interface ContainerDetail {
@@ -109,6 +110,28 @@ export class EngineApi {
   async wait(container: string, condition = "not-running"): Promise<number> {
     const path = `/containers/${container}/wait?condition=${condition}`;
     return (await this.expect<{ StatusCode: number }>(200, "POST", path)).StatusCode;
+  }
+
+  /** Begins to wait for the end of a container; answers once the daemon waits. The caller hands it to {@link endOfWait}. */
+  async beginWait(container: string, condition: string): Promise<RawClient> {
+    const client = this.connect();
+    const path = `/v${this.#version}/containers/${container}/wait?condition=${condition}`;
+    client.send(`POST ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`);
+    assert.match(await client.answered(), /^HTTP\/1\.1 200 OK(\r\n|$)/);
+    return client;
+  }
+
+  /** The exit code that a wait tells in the end. */
+  async endOfWait(client: RawClient): Promise<number> {
+    await client.end();
+    client.close();
+    return (JSON.parse(client.body.toString()) as { StatusCode: number }).StatusCode;
+  }
+
+  /** Waits until a container has written this. */
+  async wrote(container: string, text: string): Promise<void> {
+    const path = `/containers/${container}/logs?stdout=1`;
+    await until(async () => ((await this.call("GET", path)).text.includes(text) ? true : undefined));
   }
 
   async inspect(container: string): Promise<ContainerDetail> {
