@@ -34,7 +34,7 @@ import { bindSourceMissing } from "../mounts/validate-mount.ts";
 import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
 import { nameFor } from "../names.ts";
 import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
-import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
+import { hostConfigOf, resourcesOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { ensureVolume, ownVolumes, settleVolume } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
@@ -141,7 +141,8 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   await refuseMissingSources(context, mounts);
   const id = newId();
   const { path, args } = commandOf(config);
-  const mounted = await planImageMounts(context.images, hostConfig.mounts);
+  const { mountsImages, linksContainers } = driver.policy;
+  const mounted = await planImageMounts(context.images, mountsImages === true ? hostConfig.mounts : []);
   const record = create(ContainerRecordSchema, {
     id,
     created: timestampOfNs(context.clock.nowNs()),
@@ -155,7 +156,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     imageId: image.record.id,
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
-    links: planLinks(state, hostConfig.links),
+    links: planLinks(state, linksContainers === true ? hostConfig.links : []),
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
     path,
@@ -176,11 +177,13 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
 
 function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
   const { driver } = context;
+  const { links, mounts } = hostConfigOf(record);
+  const mountsImage = mounts.some(({ type }) => type === "image");
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
     ...unsupportedSettings(record),
-    ...(record.links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
-    ...(record.imageMounts.length > 0 && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
+    ...(links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
+    ...(mountsImage && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),
   ]);
