@@ -65,9 +65,10 @@ describe("files of containers", () => {
     upwards = `${"../".repeat(40)}${outside.slice(1)}`;
     const make = {
       Env: [`OUTSIDE=${outside}`, `UPWARDS=${upwards}`],
-      Cmd: ["sh", "-c", `${scene}; read hold`],
+      Cmd: ["sh", "-c", `${scene} && echo ready; read hold`],
     };
     containers["running"] = await api.run({ ...make, OpenStdin: true });
+    await api.wrote(containers["running"], "ready");
     containers["exited"] = await api.run(make);
     await api.wait(containers["exited"] ?? "");
     const { Id } = await api.expect<{ Id: string }>(
