@@ -14,7 +14,7 @@ describe("networks on ECS", () => {
   let ec2: EC2Client;
   let cloudMap: ServiceDiscoveryClient;
   before(async () => {
-    under = await EcsDaemon.start({ ecs: { linger: "1s", drain_timeout: "1s" } });
+    under = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } });
     ec2 = new EC2Client(under.aws.clientConfig);
     cloudMap = new ServiceDiscoveryClient(under.aws.clientConfig);
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
@@ -119,5 +119,9 @@ describe("networks on ECS", () => {
       const { SecurityGroups = [] } = await ec2.send(new DescribeSecurityGroupsCommand({}));
       return SecurityGroups.every(({ GroupName = "" }) => !GroupName.startsWith("sockerless-net-"));
     });
+  });
+
+  it("need no more than the documented policy", () => {
+    assert.deepEqual(under.deniedCalls, []);
   });
 });

@@ -15,7 +15,7 @@ describe("containers on ECS that do not run", () => {
   let under: EcsDaemon;
   let directory: string;
   before(async () => {
-    under = await EcsDaemon.start({ ecs: { linger: "5s", drain_timeout: "1s" } });
+    under = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "5s", drain_timeout: "1s" } });
     directory = await mkdtemp(join(tmpdir(), "skl-files-"));
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
@@ -104,6 +104,10 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("save", "--output", saved, "own:1");
     assert.ok((await readFile(saved)).length > 100_000);
     await daemon.ok("rmi", "own:1");
+  });
+
+  it("need no more than the documented policy", () => {
+    assert.deepEqual(under.deniedCalls, []);
   });
 });
 

@@ -18,7 +18,7 @@ describe("volumes on ECS", () => {
   let ecs: ECSClient;
 
   before(async () => {
-    under = await EcsDaemon.start();
+    under = await EcsDaemon.start({ leastPrivilege: true });
     efs = new EFSClient(under.aws.clientConfig);
     ecs = new ECSClient(under.aws.clientConfig);
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
@@ -265,5 +265,9 @@ describe("volumes on ECS", () => {
     assert.deepEqual(await prune(), []);
     assert.equal((await accessPoints("survivor")).length, 1, "what the state knows is left");
     await daemon.launch();
+  });
+
+  it("need no more than the documented policy", () => {
+    assert.deepEqual(under.deniedCalls, []);
   });
 });

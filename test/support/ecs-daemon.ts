@@ -1,5 +1,5 @@
 /** A sockerless whose containers run as tasks of a simulated AWS, all gone at the end. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -13,6 +13,8 @@ export interface EcsDaemonOptions {
   /** Settings of the `ecs:` section that differ from what fits the simulated account. */
   readonly ecs?: Readonly<Record<string, unknown>>;
   readonly daemon?: DaemonOptions;
+  /** The backend may do what `deploy/iam/backend-policy.json` says, and no more. */
+  readonly leastPrivilege?: boolean;
 }
 
 /** A simulated account and a daemon that uses it. */
@@ -39,11 +41,20 @@ export class EcsDaemon implements AsyncDisposable {
     const config = join(directory, "config.yaml");
     const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...options.ecs };
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
-    const env = { ...awsEnvironment(aws), ...options.daemon?.env };
+    const key = options.leastPrivilege === true ? await leastPrivilege(aws) : aws.credentials;
+    const env = { ...awsEnvironment(key), ...options.daemon?.env };
     await pushAgent(config, env);
     const args = ["--backend", "ecs", "--config", config, ...(options.daemon?.args ?? [])];
     const daemon = resources.use(await Daemon.start({ args, env }));
     return new EcsDaemon(aws, daemon, directory, resources.move());
+  }
+
+  /** Calls that the account's policies have denied, as `ec2.CreateTags`. */
+  get deniedCalls(): string[] {
+    return this.aws.calls
+      .all()
+      .filter(({ error = "" }) => /^(AccessDenied|UnauthorizedOperation)/.test(error))
+      .map(({ service, operation }) => `${service}.${operation}`);
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
@@ -56,11 +67,19 @@ export class EcsDaemon implements AsyncDisposable {
   }
 }
 
-/** The account's administrator by the standard credential chain, and nothing of the user's. */
-function awsEnvironment({ credentials }: Aws): Record<string, string> {
+/** A user with the documented policy, in an account that enforces policies from now on. */
+async function leastPrivilege(aws: Aws): Promise<Aws["credentials"]> {
+  const policy = await readFile(join(checkout, "deploy/iam/backend-policy.json"), "utf8");
+  const key = aws.iam.addUser("backend", [aws.fillPolicy(policy)]);
+  aws.iam.enforced = true;
+  return key;
+}
+
+/** Credentials by the standard chain, and nothing of the user's. */
+function awsEnvironment(key: Aws["credentials"]): Record<string, string> {
   return {
-    AWS_ACCESS_KEY_ID: credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    AWS_ACCESS_KEY_ID: key.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
     AWS_SESSION_TOKEN: "",
     AWS_CONFIG_FILE: "/dev/null",
     AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
