@@ -299,3 +299,10 @@ test("a task finds Cloud Map's instances and the VPC's interfaces by their names
   assert.equal(own, address);
   assert.ok(rest.includes("NXDOMAIN"), lines.join());
 });
+
+test("where a test asks for it, a task has no more CPU than its size", async () => {
+  await using limited = await EcsScene.start({ ecs: { enforcesCpu: true } }, scene.image);
+  const files = "/sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+  const [quota] = await limited.output(`cat ${files} 2>/dev/null`);
+  assert.match(quota ?? "", /^25000\b/);
+});

@@ -26,6 +26,9 @@ export class CommandFailed extends Error {
   }
 }
 
+/** The program of process 1, built once for all simulators of this process. */
+let built: Promise<string> | undefined;
+
 /** The exit code of a process that SIGKILL ended, as everything is when the enclosure ends. */
 const killed = 137;
 
@@ -51,7 +54,8 @@ export class Enclosure implements AsyncDisposable {
   }
 
   static async start(): Promise<Enclosure> {
-    const program = await buildProgram("taskhost");
+    built ??= buildProgram("taskhost");
+    const program = await built;
     const flags = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     const unshare = spawn("unshare", [...flags, "--propagation=private", program, "init"], {
       stdio: ["pipe", "pipe", "inherit"],

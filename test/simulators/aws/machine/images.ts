@@ -105,7 +105,11 @@ async function skopeo(args: readonly string[]): Promise<Buffer> {
     const result = await run("skopeo", ["--insecure-policy", ...args], { encoding: "buffer" });
     return result.stdout;
   } catch (error) {
-    throw new PullFailed(String((error as { stderr?: Buffer }).stderr), error);
+    const { stderr, code } = error as { stderr?: Buffer; code?: number | string };
+    if (typeof code !== "number") {
+      throw error; // skopeo itself did not run
+    }
+    throw new PullFailed(String(stderr), error);
   }
 }
 

@@ -16,6 +16,7 @@ const hourMs = 60 * 60 * 1000;
 /** The tokens of one cluster each; they live a day, or for an hour after their tasks, whichever is shorter. */
 export class ClientTokens {
   readonly #uses = new Map<string, Use>();
+  readonly #byTask = new Map<string, Use>();
 
   /**
    * The tasks that a token made before.
@@ -36,19 +37,19 @@ export class ClientTokens {
   }
 
   record(cluster: string, token: string, request: unknown, taskArns: readonly string[], nowMs: number): void {
-    this.#uses.set(`${cluster} ${token}`, {
-      parameters: digest(request),
-      taskArns,
-      expiresAt: nowMs + dayMs,
-    });
+    const use: Use = { parameters: digest(request), taskArns, expiresAt: nowMs + dayMs };
+    this.#uses.set(`${cluster} ${token}`, use);
+    for (const taskArn of taskArns) {
+      this.#byTask.set(taskArn, use);
+    }
   }
 
   /** A task has stopped: its token has an hour left. */
   taskStopped(taskArn: string, nowMs: number): void {
-    for (const use of this.#uses.values()) {
-      if (use.taskArns.includes(taskArn)) {
-        use.expiresAt = Math.min(use.expiresAt, nowMs + hourMs);
-      }
+    const use = this.#byTask.get(taskArn);
+    if (use !== undefined) {
+      use.expiresAt = Math.min(use.expiresAt, nowMs + hourMs);
+      this.#byTask.delete(taskArn);
     }
   }
 }

@@ -36,6 +36,7 @@ export class TaskState {
   readonly overrides: NonNullable<Given<RunTaskCommandInput>["overrides"]>;
   readonly placement: Placement;
   readonly isSpot: boolean;
+  readonly vcpus: number;
   networkInterface: NetworkInterface | undefined;
   readonly #context: Context;
   readonly #wire: Given<Task>;
@@ -59,6 +60,7 @@ export class TaskState {
     this.definition = definition;
     this.overrides = request.overrides ?? {};
     this.placement = made.placement;
+    this.vcpus = (cpuUnits(this.overrides.cpu ?? definition.cpu ?? "") ?? 0) / 1024;
     this.isSpot = made.isSpot;
     const attachment: Given<Attachment> = {
       id: crypto.randomUUID(),
@@ -136,10 +138,6 @@ export class TaskState {
 
   get clusterArn(): string {
     return this.#wire.clusterArn ?? "";
-  }
-
-  get vcpus(): number {
-    return (cpuUnits(this.#wire.cpu ?? "") ?? 0) / 1024;
   }
 
   /** As `DescribeTasks` answers it: a copy. */

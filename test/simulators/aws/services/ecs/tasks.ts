@@ -31,6 +31,8 @@ export class Tasks {
   readonly #runs = new Map<string, TaskRun>();
   /** Runs that have something on the machine, remembered or not. */
   readonly #unfinished = new Set<TaskRun>();
+  /** Of tasks that have not stopped. */
+  readonly #vcpus = { spot: 0, onDemand: 0 };
   /** Stopped tasks of before, which a repeated RunTask answers still. */
   readonly #launched = new Map<string, TaskState>();
 
@@ -143,7 +145,10 @@ export class Tasks {
     void run.finished.then(() => this.#unfinished.delete(run));
     this.#launched.set(task.taskArn, task);
     const { clock } = this.#services.context;
+    const kind = task.isSpot ? "spot" : "onDemand";
+    this.#vcpus[kind] += task.vcpus;
     void run.stopped.then(() => {
+      this.#vcpus[kind] -= task.vcpus;
       this.#tokens.taskStopped(task.taskArn, clock.nowMs());
       clock.after(memoryMs, () => this.#forget(task));
     });
@@ -156,9 +161,7 @@ export class Tasks {
 
   #quotaReason(task: TaskState): string | undefined {
     const { quotas, switches } = this.#services.context;
-    const used = this.runs()
-      .filter((run) => run.task.isSpot === task.isSpot && run.task.lastStatus !== "STOPPED")
-      .reduce((sum, run) => sum + run.task.vcpus, 0);
+    const used = task.isSpot ? this.#vcpus.spot : this.#vcpus.onDemand;
     const quota = task.isSpot ? quotas.fargateSpotVcpus : quotas.fargateVcpus;
     if (used + task.vcpus <= quota) {
       return undefined;
