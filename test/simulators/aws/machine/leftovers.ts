@@ -1,5 +1,5 @@
 /** What simulators whose process was killed have left: directories and control groups; the rest went with them. */
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { removeCgroup } from "./cgroups.ts";
@@ -30,7 +30,9 @@ async function removeLeftovers(directory: string): Promise<void> {
 function isAbandoned(directory: string): boolean {
   try {
     const owner = readFileSync(path.join(directory, ownerFile), "utf8");
-    return identity(Number(owner.split(" ")[0])) !== owner;
+    const [namespace, pid] = owner.split(" ");
+    // Processes of another PID namespace cannot be seen from here.
+    return namespace === pidNamespace() && identity(Number(pid)) !== owner;
   } catch {
     return false; // not claimed yet
   }
@@ -42,8 +44,12 @@ function identity(pid: number): string | undefined {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The 22nd field; the second, in parentheses, may hold anything.
     const startTime = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-    return `${pid} ${startTime}`;
+    return `${pidNamespace()} ${pid} ${startTime}`;
   } catch {
     return undefined;
   }
+}
+
+function pidNamespace(): string {
+  return readlinkSync("/proc/self/ns/pid");
 }
