@@ -120,6 +120,9 @@ class FakeGroups {
     const group = this.groups.get(String(input["GroupId"]));
     const peerOf = ({ IpProtocol, FromPort, IpRanges, UserIdGroupPairs }: IpPermission): string =>
       [IpProtocol, FromPort, IpRanges?.[0]?.CidrIp, UserIdGroupPairs?.[0]?.GroupId].join();
+    if (direction === "IpPermissionsEgress" && group?.[direction][0]?.Ipv6Ranges !== undefined) {
+      return {}; // Rules that are told together are not taken apart here.
+    }
     for (const removed of input["IpPermissions"] as IpPermission[]) {
       const at = group?.[direction].findIndex((known) => peerOf(known) === peerOf(removed)) ?? -1;
       if (at === -1) {
@@ -217,6 +220,25 @@ describe("networks on ECS", () => {
       `all ${reference}`,
       "tcp 2049 sg-efs",
       "tcp 443 0.0.0.0/0",
+    ]);
+  });
+
+  it("that are internal lose what a crash left open, and nothing else", async () => {
+    const record = network("inner", "a", { internal: true });
+    const reference = await networks().ensure(record);
+    const group = ec2.groups.get(reference);
+    // As EC2 tells rules of one protocol: together.
+    group?.IpPermissionsEgress.splice(0, group.IpPermissionsEgress.length, {
+      IpProtocol: "-1",
+      IpRanges: [{ CidrIp: "0.0.0.0/0" }],
+      Ipv6Ranges: [{ CidrIpv6: "::/0" }],
+      UserIdGroupPairs: [{ GroupId: reference }],
+    });
+    await networks().ensure({ ...record, driverReference: reference });
+    const revoked = ec2.fake.made("RevokeSecurityGroupEgress").at(-1)?.["IpPermissions"];
+    assert.deepEqual(revoked, [
+      { IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] },
+      { IpProtocol: "-1", Ipv6Ranges: [{ CidrIpv6: "::/0" }] },
     ]);
   });
 

@@ -26,7 +26,7 @@ export async function orphanedGroups(
       instance,
       async remove() {
         if (efsGroupId !== undefined) {
-          await groups.disallow(efsGroupId, [permissionOf(nfsFrom(id), "")]);
+          await groups.disallow(efsGroupId, [permissionOf(nfsFrom(id))]);
         }
         return (await groups.delete(id)) ? undefined : "a network interface or another group's rule names it";
       },

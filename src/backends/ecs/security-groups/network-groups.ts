@@ -83,7 +83,7 @@ export class NetworkGroups {
       return;
     }
     if (efsGroupId !== undefined) {
-      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId), "")]);
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
       this.#efsGroup = undefined;
     }
     if (!(await groups.delete(groupId))) {
@@ -172,7 +172,9 @@ export class NetworkGroups {
     const { groups, efsGroupId } = this.#options;
     const context = { groupId: group.GroupId ?? "", agentPeers: await this.#peersOfAgents(), efsGroupId };
     await groups.allow(group, ingressRules(kind, context));
-    await groups.allowOut(group, egressRules(kind, context));
+    if (kind !== "open") {
+      await groups.allowOut(group, egressRules(kind, context)); // EC2 has opened the others.
+    }
   }
 
   /** A group has room for 60 rules, so many networks at a time can have the file system's. */

@@ -28,13 +28,10 @@ export function ingressRules(kind: GroupKind, { groupId, agentPeers }: RuleConte
 }
 
 /**
- * What a group lets out. A task's image is pulled and its log written through the task's own interface, so HTTPS has to
- * stay open on networks that lead nowhere.
+ * What a group lets out that does not lead everywhere. A task's image is pulled and its log written through the task's
+ * own interface, so HTTPS has to stay open on networks that lead nowhere.
  */
-export function egressRules(kind: GroupKind, { groupId, efsGroupId }: RuleContext): Rule[] {
-  if (kind === "open") {
-    return [{ tcpPort: undefined, peer: anywhere }];
-  }
+export function egressRules(kind: Exclude<GroupKind, "open">, { groupId, efsGroupId }: RuleContext): Rule[] {
   return [
     ...(kind === "internal" ? [{ tcpPort: undefined, peer: { group: groupId } }] : []),
     { tcpPort: 443, peer: anywhere },

@@ -16,18 +16,23 @@ export const agentPort = 9111;
 
 const everyProtocol = "-1";
 
-/** A rule as EC2 takes it. */
-export function permissionOf({ tcpPort, peer }: Rule, description: string): IpPermission {
+/**
+ * A rule as EC2 takes it.
+ *
+ * @param description for those who read the console; a rule is taken away without it
+ */
+export function permissionOf({ tcpPort, peer }: Rule, description?: string): IpPermission {
   const ports =
     tcpPort === undefined
       ? { IpProtocol: everyProtocol }
       : { IpProtocol: "tcp", FromPort: tcpPort, ToPort: tcpPort };
+  const told = description === undefined ? {} : { Description: description };
   if ("group" in peer) {
-    return { ...ports, UserIdGroupPairs: [{ GroupId: peer.group, Description: description }] };
+    return { ...ports, UserIdGroupPairs: [{ GroupId: peer.group, ...told }] };
   }
   return peer.cidr.includes(":")
-    ? { ...ports, Ipv6Ranges: [{ CidrIpv6: peer.cidr, Description: description }] }
-    : { ...ports, IpRanges: [{ CidrIp: peer.cidr, Description: description }] };
+    ? { ...ports, Ipv6Ranges: [{ CidrIpv6: peer.cidr, ...told }] }
+    : { ...ports, IpRanges: [{ CidrIp: peer.cidr, ...told }] };
 }
 
 /** The rules that are not among permissions. */
@@ -36,15 +41,16 @@ export function missingRules(wanted: readonly Rule[], present: readonly IpPermis
   return wanted.filter((rule) => !known.has(keyOf(rule)));
 }
 
-/** The permissions that no rule asks for. */
+/** What of permissions no rule asks for. EC2 tells the rules of one protocol together, so each is looked at. */
 export function surplusPermissions(
   wanted: readonly Rule[],
   present: readonly IpPermission[],
 ): IpPermission[] {
   const asked = new Set(wanted.map(keyOf));
-  return present.filter((permission) => {
+  return present.flatMap((permission) => {
     const rules = rulesOf(permission);
-    return rules.length === 0 || rules.some((rule) => !asked.has(keyOf(rule)));
+    const surplus = rules.filter((rule) => !asked.has(keyOf(rule))).map((rule) => permissionOf(rule));
+    return rules.length === 0 ? [permission] : surplus;
   });
 }
 
