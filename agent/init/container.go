@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
@@ -34,9 +35,11 @@ type container struct {
 	watchers   int
 	watched    bool // somebody has watched since the main process ended
 	leaving    bool
-	released   bool                      // the backend needs nothing more
-	sealed     *agentv1.DescribeResponse // of the last start
-	changed    chan struct{}             // closed and replaced whenever one of these changes
+	released   bool // the backend needs nothing more
+	// The platform said stop while the main process ran.
+	platformStop bool
+	sealed       *agentv1.DescribeResponse // of the last start
+	changed      chan struct{}             // closed and replaced whenever one of these changes
 }
 
 var _ server.Container = (*container)(nil)
@@ -156,7 +159,7 @@ func (c *container) Watch(ctx context.Context) (server.Watcher, error) {
 		return nil, err
 	}
 	c.countWatcher(1)
-	return &countedWatcher{Watcher: watcher, left: sync.OnceFunc(func() { c.countWatcher(-1) })}, nil
+	return &countedWatcher{Watcher: watcher, container: c, left: sync.OnceFunc(func() { c.countWatcher(-1) })}, nil
 }
 
 func (c *container) countWatcher(by int) {
@@ -169,7 +172,32 @@ func (c *container) countWatcher(by int) {
 
 type countedWatcher struct {
 	server.Watcher
-	left func()
+	container *container
+	left      func()
+}
+
+// Next tells of the main process's end who brought it about. Nothing is started
+// after the platform has said stop, so whatever ends then is what it meant.
+func (w *countedWatcher) Next(ctx context.Context) (*agentv1.WatchResponse, error) {
+	response, err := w.Watcher.Next(ctx)
+	if err != nil || !w.container.stoppedByPlatform() {
+		return response, err
+	}
+	told := proto.CloneOf(response) // other watchers are told the same one
+	if exit := told.GetExited(); exit != nil {
+		exit.PlatformStop = true
+	}
+	if exit := told.GetState().GetExit(); exit != nil {
+		exit.PlatformStop = true
+	}
+	return told, nil
+}
+
+// stoppedByPlatform says whether the platform has ended the main process.
+func (c *container) stoppedByPlatform() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.platformStop
 }
 
 // Close ends the watch.

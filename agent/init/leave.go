@@ -72,6 +72,7 @@ func (c *container) passOn(signals <-chan os.Signal, stopped chan<- struct{}, la
 // now is no matter.
 func (c *container) stopMain(first bool) {
 	c.mu.Lock()
+	c.platformStop = true
 	terms := c.terms
 	c.mu.Unlock()
 	send := func(signal unix.Signal) {

@@ -91,6 +91,8 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: append([]string{"--stop-signal", "SIGINT"}, none...)})
 	client := k.client()
+	watch, err := client.Watch(patience(t), connect.NewRequest(&agentv1.WatchRequest{}))
+	must(t, err)
 	c := attach(t, client, "a")
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "traps"), AwaitAttachIds: []string{"a"}})
 	c.until("ready\n")
@@ -98,11 +100,17 @@ func TestAStopSignalReachesTheProcessAsTheContainersOwn(t *testing.T) {
 	c.until("got interrupt\n")
 	k.signal(syscall.SIGQUIT)
 	c.until("got interrupt\ngot interrupt\n")
-	_, err := client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
+	_, err = client.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(syscall.SIGUSR2)}))
 	must(t, err)
 	if code := c.exit(); code != 42 {
 		t.Errorf("exit code %d", code)
 	}
+	for watch.Receive() && watch.Msg().GetExited() == nil {
+	}
+	if !watch.Msg().GetExited().GetPlatformStop() {
+		t.Errorf("the watch does not tell who ended the process: %v, %v", watch.Msg(), watch.Err())
+	}
+	watch.Close()
 	if code := k.exitCode(); code != 42 {
 		t.Errorf("the agent exited with %d", code)
 	}
@@ -230,7 +238,7 @@ func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "flood", "3000000", "5")})
 	for watch.Receive() && watch.Msg().GetExited() == nil {
 	}
-	if code := watch.Msg().GetExited().GetCode(); code != 5 {
+	if exited := watch.Msg().GetExited(); exited.GetCode() != 5 || exited.GetPlatformStop() {
 		t.Fatalf("the watch says %v, %v", watch.Msg(), watch.Err())
 	}
 	stdout, _ := logs(t, client, &agentv1.LogsRequest{Stdout: true})

@@ -132,13 +132,19 @@ describe("containers as tasks", () => {
     }
   });
 
-  it("that are stopped in ECS end with their code and say who it was", async () => {
-    const id = await ok("run", "--detach", "--name", "stopped", "busybox", "sleep", "600");
-    await stopInEcs(taskOf(id));
-    assert.equal(await ok("wait", "stopped"), "143");
-    await until(async () => (await inspect("{{.State.Error}}", "stopped")) !== "" || undefined);
-    assert.match(await inspect("{{.State.Error}}", "stopped"), /stopped in ECS: by an administrator/);
-    await ok("rm", "stopped");
+  it("that are stopped in ECS never end with 0, and say who it was", async () => {
+    for (const [name, script, code] of [
+      ["obedient", "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", "7"],
+      ["graceful", "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done", "255"],
+    ] as const) {
+      const id = await ok("run", "--detach", "--name", name, "busybox", "sh", "-c", script);
+      await until(async () => (await ok("logs", name)) === "up" || undefined);
+      await stopInEcs(taskOf(id));
+      assert.equal(await ok("wait", name), code);
+      const said = /stopped in ECS: by an administrator/;
+      await until(async () => said.test(await inspect("{{.State.Error}}", name)) || undefined);
+      await ok("rm", name);
+    }
   });
 
   it("that vanish end with 255 and a reason, never with 0", async () => {

@@ -2228,11 +2228,14 @@ func (*SessionDetached) Descriptor() ([]byte, []int) {
 }
 
 type ExitStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`     // 128 + n when a signal ended it
-	Signal        int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"` // 0: exited by itself
-	OomKilled     bool                   `protobuf:"varint,3,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
-	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Code       int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`     // 128 + n when a signal ended it
+	Signal     int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"` // 0: exited by itself
+	OomKilled  bool                   `protobuf:"varint,3,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
+	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	// Of the main process, init mode: the platform had told the container to stop
+	// before it ended, so that its code may not say how its work went.
+	PlatformStop  bool `protobuf:"varint,5,opt,name=platform_stop,json=platformStop,proto3" json:"platform_stop,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2296,13 @@ func (x *ExitStatus) GetFinishedAt() *timestamppb.Timestamp {
 		return x.FinishedAt
 	}
 	return nil
+}
+
+func (x *ExitStatus) GetPlatformStop() bool {
+	if x != nil {
+		return x.PlatformStop
+	}
+	return false
 }
 
 // A session that failed. exit_code is set where the process could not start
@@ -6434,7 +6444,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x0eSessionStarted\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x10\n" +
 	"\x03tty\x18\x02 \x01(\bR\x03tty\"\x11\n" +
-	"\x0fSessionDetached\"\x94\x01\n" +
+	"\x0fSessionDetached\"\xb9\x01\n" +
 	"\n" +
 	"ExitStatus\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -6442,7 +6452,8 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"oom_killed\x18\x03 \x01(\bR\toomKilled\x12;\n" +
 	"\vfinished_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"finishedAt\"\x86\x01\n" +
+	"finishedAt\x12#\n" +
+	"\rplatform_stop\x18\x05 \x01(\bR\fplatformStop\"\x86\x01\n" +
 	"\fSessionError\x12?\n" +
 	"\x06reason\x18\x01 \x01(\x0e2'.sockerless.agent.v1.SessionErrorReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1b\n" +

@@ -23,6 +23,8 @@ import { adoptPause } from "./pause-container.ts";
 
 /** How long a receiver waits for a heartbeat before it takes the stream as cut. */
 const silenceMs = 30_000;
+/** The exit code of a process that ended with 0 because it was told to by nobody here. */
+const unfinishedCode = 255;
 /** Pauses between attempts to reach an agent again. */
 const retryDelaysMs = [0, 50, 200] as const;
 /** Between attempts when it may well be alive. */
@@ -206,9 +208,10 @@ function isRun(record: Parameters<typeof hasProcess>[0], link: AgentLink): boole
 
 function exitOf(context: EngineContext, status: ExitStatus): Exit {
   return {
-    code: status.code,
+    // What a platform has cut off may have ended in good order, and has not done its work.
+    code: status.platformStop && status.code === 0 ? unfinishedCode : status.code,
     oomKilled: status.oomKilled,
     finishedAt: status.finishedAt ?? timestampOfNs(context.clock.nowNs()),
-    error: "",
+    error: status.platformStop ? "the container was stopped by its platform" : "",
   };
 }
