@@ -6,7 +6,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { promisify } from "node:util";
-import { addressText, type Cidr, cidrText, overlap, parseCidr } from "./cidr.ts";
+import { addressText, type Cidr, cidrText, overlap, parseCidr, sizeOf } from "./cidr.ts";
 import type { Enclosure } from "./enclosure.ts";
 import { addGroup, emptyFirewall, type GroupRules, setCut, setMembers, setRules } from "./firewall.ts";
 
@@ -271,13 +271,25 @@ async function freeRange(): Promise<Cidr> {
   const routes = [...stdout.matchAll(/(?<=^|\s)\d+\.\d+\.\d+\.\d+(\/\d+)?(?=\s|$)/gm)].map(([route]) =>
     rangeOf(route),
   );
-  for (;;) {
-    const range = parseCidr(`10.${randomInt(64, 256)}.${randomInt(4) * 64}.0/18`);
-    if (!routes.some((route) => overlap(route, range))) {
-      return range;
+  for (const block of blocks) {
+    const count = sizeOf(block) / sizeOf({ base: 0, prefix: vpcPrefix });
+    const free = Array.from({ length: count }, (_, index) => ({
+      base: block.base + index * sizeOf({ base: 0, prefix: vpcPrefix }),
+      prefix: vpcPrefix,
+    })).filter((range) => !routes.some((route) => overlap(route, range)));
+    const chosen = free[randomInt(Math.max(1, free.length))];
+    if (chosen !== undefined) {
+      return chosen;
     }
   }
+  throw new Error("this machine has routes to every range of addresses that a simulated VPC could have");
 }
+
+/** Where VPCs are: private addresses first, then those of carriers and of benchmarks, for machines that route all of 10/8. */
+const blocks = ["10.64.0.0/10", "10.128.0.0/9", "100.64.0.0/10", "198.18.0.0/15"].map(parseCidr);
+
+/** 16,384 addresses: enough for ten thousand tasks. */
+const vpcPrefix = 18;
 
 /** A range, or an address as the range that it is. */
 function rangeOf(text: string): Cidr {
