@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
+import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { runCommand } from "../support/command.ts";
 import { Dockerd } from "../support/dockerd.ts";
@@ -31,6 +32,13 @@ const changeEverything = [
 /** Directories and files for the script to work on, beside busybox's own. */
 const preparation = "mkdir -p /var/a/b /root/x && touch /var/a/f /root/x/y && adduser -D tester; true";
 
+/**
+ * Places where something is mounted. On a task they are there, like what mounts need, before anybody sees its files: no
+ * change. What the host has there is not in it.
+ */
+const mountPoints = /^A \/(host(\/tmp)?|made\/here|named|sbin(\/docker-init)?|scratch)$/;
+const isTold = (change: string): boolean => backendUnderTest() === "local" || !mountPoints.test(change);
+
 const sorted = (text: string): string[] => text.split("\n").sort();
 
 describe("docker diff", () => {
@@ -50,7 +58,7 @@ describe("docker diff", () => {
       await run("rm", "-fv", "subject");
     }
     const [theirs, ours] = told;
-    assert.deepEqual(ours, theirs);
+    assert.deepEqual(ours, theirs?.filter(isTold));
     return ours ?? [];
   }
 
@@ -113,7 +121,7 @@ describe("docker export", () => {
     return tar.text.split("\n");
   };
 
-  test("gives the whole file system of a running, an ended and a created container, without mounts", async () => {
+  test("gives the whole file system of a running and an ended container, without mounts", async () => {
     await ok(
       "run",
       "-d",
@@ -136,6 +144,11 @@ describe("docker export", () => {
       await ok("wait", "running");
     }
     await ok("rm", "-v", "running");
+  });
+
+  test("gives the image's file system of a created container", {
+    skip: onlyOn("local", "a container has no files before its first task"),
+  }, async () => {
     await ok("create", "--name", "created", "busybox");
     assert.ok((await listed("created")).includes("bin/cat"));
     await ok("rm", "created");
