@@ -95,6 +95,32 @@ describe("networks on ECS", () => {
     await untilTrue(async () => !(await isKnown("late")));
   });
 
+  it("that are internal, or none, keep their containers in, and the agent is reached all the same", async () => {
+    const { daemon } = under;
+    await daemon.ok("network", "create", "--internal", "inner");
+    await daemon.ok("run", "--detach", "--name", "world", "busybox", ...serve("world"));
+    const format = '{{index .NetworkSettings.Networks.bridge.DriverOpts "com.sockerless.address"}}';
+    const world = await daemon.ok("inspect", "--format", format, "world");
+    await daemon.ok("run", "--detach", "--name", "open", "busybox", "sleep", "1000");
+    await untilTrue(async () => (await ask("open", world)) === "world");
+    for (const network of ["inner", "none"]) {
+      await daemon.ok(
+        "run",
+        "--detach",
+        "--name",
+        `in-${network}`,
+        "--network",
+        network,
+        "busybox",
+        "sleep",
+        "1000",
+      );
+      assert.equal(await ask(`in-${network}`, world), "nobody");
+    }
+    await daemon.ok("rm", "--force", "world", "open", "in-inner", "in-none");
+    await daemon.ok("network", "rm", "inner");
+  });
+
   it("are at most five for a container", async () => {
     const { daemon } = under;
     await daemon.ok("create", "--name", "many", "busybox", "true");
@@ -117,7 +143,7 @@ describe("networks on ECS", () => {
     await daemon.ok("network", "rm", "web", "other");
     await untilTrue(async () => {
       const { SecurityGroups = [] } = await ec2.send(new DescribeSecurityGroupsCommand({}));
-      return SecurityGroups.every(({ GroupName = "" }) => !GroupName.startsWith("sockerless-net-"));
+      return SecurityGroups.every(({ GroupName = "" }) => !/^sockerless-net-(?!none)/.test(GroupName));
     });
   });
 
