@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, it } from "node:test";
+
+import type { ECSClient } from "@aws-sdk/client-ecs";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import type { DefinitionRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Change } from "../../common/state/state.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
+import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
+import type { Definition } from "./definition.ts";
+import { Definitions } from "./definitions.ts";
+
+const DAY_MS = 24 * 60 * 60_000;
+const definition: Definition = { family: "sockerless-a", containerDefinitions: [] };
+const arn = (family: string): string => `arn:aws:ecs:eu-west-1:123456789012:task-definition/${family}:1`;
+
+describe("task definitions", () => {
+  let clock: ManualClock;
+  let records: Map<string, DefinitionRecord>;
+  /** Families that AWS has as active. */
+  let registered: Set<string>;
+  let isRefusing: boolean;
+  let fake: ReturnType<typeof fakeClient<AwsService<ECSClient>>>;
+
+  beforeEach(() => {
+    clock = new ManualClock();
+    records = new Map();
+    registered = new Set();
+    isRefusing = false;
+    fake = fakeClient({
+      DescribeTaskDefinition: ({ taskDefinition }: Input) => {
+        if (!registered.has(String(taskDefinition))) {
+          throw refusal(
+            "ecs",
+            "DescribeTaskDefinition",
+            "ClientException",
+            "Unable to describe task definition.",
+          );
+        }
+        return { taskDefinition: { taskDefinitionArn: arn(String(taskDefinition)), status: "ACTIVE" } };
+      },
+      RegisterTaskDefinition: ({ family }: Input) => {
+        if (isRefusing) {
+          throw refusal("ecs", "RegisterTaskDefinition", "AccessDeniedException");
+        }
+        registered.add(String(family));
+        return { taskDefinition: { taskDefinitionArn: arn(String(family)) } };
+      },
+      DeregisterTaskDefinition: ({ taskDefinition }: Input) => {
+        registered.delete(/\/(.*):1$/.exec(String(taskDefinition))?.[1] ?? "");
+        return {};
+      },
+      ListTaskDefinitions: () => ({ taskDefinitionArns: [...registered].map(arn) }),
+    });
+  });
+
+  /** As a backend that has just started has them. */
+  const definitions = (): Definitions => {
+    const change = {
+      definitions: {
+        put: (record: DefinitionRecord) => void records.set(record.family, record),
+        delete: (family: string) => void records.delete(family),
+      },
+    } as unknown as Change;
+    const commit = (describe: (change: Change) => void): Promise<void> => Promise.resolve(describe(change));
+    const { logger } = capturedLogger();
+    return new Definitions({ ecs: fake.client, state: { definitions: records, commit }, clock, logger });
+  };
+  const sweep = (of: Definitions): Promise<void> => of.sweep(new AbortController().signal);
+  const times = (operation: string): number => fake.made(operation).length;
+
+  it("are registered once, however many ask at once", async () => {
+    const known = definitions();
+    const arns = await Promise.all(Array.from({ length: 20 }, () => known.ensure(definition)));
+    assert.deepEqual(new Set(arns), new Set([arn("sockerless-a")]));
+    assert.equal(times("RegisterTaskDefinition"), 1);
+  });
+
+  it("are known again by the next backend, and by one that has lost its state", async () => {
+    await definitions().ensure(definition);
+    assert.equal(await definitions().ensure(definition), arn("sockerless-a"));
+    assert.equal(times("DescribeTaskDefinition"), 1);
+    records.clear();
+    assert.equal(await definitions().ensure(definition), arn("sockerless-a"));
+    assert.equal(times("RegisterTaskDefinition"), 1);
+  });
+
+  it("are registered anew where somebody has deregistered them", async () => {
+    const known = definitions();
+    await known.ensure(definition);
+    registered.clear();
+    await known.forget(definition.family);
+    await known.ensure(definition);
+    assert.equal(times("RegisterTaskDefinition"), 2);
+  });
+
+  it("are asked for again after a refusal", async () => {
+    const known = definitions();
+    isRefusing = true;
+    await assert.rejects(known.ensure(definition), /AccessDenied/);
+    isRefusing = false;
+    assert.equal(await known.ensure(definition), arn("sockerless-a"));
+  });
+
+  it("go a day after their last use, others' a day after they were seen, and strangers' never", async () => {
+    const known = definitions();
+    await known.ensure(definition);
+    registered.add("sockerless-other");
+    registered.add("web");
+    await sweep(known);
+    await clock.advance(DAY_MS - 60_000);
+    await known.ensure(definition);
+    await sweep(known);
+    assert.deepEqual(registered, new Set(["sockerless-a", "sockerless-other", "web"]));
+    await clock.advance(2 * 60_000);
+    await sweep(known);
+    assert.deepEqual(registered, new Set(["sockerless-a", "web"]));
+    await clock.advance(DAY_MS);
+    await sweep(known);
+    assert.deepEqual(registered, new Set(["web"]));
+    assert.equal(records.size, 0);
+    await known.ensure(definition);
+    assert.equal(times("RegisterTaskDefinition"), 2);
+  });
+});
