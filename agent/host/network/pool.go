@@ -38,12 +38,12 @@ func lockPools() (unlock func(), err error) {
 // requireFree: no other link has an address of the subnet, up or not, and no
 // route of the machine leads there. RESOURCE_EXHAUSTED names what has.
 func (i *Instance) requireFree(bridge string, subnet *net.IPNet) error {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return err
 	}
 	for _, link := range links {
-		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 		if isNotFound(err) || errors.Is(err, unix.ENODEV) {
 			continue // it has gone meanwhile
 		}

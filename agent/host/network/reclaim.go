@@ -28,7 +28,7 @@ func (i *Instance) Reclaim(keep []Namespace) error {
 }
 
 func (i *Instance) reclaimLinks(keep map[string]bool) error {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (i *Instance) reclaimNamespaces(keep map[string]bool) error {
 // Routes lists the destinations of the machine's routes in CIDR form, but for
 // default routes and those of the instance's own bridges.
 func (i *Instance) Routes() ([]string, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (i *Instance) Routes() ([]string, error) {
 
 // bridges finds the instance's bridges by their alias; keys are link indices.
 func (i *Instance) bridges() (map[int]bool, error) {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}

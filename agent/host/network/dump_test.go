@@ -1,0 +1,28 @@
+package network
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+func TestAnInterruptedListingIsBegunAgain(t *testing.T) {
+	attempts := 0
+	found, err := dump(func() ([]int, error) {
+		if attempts++; attempts < 3 {
+			return []int{1}, netlink.ErrDumpInterrupted
+		}
+		return []int{1, 2}, nil
+	})
+	if err != nil || len(found) != 2 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	broken := errors.New("broken")
+	if _, err := dump(func() ([]int, error) { return nil, broken }); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	if _, err := dump(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted }); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		t.Fatal(err)
+	}
+}
