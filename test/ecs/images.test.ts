@@ -1,5 +1,8 @@
 /** Images of the ECS backend, against a registry that wants ECR's token. */
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, beforeEach, describe, it, type TestContext } from "node:test";
 
 import type { ECRClient } from "@aws-sdk/client-ecr";
@@ -21,6 +24,7 @@ const registryOptions = { insecureHosts: [], userAgent: "sockerless-test", silen
 describe("images on ECS", () => {
   let ecrRegistry: TestRegistry;
   let hub: TestRegistry;
+  let stateDir: string;
   let password: string;
   let deleted: unknown[];
   const ecr = fakeClient<AwsService<ECRClient>>({
@@ -39,9 +43,11 @@ describe("images on ECS", () => {
   });
 
   before(async () => {
+    stateDir = await mkdtemp(join(tmpdir(), "sockerless-ecs-images-"));
     [ecrRegistry, hub] = await Promise.all([TestRegistry.start({ credentials: true }), TestRegistry.start()]);
   });
   after(async () => {
+    await rm(stateDir, { recursive: true, force: true });
     await Promise.all([ecrRegistry[Symbol.asyncDispose](), hub[Symbol.asyncDispose]()]);
   });
   beforeEach(() => {
@@ -56,7 +62,7 @@ describe("images on ECS", () => {
       ecr: ecr.client,
       ecrRepository: uri(),
       registry: registryOptions,
-      stateDir: "/tmp/sockerless-test-no-uploads",
+      stateDir,
       instance: "one",
       clock: systemClock,
       logger: capturedLogger().logger,
