@@ -24,6 +24,7 @@ export async function listenTcp(address: string, port: number, serve: ServeConne
   });
   server.listen({ host: address, port, ipv6Only: address.includes(":") });
   await once(server, "listening");
+  server.on("error", () => {}); // One connection could not be accepted; the next may be.
   return {
     address,
     port: (server.address() as AddressInfo).port,

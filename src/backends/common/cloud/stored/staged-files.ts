@@ -2,12 +2,14 @@
  * Files that were put into containers that have not run yet. They lie in `<state>/staged/<container ID>/`, one tar for
  * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts.
  */
+import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 
 import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 
+import { KeyedLocks } from "../../engine/serial.ts";
 import type { FileIndex } from "../../images/file-index.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
@@ -31,6 +33,8 @@ const applyTimeoutMs = 10 * 60_000;
 /** The staged files of one backend. */
 export class StagedFiles {
   readonly #directory: string;
+  /** By container: two calls may end at once, and a start may come between. */
+  readonly #locks = new KeyedLocks();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -57,33 +61,36 @@ export class StagedFiles {
   async put(containerId: string, requests: AsyncIterable<ArchivePutRequest>): Promise<bigint> {
     const directory = path.join(this.#directory, containerId);
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const staged = await this.#staged(containerId);
-    if (staged.length >= maxCalls) {
-      throw forbidden(
-        `more than ${maxCalls} archives were put into container ${containerId} before its start`,
-      );
-    }
-    const number = String(Number(staged.at(-1) ?? "0") + 1).padStart(6, "0");
-    const temporary = path.join(directory, `${number}.${process.hrtime.bigint()}.new`);
+    const temporary = path.join(directory, `${randomUUID()}.new`);
     try {
       const { opened, bytes } = await receive(
         temporary,
         requests,
         maxBytes - (await this.#size(containerId)),
       );
-      await writeFile(
-        path.join(directory, `${number}.json`),
-        JSON.stringify(toJson(ArchivePutOpenSchema, opened)),
-        {
-          mode: 0o600,
-        },
-      );
-      await rename(temporary, path.join(directory, `${number}.tar`));
+      await this.#locks.run(containerId, () => this.#add(containerId, opened, temporary));
       return BigInt(bytes);
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
     }
+  }
+
+  /** Gives a tar that is whole its number: the next, in the order in which calls end. */
+  async #add(containerId: string, opened: ArchivePutOpen, tar: string): Promise<void> {
+    const staged = await this.#staged(containerId);
+    if (staged.length >= maxCalls) {
+      throw forbidden(
+        `more than ${maxCalls} archives were put into container ${containerId} before its start`,
+      );
+    }
+    if ((await this.#size(containerId)) > maxBytes) {
+      throw tooMuch();
+    }
+    const number = String(Number(staged.at(-1) ?? "0") + 1).padStart(6, "0");
+    const file = path.join(this.#directory, containerId, number);
+    await writeFile(`${file}.json`, JSON.stringify(toJson(ArchivePutOpenSchema, opened)), { mode: 0o600 });
+    await rename(tar, `${file}.tar`);
   }
 
   /** Adds what is staged for a container to the files of its image. @throws invalid: an archive that cannot be read */
@@ -107,6 +114,10 @@ export class StagedFiles {
    * @throws what the agent refuses, with where it was to be unpacked
    */
   async apply(containerId: string, agent: AgentTarget): Promise<void> {
+    await this.#locks.run(containerId, () => this.#apply(containerId, agent));
+  }
+
+  async #apply(containerId: string, agent: AgentTarget): Promise<void> {
     const staged = await this.#staged(containerId);
     if (staged.length === 0) {
       return;
@@ -193,7 +204,7 @@ async function receive(
       case "chunk":
         bytes += message.value.data.length;
         if (bytes > room) {
-          throw forbidden(`more than ${maxBytes} bytes are put into a container before its start`);
+          throw tooMuch();
         }
         await handle.write(message.value.data);
         break;
@@ -206,6 +217,10 @@ async function receive(
     }
   }
   throw invalid("unexpected EOF");
+}
+
+function tooMuch(): SockerlessError {
+  return forbidden(`more than ${maxBytes} bytes are put into a container before its start`);
 }
 
 async function* requestsOf(

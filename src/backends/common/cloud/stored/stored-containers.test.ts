@@ -14,6 +14,7 @@ import { systemClock } from "../../../../common/clock.ts";
 import { AgentService, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { streamOf } from "../../../../../test/support/image-store.ts";
 import { tarOf } from "../../../../../test/support/tar.ts";
+import { until } from "../../../../../test/support/until.ts";
 import { FileIndex } from "../../images/file-index.ts";
 import { crc32c } from "./crc32c.ts";
 import type { LogPiece } from "./log-lines.ts";
@@ -243,7 +244,7 @@ describe("containers without an agent", () => {
     it("wait on the backend's disk for the start, in order, also over a restart of the backend", async () => {
       await clientOf(created).archivePut(archive("/etc", "first ", "tar"));
       await clientOf(created).archivePut(archive("/var", "second"));
-      await writeFile(path.join(directory, "state/staged", created, "000003.1.new"), "cut off by a crash");
+      await writeFile(path.join(directory, "state/staged", created, "cut-off.new"), "cut off by a crash");
       await stored.close();
       stored = await openStored();
       const agent = await agentWith(() => []);
@@ -255,6 +256,32 @@ describe("containers without an agent", () => {
       await stored.applyStaged(created, agent.target);
       assert.equal(agent.archives.length, 2);
       assert.deepEqual(await readdir(path.join(directory, "state/staged")), []);
+    });
+
+    it("that are put at once are all kept, in the order in which the calls end", async () => {
+      const second = Promise.withResolvers<void>();
+      const first = Promise.withResolvers<void>();
+      async function* slow() {
+        yield { message: { case: "open" as const, value: { path: "/slow" } } };
+        first.resolve();
+        await second.promise;
+        yield { message: { case: "chunk" as const, value: { offset: 0n, data: Buffer.from("tar") } } };
+        yield { message: { case: "end" as const, value: { totalBytes: 3n } } };
+      }
+      const slowly = clientOf(created).archivePut(slow());
+      await first.promise;
+      await until(
+        async () => (await readdir(path.join(directory, "state/staged"))).includes(created) || undefined,
+      );
+      await clientOf(created).archivePut(archive("/quick", "tar"));
+      second.resolve();
+      await slowly;
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target);
+      assert.deepEqual(agent.archives, [
+        { path: "/quick", bytes: "tar" },
+        { path: "/slow", bytes: "tar" },
+      ]);
     });
 
     it("that do not fit in make the start fail, with where they were to go", async () => {
