@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { describe, it } from "node:test";
+
+import type { ECRClient } from "@aws-sdk/client-ecr";
+import type { ECSClient } from "@aws-sdk/client-ecs";
+import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
+
+import { systemClock } from "../../../common/clock.ts";
+import type { AwsService } from "../aws/clients.ts";
+import { EcrCredentials } from "../ecr/credentials.ts";
+import { EcrRepository } from "../ecr/repository.ts";
+import { CONTAINER_VARIABLE } from "../tasks/variables.ts";
+import { fakeClient, refusal } from "../testing/fake-client.ts";
+import { orphanedImages } from "./images.ts";
+import type { Known } from "./orphan.ts";
+import { orphanedServices } from "./services.ts";
+import { orphanedTasks } from "./tasks.ts";
+
+const known = (ids: readonly string[]): Known => {
+  const has = (id: string): boolean => ids.includes(id);
+  return { hasVolume: has, hasNetwork: has, hasContainer: has, hasImage: has };
+};
+
+describe("what nobody's state knows", () => {
+  it("is a task of this instance's whose container is unknown", async () => {
+    const task = (id: string) => ({
+      taskArn: `arn:${id}`,
+      overrides: {
+        containerOverrides: [{ name: "main", environment: [{ name: CONTAINER_VARIABLE, value: id }] }],
+      },
+    });
+    const { client, made } = fakeClient<AwsService<ECSClient>>({
+      ListTasks: ({ nextToken }) =>
+        nextToken === undefined ? { taskArns: ["arn:a"], nextToken: "1" } : { taskArns: ["arn:b"] },
+      DescribeTasks: () => ({ tasks: [task("a"), task("b")] }),
+      StopTask: () => ({}),
+    });
+    const found = await orphanedTasks(client, "cluster", "one", known(["a"]));
+    assert.deepEqual(
+      found.map(({ id }) => id),
+      ["arn:b"],
+    );
+    assert.ok(made("ListTasks").every(({ startedBy }) => startedBy === "one"));
+    assert.equal(await found[0]?.remove(), undefined);
+    assert.deepEqual(
+      made("StopTask").map((input) => input["task"]),
+      ["arn:b"],
+    );
+  });
+
+  it("is an image in the repository that this instance has put there and has no more", async () => {
+    const tag = (id: string, instance: string): string =>
+      `image-${id.repeat(64)}-${createHash("sha256").update(instance).digest("hex").slice(0, 12)}`;
+    const { client, made } = fakeClient<AwsService<ECRClient>>({
+      ListImages: () => ({
+        imageIds: [tag("a", "one"), tag("b", "one"), tag("c", "two"), "sockerless-agent-1"].map(
+          (imageTag) => ({
+            imageTag,
+          }),
+        ),
+      }),
+      BatchDeleteImage: () => ({}),
+    });
+    const repository = new EcrRepository({
+      uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/images",
+      ecr: client,
+      credentials: new EcrCredentials({ ecr: client, clock: systemClock }),
+      registry: { insecureHosts: [], userAgent: "test", silenceMs: 1000 },
+      workDirectory: "/nowhere",
+      instance: "one",
+    });
+    const found = await orphanedImages(repository, "one", known([`sha256:${"a".repeat(64)}`]));
+    assert.deepEqual(
+      found.map(({ id }) => id),
+      [tag("b", "one")],
+    );
+    await found[0]?.remove();
+    assert.deepEqual(made("BatchDeleteImage"), [
+      { repositoryName: "team/images", imageIds: [{ imageTag: tag("b", "one") }] },
+    ]);
+  });
+
+  it("is a name of another instance's in Cloud Map, which goes when its addresses have", async () => {
+    let busy = true;
+    const { client, made } = fakeClient<AwsService<ServiceDiscoveryClient>>({
+      ListServices: () => ({
+        Services: [
+          { Id: "s-1", Name: "api.1", Description: "sockerless one" },
+          { Id: "s-2", Name: "api.2", Description: "sockerless two" },
+          { Id: "s-3", Name: "other", Description: "somebody's" },
+        ],
+      }),
+      ListInstances: () => ({ Instances: busy ? [{ Id: "c-1" }] : [] }),
+      DeregisterInstance: () => ({}),
+      DeleteService: () => {
+        if (busy) {
+          throw refusal("servicediscovery", "DeleteService", "ResourceInUse");
+        }
+        return {};
+      },
+    });
+    const found = await orphanedServices(client, "ns-1", "one");
+    assert.deepEqual(
+      found.map(({ id, instance }) => [id, instance]),
+      [["s-2", "two"]],
+    );
+    assert.match((await found[0]?.remove()) ?? "", /still being deregistered/);
+    busy = false;
+    assert.equal(await found[0]?.remove(), undefined);
+    assert.equal(made("DeregisterInstance").length, 1);
+  });
+});
