@@ -1,9 +1,9 @@
 /** Who may talk to the agent of a cloud container: certificates from here, the agent's rule from there. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -29,18 +29,19 @@ describe("the agent of a cloud container", () => {
   let directory: string;
   let authority: CloudAuthority;
   let agent: ChildProcess;
-  let port: number;
+  /** Of loopback, and nobody else's: a port that was free could be taken before the agent listens. */
+  const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
+  const port = 9111;
 
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "sockerless-access-"));
     const key = await readAuthority(join(directory, "ca.pem"));
     authority = await createAuthority(key, systemClock);
-    port = await freePort();
     agent = spawn(agentProgram, ["init"], {
       env: {
         SOCKERLESS_CONTAINER_ID: containerId,
         SOCKERLESS_CLIENT_CA_PIN: `sha256/${Buffer.from(authority.pin).toString("base64")}`,
-        SOCKERLESS_LISTEN: `127.0.0.1:${port}`,
+        SOCKERLESS_LISTEN: `${host}:${port}`,
         SOCKERLESS_LOG_DIR: "",
       },
       stdio: "ignore",
@@ -56,15 +57,11 @@ describe("the agent of a cloud container", () => {
   });
 
   const pinWith = async (vouching: CloudAuthority, forContainer = containerId): Promise<Uint8Array> =>
-    await learnPin(
-      { host: "127.0.0.1", port },
-      await vouching.credentialsFor(forContainer),
-      AbortSignal.timeout(10_000),
-    );
+    await learnPin({ host, port }, await vouching.credentialsFor(forContainer), AbortSignal.timeout(10_000));
 
   const hello = async (vouching: CloudAuthority, forContainer: string, pin: Uint8Array) => {
     const client = createAgentClient(
-      { kind: "tcp", host: "127.0.0.1", port, pin },
+      { kind: "tcp", host, port, pin },
       { containerId, credentials: () => vouching.credentialsFor(forContainer) },
     );
     try {
@@ -118,12 +115,3 @@ describe("a sealed record", () => {
     assert.equal(createSealer(new TextEncoder().encode("other")).open(record.id, sealed), undefined);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
-}

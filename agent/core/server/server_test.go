@@ -94,7 +94,7 @@ func contextFor(t *testing.T) context.Context {
 
 func impatient(t *testing.T) {
 	heartbeat, silence := heartbeatEvery, silenceLimit
-	heartbeatEvery, silenceLimit = 20*time.Millisecond, 2*time.Second
+	heartbeatEvery, silenceLimit = 20*time.Millisecond, 5*time.Second
 	t.Cleanup(func() { heartbeatEvery, silenceLimit = heartbeat, silence })
 }
 
