@@ -77,6 +77,17 @@ describe("containers as tasks", () => {
     await ok("rm", "again");
   });
 
+  it("have their files while their task lingers: they are copied out of it, and committed", async () => {
+    await ok("run", "--name", "left", "busybox", "sh", "-c", "echo mine > /own");
+    const { code, stdout } = await ecs.daemon.docker("cp", "left:/own", "-");
+    assert.equal(code, 0);
+    assert.match(stdout.toString("latin1"), /^own\0[\s\S]*mine\n/);
+    await ok("commit", "left", "own:1");
+    await ok("rm", "left");
+    assert.equal(await ok("run", "--rm", "own:1", "cat", "/own"), "mine");
+    await ok("rmi", "own:1");
+  });
+
   it("restart by their policy in the same task", async () => {
     await ok(
       "run",

@@ -64,18 +64,20 @@ describe("containers on ECS that do not run", () => {
     const { daemon } = under;
     const file = join(directory, "script.sh");
     await writeFile(file, "echo from a file\n");
-    await daemon.ok("create", "--name", "staged", "busybox", "sh", "/tmp/script.sh");
+    const command = ["sh", "-c", "sh /tmp/script.sh; sleep 1000"];
+    await daemon.ok("create", "--name", "staged", "busybox", ...command);
     await daemon.ok("cp", file, "staged:/tmp/script.sh");
     // Into a directory that the image has: the client looks for it first.
     await daemon.ok("cp", directory, "staged:/var/tmp");
     const other = join("/var/tmp", basename(directory), "script.sh");
-    assert.equal(await daemon.ok("start", "--attach", "staged"), "from a file");
+    await daemon.ok("start", "staged");
+    await untilTrue(async () => (await daemon.ok("logs", "staged")) === "from a file");
     await daemon.ok("cp", `staged:${other}`, join(directory, "back.sh"));
     assert.equal(await readFile(join(directory, "back.sh"), "utf8"), "echo from a file\n");
-    await daemon.ok("rm", "staged");
+    await daemon.ok("rm", "--force", "staged");
   });
 
-  it("have their files while their task lingers, and say which setting that is afterwards", async () => {
+  it("say which setting would have kept their files, once their task is gone", async () => {
     const { daemon } = under;
     await daemon.ok("run", "--name", "left", "busybox", "true");
     await gone("left");
@@ -85,7 +87,7 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "left");
   });
 
-  it("can be committed while their task lingers, and the image runs", async () => {
+  it("that were committed while they ran are images that run", async () => {
     const { daemon } = under;
     await daemon.ok(
       "run",
