@@ -160,6 +160,10 @@ export class Enclosure implements AsyncDisposable {
   }
 
   #spawn(command: readonly string[], streams: Streams | "pipe"): ChildProcess {
+    if (this.#stopped || this.#ended) {
+      // The number of process 1 may be another's by now.
+      throw new CommandFailed(command, null, "the enclosure has ended");
+    }
     const enter = ["--target", String(this.pid), "--mount", "--net", "--pid", "--", ...command];
     const stdio =
       streams === "pipe"

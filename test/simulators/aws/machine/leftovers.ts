@@ -5,7 +5,7 @@ import path from "node:path";
 import { removeCgroup } from "./cgroups.ts";
 
 /** The file that names the process to which a simulator's directory belongs. */
-const ownerFile = "owner";
+const ownerFile = "machine-owner";
 
 /** The control group of the simulator with this directory. */
 export function cgroupOf(directory: string): string {
@@ -22,17 +22,29 @@ export async function claimDirectory(directory: string): Promise<void> {
   await Promise.all(alike.filter(isAbandoned).map(removeLeftovers));
 }
 
+/** Its processes may still be ending, and others that start now sweep too: what is busy is left to who comes next. */
 async function removeLeftovers(directory: string): Promise<void> {
-  await removeCgroup(cgroupOf(directory));
-  await rm(directory, { recursive: true, force: true });
+  try {
+    await removeCgroup(cgroupOf(directory));
+    const names = await readdir(directory);
+    // Whose it was is known to the last.
+    for (const name of names.filter((each) => each !== ownerFile)) {
+      await rm(path.join(directory, name), { recursive: true, force: true });
+    }
+    await rm(directory, { recursive: true, force: true });
+  } catch (error) {
+    if (!/^(EBUSY|ENOTEMPTY|ENOENT)$/.test((error as NodeJS.ErrnoException).code ?? "")) {
+      throw error;
+    }
+  }
 }
 
 function isAbandoned(directory: string): boolean {
   try {
     const owner = readFileSync(path.join(directory, ownerFile), "utf8");
-    const [namespace, pid] = owner.split(" ");
-    // Processes of another PID namespace cannot be seen from here.
-    return namespace === pidNamespace() && identity(Number(pid)) !== owner;
+    const [, namespace, pid] = /^(pid:\[\d+\]) (\d+) \d+$/.exec(owner) ?? [];
+    // What another version wrote, or a process of another PID namespace, cannot be judged from here.
+    return pid !== undefined && namespace === pidNamespace() && identity(Number(pid)) !== owner;
   } catch {
     return false; // not claimed yet
   }
