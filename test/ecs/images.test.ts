@@ -174,10 +174,21 @@ describe("images on ECS", () => {
   it("are pulled from ECR without a login of the client", async (context) => {
     const wanted = await image("in-ecr");
     await ecrRegistry.push("team/app", "1", wanted);
-    const store = await open(context);
+    const preparer = imagesOf();
+    const asked: string[] = [];
+    const store = await openImageStore(context, {
+      preparer,
+      credentialsFor: (domain) => {
+        asked.push(domain);
+        return preparer.credentialsFor(domain);
+      },
+    });
     const reference = `${ecrRegistry.host}/team/app:1`;
-    await store.images.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+    const pull = { reference, platform: undefined, auth: undefined, report: () => {}, signal };
+    await store.images.pull(pull);
     assert.equal(store.images.idOf(reference), imageId(wanted));
+    await store.images.pull(pull);
+    assert.deepEqual(asked, [ecrRegistry.host, ecrRegistry.host], "a token is good for twelve hours only");
   });
 
   it("are named to tasks with the cache and the secret that are configured for their registry", () => {

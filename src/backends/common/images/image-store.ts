@@ -104,7 +104,7 @@ export class ImageStore implements ImageSource {
   readonly #pulls = new SharedPulls();
   readonly #prunes = new OneAtATime();
   readonly #supply: LayerSupply;
-  /** By repository, what the last pull from there was allowed with; in memory only. */
+  /** By repository, what a client has given for the last pull from there; in memory only. */
   readonly #pulledWith = new Map<string, Credentials>();
   readonly #pullParts: PullParts;
   readonly #pushParts: PushParts;
@@ -358,8 +358,9 @@ export class ImageStore implements ImageSource {
         pullImage(this.#pullParts, lease, { ...request, platform, auth, report, signal }),
       ),
     );
-    if (auth !== undefined && !this.#options.preparer.needsLayers) {
-      this.#pulledWith.set(repositoryName(named), auth);
+    // The driver's own expire, and are asked for anew.
+    if (request.auth !== undefined && !isAnonymous(request.auth) && !this.#options.preparer.needsLayers) {
+      this.#pulledWith.set(repositoryName(named), request.auth);
     }
     return pulled;
   }

@@ -16,7 +16,9 @@ export interface EcrCredentialsOptions {
 
 /** A token that ends sooner is not used for an upload that may take as long. */
 const spareMs = 30 * 60_000;
-const host = /^\d{12}\.dkr[.-]ecr[.-][a-z0-9.-]+$/;
+/** With the ends of AWS's own names: whoever else calls a host so must not be shown a token. */
+const host =
+  /^\d{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.(com(\.cn)?|eu)|on\.(aws|amazonwebservices\.com\.cn)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 
 /** Whether a registry is ECR, by its host. */
 export function isEcr(domain: string): boolean {
