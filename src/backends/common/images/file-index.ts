@@ -162,8 +162,12 @@ async function eachEntry(content: AsyncIterable<Uint8Array>, take: (header: Head
   const source = Readable.from(tar, { objectMode: false });
   source.once("error", (error) => entries.destroy(error));
   source.pipe(entries);
-  for await (const entry of entries) {
-    take(entry.header);
-    entry.resume();
+  try {
+    for await (const entry of entries) {
+      take(entry.header);
+      entry.resume();
+    }
+  } finally {
+    source.destroy(); // Of a tar that cannot be read the rest is not wanted.
   }
 }

@@ -1,5 +1,6 @@
 /** Talking to the agents of tasks. */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
@@ -94,7 +95,7 @@ export class TaskAgents {
     const pin = await learnPin(host, credentials, AbortSignal.timeout(CALL_LIMIT_MS));
     const agent = createAgentClient({ kind: "tcp", ...host, pin }, this.#optionsFor(containerId));
     try {
-      const sealed = await agent.client.describe({}, { timeoutMs: CALL_LIMIT_MS }).catch(() => undefined);
+      const sealed = await agent.client.describe({}, { timeoutMs: CALL_LIMIT_MS }).catch(undefinedIfNew);
       return {
         address,
         pin,
@@ -125,6 +126,14 @@ export class TaskAgents {
   #optionsFor(containerId: string) {
     return { containerId, credentials: () => this.#authority.credentialsFor(containerId) };
   }
+}
+
+/** One that was never started has nothing to tell; one that does not answer now may run what somebody needs. */
+function undefinedIfNew(error: unknown): undefined {
+  if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
+    throw error;
+  }
+  return undefined;
 }
 
 async function endedRun({ client }: AgentClient, generation: bigint): Promise<FoundExit | undefined> {

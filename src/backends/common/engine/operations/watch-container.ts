@@ -174,7 +174,7 @@ async function handleHealth(
     const next = withState(record, { health: after });
     await context.state.commit((change) => {
       change.containers.put(next);
-      for (const event of probeEvents(record, result)) {
+      for (const event of probeEvents(record, result, context.clock.nowNs())) {
         change.event(event);
       }
       if (after.status !== health?.status) {
