@@ -16,16 +16,24 @@ const silenceMs = 500;
 export function connectDirectly(host: string, port: number): Promise<Socket | undefined> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+    let givingUp: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
-      socket.destroy();
-      resolve(undefined);
+      // Behind whatever has come while this process was busy.
+      givingUp = setImmediate(() => {
+        socket.destroy();
+        resolve(undefined);
+      });
     }, silenceMs);
-    socket.once("connect", () => {
+    const heard = (): void => {
       clearTimeout(timer);
+      clearImmediate(givingUp);
+    };
+    socket.once("connect", () => {
+      heard();
       resolve(socket);
     });
     socket.on("error", (error) => {
-      clearTimeout(timer);
+      heard();
       if (errnoOf(error) === "ECONNREFUSED") {
         reject(unavailable(`nobody listens on ${host}:${port}`, error));
       } else {

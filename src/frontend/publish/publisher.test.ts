@@ -84,16 +84,28 @@ class Backend {
   async *#events(
     signal: AbortSignal,
   ): AsyncGenerator<MessageInitShape<typeof SubscribeEventsResponseSchema>> {
-    yield { message: { case: "accepted" as const, value: {} } };
-    while (!signal.aborted) {
-      const next = Promise.withResolvers<string | undefined>();
-      this.#listeners.add(next.resolve);
-      signal.addEventListener("abort", () => next.resolve(undefined), { once: true });
-      const action = await next.promise;
-      this.#listeners.delete(next.resolve);
-      if (action !== undefined) {
-        yield { message: { case: "event" as const, value: { type: "container", action, actorId: id } } };
+    const told: string[] = [];
+    let wake = (): void => {};
+    const tell = (action: string): void => {
+      told.push(action);
+      wake();
+    };
+    this.#listeners.add(tell); // Before it is said that it listens: nothing is missed from then on.
+    signal.addEventListener("abort", () => wake(), { once: true });
+    try {
+      yield { message: { case: "accepted" as const, value: {} } };
+      while (!signal.aborted) {
+        const action = told.shift();
+        if (action === undefined) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        } else {
+          yield { message: { case: "event" as const, value: { type: "container", action, actorId: id } } };
+        }
       }
+    } finally {
+      this.#listeners.delete(tell);
     }
   }
 }
