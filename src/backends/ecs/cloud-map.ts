@@ -185,6 +185,7 @@ export class CloudMapMirror implements NameMirror {
     try {
       const service = this.#present.get(name) ?? (wanted.size === 0 ? undefined : await this.#create(name));
       if (service === undefined) {
+        this.#forget(name);
         return;
       }
       for (const [containerId, address] of wanted) {
@@ -328,6 +329,11 @@ export class CloudMapMirror implements NameMirror {
       }
     }
     this.#present.delete(name);
+    this.#forget(name);
+  }
+
+  /** Nobody has the name, unless somebody wants it again. */
+  #forget(name: string): void {
     if (this.#wanted.get(name)?.size === 0) {
       this.#wanted.delete(name);
     }

@@ -2,14 +2,16 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../../common/errors.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
 import type { Endpoints } from "./endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./names.ts";
 
-/** An agent that does not take its names in this time is told them again at the next change. */
+/** A peer's agent that does not take its names in this time is told them again at the next change. */
 const pushTimeoutMs = 2_000;
+/** That of a container that starts is waited for: without names the start fails. */
+const startTimeoutMs = 20_000;
 
 /**
  * Tells a container that starts, and its peers, each other's names: when the promise resolves they all know. That a peer
@@ -82,7 +84,7 @@ async function tell(context: EngineContext, live: LiveContainer): Promise<void> 
   }
   try {
     await link.agent.client.names(namesFor(context.state, record), {
-      timeoutMs: pushTimeoutMs,
+      timeoutMs: record.phase === Phase.STARTING ? startTimeoutMs : pushTimeoutMs,
       signal: link.ended.signal,
     });
   } catch (error) {
