@@ -8,6 +8,9 @@ import { lingersUntilMs } from "./lingering.ts";
 import { interruptionOf } from "./reasons.ts";
 import type { TaskContext } from "./task-context.ts";
 
+/** Right after its start AWS may not know a task: a stop that comes so early is lost, and is made good after this time. */
+const KNOWN_AFTER_MS = 10_000;
+
 /**
  * The run is over, as it should or not: its log is taken in, and its task lingers or goes.
  *
@@ -65,6 +68,7 @@ export function resumeDepartures(context: TaskContext): void {
 async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   const arns = task.task === "" ? await unansweredTasks(context, task) : [task.task];
   for (const arn of arns) {
+    context.departures.expect(arn, context.clock.nowMs() + KNOWN_AFTER_MS, () => Promise.resolve());
     await context.departures.stop(arn, "the start failed");
   }
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
