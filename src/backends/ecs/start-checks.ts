@@ -7,8 +7,8 @@ import { DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
 import type { EcsSection } from "../../common/config/load.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
+import { AGENT_PORT } from "./agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { AGENT_PORT } from "./tasks/await-agent.ts";
 
 type Check = (config: EcsSection, aws: AwsClients) => Promise<string | undefined>;
 

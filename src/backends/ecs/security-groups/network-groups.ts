@@ -7,12 +7,13 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { AGENT_PORT } from "../agent-port.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, type GroupKind, ingressRules } from "./network-rules.ts";
 import { networkOfGroup, networkTags } from "./network-tags.ts";
 import type { PendingRemovals } from "./pending-removals.ts";
-import { agentPort, nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
+import { nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
 import type { NewGroup, SecurityGroups } from "./security-groups.ts";
 
 /** What the groups of networks are made with. */
@@ -207,11 +208,11 @@ export class NetworkGroups {
       );
     }
     this.#agentPeers ??= groups.withIds(configuredGroups).then((configured) => {
-      const peers = configured.flatMap(({ IpPermissions }) => peersAt(agentPort, IpPermissions ?? []));
+      const peers = configured.flatMap(({ IpPermissions }) => peersAt(AGENT_PORT, IpPermissions ?? []));
       if (peers.length === 0) {
         this.#logger.warn(
           { groups: configuredGroups },
-          `nobody may reach port ${agentPort}: set ecs.agent_ingress, or allow it in the configured security groups`,
+          `nobody may reach port ${AGENT_PORT}: set ecs.agent_ingress, or allow it in the configured security groups`,
         );
       }
       return peers;

@@ -1,5 +1,6 @@
 /** What the security group of a network lets through. Pure. */
-import { agentPort, nfsPort, type Rule } from "./rules.ts";
+import { AGENT_PORT } from "../agent-port.ts";
+import { nfsPort, type Rule } from "./rules.ts";
 
 /** The kinds of networks that have a group of their own. */
 export type GroupKind =
@@ -24,7 +25,7 @@ const anywhere = { cidr: "0.0.0.0/0" } as const;
 /** What a group lets in. */
 export function ingressRules(kind: GroupKind, { groupId, agentPeers }: RuleContext): Rule[] {
   const among: Rule[] = kind === "none" ? [] : [{ tcpPort: undefined, peer: { group: groupId } }];
-  return [...among, ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
+  return [...among, ...agentPeers.map((peer) => ({ tcpPort: AGENT_PORT, peer }))];
 }
 
 /**

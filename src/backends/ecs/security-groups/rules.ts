@@ -11,8 +11,6 @@ export interface Rule {
 
 /** Where NFS is served. */
 export const nfsPort = 2049;
-/** Where agents listen. */
-export const agentPort = 9111;
 
 const everyProtocol = "-1";
 

@@ -3,12 +3,10 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
+import { AGENT_PORT } from "../agent-port.ts";
 import { failureOfTask, startFailure } from "./reasons.ts";
 import type { TaskPoller } from "./poller.ts";
 import type { TaskView } from "./task-view.ts";
-
-/** Where agents listen. */
-export const AGENT_PORT = 9111;
 
 /** An agent that has answered. */
 export interface FoundAgent {

@@ -11,7 +11,8 @@ import { learnPin } from "../../common/cloud/first-contact.ts";
 import type { Sealer } from "../../common/cloud/seal.ts";
 import type { AgentAddress, AgentAuthority, FoundExit } from "../../common/driver.ts";
 import { sigkill } from "../../common/engine/signals.ts";
-import { AGENT_PORT, type FoundAgent } from "./await-agent.ts";
+import { AGENT_PORT } from "../agent-port.ts";
+import type { FoundAgent } from "./await-agent.ts";
 
 /** A stranger's agent answers in this time, or is left alone. */
 const CALL_LIMIT_MS = 5_000;

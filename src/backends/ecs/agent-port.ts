@@ -1,0 +1,2 @@
+/** Where agents listen in their tasks. */
+export const AGENT_PORT = 9111;
