@@ -22,8 +22,21 @@ export interface EcsWorkloadsOptions {
 /** Containers as Fargate tasks: one task for one start, and for those that follow while it lingers. */
 export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): Workloads {
   let listing: Promise<readonly FoundWorkload[]> | undefined;
+  let nextListing: Promise<readonly FoundWorkload[]> | undefined;
   /** The engine has asked once, when it started. */
   let isRecovered = false;
+  const ask = async (): Promise<readonly FoundWorkload[]> => {
+    try {
+      return await listAll(context);
+    } catch (error) {
+      if (isRecovered) {
+        throw error;
+      }
+      return withoutAws(context, error);
+    } finally {
+      isRecovered = true;
+    }
+  };
   resumeDepartures(context);
   return {
     create({ record }) {
@@ -50,20 +63,15 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
     end: (containerId) => end(context, containerId),
-    // Where many agents are away at once, all ask at once.
+    // Where many agents are away at once, all ask at once; but an answer that is on its way knows nothing of what was
+    // started since, so that those who come meanwhile share the next.
     list() {
-      listing ??= listAll(context)
-        .catch((error: unknown) => {
-          if (isRecovered) {
-            throw error;
-          }
-          return withoutAws(context, error);
-        })
-        .finally(() => {
-          isRecovered = true;
-          listing = undefined;
-        });
-      return listing;
+      nextListing ??= Promise.allSettled([listing]).then(() => {
+        listing = nextListing;
+        nextListing = undefined;
+        return ask();
+      });
+      return nextListing;
     },
     stored(containerId) {
       const task = context.book.of(containerId);
