@@ -12,6 +12,7 @@ import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
 import { AgentTargets } from "./streams/agent-targets.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
+import { ToldEnds } from "./streams/told-ends.ts";
 
 /** Who may use the Docker socket: as dockerd has it. */
 const socketAccess = { mode: 0o660, group: "docker", serves: "the Docker API" } as const;
@@ -34,7 +35,7 @@ export async function startFrontend(config: Config): Promise<RunningService> {
   const publisher = config.publish
     ? new Publisher({ backend: ways.backend, tunnels: new ContainerTunnels({ ...ways, logger }), logger })
     : undefined;
-  const services = { ...ways, publisher };
+  const services = { ...ways, publisher, toldEnds: new ToldEnds() };
   const server = new DockerApiServer({ routes, services, logger, version });
   const close = async (): Promise<void> => {
     await server.close();

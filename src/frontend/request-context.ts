@@ -7,6 +7,7 @@ import type { ApiVersion } from "./api-version.ts";
 import type { BackendClients } from "./backend-clients.ts";
 import type { Publisher } from "./publish/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
+import type { ToldEnds } from "./streams/told-ends.ts";
 import type { StreamPool } from "./streams/stream-pool.ts";
 
 /** What lives as long as the frontend and serves every request. */
@@ -16,6 +17,8 @@ export interface FrontendServices {
   readonly streams: StreamPool;
   /** What the frontend can dial, and with which credentials. */
   readonly agents: AgentTargets;
+  /** Ends of execs that the backend does not know. */
+  readonly toldEnds: ToldEnds;
   /** Listens for published ports; undefined: this frontend does not. */
   readonly publisher: Publisher | undefined;
 }

@@ -15,6 +15,7 @@ import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
+import { ToldEnds } from "../../src/frontend/streams/told-ends.ts";
 
 /** A response, read to its end. */
 export interface ApiResponse {
@@ -58,6 +59,7 @@ export async function serveApi(
       backend: createBackendClients(createRouterTransport(backend)),
       agents: new AgentTargets({ address: `unix://${directory}/backend.sock` }),
       publisher: undefined,
+      toldEnds: new ToldEnds(),
       // Most tests open no stream, and threads take a moment to start.
       get streams() {
         streams ??= new StreamPool(1);

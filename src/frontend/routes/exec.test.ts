@@ -4,7 +4,7 @@ import { test, type TestContext } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 
-import { conflict, notFound, toConnectError } from "../../common/errors.ts";
+import { conflict, notFound, toConnectError, unavailable } from "../../common/errors.ts";
 import { type AgentService, SessionErrorReason } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { type ExecConfigSchema, ExecService } from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
@@ -180,6 +180,36 @@ test("a cut stream is told in the stream and never ends as a success", async (t)
   await client.end();
   assert.match(channelText(client.body, 2), /agent/);
   assert.deepEqual(awaited, [id], "what the client asks next is known first");
+});
+
+test("a stream that was cut for good leaves an exit code that is no success", async (t) => {
+  const agent = await serveAgent(t, {
+    async *session(_, context) {
+      yield started();
+      yield new SessionOutput().of("stdout", "half");
+      await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+    },
+  });
+  const api = await serveApi(t, (router) =>
+    router.service(ExecService, {
+      startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId: "c" }),
+      awaitExec: () => {
+        throw toConnectError(unavailable("nobody knows"));
+      },
+      inspectExec: () => ({ id, running: true }),
+    }),
+  );
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  await client.says("half");
+  agent.cut();
+  await client.end();
+  const { Running, ExitCode } = (await api.call("GET", `/v1.51/exec/${id}/json`)).json as {
+    readonly Running: boolean;
+    readonly ExitCode: number | null;
+  };
+  assert.deepEqual([Running, ExitCode], [true, 255]);
 });
 
 test("a stream that closes without an exit is an error although gRPC says OK", async (t) => {

@@ -21,6 +21,7 @@ import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
 import { StreamError } from "../streams/stream-link.ts";
+import { unknownExitCode } from "../streams/told-ends.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 
@@ -65,7 +66,8 @@ async function createExec(context: ReplyContext): Promise<void> {
 
 async function inspectExec({ response, services, signal, parameters }: ReplyContext): Promise<void> {
   const exec = await services.backend.execs.inspectExec({ execId: parameters["id"] ?? "" }, { signal });
-  replyJson(response, 200, execToJson(exec));
+  const exitCode = exec.exitCode ?? services.toldEnds.codeOf(exec.id);
+  replyJson(response, 200, execToJson(exitCode === undefined ? exec : { ...exec, exitCode }));
 }
 
 async function resizeExec(context: ReplyContext): Promise<void> {
@@ -117,6 +119,7 @@ async function startExec(context: HijackContext): Promise<void> {
     beforeEnd: async (within) => {
       await services.backend.execs.awaitExec({ execId }, { signal: within });
     },
+    onUnknownEnd: (exitCode = unknownExitCode) => services.toldEnds.remember(execId, exitCode),
   });
 }
 

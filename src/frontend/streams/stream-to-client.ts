@@ -14,6 +14,8 @@ export interface StreamToClient {
   readonly multiplexed: boolean;
   /** What has to be known before the client sees that the process ended. */
   readonly beforeEnd?: (signal: AbortSignal) => Promise<void>;
+  /** Called where that could not be known in time. @param exitCode as the stream has told it; undefined: it was cut */
+  readonly onUnknownEnd?: (exitCode: number | undefined) => void;
   /** What has to be told before a client that has typed its detach keys sees that it has left. */
   readonly onDetach: () => Promise<void>;
 }
@@ -29,7 +31,7 @@ export async function streamToClient(
   { logger, signal }: Pick<HijackContext, "logger" | "signal">,
   socket: Duplex,
   link: StreamLink,
-  { stdin, multiplexed, beforeEnd, onDetach }: StreamToClient,
+  { stdin, multiplexed, beforeEnd, onUnknownEnd, onDetach }: StreamToClient,
 ): Promise<void> {
   // Either the client is gone, or the frontend closes.
   const leave = (): void =>
@@ -42,7 +44,9 @@ export async function streamToClient(
     if (!socket.destroyed) {
       logger.warn({ err: error }, "a stream was cut");
       // Its next request is for the exit code, and takes the absence of one for 0.
-      await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() => {});
+      await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() =>
+        onUnknownEnd?.(undefined),
+      );
       abortClient(socket, messageOf(error), multiplexed);
     }
     return;
@@ -53,8 +57,9 @@ export async function streamToClient(
     try {
       await beforeEnd?.(signal);
     } catch (error) {
-      // The output is complete; that the exit code is unknown is what the client's own request will tell.
+      // The output is complete, and the exit code is known here.
       logger.warn({ err: error }, "the end of a process is not known to the backend");
+      onUnknownEnd?.(outcome.exitCode);
     }
   }
   if (outcome.kind === "detached") {

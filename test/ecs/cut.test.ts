@@ -1,0 +1,67 @@
+/**
+ * A network that is cut while an exec streams: a short cut costs no byte, a long one is told and never taken for an end.
+ * The long one, which takes a minute, with SOCKERLESS_SOAK=1.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
+
+const lines = 200;
+/** Well below the 30 s after which a silent peer counts as gone. */
+const shortCutMs = 3_000;
+const longCutMs = 60_000;
+
+describe("an exec in a task whose network is cut", () => {
+  let under: EcsDaemon;
+  let task: string;
+
+  before(async () => {
+    under = await EcsDaemon.start();
+    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
+    const id = await under.daemon.ok("run", "--detach", "--name", "far", "busybox", "sleep", "1000");
+    const found = under.aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
+    task = found?.state.taskArn ?? "";
+  });
+  after(() => under.stop());
+
+  /** Starts an exec that counts, cuts the network once it has begun to tell, and answers what came. */
+  const countThroughCut = async (
+    cutMs: number,
+  ): Promise<{ readonly code: number; readonly output: string }> => {
+    const script = `i=0; while [ $i -lt ${lines} ]; do echo line $i; i=$((i+1)); usleep 10000; done`;
+    const client = spawn("docker", ["exec", "far", "sh", "-c", script], {
+      env: under.daemon.clientEnv,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    let output = "";
+    client.stdout.on("data", (chunk) => {
+      output += String(chunk);
+    });
+    const closed = once(client, "close") as Promise<[number]>;
+    await until(() => (output.includes("line 3\n") ? true : undefined));
+    await under.aws.ecs.cutNetwork(task);
+    await delay(cutMs);
+    await under.aws.ecs.restoreNetwork(task);
+    const [code] = await closed;
+    return { code, output };
+  };
+  const whole = Array.from({ length: lines }, (_, n) => `line ${n}\n`).join("");
+
+  it("loses no byte when the cut is short", async () => {
+    assert.deepEqual(await countThroughCut(shortCutMs), { code: 0, output: whole });
+  });
+
+  it("ends with an error, and what came before it, when the cut is long", {
+    skip: process.env["SOCKERLESS_SOAK"] !== "1" && "takes a minute",
+  }, async () => {
+    const { code, output } = await countThroughCut(longCutMs);
+    assert.notEqual(code, 0);
+    assert.ok(whole.startsWith(output), "what came is true as far as it goes");
+  });
+});
