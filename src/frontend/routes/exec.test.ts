@@ -205,7 +205,7 @@ test("a stream that was cut for good leaves an exit code that is no success", as
   await client.says("half");
   agent.cut();
   await client.end();
-  const { Running, ExitCode } = (await api.call("GET", `/v1.51/exec/${id}/json`)).json as {
+  const { Running, ExitCode } = (await api.call("GET", `/v1.51/exec/${id}/json`)).json() as {
     readonly Running: boolean;
     readonly ExitCode: number | null;
   };

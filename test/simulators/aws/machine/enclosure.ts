@@ -59,6 +59,7 @@ export class Enclosure implements AsyncDisposable {
     const flags = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     const unshare = spawn("unshare", [...flags, "--propagation=private", program, "init"], {
       stdio: ["pipe", "pipe", "inherit"],
+      detached: true, // A terminal's Ctrl-C is for this process alone, which then ends the rest in order.
     });
     const lines = createInterface(unshare.stdout)[Symbol.asyncIterator]();
     const ready = await lines.next();
@@ -169,7 +170,7 @@ export class Enclosure implements AsyncDisposable {
       streams === "pipe"
         ? "pipe"
         : (["ignore", streams.stdout, streams.stderr] as ["ignore", number, number]);
-    return spawn("nsenter", enter, { stdio });
+    return spawn("nsenter", enter, { stdio, detached: true });
   }
 
   async #followExits(lines: AsyncIterable<string>): Promise<void> {

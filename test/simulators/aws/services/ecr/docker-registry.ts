@@ -31,7 +31,10 @@ export class DockerRegistry implements AsyncDisposable {
     );
     // Dies with this process, however that ends.
     const command = ["--pdeathsig", "KILL", "docker-registry", "serve", configuration];
-    const child = spawn("setpriv", command, { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn("setpriv", command, {
+      stdio: ["ignore", "ignore", "pipe"],
+      detached: true, // not ended by a terminal's Ctrl-C before what uses it
+    });
     return new DockerRegistry(await listeningPort(child), child);
   }
 
