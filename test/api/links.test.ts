@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { callApi } from "../support/docker-api.ts";
+import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -27,7 +28,11 @@ describe("a linked container", () => {
     );
     for (const process of [
       await ok("exec", "web", "env"),
-      await ok("exec", "web", "sh", "-c", "tr '\\0' '\\n' < /proc/1/environ"),
+      await until(async () => {
+        // Until the runtime's own process has become the container's.
+        const text = await ok("exec", "web", "sh", "-c", "tr '\\0' '\\n' < /proc/1/environ");
+        return text.includes("STORE_NAME") ? text : undefined;
+      }),
     ]) {
       const env = process.split("\n");
       for (const entry of [
