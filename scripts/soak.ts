@@ -20,7 +20,7 @@ const chosen = process.argv.slice(2);
 const tests =
   chosen.length > 0
     ? chosen
-    : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts", "test/ecs/ci-day.test.ts"];
+    : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts", "test/ecs"];
 const failures: string[] = [];
 
 function run(name: string, program: string, args: readonly string[], cwd: string): void {
