@@ -6,7 +6,7 @@ import { type ContainerRecord, type Link, LinkSchema } from "../../../../gen/soc
 import type { LinkedHost } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../lookup.ts";
-import { configOf, hasProcess, hostConfigOf } from "../records.ts";
+import { configOf, hasProcess, hostConfigOf, isRemoved } from "../records.ts";
 import { linkEnvironment } from "./link-environment.ts";
 
 const bridge = "bridge";
@@ -51,7 +51,7 @@ function parseLink(text: string): { readonly name: string; readonly alias: strin
 export function shownLinks(state: State, record: ContainerRecord): string[] {
   return record.links.flatMap(({ containerId, alias }) => {
     const other = state.containers.get(containerId);
-    return other === undefined ? [] : [`/${other.name}:/${record.name}/${alias}`];
+    return other === undefined || isRemoved(other) ? [] : [`/${other.name}:/${record.name}/${alias}`];
   });
 }
 
