@@ -3,6 +3,7 @@ import type { Route } from "./router.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { attachRoutes } from "./routes/attach.ts";
 import { containerVerbRoutes } from "./routes/container-verbs.ts";
+import { buildRoutes } from "./routes/build.ts";
 import { changesRoutes } from "./routes/changes.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
@@ -18,6 +19,7 @@ import { volumeRoutes } from "./routes/volumes.ts";
 /** The whole table. */
 export const routes: readonly Route[] = [
   ...systemRoutes,
+  ...buildRoutes,
   ...containerRoutes,
   ...containerVerbRoutes,
   ...statsRoutes,

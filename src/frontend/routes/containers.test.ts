@@ -235,10 +235,10 @@ test("what is not built is refused with the feature and the backend", async (t) 
   const api = await serveApi(t, (router) =>
     router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) }),
   );
-  const response = await api.call("POST", "/build/prune");
+  const response = await api.call("POST", "/build/cancel");
   assert.equal(response.status, 501);
   assert.deepEqual(response.json(), {
-    message: 'sockerless: docker builder prune is not implemented by backend "local"',
+    message: 'sockerless: the cancellation of a build is not implemented by backend "local"',
   });
 });
 

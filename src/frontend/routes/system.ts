@@ -12,9 +12,6 @@ import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { builtBackends, type HttpMethod, type Route } from "../router.ts";
 
-const buildElsewhere =
-  "build the image elsewhere and bring it with docker load, docker import or docker pull";
-
 /** The routes of the system as a whole. */
 export const systemRoutes: readonly Route[] = [
   { method: "GET", path: "/_ping", answeredBy: "frontend", handler: ping },
@@ -24,12 +21,6 @@ export const systemRoutes: readonly Route[] = [
   { method: "POST", path: "/auth", answeredBy: builtBackends, handler: postAuth },
   { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: getDiskUsage },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
-
-  notBuilt("POST", "/build", "docker build", buildElsewhere),
-  notBuilt("POST", "/build/prune", "docker builder prune"),
-  notBuilt("POST", "/build/cancel", "the cancellation of a build"),
-  notBuilt("POST", "/session", "docker build with BuildKit", buildElsewhere),
-  notBuilt("POST", "/grpc", "docker build with BuildKit", buildElsewhere),
 
   {
     method: "GET",
