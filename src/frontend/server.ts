@@ -11,6 +11,7 @@ import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 
 import { fromUnknown, invalid, SockerlessError } from "../common/errors.ts";
+import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { maximumApiVersion } from "./api-version.ts";
 import { watchClient } from "./client-presence.ts";
@@ -210,10 +211,12 @@ export class DockerApiServer {
       return; // Nobody is there to be told, and nothing went wrong.
     }
     const { method, url } = request;
+    const { status } = errorReply(error);
     if (kind === "system") {
-      this.#logger.error({ method, url, err: error }, "request failed");
-    } else if (kind === "unavailable") {
-      this.#logger.warn({ method, url, reason: message }, "request refused");
+      logFailure(this.#logger, { method, url, status }, error, "request failed");
+    } else {
+      const level = kind === "unavailable" ? "warn" : "debug";
+      this.#logger[level]({ method, url, status, reason: message }, "request refused");
     }
   }
 

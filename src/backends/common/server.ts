@@ -19,6 +19,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { fromUnknown, systemError, toConnectError } from "../../common/errors.ts";
+import { logFailure } from "../../common/failures.ts";
 import { listen, mutualTlsOptions } from "../../common/listen.ts";
 import { registerHealth } from "./health.ts";
 import { type AgentResolver, RELAYED_PREFIX, relayAgentCall } from "./relay.ts";
@@ -114,7 +115,7 @@ async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerat
   }
 }
 
-/** One line a call, when it ends; calls that fail by our own fault with the error and its cause. */
+/** One line a call, when it ends; what nobody foresaw with where it came from. */
 function logCalls(logger: Logger): Interceptor {
   return (next) => async (request) => {
     const started = performance.now();
@@ -133,7 +134,7 @@ function logCalls(logger: Logger): Interceptor {
       }
       const failure = fromUnknown(error);
       if (failure.kind === "system") {
-        logger.error({ ...call, status: failure.kind, err: failure }, "call failed");
+        logFailure(logger, { ...call, status: failure.kind }, error, "call failed");
       } else {
         logger.debug({ ...call, status: failure.kind, reason: failure.message }, "call refused");
       }

@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { ConnectError } from "@connectrpc/connect";
+
+import { fromUnknown, systemError, toConnectError } from "./errors.ts";
+import { logFailure } from "./failures.ts";
+import { createLogger, type LoggerOptions } from "./logger.ts";
+
+function logged(error: unknown, level: LoggerOptions["level"] = "info"): Record<string, unknown> {
+  const lines: string[] = [];
+  const destination = { write: (line: string) => void lines.push(line) };
+  logFailure(createLogger({ level, process: "backend", destination }), { status: 500 }, error, "failed");
+  assert.equal(lines.length, 1);
+  const { time: _time, process: _process, ...rest } = JSON.parse(lines[0] ?? "");
+  return rest;
+}
+
+describe("the log of a failure", () => {
+  const foreseen = { level: "warn", status: 500, reason: "port is taken", msg: "failed" };
+
+  it("tells in one line what was foreseen, here or in the process that answered", () => {
+    const error = systemError("port is taken");
+    for (const each of [error, toConnectError(error), fromUnknown(toConnectError(error))]) {
+      assert.deepEqual(logged(each), foreseen);
+    }
+    const cause = new Error("EADDRINUSE");
+    assert.deepEqual(logged(systemError("port is taken", cause)), { ...foreseen, cause: "EADDRINUSE" });
+  });
+
+  it("shows where that came from at level debug", () => {
+    const { err, ...rest } = logged(systemError("port is taken"), "debug");
+    assert.deepEqual(rest, foreseen);
+    assert.match((err as { stack: string }).stack, /failures\.test/);
+  });
+
+  it("shows where anything else came from", () => {
+    const bug = new TypeError("x is not a function");
+    for (const each of [bug, fromUnknown(bug), new ConnectError("protocol error")]) {
+      const { err, level } = logged(each);
+      assert.equal(level, "error");
+      assert.match((err as { stack: string }).stack, /failures\.test/);
+    }
+  });
+});
