@@ -4,6 +4,7 @@ import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "../engine/filters.ts";
 import { untilOf } from "../engine/until-filter.ts";
 import { nanosecondsOf } from "../engine/records.ts";
+import { builtInLabel, helloName } from "./hello-image.ts";
 import type { ImageConfig } from "./image-config.ts";
 
 /** An image with its configuration. */
@@ -16,7 +17,7 @@ export interface PrunedImage {
 
 /**
  * What a prune asks to be removed: the references of an image one by one, or the ID of one without any. What a
- * container uses is spared by the removal itself.
+ * container uses is spared by the removal itself. The built-in image keeps its name: it could not be pulled again.
  *
  * @throws invalid: a filter
  */
@@ -36,8 +37,11 @@ export function referencesToPrune(
   return images
     .filter((image) => isOldEnough(image) && hasLabels(image))
     .filter(({ record, isParent }) => !danglingOnly || (record.names.length === 0 && !isParent))
-    .flatMap(({ record }) => {
+    .flatMap(({ record, config }) => {
       const references = [...record.names, ...record.digests];
-      return references.length === 0 ? [record.id] : references;
+      const keepsName = config.config.labels[builtInLabel] !== undefined;
+      return references.length === 0
+        ? [record.id]
+        : references.filter((each) => !keepsName || each !== helloName);
     });
 }

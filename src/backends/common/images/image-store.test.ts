@@ -8,7 +8,7 @@ import { create } from "@bufbuild/protobuf";
 import { openImageStore, streamOf, type TestImageStore } from "../../../../test/support/image-store.ts";
 import { dockerArchive, type FixtureImage, imageId } from "../../../../test/support/images.ts";
 import { tarOf } from "../../../../test/support/tar.ts";
-import { PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { PlatformSchema, StringListSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerStateSchema, ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -375,6 +375,17 @@ describe("the built-in image", () => {
     const again = await store.reopen();
     await again.images.ensureHello(file, signal);
     assert.ok(again.images.idOf("sockerless/hello"));
+  });
+
+  it("is spared by a prune of everything, which takes a user's names for it", async (context) => {
+    const store = await openImageStore(context);
+    await store.images.ensureHello(await binary(store, "v1"), signal);
+    await store.images.tag("sockerless/hello", "mine:1");
+    const all = { dangling: create(StringListSchema, { values: ["false"] }) };
+    const { removed, spaceReclaimed } = await store.images.prune(all, signal);
+    assert.deepEqual(removed, [{ untagged: "mine:1" }]);
+    assert.equal(spaceReclaimed, 0n);
+    assert.ok(store.images.idOf("sockerless/hello"));
   });
 
   it("takes the place of an earlier version's", async (context) => {
