@@ -2,6 +2,7 @@ package containerinit
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -30,6 +31,8 @@ func stopSignals(own unix.Signal) []os.Signal {
 
 // stay serves until the agent may leave, and answers its exit code:
 //
+//   - Until the first start, at most for the start timeout: a backend that
+//     died meanwhile cannot end what it has begun.
 //   - While the main process runs, until it ends; a stop signal is passed on as
 //     the container's own, and followed by SIGKILL after its stop timeout.
 //   - Then for the linger: files and log are there, and a new start runs in
@@ -41,12 +44,37 @@ func stopSignals(own unix.Signal) []os.Signal {
 func (c *container) stay(signals <-chan os.Signal, launcher *launcher, logger *slog.Logger) (exitCode int) {
 	stopped := make(chan struct{}) // closed at the first stop signal
 	go c.passOn(signals, stopped, launcher, logger)
+	if c.settings.await > 0 {
+		go c.awaitStart(c.settings.await, logger)
+	}
 	for {
 		_ = c.Sessions.WaitEnded(context.Background()) // only ctx can fail it
 		exitCode = c.exitCode()
 		if c.lingerOut(stopped) {
 			return exitCode
 		}
+	}
+}
+
+// awaitStart lets the agent leave if it is not told what to run in time. A start
+// that is under way may still be refused, so that it is waited for first.
+func (c *container) awaitStart(limit time.Duration, logger *slog.Logger) {
+	time.Sleep(limit)
+	for {
+		c.mu.Lock()
+		changed := c.changed
+		if c.starting == 0 {
+			defer c.mu.Unlock()
+			if state := c.Sessions.State(); state.Started != nil || state.Failure != nil || c.leaving {
+				return
+			}
+			message := fmt.Sprintf("the agent was not told what to run within %s", limit)
+			logger.Error(message)
+			c.letGo(&session.StartError{ExitCode: exitFailed, Message: message})
+			return
+		}
+		c.mu.Unlock()
+		<-changed
 	}
 }
 

@@ -28,6 +28,7 @@ type settings struct {
 	stopSignal  unix.Signal
 	linger      time.Duration
 	drain       time.Duration
+	await       time.Duration // for the first start; 0: as long as it takes
 	logDir      string
 	log         log.Settings
 }
@@ -67,6 +68,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	signal := text("stop-signal", "SOCKERLESS_STOP_SIGNAL", "SIGTERM", "the container's own stop signal, name or number")
 	linger := text("linger", "SOCKERLESS_LINGER", defaultLinger.String(), "how long to stay after the main process has exited")
 	drain := text("drain-timeout", "SOCKERLESS_DRAIN_TIMEOUT", defaultDrain.String(), "how long to wait at most for who has not read everything")
+	await := text("start-timeout", "SOCKERLESS_START_TIMEOUT", "0", "how long to wait for the first start; 0: as long as it takes")
 	logDir := text("log-dir", "SOCKERLESS_LOG_DIR", defaultLogDir, "directory of the output's record; empty or not writable: memory")
 	logSize := text("log-max-size", "SOCKERLESS_LOG_MAX_SIZE", strconv.Itoa(defaultLogSize), "bytes of one file of the record")
 	logFiles := text("log-max-files", "SOCKERLESS_LOG_MAX_FILES", strconv.Itoa(defaultLogs), "files of the record")
@@ -78,7 +80,7 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	}
 
 	s := &settings{containerID: *id, listen: *listen, logDir: *logDir}
-	var errs [7]error
+	var errs [8]error
 	if *callback == "" && s.listen == "" {
 		s.listen = defaultListen
 	}
@@ -90,8 +92,9 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.linger, errs[3] = parseDuration("linger", *linger)
 	s.drain, errs[4] = parseDuration("drain timeout", *drain)
 	s.log, errs[5] = parseLog(*logSize, *logFiles)
+	s.await, errs[6] = parseDuration("start timeout", *await)
 	if *callback != "" {
-		s.callback, errs[6] = parseCallback(*callback, *callbackPin, getenv("SOCKERLESS_CALLBACK_SECRET"), s.pin)
+		s.callback, errs[7] = parseCallback(*callback, *callbackPin, getenv("SOCKERLESS_CALLBACK_SECRET"), s.pin)
 	}
 	return s, errors.Join(errs[:]...)
 }

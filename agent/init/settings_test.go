@@ -17,12 +17,13 @@ var (
 func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 	env := map[string]string{
 		"SOCKERLESS_CONTAINER_ID": someID, "SOCKERLESS_CLIENT_CA_PIN": somePin, "SOCKERLESS_LINGER": "5m", "SOCKERLESS_STOP_SIGNAL": "quit",
+		"SOCKERLESS_START_TIMEOUT": "420s",
 	}
 	s, err := parseSettings([]string{"--linger", "90", "--log-max-size", "1000"}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.containerID != someID || len(s.pin) != 32 || s.linger != 90*time.Second || s.stopSignal != unix.SIGQUIT ||
+	if s.containerID != someID || len(s.pin) != 32 || s.linger != 90*time.Second || s.stopSignal != unix.SIGQUIT || s.await != 7*time.Minute ||
 		s.listen != ":9111" || s.drain != 20*time.Second || s.logDir != "/.sockerless/log" || s.log.MaxSize != 1000 || s.log.MaxFiles != 2 {
 		t.Errorf("%+v", s)
 	}
@@ -30,11 +31,11 @@ func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 
 func TestAbsurdSettingsAreAllNamed(t *testing.T) {
 	_, err := parseSettings([]string{"--container-id", "x", "--client-ca-pin", "md5/x", "--stop-signal", "SIGNONE", "--linger", "-1s",
-		"--drain-timeout", "never", "--log-max-size", "0"}, func(string) string { return "" }, io.Discard)
+		"--drain-timeout", "never", "--start-timeout", "soon", "--log-max-size", "0"}, func(string) string { return "" }, io.Discard)
 	if err == nil {
 		t.Fatal("they were taken")
 	}
-	for _, name := range []string{"container ID", "client CA pin", "stop signal", "linger", "drain timeout", "log size"} {
+	for _, name := range []string{"container ID", "client CA pin", "stop signal", "linger", "drain timeout", "start timeout", "log size"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q is not named in %v", name, err)
 		}

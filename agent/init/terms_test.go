@@ -73,6 +73,34 @@ func TestAnAgentThatWasNeverStartedIsReleased(t *testing.T) {
 	}
 }
 
+func TestAnAgentThatIsNeverToldWhatToRunLeaves(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: append([]string{"--start-timeout", "3s"}, forLong...)})
+	waiting := attach(t, k.client(), "a")
+	if last := waiting.end(); !strings.Contains(last.GetError().GetMessage(), "not told what to run within 3s") {
+		t.Errorf("the attachment ended with %v", last)
+	}
+	if code := k.exitCode(); code != 125 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
+func TestAStartInTimeIsNotCutByTheLimitOfWaitingForIt(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: append([]string{"--start-timeout", "1s"}, none...)})
+	client := k.client()
+	// The limit passes while the start waits for somebody who never comes.
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "forever"), AwaitAttachIds: []string{"nobody comes"},
+		AwaitAttachTimeoutMs: 2000})
+	if out, code := run(t, client, "e", nobody("probe", "say", "here", "0")); out != "here" || code != 0 {
+		t.Errorf("%q and %d", out, code)
+	}
+	k.signal(syscall.SIGTERM)
+	if code := k.exitCode(); code != 143 {
+		t.Errorf("the agent exited with %d", code)
+	}
+}
+
 func TestHowLongTheAgentStaysIsTheStartsToSay(t *testing.T) {
 	t.Parallel()
 	k := startTask(t, taskOptions{arguments: forLong})

@@ -82,6 +82,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       taskRoleArn: config.taskRoleArn,
       instance,
       authorityPin: authority.pin,
+      startTimeoutMs: config.startTimeout,
     },
     definition: {
       region: config.region,
@@ -91,7 +92,6 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       agent: agentSourceOf(config),
     },
     start: { lingerMs: config.linger, drainTimeoutMs: config.drainTimeout },
-    startTimeoutMs: config.startTimeout,
   };
   const sweeps = keepSweeping(definitions, clock, tasksLogger);
   return {

@@ -6,8 +6,9 @@ import type { Task } from "@aws-sdk/client-ecs";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
-import { awaitAgent, StartTimeout } from "./await-agent.ts";
+import { awaitAgent } from "./await-agent.ts";
 import type { TaskListener } from "./poller.ts";
+import { StartTimeout } from "./start-limit.ts";
 import { viewOf } from "./task-view.ts";
 
 const nobody: AgentAuthority = {

@@ -6,6 +6,7 @@ import { learnPin } from "../../common/cloud/first-contact.ts";
 import { AGENT_PORT } from "../agent-port.ts";
 import { failureOfTask, startFailure } from "./reasons.ts";
 import type { TaskPoller } from "./poller.ts";
+import { StartTimeout } from "./start-limit.ts";
 import type { TaskView } from "./task-view.ts";
 
 /** An agent that has answered. */
@@ -108,11 +109,4 @@ function abortReason(signal: AbortSignal, last: TaskView | undefined): unknown {
         ? `it is ${last.status}`
         : `it is ${last.status}, and its agent does not answer at ${last.address}:${AGENT_PORT} (do its security groups let this backend in?)`;
   return systemError(`${messageOf(signal.reason)}: ${state}`, signal.reason);
-}
-
-/** Aborts a start that takes longer than it may. */
-export class StartTimeout extends Error {
-  constructor(limitMs: number) {
-    super(`the container's task was not ready within ${limitMs / 1000} s (ecs.start_timeout)`);
-  }
 }

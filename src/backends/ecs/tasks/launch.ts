@@ -5,10 +5,11 @@ import { systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
-import { awaitAgent, StartTimeout } from "./await-agent.ts";
+import { awaitAgent } from "./await-agent.ts";
 import { isSameTask, lingersUntilMs } from "./lingering.ts";
 import { runRequest } from "./run-request.ts";
 import { DefinitionGone, runTask } from "./run-task.ts";
+import { StartLimit } from "./start-limit.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /** What of the last run does not hold for the next. */
@@ -20,43 +21,38 @@ const MARGIN_MS = 3_000;
  * Launches a container. What AWS is asked stands in the books before it is asked, so that a launch which a crash has cut
  * off is taken up by the next call, and happens once.
  *
- * @throws invalid: settings; system or unavailable with AWS's reason
+ * @throws invalid: settings; system or unavailable with AWS's reason, or with what took longer than a start may
  */
 export async function launch(
   context: TaskContext,
   spec: WorkloadSpec,
   signal: AbortSignal,
 ): Promise<Launched> {
-  const { book, startTimeoutMs } = context;
+  const { book } = context;
   const { id, generation } = spec.record;
   const known = book.of(id);
+  using limit = new StartLimit(context.run.startTimeoutMs, signal);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
+    await applyStaged(context, known, limit); // A crash may have come between.
     return launched(context, known);
   }
-  const timeout = new AbortController();
-  const timer = setTimeout(() => timeout.abort(new StartTimeout(startTimeoutMs)), startTimeoutMs);
-  const scope = AbortSignal.any([signal, timeout.signal]);
-  try {
-    const asked =
-      known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation
-        ? known
-        : await prepare(context, spec, known);
-    if (asked.phase === TaskPhase.SERVING) {
-      return launched(context, asked);
-    }
-    const placed = asked.task === "" ? await place(context, spec, asked, scope) : asked;
-    const agent = await awaitAgent(id, placed.task, scope, context);
-    const serving = await book.note(id, {
-      address: agent.address,
-      agentPin: agent.pin,
-      generation,
-      phase: TaskPhase.SERVING,
-    });
-    await applyStaged(context, serving);
-    return launched(context, serving);
-  } finally {
-    clearTimeout(timer);
+  const asked =
+    known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation
+      ? known
+      : await prepare(context, spec, known, limit);
+  if (asked.phase === TaskPhase.SERVING) {
+    return launched(context, asked);
   }
+  const placed = asked.task === "" ? await place(context, spec, asked, limit) : asked;
+  const agent = await awaitAgent(id, placed.task, limit.signal, context);
+  const serving = await book.note(id, {
+    address: agent.address,
+    agentPin: agent.pin,
+    generation,
+    phase: TaskPhase.SERVING,
+  });
+  await applyStaged(context, serving, limit);
+  return launched(context, serving);
 }
 
 /**
@@ -68,15 +64,16 @@ async function prepare(
   context: TaskContext,
   spec: WorkloadSpec,
   known: TaskRecord | undefined,
+  limit: StartLimit,
 ): Promise<TaskRecord> {
   const { book } = context;
   const { id, generation } = spec.record;
-  const request = await requestFor(context, spec);
+  const request = await requestFor(context, spec, limit);
   if (known !== undefined && (await canServe(context, known, request))) {
     context.departures.cancel(known.task);
     return await book.note(id, { ...ANEW, generation, phase: TaskPhase.SERVING });
   }
-  await endLingering(context, known);
+  await limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
   return await book.note(id, {
     ...ANEW,
     launchGeneration: generation,
@@ -89,13 +86,19 @@ async function prepare(
   });
 }
 
-async function requestFor(context: TaskContext, spec: WorkloadSpec): Promise<RunTaskCommandInput> {
+async function requestFor(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  limit: StartLimit,
+): Promise<RunTaskCommandInput> {
   const { definitions, networks } = context;
   const definition = definitionOf(spec, context.taskImage(spec), context.definition);
   const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
   const [arn, groups] = await Promise.all([
-    definitions.ensure(definition),
-    networks.groupsOf(spec.network, mountsVolumes),
+    limit.meanwhile("ECS has not registered its task definition", () => definitions.ensure(definition)),
+    limit.meanwhile("EC2 has not told its security groups", () =>
+      networks.groupsOf(spec.network, mountsVolumes),
+    ),
   ]);
   return runRequest(spec.record, arn, groups, context.run);
 }
@@ -123,20 +126,26 @@ async function place(
   context: TaskContext,
   spec: WorkloadSpec,
   asked: TaskRecord,
-  signal: AbortSignal,
+  limit: StartLimit,
 ): Promise<TaskRecord> {
   const { id } = spec.record;
   const request = JSON.parse(asked.request) as RunTaskCommandInput;
+  const run = async (input: RunTaskCommandInput): Promise<TaskRecord> => {
+    const arn = await limit.during("ECS has not answered RunTask", (signal) =>
+      runTask(id, input, signal, context),
+    );
+    return await context.book.noteTask(id, arn);
+  };
   try {
-    return await context.book.noteTask(id, await runTask(id, request, signal, context));
+    return await run(request);
   } catch (error) {
     if (!(error instanceof DefinitionGone)) {
       throw error;
     }
     await context.definitions.forget(familyOf(request));
-    const again = await requestFor(context, spec);
+    const again = await requestFor(context, spec, limit);
     await context.book.note(id, { request: JSON.stringify(again) });
-    return await context.book.noteTask(id, await runTask(id, again, signal, context));
+    return await run(again);
   }
 }
 
@@ -144,10 +153,12 @@ function familyOf({ taskDefinition = "" }: RunTaskCommandInput): string {
   return taskDefinition.slice(taskDefinition.lastIndexOf("/") + 1).replace(/:\d+$/, "");
 }
 
-async function applyStaged(context: TaskContext, task: TaskRecord): Promise<void> {
+async function applyStaged(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {
   const target = context.agents.targetOf(task);
   if (target !== undefined) {
-    await context.stored.applyStaged(task.containerId, target);
+    await limit.during("the files that were put into the container are not in it yet", (signal) =>
+      context.stored.applyStaged(task.containerId, target, signal),
+    );
   }
 }
 

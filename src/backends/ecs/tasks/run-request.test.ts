@@ -14,6 +14,7 @@ const settings: RunSettings = {
   taskRoleArn: "arn:aws:iam::123456789012:role/task",
   instance: "sockerless/0123456789abcdef",
   authorityPin: new Uint8Array(32),
+  startTimeoutMs: 300_000,
 };
 
 function request(said: SaidOfContainer = {}, other: Partial<RunSettings> = {}) {
@@ -35,16 +36,27 @@ describe("the request for a task", () => {
     const environment = overrides?.containerOverrides?.[0]?.environment ?? [];
     assert.deepEqual(
       environment.map(({ name }) => name),
-      ["SOCKERLESS_CONTAINER_ID", "SOCKERLESS_GENERATION", "SOCKERLESS_CLIENT_CA_PIN"],
+      [
+        "SOCKERLESS_CONTAINER_ID",
+        "SOCKERLESS_GENERATION",
+        "SOCKERLESS_CLIENT_CA_PIN",
+        "SOCKERLESS_START_TIMEOUT",
+      ],
     );
     assert.equal(environment[1]?.value, "4");
+  });
+
+  it("tells the agent to wait longer for its start than the backend tries, and not for ever", () => {
+    const environment = request({}, { startTimeoutMs: 90_500 }).overrides?.containerOverrides?.[0]
+      ?.environment;
+    assert.deepEqual(environment?.[3], { name: "SOCKERLESS_START_TIMEOUT", value: "211s" });
   });
 
   it("tells the agent how much of the log to keep, where the container says it", () => {
     const logConfig = { type: "json-file", config: { "max-size": "20k", "max-file": "2" } };
     const environment = request({ hostConfig: { logConfig } }).overrides?.containerOverrides?.[0]
       ?.environment;
-    assert.deepEqual(environment?.slice(3), [
+    assert.deepEqual(environment?.slice(4), [
       { name: "SOCKERLESS_LOG_MAX_SIZE", value: "20000" },
       { name: "SOCKERLESS_LOG_MAX_FILES", value: "2" },
     ]);

@@ -14,6 +14,7 @@ import {
   LOG_FILES_VARIABLE,
   LOG_SIZE_VARIABLE,
   PIN_VARIABLE,
+  START_TIMEOUT_VARIABLE,
   STOP_SIGNAL_VARIABLE,
 } from "./variables.ts";
 
@@ -29,7 +30,12 @@ export interface RunSettings {
   readonly instance: string;
   /** SHA-256 of the public key of the authority over the agents. */
   readonly authorityPin: Uint8Array;
+  /** How long this backend tries to start a container, milliseconds. */
+  readonly startTimeoutMs: number;
 }
+
+/** An agent waits so much longer than its backend tries, in which files are unpacked and attachments come. */
+const AGENT_MARGIN_S = 120;
 
 /** Makes the request to start a container's task: the same for the same start, whoever asks. */
 export function runRequest(
@@ -84,6 +90,10 @@ function environmentOf(record: ContainerRecord, settings: RunSettings) {
     { name: CONTAINER_VARIABLE, value: record.id },
     { name: GENERATION_VARIABLE, value: String(record.generation) },
     { name: PIN_VARIABLE, value: `sha256/${Buffer.from(settings.authorityPin).toString("base64")}` },
+    {
+      name: START_TIMEOUT_VARIABLE,
+      value: `${Math.ceil(settings.startTimeoutMs / 1000) + AGENT_MARGIN_S}s`,
+    },
     ...(stopSignal === "" ? [] : [{ name: STOP_SIGNAL_VARIABLE, value: stopSignal }]),
     ...logLimitsOf(record),
   ];

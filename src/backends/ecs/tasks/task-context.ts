@@ -24,7 +24,7 @@ export interface StoredContainers {
   /** The unix socket on which they are served. */
   readonly socket: string;
   /** Gives files that were put into a container before its start to its agent. */
-  applyStaged(containerId: string, agent: AgentTarget): Promise<void>;
+  applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
   /** Takes the log of a container that has ended from its agent. */
   drain(containerId: string, agent: AgentTarget): Promise<void>;
   /** The container is gone. */
@@ -49,7 +49,6 @@ export interface TaskContext {
   readonly run: RunSettings;
   readonly definition: DefinitionSettings;
   readonly start: StartSettings;
-  readonly startTimeoutMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }

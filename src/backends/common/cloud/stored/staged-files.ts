@@ -111,13 +111,13 @@ export class StagedFiles {
    * Has the agent of a container unpack what was put into it, in order. What was unpacked is forgotten, so that this may
    * be repeated.
    *
-   * @throws what the agent refuses, with where it was to be unpacked
+   * @throws what the agent refuses, with where it was to be unpacked; the signal's reason
    */
-  async apply(containerId: string, agent: AgentTarget): Promise<void> {
-    await this.#locks.run(containerId, () => this.#apply(containerId, agent));
+  async apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
+    await this.#locks.run(containerId, () => this.#apply(containerId, agent, signal));
   }
 
-  async #apply(containerId: string, agent: AgentTarget): Promise<void> {
+  async #apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
     const staged = await this.#staged(containerId);
     if (staged.length === 0) {
       return;
@@ -131,8 +131,9 @@ export class StagedFiles {
         const file = path.join(this.#directory, containerId, number);
         const opened = await readOpened(file);
         try {
-          await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs });
+          await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs, signal });
         } catch (error) {
+          signal.throwIfAborted();
           const { kind, message } = fromUnknown(error);
           throw new SockerlessError(
             kind === "not-found" ? "invalid" : kind,

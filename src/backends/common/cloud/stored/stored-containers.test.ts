@@ -248,12 +248,12 @@ describe("containers without an agent", () => {
       await stored.close();
       stored = await openStored();
       const agent = await agentWith(() => []);
-      await stored.applyStaged(created, agent.target);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, [
         { path: "/etc", bytes: "first tar" },
         { path: "/var", bytes: "second" },
       ]);
-      await stored.applyStaged(created, agent.target);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.equal(agent.archives.length, 2);
       assert.deepEqual(await readdir(path.join(directory, "state/staged")), []);
     });
@@ -277,7 +277,7 @@ describe("containers without an agent", () => {
       second.resolve();
       await slowly;
       const agent = await agentWith(() => []);
-      await stored.applyStaged(created, agent.target);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, [
         { path: "/quick", bytes: "tar" },
         { path: "/slow", bytes: "tar" },
@@ -288,12 +288,12 @@ describe("containers without an agent", () => {
       await clientOf(created).archivePut(archive("/no/such", "tar"));
       const agent = await agentWith(() => []);
       agent.refuse(new ConnectError("Could not find the file /no/such", Code.NotFound));
-      await assert.rejects(stored.applyStaged(created, agent.target), {
+      await assert.rejects(stored.applyStaged(created, agent.target, new AbortController().signal), {
         kind: "invalid",
         message: /put into the container before its start do not fit in at \/no\/such: Could not find/,
       });
       agent.refuse(undefined);
-      await stored.applyStaged(created, agent.target);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.equal(agent.archives.length, 1);
     });
 
@@ -306,7 +306,7 @@ describe("containers without an agent", () => {
       }
       await assert.rejects(clientOf(created).archivePut(cut()), /unexpected EOF/);
       const agent = await agentWith(() => []);
-      await stored.applyStaged(created, agent.target);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, []);
     });
 

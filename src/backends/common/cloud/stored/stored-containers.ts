@@ -35,7 +35,7 @@ export interface StoredContainers {
   /** The unix socket on which they are served. */
   readonly socket: string;
   /** Gives files that were put into a container before its start to its agent. May be repeated. */
-  applyStaged(containerId: string, agent: AgentTarget): Promise<void>;
+  applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
   /** Takes the log of a container that has ended from its agent. May be repeated. */
   drain(containerId: string, agent: AgentTarget): Promise<void>;
   /** The container is gone. */
@@ -88,7 +88,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   await listen(server, `unix://${socket}`, { mode: 0o600, serves: "stored containers" });
   return {
     socket,
-    applyStaged: (containerId, agent) => staged.apply(containerId, agent),
+    applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
     drain: (containerId, agent) => drained.drain(containerId, agent),
     async remove(containerId) {
       await drained.remove(containerId);

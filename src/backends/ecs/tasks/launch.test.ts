@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { isErrorKind } from "../../../common/errors.ts";
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../common/state/state.ts";
+import { fakeClient } from "../testing/fake-client.ts";
+import { workloadSpec } from "../testing/workload-spec.ts";
+import { launch } from "./launch.ts";
+import { TaskBook, type TaskFields } from "./task-book.ts";
+import type { TaskContext } from "./task-context.ts";
+
+const never = (): Promise<never> => new Promise(() => {});
+const container = "c".repeat(64);
+
+/** A start that may take 50 ms. */
+function setUp(parts: object, known?: TaskFields) {
+  const tasks = new Map<string, TaskRecord>();
+  if (known !== undefined) {
+    tasks.set(
+      container,
+      create(TaskRecordSchema, { ...known, containerId: container } as MessageInitShape<
+        typeof TaskRecordSchema
+      >),
+    );
+  }
+  const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+  const commit = (change: (tables: object) => void): Promise<void> => {
+    change({ tasks: { put } });
+    return Promise.resolve();
+  };
+  const { client, calls } = fakeClient({ RunTask: never });
+  const context = {
+    ecs: client,
+    book: new TaskBook({ tasks, commit } as unknown as State),
+    clock: new ManualClock(),
+    taskImage: () => ({ reference: "image" }),
+    definitions: { ensure: () => Promise.resolve("definition:1") },
+    networks: { groupsOf: () => Promise.resolve(["sg-1"]) },
+    run: { startTimeoutMs: 50, subnets: [], capacityProvider: "FARGATE", authorityPin: new Uint8Array(32) },
+    definition: { agent: { kind: "image", image: "agent" } },
+    ...parts,
+  } as unknown as TaskContext;
+  return { start: () => launch(context, workloadSpec(), new AbortController().signal), calls, tasks };
+}
+
+describe("a start", () => {
+  const waits: readonly (readonly [string, object, RegExp])[] = [
+    ["the definition", { definitions: { ensure: never } }, /: ECS has not registered its task definition$/],
+    ["the groups", { networks: { groupsOf: never } }, /: EC2 has not told its security groups$/],
+  ];
+  for (const [what, parts, expected] of waits) {
+    it(`does not wait longer for ${what} than it may, and says so`, async () => {
+      const { start, calls } = setUp(parts);
+      await assert.rejects(start(), (error: Error) => {
+        assert.ok(isErrorKind(error, "system"));
+        assert.match(error.message, /was not ready within 0\.05 s \(ecs\.start_timeout\)/);
+        assert.match(error.message, expected);
+        return true;
+      });
+      assert.equal(calls.length, 0);
+    });
+  }
+
+  it("does not wait longer than it may for the end of the last one's task", async () => {
+    const agents = { letGo: () => Promise.resolve(false) };
+    const known = { phase: TaskPhase.LINGERING, task: "arn:before", request: "{}" };
+    const { start, tasks } = setUp({ agents, departures: { stop: never } }, known);
+    await assert.rejects(start(), /start_timeout\): the task of its last run is still there$/);
+    assert.equal(tasks.get(container)?.task, "arn:before");
+  });
+
+  it("does not wait longer than it may for a task", async () => {
+    const send = (_command: object, { abortSignal }: { readonly abortSignal: AbortSignal }) =>
+      new Promise((_resolve, reject) => {
+        abortSignal.addEventListener("abort", () => reject(abortSignal.reason as Error));
+      });
+    const { start, tasks } = setUp({ ecs: { send } });
+    await assert.rejects(start(), /start_timeout\): ECS has not answered RunTask$/);
+    assert.equal(tasks.get(container)?.phase, TaskPhase.UNSPECIFIED);
+  });
+});
