@@ -99,8 +99,12 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     state: opened,
   });
   resources.defer(() => driver.close());
-  const checks = checkSurroundings(config.ecs, aws, logger);
-  resources.defer(() => checks);
+  const closing = new AbortController();
+  const checks = checkSurroundings(config.ecs, aws, logger, closing.signal);
+  resources.defer(() => {
+    closing.abort(unavailable("the backend is shutting down"));
+    return checks;
+  });
 
   const service = await serveEngine({
     config,

@@ -10,18 +10,26 @@ import type { Logger } from "../../common/logger.ts";
 import { AGENT_PORT } from "./agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 
-type Check = (config: EcsSection, aws: AwsClients) => Promise<string | undefined>;
+type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 
-/** Warns of what containers will trip over. Never fails. */
-export async function checkSurroundings(config: EcsSection, aws: AwsClients, logger: Logger): Promise<void> {
+/** Warns of what containers will trip over. Never fails; ends without a word when the signal aborts. */
+export async function checkSurroundings(
+  config: EcsSection,
+  aws: AwsClients,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
   await Promise.all(
     CHECKS.map(async ([what, check]) => {
       try {
-        const problem = await check(config, aws);
+        const problem = await check(config, aws, signal);
         if (problem !== undefined) {
           logger.warn(problem);
         }
       } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
         logger.warn({ err: error }, `cannot look at ${what}: ${messageOf(error)}`);
       }
     }),
@@ -36,8 +44,14 @@ const CHECKS: readonly (readonly [what: string, Check])[] = [
   ["the log group", checkLogGroup],
 ];
 
-async function checkCluster(config: EcsSection, { ecs }: AwsClients): Promise<string | undefined> {
-  const { clusters = [] } = await ecs.send(new DescribeClustersCommand({ clusters: [config.cluster] }));
+async function checkCluster(
+  config: EcsSection,
+  { ecs }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
+  const { clusters = [] } = await ecs.send(new DescribeClustersCommand({ clusters: [config.cluster] }), {
+    abortSignal,
+  });
   const [cluster] = clusters;
   if (cluster?.status !== "ACTIVE") {
     return `there is no active cluster ${config.cluster} in ${config.region}: no container will start`;
@@ -48,15 +62,26 @@ async function checkCluster(config: EcsSection, { ecs }: AwsClients): Promise<st
     : `the cluster ${config.cluster} has no capacity provider ${provider}: no container will start`;
 }
 
-async function checkSubnets(config: EcsSection, { ec2 }: AwsClients): Promise<string | undefined> {
-  const { Subnets = [] } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: config.subnets }));
+async function checkSubnets(
+  config: EcsSection,
+  { ec2 }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
+  const { Subnets = [] } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: config.subnets }), {
+    abortSignal,
+  });
   const networks = new Set(Subnets.map(({ VpcId }) => VpcId));
   return networks.size > 1 ? "ecs.subnets are not all of one VPC: no container will start" : undefined;
 }
 
-async function checkSecurityGroups(config: EcsSection, { ec2 }: AwsClients): Promise<string | undefined> {
+async function checkSecurityGroups(
+  config: EcsSection,
+  { ec2 }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
   const { SecurityGroups = [] } = await ec2.send(
     new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
+    { abortSignal },
   );
   const open = SecurityGroups.some(({ IpPermissions = [] }) =>
     IpPermissions.some(
@@ -69,12 +94,17 @@ async function checkSecurityGroups(config: EcsSection, { ec2 }: AwsClients): Pro
     : `none of ecs.security_groups lets port ${AGENT_PORT} in: agents cannot be reached, and no start will succeed`;
 }
 
-async function checkFileSystem(config: EcsSection, { efs }: AwsClients): Promise<string | undefined> {
+async function checkFileSystem(
+  config: EcsSection,
+  { efs }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
   if (config.efsFilesystemId === undefined) {
     return undefined;
   }
   const { MountTargets = [] } = await efs.send(
     new DescribeMountTargetsCommand({ FileSystemId: config.efsFilesystemId }),
+    { abortSignal },
   );
   const reached = new Set(MountTargets.map(({ SubnetId }) => SubnetId));
   const missing = config.subnets.filter((subnet) => !reached.has(subnet));
@@ -83,9 +113,14 @@ async function checkFileSystem(config: EcsSection, { efs }: AwsClients): Promise
     : `the file system ${config.efsFilesystemId} has no mount target in ${missing.join(", ")}: unless another subnet of the same zone has one, containers with volumes will not start there`;
 }
 
-async function checkLogGroup(config: EcsSection, { logs }: AwsClients): Promise<string | undefined> {
+async function checkLogGroup(
+  config: EcsSection,
+  { logs }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
   const { logGroups = [] } = await logs.send(
     new DescribeLogGroupsCommand({ logGroupNamePrefix: config.logGroup }),
+    { abortSignal },
   );
   return logGroups.some(({ logGroupName }) => logGroupName === config.logGroup)
     ? undefined
