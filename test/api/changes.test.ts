@@ -194,6 +194,11 @@ describe("docker export", () => {
   });
 });
 
+/** Now, to the nanosecond, as `--since` and `--until` take it. */
+async function daemonTime(): Promise<string> {
+  return await ok("info", "--format", "{{.SystemTime}}");
+}
+
 describe("docker commit", () => {
   test("makes an image of what changed, with the container's configuration and changes over it", async () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
@@ -260,7 +265,17 @@ describe("docker commit", () => {
   test("takes a running container, which goes on, and a second commit on top of the first", async () => {
     await ok("run", "-d", "--name", "live", "busybox", "sh", "-c", "touch /first; sleep 1000");
     await ok("exec", "live", "sh", "-c", "until test -e /first; do :; done");
+    const since = await daemonTime();
     await ok("commit", "live", "one");
+    const until = await daemonTime();
+    const told = ["--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.imageRef}}"];
+    assert.deepEqual((await ok("events", "--since", since, "--until", until, ...told)).split("\n"), [
+      "container pause <no value>",
+      "image create <no value>",
+      "image tag <no value>",
+      "container commit one:latest",
+      "container unpause <no value>",
+    ]);
     assert.equal(await ok("exec", "live", "echo", "goes on"), "goes on");
     assert.equal(await ok("inspect", "-f", "{{.State.Status}}", "live"), "running");
     await ok("run", "--name", "next", "one", "sh", "-c", "rm /first; touch /second");

@@ -8,6 +8,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { applyChanges } from "../../images/changes/apply-changes.ts";
+import { familiarString, parseTarget } from "../../images/reference.ts";
 import { agentAddressOf, agentOptions } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { mergeConfig } from "../create/merge-config.ts";
@@ -33,10 +34,10 @@ export async function commitContainer(
   const { reference, comment, author } = request;
   const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
   const agent = createAgentClient(address, agentOptions(context, record.id));
-  let imageId: string;
+  const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
   try {
     await using _frozen = await frozen(context, record, request.pause);
-    imageId = await context.images.commit({
+    const imageId = await context.images.commit({
       parentId: record.imageId,
       layer: exportedBytes(() => agent.client.export({ layer: true }, { signal })),
       config,
@@ -46,13 +47,13 @@ export async function commitContainer(
       reference,
       signal,
     });
+    await context.state.commit((change) =>
+      change.event(containerEvent(record, "commit", { comment, imageID: imageId, imageRef })),
+    );
+    return imageId;
   } finally {
     agent.close();
   }
-  await context.state.commit((change) =>
-    change.event(containerEvent(record, "commit", { comment, imageID: imageId, imageRef: reference })),
-  );
-  return imageId;
 }
 
 function refuseGoing(context: EngineContext, record: ContainerRecord): void {
