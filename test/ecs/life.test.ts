@@ -71,6 +71,10 @@ describe("containers as tasks", () => {
     const task = taskOf(id);
     await stopInEcs(task);
     await task.finished;
+    await until(async () => {
+      const { errorText } = await ecs.daemon.docker("cp", "again:/mark", "-");
+      return errorText.includes("(ecs.linger)") || undefined; // Long before the linger would be over.
+    });
     await ok("start", "again");
     assert.equal(await ok("wait", "again"), "3");
     assert.equal(ecs.aws.calls.count("ecs.RunTask"), 2);

@@ -39,6 +39,9 @@ export interface EcsDriverParts {
   readonly logger: Logger;
 }
 
+/** How often tasks that linger are looked at. */
+const PATIENT_POLL_MS = 5_000;
+
 /** The driver of Fargate tasks. */
 export function ecsDriver(parts: EcsDriverParts): Driver {
   const { config, aws, authority, sealer, images, stored, state, clock, logger } = parts;
@@ -59,7 +62,11 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
   });
   const calls = { ecs: aws.ecs, cluster: config.cluster, clock, logger: tasksLogger };
   const poller = new TaskPoller({ ...calls, intervalMs: config.pollInterval });
-  const departures = new Departures({ ...calls, poller });
+  const patientPoller = new TaskPoller({
+    ...calls,
+    intervalMs: Math.max(config.pollInterval, PATIENT_POLL_MS),
+  });
+  const departures = new Departures({ ...calls, poller, patientPoller });
   const definitions = new Definitions({ ...calls, state });
   const context: TaskContext = {
     ...calls,
@@ -116,6 +123,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
         sweeps.close(),
         departures.close(),
         poller.close(),
+        patientPoller.close(),
         networks.close(),
         mirror?.close(),
       ]);

@@ -14,6 +14,8 @@ export interface DeparturesOptions {
   readonly ecs: AwsService<ECSClient>;
   readonly cluster: string;
   readonly poller: TaskPoller;
+  /** Looks, less often, at tasks that are not expected to end yet: somebody in ECS may end them. */
+  readonly patientPoller: Pick<TaskPoller, "listen">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -37,7 +39,7 @@ export class Departures {
    * Expects a task to end; one that has not by some time after then is stopped.
    *
    * @param atMs when it ends at the latest if all is well
-   * @param gone called once it has ended
+   * @param gone called once it has ended, or once AWS is ending it, whoever asked for that
    */
   expect(arn: string, atMs: number, gone: () => Promise<void>): void {
     this.cancel(arn);
@@ -84,7 +86,10 @@ export class Departures {
   async #seeOff(arn: string, atMs: number, gone: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     try {
-      await clock.sleep(Math.max(0, atMs - clock.nowMs()), signal);
+      if (await this.#isStoppedBefore(arn, atMs, signal)) {
+        await gone();
+        return;
+      }
       while (!(await this.#hasStopped(arn, PATIENCE_MS, signal))) {
         logger.warn({ task: arn }, "a task that should have ended is stopped");
         await this.stop(arn, "the container has ended").catch(async (error: unknown) => {
@@ -97,6 +102,32 @@ export class Departures {
       if (!signal.aborted) {
         logger.error({ err: error, task: arn }, `cannot see a task off: ${messageOf(error)}`);
       }
+    }
+  }
+
+  /** Whether somebody has it stopped before its time. One that AWS does not know may be so new that it does not yet. */
+  async #isStoppedBefore(arn: string, atMs: number, signal: AbortSignal): Promise<boolean> {
+    const { clock, patientPoller } = this.#options;
+    if (atMs <= clock.nowMs()) {
+      signal.throwIfAborted();
+      return false;
+    }
+    const stopped = new AbortController();
+    const unlisten = patientPoller.listen(arn, (view) => {
+      if (view !== "missing" && (view.stopping || view.stopped)) {
+        stopped.abort();
+      }
+    });
+    try {
+      await clock.sleep(atMs - clock.nowMs(), AbortSignal.any([signal, stopped.signal]));
+      return false;
+    } catch (error) {
+      if (signal.aborted) {
+        throw error;
+      }
+      return true;
+    } finally {
+      unlisten();
     }
   }
 

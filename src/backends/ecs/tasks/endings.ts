@@ -106,6 +106,8 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     return;
   }
   await book.noteEnd(task.containerId, exit, task.phase);
+  // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
+  const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.start.lingerMs;
   await stored
     .drain(task.containerId, target)
     .catch((error: unknown) =>
@@ -114,14 +116,13 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
         `the log of a container could not be taken from its agent, and is read from CloudWatch: ${messageOf(error)}`,
       ),
     );
-  const { lingerMs } = context.start;
-  if (lingerMs === 0) {
+  if (context.start.lingerMs === 0) {
     await sendAway(context, task);
     return;
   }
   const lingering = await book.note(task.containerId, {
     phase: TaskPhase.LINGERING,
-    leavesAt: timestampFromMs(clock.nowMs() + lingerMs),
+    leavesAt: timestampFromMs(leavesAtMs),
   });
   watchDeparture(context, lingering);
 }
