@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/names"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
 // managedFile is a file that the platform has put into the container and that
@@ -32,6 +35,16 @@ func openManaged(path string) *managedFile {
 		f.refusal = fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	return f
+}
+
+// readdress tells in a hosts file where containers are now. What others have
+// written into it stays.
+func (f *managedFile) readdress(entries []*agentv1.HostsEntry) error {
+	if f.refusal != nil || len(entries) == 0 {
+		return nil // a start says what cannot be written
+	}
+	f.current = names.Readdress(f.current, entries)
+	return names.ReaddressFile(f.path, entries)
 }
 
 // write makes content the file's. Readers may see the old content or the new

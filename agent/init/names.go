@@ -25,7 +25,10 @@ var _ server.Named = (*container)(nil)
 
 // Names tells the container's resolver what it answers; the first call opens it.
 func (c *container) Names(_ context.Context, request *agentv1.NamesRequest) error {
-	return c.names.tell(names.NewTable(request))
+	if err := c.names.readdress(request.Hosts); err != nil {
+		return err
+	}
+	return c.names.tell(names.NewTable(request), len(request.Networks) > 0)
 }
 
 // nameService is what the container's processes know of names: /etc/hosts,
@@ -39,6 +42,7 @@ type nameService struct {
 	resolv   *managedFile
 	settings *agentv1.ResolverSettings // of the last start; nil: it set nothing
 	resolver *names.Resolver           // nil: no names were told
+	linked   []*agentv1.HostsEntry     // where linked containers are, as told last
 }
 
 func newNameService(own *powers, logger *slog.Logger) *nameService {
@@ -91,7 +95,7 @@ func (n *nameService) prepare(request *agentv1.StartRequest) error {
 		entries = append(slices.Clone(entries), own)
 	}
 	if len(entries) > 0 || n.hosts.current != n.hosts.given {
-		err := n.hosts.write(names.Hosts(n.hosts.given, entries))
+		err := n.hosts.write(names.Readdress(names.Hosts(n.hosts.given, entries), n.linked))
 		if err != nil && len(request.ExtraHosts) > 0 {
 			return fmt.Errorf("add host names: %w", err)
 		}
@@ -104,6 +108,17 @@ func (n *nameService) prepare(request *agentv1.StartRequest) error {
 		n.settings = r
 	}
 	return n.configure()
+}
+
+// readdress tells the container's processes where those are that it is linked to.
+func (n *nameService) readdress(linked []*agentv1.HostsEntry) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.linked = linked
+	if err := n.hosts.readdress(linked); err != nil {
+		return fmt.Errorf("tell where linked containers are: %w", err)
+	}
+	return nil
 }
 
 // configure writes resolv.conf as the settings and the resolver demand it. n.mu
@@ -134,11 +149,15 @@ func (n *nameService) upstreams() ([]string, error) {
 	return names.WithPorts(servers, strconv.Itoa(resolverPort)), nil
 }
 
-func (n *nameService) tell(table *names.Table) error {
+// tell opens the resolver only where there are names to answer.
+func (n *nameService) tell(table *names.Table, asked bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.resolver != nil {
 		n.resolver.Tell(table)
+		return nil
+	}
+	if !asked {
 		return nil
 	}
 	if n.refusal != nil {

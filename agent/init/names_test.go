@@ -110,6 +110,39 @@ func TestNamesAndHostsAreTheContainersInPlace(t *testing.T) {
 	}
 }
 
+func TestLinkedContainersAreFoundWhereTheyAreNow(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{network: true, arguments: forLong})
+	client := k.client()
+	linkedAt := func(address string) *agentv1.HostsEntry {
+		return &agentv1.HostsEntry{Address: address, Names: []string{"store", "db"}}
+	}
+	tellOf := func(address string) {
+		t.Helper()
+		_, err := client.Names(patience(t), connect.NewRequest(&agentv1.NamesRequest{Hosts: []*agentv1.HostsEntry{linkedAt(address)}}))
+		must(t, err)
+	}
+	tellOf("192.0.2.8") // later than what the start says
+	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "forever"), ExtraHosts: []*agentv1.HostsEntry{linkedAt("192.0.2.7")}})
+	execs := 0
+	read := func(path string) string {
+		t.Helper()
+		execs++
+		out, _ := run(t, client, fmt.Sprint("read", execs), &agentv1.ProcessSpec{Args: []string{"probe", "read", path}})
+		return out
+	}
+	if got := read("/etc/hosts"); got != platformHosts+"\n192.0.2.8\tstore db\n<nil>" {
+		t.Errorf("hosts %q", got)
+	}
+	tellOf("192.0.2.9")
+	if got := read("/etc/hosts"); got != platformHosts+"\n192.0.2.9\tstore db\n<nil>" {
+		t.Errorf("hosts after it moved %q", got)
+	}
+	if got := read("/etc/resolv.conf"); strings.Contains(got, "127.0.0.11") {
+		t.Errorf("without names there is a resolver: %q", got)
+	}
+}
+
 func TestAContainersOwnNameIsThatOfItsAddress(t *testing.T) {
 	entry := containerinit.OwnEntry("web.example")
 	if entry == nil {

@@ -22,6 +22,7 @@ import (
 type networkedAgent struct {
 	*agent
 	resolver *resolver
+	hosts    string // path of the container's hosts file
 }
 
 var (
@@ -31,7 +32,10 @@ var (
 
 // Names tells the container's resolver what it answers; the first call opens it.
 func (a *networkedAgent) Names(_ context.Context, request *agentv1.NamesRequest) error {
-	return a.resolver.tell(names.NewTable(request))
+	if err := names.ReaddressFile(a.hosts, request.Hosts); err != nil {
+		return fmt.Errorf("tell where linked containers are: %w", err)
+	}
+	return a.resolver.tell(names.NewTable(request), len(request.Networks) > 0)
 }
 
 // resolver is the one of the container, in its network namespace, once it has
@@ -45,7 +49,8 @@ type resolver struct {
 	closed bool
 }
 
-func (r *resolver) tell(table *names.Table) error {
+// tell opens the resolver only where there are names to answer.
+func (r *resolver) tell(table *names.Table, asked bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -55,6 +60,8 @@ func (r *resolver) tell(table *names.Table) error {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container has no network of its own"))
 	case r.opened != nil:
 		r.opened.Tell(table)
+		return nil
+	case !asked:
 		return nil
 	}
 	namespace, err := os.Open(r.namespace)

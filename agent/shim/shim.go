@@ -213,6 +213,7 @@ func (s *shim) serve(served chan<- error) error {
 	self := &networkedAgent{
 		agent:    &agent{Core: server.Core{Sessions: s.sessions}, container: s.container, log: s.log},
 		resolver: s.resolver,
+		hosts:    filepath.Join(shimspec.ContainerPaths{Dir: filepath.Dir(s.spec.ExitRecord)}.Files(), "hosts"),
 	}
 	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
 		if id != "" && id != s.spec.ContainerID {

@@ -1,7 +1,8 @@
-/** `docker run --link` on the default bridge, through the real docker CLI. */
+/** Links between containers, on the default bridge and on a network of their own, through the real docker CLI. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
+import { backendUnderTest } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -12,25 +13,39 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 const sleeping = (name: string, ...flags: string[]) =>
   ok("run", "-d", "--init", "--name", name, ...flags, "busybox", "sleep", "1000");
+/** The address by which a container is reached on a network. */
+const addressOf = (container: string, network = "bridge") => {
+  const endpoint = `(index .NetworkSettings.Networks "${network}")`;
+  return inspect(
+    container,
+    backendUnderTest() === "ecs"
+      ? `{{index ${endpoint}.DriverOpts "com.sockerless.address"}}`
+      : `{{${endpoint}.IPAddress}}`,
+  );
+};
+const hosts = () => ok("exec", "web", "cat", "/etc/hosts");
+/** Stops a container and starts it where it has another address; what takes its old one is to be removed. */
+async function move(container: string): Promise<void> {
+  await ok("stop", "--time", "0", container);
+  if (backendUnderTest() === "ecs") {
+    await ok("update", "--cpus", "0.5", container); // In another task, therefore.
+  } else {
+    await sleeping("between");
+  }
+  await ok("start", container);
+}
 
 describe("a linked container", () => {
   test("finds the other by its alias, and is told of its ports and environment", async () => {
     await sleeping("db", "--expose", "5432", "--env", "PASSWORD=secret", "--hostname", "database");
-    await ok("run", "-d", "--name", "web", "--link", "db:store", "busybox", "sleep", "1000");
-    const address = await inspect("db", "{{.NetworkSettings.Networks.bridge.IPAddress}}");
-    assert.match(
-      await ok("exec", "web", "cat", "/etc/hosts"),
-      new RegExp(`^${address}\tstore database db$`, "m"),
-    );
-    assert.match(
-      await ok("exec", "web", "ping", "-c", "1", "store"),
-      new RegExp(`PING store \\(${address}\\)`),
-    );
+    const main = ["busybox", "sh", "-c", "env; exec sleep 1000"];
+    await ok("run", "-d", "--name", "web", "--link", "db:store", ...main);
+    const address = await addressOf("db");
+    assert.match(await hosts(), new RegExp(`^${address}\tstore database db$`, "m"));
     for (const process of [
       await ok("exec", "web", "env"),
       await until(async () => {
-        // Until the runtime's own process has become the container's.
-        const text = await ok("exec", "web", "sh", "-c", "tr '\\0' '\\n' < /proc/1/environ");
+        const text = await ok("logs", "web");
         return text.includes("STORE_NAME") ? text : undefined;
       }),
     ]) {
@@ -44,6 +59,12 @@ describe("a linked container", () => {
         assert.ok(env.includes(entry), `${entry} is not in\n${process}`);
       }
     }
+    // Where the other is now stands there before its start is answered; what else was written stays.
+    await ok("exec", "web", "sh", "-c", "echo '192.0.2.1\tmine' >> /etc/hosts");
+    await move("db");
+    const moved = await addressOf("db");
+    assert.notEqual(moved, address);
+    assert.match(await hosts(), new RegExp(`^${moved}\tstore database db\n(.*\n)*192.0.2.1\tmine$`, "m"));
     assert.equal(await inspect("web", "{{json .HostConfig.Links}}"), '["/db:/web/store"]');
     // By whatever name the other goes, and wherever it is when this one starts again.
     await ok("rename", "db", "renamed");
@@ -54,17 +75,13 @@ describe("a linked container", () => {
       [refused.status, refused.json()],
       [500, { message: "Cannot link to a non running container: /renamed AS /web/store" }],
     );
-    await sleeping("between");
     await ok("start", "renamed", "web");
-    const now = await inspect("renamed", "{{.NetworkSettings.Networks.bridge.IPAddress}}");
-    assert.match(
-      await ok("exec", "web", "cat", "/etc/hosts"),
-      new RegExp(`^${now}\tstore database renamed$`, "m"),
-    );
+    assert.match(await hosts(), new RegExp(`^${await addressOf("renamed")}\tstore database renamed$`, "m"));
     await ok("rm", "--force", "renamed");
     assert.equal(await inspect("web", "{{json .HostConfig.Links}}"), "null");
     await ok("restart", "--time", "0", "web");
-    await ok("rm", "--force", "web", "between");
+    await ok("rm", "--force", "web");
+    await docker("rm", "--force", "between");
   });
 
   test("is refused where there is nobody to link to", async () => {
@@ -82,11 +99,48 @@ describe("a linked container", () => {
     assert.match(String((await create(["on-machine"]))[1]), /host type networking can't be used with links/);
     await ok("network", "create", "own");
     await sleeping("peer", "--network", "own");
-    const elsewhere = await docker("run", "--rm", "--network", "own", "--link", "peer:p", "busybox", "true");
-    assert.match(elsewhere.errorText, /does not support --link on a user-defined network/);
     await ok("create", "--name", "apart", "--link", "peer:p", "busybox", "true");
     assert.match((await docker("start", "apart")).errorText, /as it does not belong to the default network/);
     await ok("rm", "--force", "on-machine", "peer", "apart");
+    await ok("network", "rm", "own");
+  });
+
+  test("on a network of its own knows the other by a name that nobody else knows", async () => {
+    await ok("network", "create", "own");
+    await sleeping("peer", "--network", "own");
+    await sleeping("other", "--network", "own", "--network-alias", "p");
+    await sleeping("web", "--network", "own", "--link", "peer:p", "--link", "peer:q");
+    const found = (asker: string, name: string) =>
+      docker("exec", asker, "nslookup", "-type=a", name, "127.0.0.11");
+    for (const name of ["p", "q", "q.own", "peer"]) {
+      assert.match(
+        (await found("web", name)).text,
+        new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
+      );
+    }
+    assert.match(
+      (await found("other", "p")).text,
+      new RegExp(`Address: ${await addressOf("other", "own")}$`, "m"),
+    );
+    assert.notEqual((await found("other", "q")).code, 0);
+    assert.equal(
+      await inspect("web", "{{json .NetworkSettings.Networks.own.Links}} {{json .HostConfig.Links}}"),
+      '["peer:p","peer:q"] null',
+    );
+    await ok("stop", "--time", "0", "peer");
+    assert.notEqual((await found("web", "p")).code, 0);
+    await ok("start", "peer");
+    assert.match(
+      (await found("web", "p")).text,
+      new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
+    );
+    const body = { EndpointsConfig: { own: { Links: ["a:b:c"] } } };
+    const made = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=wrong", {
+      body: { Image: "busybox", HostConfig: { NetworkMode: "own" }, NetworkingConfig: body },
+    });
+    assert.equal(made.status, 201);
+    assert.match((await docker("start", "wrong")).errorText, /bad format for links: a:b:c/);
+    await ok("rm", "--force", "web", "peer", "other", "wrong");
     await ok("network", "rm", "own");
   });
 });

@@ -13,5 +13,6 @@ export const ecsPolicy: Policy = {
   hostPaths: "ignore",
   privilegedExecs: false,
   publishesPorts: "frontend",
+  linksContainers: true,
   unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),
 };

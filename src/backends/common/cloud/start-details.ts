@@ -37,7 +37,10 @@ export function startDetails(
   return {
     process: processOf(spec),
     hostname: ownNames(spec),
-    extraHosts: (hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, spec)),
+    extraHosts: [
+      ...(hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, spec)),
+      ...(spec.linkedHosts ?? []).map(({ address, names }) => ({ address, names: [...names] })),
+    ],
     resolver: {
       servers: hostConfig?.dns ?? [],
       search: hostConfig?.dnsSearch ?? [],

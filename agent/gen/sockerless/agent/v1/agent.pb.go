@@ -459,7 +459,10 @@ type HelloResponse struct {
 	ContainerId string                 `protobuf:"bytes,4,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID; empty where the metadata key chooses
 	// What this agent cannot do where it runs, one sentence each ("cannot switch
 	// users: not root"). Empty where it can do everything.
-	Limitations   []string `protobuf:"bytes,5,rep,name=limitations,proto3" json:"limitations,omitempty"`
+	Limitations []string `protobuf:"bytes,5,rep,name=limitations,proto3" json:"limitations,omitempty"`
+	// SubjectPublicKeyInfo, DER, of the key with which this agent dials partners;
+	// empty where it has none.
+	PartnerKey    []byte `protobuf:"bytes,6,opt,name=partner_key,json=partnerKey,proto3" json:"partner_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +528,13 @@ func (x *HelloResponse) GetContainerId() string {
 func (x *HelloResponse) GetLimitations() []string {
 	if x != nil {
 		return x.Limitations
+	}
+	return nil
+}
+
+func (x *HelloResponse) GetPartnerKey() []byte {
+	if x != nil {
+		return x.PartnerKey
 	}
 	return nil
 }
@@ -5523,14 +5533,19 @@ func (*UpdateResponse) Descriptor() ([]byte, []int) {
 }
 
 type NamesRequest struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Networks []*NamedNetwork        `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"` // user-defined ones that the container is on
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User-defined ones that the container is on. None: no resolver is opened.
+	Networks []*NamedNetwork `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
 	// Whether names that are not in the table are asked of the upstream servers:
 	// not where every network of the container is internal.
 	Forward bool `protobuf:"varint,2,opt,name=forward,proto3" json:"forward,omitempty"`
 	// Addresses of upstream servers, asked from the machine's own network; empty:
 	// those of the machine's resolver configuration.
-	Upstreams     []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	Upstreams []string `protobuf:"bytes,3,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	// Of containers that this one is linked to (`--link`), as they are now: a line
+	// of /etc/hosts whose first name is an entry's first gets its address. A line
+	// that is not there is not made.
+	Hosts         []*HostsEntry `protobuf:"bytes,4,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5582,6 +5597,13 @@ func (x *NamesRequest) GetForward() bool {
 func (x *NamesRequest) GetUpstreams() []string {
 	if x != nil {
 		return x.Upstreams
+	}
+	return nil
+}
+
+func (x *NamesRequest) GetHosts() []*HostsEntry {
+	if x != nil {
+		return x.Hosts
 	}
 	return nil
 }
@@ -6300,18 +6322,468 @@ func (*ReleaseResponse) Descriptor() ([]byte, []int) {
 	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
+type PartnersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Containers that share this one's network. Those that are not named any more
+	// are let go.
+	Partners []*Partner `protobuf:"bytes,1,rep,name=partners,proto3" json:"partners,omitempty"`
+	// How long the answer may wait for partners that were not reached before.
+	WaitMs        uint32 `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnersRequest) Reset() {
+	*x = PartnersRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnersRequest) ProtoMessage() {}
+
+func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
+func (*PartnersRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *PartnersRequest) GetPartners() []*Partner {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *PartnersRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+// A container that shares the network with this one, and how its agent is
+// dialled.
+type Partner struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"` // full ID
+	Host        string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`                                  // address
+	Port        uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`                                 // of its agent
+	Pin         []byte                 `protobuf:"bytes,4,opt,name=pin,proto3" json:"pin,omitempty"`                                    // SHA-256 of the SubjectPublicKeyInfo of its agent's certificate
+	// A partner's certificate over this agent's key, leaf first, DER; for minutes:
+	// the next call brings another.
+	Certificates  [][]byte `protobuf:"bytes,5,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Partner) Reset() {
+	*x = Partner{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Partner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Partner) ProtoMessage() {}
+
+func (x *Partner) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Partner.ProtoReflect.Descriptor instead.
+func (*Partner) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *Partner) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *Partner) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Partner) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Partner) GetPin() []byte {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *Partner) GetCertificates() [][]byte {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+type PartnersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Partners whose listeners are not known yet, or not any more. The agent goes
+	// on trying.
+	Failures      []*PartnerFailure `protobuf:"bytes,1,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnersResponse) Reset() {
+	*x = PartnersResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnersResponse) ProtoMessage() {}
+
+func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
+func (*PartnersResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *PartnersResponse) GetFailures() []*PartnerFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+type PartnerFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerFailure) Reset() {
+	*x = PartnerFailure{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerFailure) ProtoMessage() {}
+
+func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
+func (*PartnerFailure) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *PartnerFailure) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *PartnerFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type ListenersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenersRequest) Reset() {
+	*x = ListenersRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenersRequest) ProtoMessage() {}
+
+func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
+func (*ListenersRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+}
+
+type ListenersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ListenersResponse_Table
+	//	*ListenersResponse_Heartbeat
+	Message       isListenersResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenersResponse) Reset() {
+	*x = ListenersResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenersResponse) ProtoMessage() {}
+
+func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
+func (*ListenersResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ListenersResponse) GetTable() *ListenerTable {
+	if x != nil {
+		if x, ok := x.Message.(*ListenersResponse_Table); ok {
+			return x.Table
+		}
+	}
+	return nil
+}
+
+func (x *ListenersResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ListenersResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isListenersResponse_Message interface {
+	isListenersResponse_Message()
+}
+
+type ListenersResponse_Table struct {
+	Table *ListenerTable `protobuf:"bytes,1,opt,name=table,proto3,oneof"`
+}
+
+type ListenersResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,2,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*ListenersResponse_Table) isListenersResponse_Message() {}
+
+func (*ListenersResponse_Heartbeat) isListenersResponse_Message() {}
+
+// All of them: it replaces the table before.
+type ListenerTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Listeners     []*Listener            `protobuf:"bytes,1,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenerTable) Reset() {
+	*x = ListenerTable{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenerTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenerTable) ProtoMessage() {}
+
+func (x *ListenerTable) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
+func (*ListenerTable) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *ListenerTable) GetListeners() []*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+type Listener struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // as it was bound; 0.0.0.0 or ::, which may take IPv4 too: all
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *Listener) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Listener) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
-	"\fHelloRequest\"\xb9\x01\n" +
+	"\fHelloRequest\"\xda\x01\n" +
 	"\rHelloResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12-\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x19.sockerless.agent.v1.ModeR\x04mode\x12!\n" +
 	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId\x12 \n" +
-	"\vlimitations\x18\x05 \x03(\tR\vlimitations\"\xbf\x03\n" +
+	"\vlimitations\x18\x05 \x03(\tR\vlimitations\x12\x1f\n" +
+	"\vpartner_key\x18\x06 \x01(\fR\n" +
+	"partnerKey\"\xbf\x03\n" +
 	"\vProcessSpec\x12\x12\n" +
 	"\x04args\x18\x01 \x03(\tR\x04args\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\tR\x03env\x12\x1f\n" +
@@ -6677,11 +7149,12 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"tx_dropped\x18\b \x01(\x04R\ttxDropped\"4\n" +
 	"\rUpdateRequest\x12#\n" +
 	"\roci_resources\x18\x01 \x01(\fR\fociResources\"\x10\n" +
-	"\x0eUpdateResponse\"\x85\x01\n" +
+	"\x0eUpdateResponse\"\xbc\x01\n" +
 	"\fNamesRequest\x12=\n" +
 	"\bnetworks\x18\x01 \x03(\v2!.sockerless.agent.v1.NamedNetworkR\bnetworks\x12\x18\n" +
 	"\aforward\x18\x02 \x01(\bR\aforward\x12\x1c\n" +
-	"\tupstreams\x18\x03 \x03(\tR\tupstreams\"X\n" +
+	"\tupstreams\x18\x03 \x03(\tR\tupstreams\x125\n" +
+	"\x05hosts\x18\x04 \x03(\v2\x1f.sockerless.agent.v1.HostsEntryR\x05hosts\"X\n" +
 	"\fNamedNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x05peers\x18\x02 \x03(\v2\x1e.sockerless.agent.v1.NamedPeerR\x05peers\"?\n" +
@@ -6722,7 +7195,31 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\"\x11\n" +
-	"\x0fReleaseResponse*I\n" +
+	"\x0fReleaseResponse\"d\n" +
+	"\x0fPartnersRequest\x128\n" +
+	"\bpartners\x18\x01 \x03(\v2\x1c.sockerless.agent.v1.PartnerR\bpartners\x12\x17\n" +
+	"\await_ms\x18\x02 \x01(\rR\x06waitMs\"\x8a\x01\n" +
+	"\aPartner\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x10\n" +
+	"\x03pin\x18\x04 \x01(\fR\x03pin\x12\"\n" +
+	"\fcertificates\x18\x05 \x03(\fR\fcertificates\"S\n" +
+	"\x10PartnersResponse\x12?\n" +
+	"\bfailures\x18\x01 \x03(\v2#.sockerless.agent.v1.PartnerFailureR\bfailures\"M\n" +
+	"\x0ePartnerFailure\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x12\n" +
+	"\x10ListenersRequest\"\x9a\x01\n" +
+	"\x11ListenersResponse\x12:\n" +
+	"\x05table\x18\x01 \x01(\v2\".sockerless.agent.v1.ListenerTableH\x00R\x05table\x12>\n" +
+	"\theartbeat\x18\x02 \x01(\v2\x1e.sockerless.agent.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"L\n" +
+	"\rListenerTable\x12;\n" +
+	"\tlisteners\x18\x01 \x03(\v2\x1d.sockerless.agent.v1.ListenerR\tlisteners\"8\n" +
+	"\bListener\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_SHIM\x10\x01\x12\r\n" +
@@ -6759,7 +7256,7 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xfe\x0e\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xb5\x10\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
@@ -6783,7 +7280,9 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x05Stats\x12!.sockerless.agent.v1.StatsRequest\x1a\".sockerless.agent.v1.StatsResponse0\x01\x12Q\n" +
 	"\x06Update\x12\".sockerless.agent.v1.UpdateRequest\x1a#.sockerless.agent.v1.UpdateResponse\x12N\n" +
 	"\x05Names\x12!.sockerless.agent.v1.NamesRequest\x1a\".sockerless.agent.v1.NamesResponse\x12U\n" +
-	"\x06Tunnel\x12\".sockerless.agent.v1.TunnelRequest\x1a#.sockerless.agent.v1.TunnelResponse(\x010\x01\x12T\n" +
+	"\x06Tunnel\x12\".sockerless.agent.v1.TunnelRequest\x1a#.sockerless.agent.v1.TunnelResponse(\x010\x01\x12W\n" +
+	"\bPartners\x12$.sockerless.agent.v1.PartnersRequest\x1a%.sockerless.agent.v1.PartnersResponse\x12\\\n" +
+	"\tListeners\x12%.sockerless.agent.v1.ListenersRequest\x1a&.sockerless.agent.v1.ListenersResponse0\x01\x12T\n" +
 	"\aRelease\x12#.sockerless.agent.v1.ReleaseRequest\x1a$.sockerless.agent.v1.ReleaseResponseB\xdb\x01\n" +
 	"\x17com.sockerless.agent.v1B\n" +
 	"AgentProtoP\x01ZFgithub.com/sockerless/sockerless/agent/gen/sockerless/agent/v1;agentv1\xa2\x02\x03SAX\xaa\x02\x13Sockerless.Agent.V1\xca\x02\x13Sockerless\\Agent\\V1\xe2\x02\x1fSockerless\\Agent\\V1\\GPBMetadata\xea\x02\x15Sockerless::Agent::V1b\x06proto3"
@@ -6801,7 +7300,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
@@ -6900,9 +7399,17 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*TunnelError)(nil),           // 94: sockerless.agent.v1.TunnelError
 	(*ReleaseRequest)(nil),        // 95: sockerless.agent.v1.ReleaseRequest
 	(*ReleaseResponse)(nil),       // 96: sockerless.agent.v1.ReleaseResponse
-	nil,                           // 97: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 98: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 99: google.protobuf.Timestamp
+	(*PartnersRequest)(nil),       // 97: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),               // 98: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),      // 99: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),        // 100: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),      // 101: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),     // 102: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),         // 103: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),              // 104: sockerless.agent.v1.Listener
+	nil,                           // 105: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 106: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 107: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
@@ -6915,7 +7422,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	1,   // 7: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
 	16,  // 8: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	17,  // 9: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	99,  // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	107, // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
 	22,  // 11: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
 	23,  // 12: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
 	24,  // 13: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
@@ -6930,7 +7437,7 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	33,  // 22: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
 	27,  // 23: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	31,  // 24: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	99,  // 25: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	107, // 25: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 26: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
 	11,  // 27: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
 	32,  // 28: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
@@ -6950,13 +7457,13 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	45,  // 42: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
 	17,  // 43: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
 	32,  // 44: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	99,  // 45: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	99,  // 46: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	107, // 45: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	107, // 46: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
 	54,  // 47: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
 	55,  // 48: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
 	27,  // 49: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	3,   // 50: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	99,  // 51: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	107, // 51: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
 	56,  // 52: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	56,  // 53: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
 	61,  // 54: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
@@ -6974,78 +7481,88 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	62,  // 66: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
 	27,  // 67: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	74,  // 68: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	99,  // 69: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	107, // 69: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
 	77,  // 70: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
 	77,  // 71: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	99,  // 72: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	107, // 72: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
 	78,  // 73: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
 	79,  // 74: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
 	80,  // 75: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	97,  // 76: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	98,  // 77: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	105, // 76: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	106, // 77: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
 	85,  // 78: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
-	86,  // 79: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	90,  // 80: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	92,  // 81: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	93,  // 82: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	27,  // 83: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	91,  // 84: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	92,  // 85: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	93,  // 86: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	94,  // 87: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	27,  // 88: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	5,   // 89: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
-	6,   // 90: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	81,  // 91: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
-	7,   // 92: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
-	12,  // 93: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
-	19,  // 94: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	21,  // 95: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	34,  // 96: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	36,  // 97: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	38,  // 98: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	40,  // 99: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	48,  // 100: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	50,  // 101: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	52,  // 102: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	57,  // 103: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	59,  // 104: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	63,  // 105: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	66,  // 106: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	70,  // 107: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	72,  // 108: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	75,  // 109: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	82,  // 110: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	84,  // 111: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	88,  // 112: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	95,  // 113: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 114: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	15,  // 115: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	20,  // 116: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	28,  // 117: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	35,  // 118: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	37,  // 119: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	39,  // 120: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	41,  // 121: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	49,  // 122: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	51,  // 123: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	53,  // 124: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	58,  // 125: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	60,  // 126: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	65,  // 127: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	67,  // 128: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	71,  // 129: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	73,  // 130: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	76,  // 131: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	83,  // 132: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	87,  // 133: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	89,  // 134: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	96,  // 135: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	114, // [114:136] is the sub-list for method output_type
-	92,  // [92:114] is the sub-list for method input_type
-	92,  // [92:92] is the sub-list for extension type_name
-	92,  // [92:92] is the sub-list for extension extendee
-	0,   // [0:92] is the sub-list for field type_name
+	13,  // 79: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
+	86,  // 80: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	90,  // 81: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	92,  // 82: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	93,  // 83: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	27,  // 84: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	91,  // 85: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	92,  // 86: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	93,  // 87: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	94,  // 88: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	27,  // 89: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	5,   // 90: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
+	6,   // 91: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
+	98,  // 92: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	100, // 93: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	103, // 94: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	27,  // 95: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	104, // 96: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	81,  // 97: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	7,   // 98: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
+	12,  // 99: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
+	19,  // 100: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
+	21,  // 101: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	34,  // 102: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	36,  // 103: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	38,  // 104: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	40,  // 105: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	48,  // 106: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	50,  // 107: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	52,  // 108: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	57,  // 109: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	59,  // 110: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	63,  // 111: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	66,  // 112: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	70,  // 113: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	72,  // 114: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	75,  // 115: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	82,  // 116: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	84,  // 117: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	88,  // 118: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	97,  // 119: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	101, // 120: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	95,  // 121: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 122: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	15,  // 123: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	20,  // 124: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	28,  // 125: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	35,  // 126: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	37,  // 127: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	39,  // 128: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	41,  // 129: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	49,  // 130: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	51,  // 131: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	53,  // 132: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	58,  // 133: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	60,  // 134: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	65,  // 135: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	67,  // 136: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	71,  // 137: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	73,  // 138: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	76,  // 139: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	83,  // 140: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	87,  // 141: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	89,  // 142: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	99,  // 143: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	102, // 144: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	96,  // 145: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	122, // [122:146] is the sub-list for method output_type
+	98,  // [98:122] is the sub-list for method input_type
+	98,  // [98:98] is the sub-list for extension type_name
+	98,  // [98:98] is the sub-list for extension extendee
+	0,   // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_agent_v1_agent_proto_init() }
@@ -7127,13 +7644,17 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
+	file_sockerless_agent_v1_agent_proto_msgTypes[95].OneofWrappers = []any{
+		(*ListenersResponse_Table)(nil),
+		(*ListenersResponse_Heartbeat)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   92,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -220,8 +220,11 @@ type ContainerRecord struct {
 	FrozenGeneration uint64                         `protobuf:"varint,27,opt,name=frozen_generation,json=frozenGeneration,proto3" json:"frozen_generation,omitempty"` // the run that a commit freezes while it reads; 0: none
 	ImageMounts      []*ImageMount                  `protobuf:"bytes,28,rep,name=image_mounts,json=imageMounts,proto3" json:"image_mounts,omitempty"`
 	Links            []*Link                        `protobuf:"bytes,29,rep,name=links,proto3" json:"links,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Which part of a volume is mounted, by destination, where another container's
+	// mount says it (`--volumes-from`).
+	TakenSubpaths map[string]string `protobuf:"bytes,30,rep,name=taken_subpaths,json=takenSubpaths,proto3" json:"taken_subpaths,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerRecord) Reset() {
@@ -453,6 +456,13 @@ func (x *ContainerRecord) GetImageMounts() []*ImageMount {
 func (x *ContainerRecord) GetLinks() []*Link {
 	if x != nil {
 		return x.Links
+	}
+	return nil
+}
+
+func (x *ContainerRecord) GetTakenSubpaths() map[string]string {
+	if x != nil {
+		return x.TakenSubpaths
 	}
 	return nil
 }
@@ -823,8 +833,11 @@ type VolumeRecord struct {
 	Mountpoint      string                 `protobuf:"bytes,7,opt,name=mountpoint,proto3" json:"mountpoint,omitempty"`
 	DriverReference string                 `protobuf:"bytes,8,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // access point, share
 	Phase           Phase                  `protobuf:"varint,9,opt,name=phase,proto3,enum=sockerless.state.v1.Phase" json:"phase,omitempty"`            // creating or removing, while that is under way
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Parts that are mounted apart from the whole, where the driver needs something
+	// for each of them; written before it is made, and gone with the volume.
+	Parts         []*VolumePart `protobuf:"bytes,10,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VolumeRecord) Reset() {
@@ -920,6 +933,66 @@ func (x *VolumeRecord) GetPhase() Phase {
 	return Phase_PHASE_UNSPECIFIED
 }
 
+func (x *VolumeRecord) GetParts() []*VolumePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// A directory of a volume (`volume-subpath`).
+type VolumePart struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Subpath         string                 `protobuf:"bytes,1,opt,name=subpath,proto3" json:"subpath,omitempty"`                                        // relative, normalized
+	DriverReference string                 `protobuf:"bytes,2,opt,name=driver_reference,json=driverReference,proto3" json:"driver_reference,omitempty"` // access point; empty until it is made
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *VolumePart) Reset() {
+	*x = VolumePart{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumePart) ProtoMessage() {}
+
+func (x *VolumePart) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumePart.ProtoReflect.Descriptor instead.
+func (*VolumePart) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *VolumePart) GetSubpath() string {
+	if x != nil {
+		return x.Subpath
+	}
+	return ""
+}
+
+func (x *VolumePart) GetDriverReference() string {
+	if x != nil {
+		return x.DriverReference
+	}
+	return ""
+}
+
 type NetworkRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Network         *v1.Network            `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`                                        // without members
@@ -931,7 +1004,7 @@ type NetworkRecord struct {
 
 func (x *NetworkRecord) Reset() {
 	*x = NetworkRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1016,7 @@ func (x *NetworkRecord) String() string {
 func (*NetworkRecord) ProtoMessage() {}
 
 func (x *NetworkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[6]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1029,7 @@ func (x *NetworkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRecord.ProtoReflect.Descriptor instead.
 func (*NetworkRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NetworkRecord) GetNetwork() *v1.Network {
@@ -1006,7 +1079,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1091,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[7]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1104,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TaskRecord) GetContainerId() string {
@@ -1144,7 +1217,7 @@ type DefinitionRecord struct {
 
 func (x *DefinitionRecord) Reset() {
 	*x = DefinitionRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1229,7 @@ func (x *DefinitionRecord) String() string {
 func (*DefinitionRecord) ProtoMessage() {}
 
 func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1242,7 @@ func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DefinitionRecord.ProtoReflect.Descriptor instead.
 func (*DefinitionRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DefinitionRecord) GetFamily() string {
@@ -1197,7 +1270,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xf9\f\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\x9b\x0e\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1234,11 +1307,15 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x11network_namespace\x18\x1a \x01(\tR\x10networkNamespace\x12+\n" +
 	"\x11frozen_generation\x18\x1b \x01(\x04R\x10frozenGeneration\x12B\n" +
 	"\fimage_mounts\x18\x1c \x03(\v2\x1f.sockerless.state.v1.ImageMountR\vimageMounts\x12/\n" +
-	"\x05links\x18\x1d \x03(\v2\x19.sockerless.state.v1.LinkR\x05links\x1ad\n" +
+	"\x05links\x18\x1d \x03(\v2\x19.sockerless.state.v1.LinkR\x05links\x12^\n" +
+	"\x0etaken_subpaths\x18\x1e \x03(\v27.sockerless.state.v1.ContainerRecord.TakenSubpathsEntryR\rtakenSubpaths\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +
 	"\x13ImageEnvLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a@\n" +
+	"\x12TakenSubpathsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
 	"\x04Link\x12!\n" +
@@ -1279,7 +1356,7 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\vlayer_sizes\x18\v \x03(\x03R\n" +
 	"layerSizes\x12\x1b\n" +
 	"\tparent_id\x18\f \x01(\tR\bparentId\x12)\n" +
-	"\x10driver_reference\x18\r \x01(\tR\x0fdriverReference\"\x93\x04\n" +
+	"\x10driver_reference\x18\r \x01(\tR\x0fdriverReference\"\xca\x04\n" +
 	"\fVolumeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x124\n" +
@@ -1291,13 +1368,19 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"mountpoint\x18\a \x01(\tR\n" +
 	"mountpoint\x12)\n" +
 	"\x10driver_reference\x18\b \x01(\tR\x0fdriverReference\x120\n" +
-	"\x05phase\x18\t \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\x1a9\n" +
+	"\x05phase\x18\t \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\x125\n" +
+	"\x05parts\x18\n" +
+	" \x03(\v2\x1f.sockerless.state.v1.VolumePartR\x05parts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
+	"\n" +
+	"VolumePart\x12\x18\n" +
+	"\asubpath\x18\x01 \x01(\tR\asubpath\x12)\n" +
+	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\"\xa6\x01\n" +
 	"\rNetworkRecord\x128\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\x12)\n" +
 	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\x120\n" +
@@ -1364,7 +1447,7 @@ func file_sockerless_state_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_state_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(Phase)(0),                    // 0: sockerless.state.v1.Phase
 	(ExecPhase)(0),                // 1: sockerless.state.v1.ExecPhase
@@ -1375,61 +1458,65 @@ var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(*ExecRecord)(nil),            // 6: sockerless.state.v1.ExecRecord
 	(*ImageRecord)(nil),           // 7: sockerless.state.v1.ImageRecord
 	(*VolumeRecord)(nil),          // 8: sockerless.state.v1.VolumeRecord
-	(*NetworkRecord)(nil),         // 9: sockerless.state.v1.NetworkRecord
-	(*TaskRecord)(nil),            // 10: sockerless.state.v1.TaskRecord
-	(*DefinitionRecord)(nil),      // 11: sockerless.state.v1.DefinitionRecord
-	nil,                           // 12: sockerless.state.v1.ContainerRecord.EndpointsEntry
-	nil,                           // 13: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	nil,                           // 14: sockerless.state.v1.VolumeRecord.LabelsEntry
-	nil,                           // 15: sockerless.state.v1.VolumeRecord.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*v1.ContainerConfig)(nil),    // 17: sockerless.backend.v1.ContainerConfig
-	(*v1.HostConfig)(nil),         // 18: sockerless.backend.v1.HostConfig
-	(*v1.NetworkingConfig)(nil),   // 19: sockerless.backend.v1.NetworkingConfig
-	(*v1.Platform)(nil),           // 20: sockerless.backend.v1.Platform
-	(*v1.ContainerState)(nil),     // 21: sockerless.backend.v1.ContainerState
-	(*v1.MountPoint)(nil),         // 22: sockerless.backend.v1.MountPoint
-	(*v1.PortMapping)(nil),        // 23: sockerless.backend.v1.PortMapping
-	(*v1.ExecConfig)(nil),         // 24: sockerless.backend.v1.ExecConfig
-	(*v1.Network)(nil),            // 25: sockerless.backend.v1.Network
-	(*v1.NetworkEndpoint)(nil),    // 26: sockerless.backend.v1.NetworkEndpoint
+	(*VolumePart)(nil),            // 9: sockerless.state.v1.VolumePart
+	(*NetworkRecord)(nil),         // 10: sockerless.state.v1.NetworkRecord
+	(*TaskRecord)(nil),            // 11: sockerless.state.v1.TaskRecord
+	(*DefinitionRecord)(nil),      // 12: sockerless.state.v1.DefinitionRecord
+	nil,                           // 13: sockerless.state.v1.ContainerRecord.EndpointsEntry
+	nil,                           // 14: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	nil,                           // 15: sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
+	nil,                           // 16: sockerless.state.v1.VolumeRecord.LabelsEntry
+	nil,                           // 17: sockerless.state.v1.VolumeRecord.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*v1.ContainerConfig)(nil),    // 19: sockerless.backend.v1.ContainerConfig
+	(*v1.HostConfig)(nil),         // 20: sockerless.backend.v1.HostConfig
+	(*v1.NetworkingConfig)(nil),   // 21: sockerless.backend.v1.NetworkingConfig
+	(*v1.Platform)(nil),           // 22: sockerless.backend.v1.Platform
+	(*v1.ContainerState)(nil),     // 23: sockerless.backend.v1.ContainerState
+	(*v1.MountPoint)(nil),         // 24: sockerless.backend.v1.MountPoint
+	(*v1.PortMapping)(nil),        // 25: sockerless.backend.v1.PortMapping
+	(*v1.ExecConfig)(nil),         // 26: sockerless.backend.v1.ExecConfig
+	(*v1.Network)(nil),            // 27: sockerless.backend.v1.Network
+	(*v1.NetworkEndpoint)(nil),    // 28: sockerless.backend.v1.NetworkEndpoint
 }
 var file_sockerless_state_v1_state_proto_depIdxs = []int32{
-	16, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
-	17, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
-	18, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
-	19, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	20, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
-	21, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
+	18, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
+	19, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
+	20, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
+	21, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	22, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
+	23, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
 	0,  // 6: sockerless.state.v1.ContainerRecord.phase:type_name -> sockerless.state.v1.Phase
-	22, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
-	12, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
-	23, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
-	22, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
-	13, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	23, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
+	24, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
+	13, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
+	25, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
+	24, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
+	14, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	25, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
 	5,  // 13: sockerless.state.v1.ContainerRecord.image_mounts:type_name -> sockerless.state.v1.ImageMount
 	4,  // 14: sockerless.state.v1.ContainerRecord.links:type_name -> sockerless.state.v1.Link
-	24, // 15: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
-	1,  // 16: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
-	16, // 17: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
-	20, // 18: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
-	16, // 19: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
-	14, // 20: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
-	15, // 21: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
-	0,  // 22: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
-	25, // 23: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
-	0,  // 24: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
-	2,  // 25: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
-	16, // 26: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
-	16, // 27: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
-	16, // 28: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
-	26, // 29: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	15, // 15: sockerless.state.v1.ContainerRecord.taken_subpaths:type_name -> sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
+	26, // 16: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
+	1,  // 17: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
+	18, // 18: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
+	22, // 19: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
+	18, // 20: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
+	16, // 21: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
+	17, // 22: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
+	0,  // 23: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
+	9,  // 24: sockerless.state.v1.VolumeRecord.parts:type_name -> sockerless.state.v1.VolumePart
+	27, // 25: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	0,  // 26: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
+	2,  // 27: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
+	18, // 28: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
+	18, // 29: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
+	18, // 30: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
+	28, // 31: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }
@@ -1438,14 +1525,14 @@ func file_sockerless_state_v1_state_proto_init() {
 		return
 	}
 	file_sockerless_state_v1_state_proto_msgTypes[3].OneofWrappers = []any{}
-	file_sockerless_state_v1_state_proto_msgTypes[7].OneofWrappers = []any{}
+	file_sockerless_state_v1_state_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_state_v1_state_proto_rawDesc), len(file_sockerless_state_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

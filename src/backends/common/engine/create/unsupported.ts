@@ -13,10 +13,6 @@ interface UnsupportedSetting {
 }
 
 const settings: readonly UnsupportedSetting[] = [
-  {
-    name: "--link on a user-defined network",
-    isSet: ({ links, networkMode }) => links.length > 0 && networkMode !== "bridge",
-  },
   { name: "HostConfig.Cgroup", isSet: (hostConfig) => hostConfig.cgroup !== "" },
   { name: "--cpu-count", isSet: ({ resources }) => (resources?.cpuCount ?? 0n) !== 0n },
   {

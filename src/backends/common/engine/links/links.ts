@@ -2,20 +2,32 @@
 import { create } from "@bufbuild/protobuf";
 
 import { fromUnknown, invalid, systemError } from "../../../../common/errors.ts";
+import type { HostConfig } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type ContainerRecord, type Link, LinkSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../lookup.ts";
+import { sharedPrefix } from "../network/endpoints.ts";
+import { builtinNetworks } from "../network/networks.ts";
 import { configOf, hasProcess, hostConfigOf, isRemoved } from "../records.ts";
 import { linkEnvironment } from "./link-environment.ts";
+import { parseLink } from "./parse-link.ts";
 
 const bridge = "bridge";
 
-/** The links that a new container asks for. @throws invalid: malformed, or to a container that is not there */
-export function planLinks(state: State, links: readonly string[]): Link[] {
+/**
+ * The links that a new container asks for. On a user-defined network there are none of this kind: its endpoint has its
+ * own.
+ *
+ * @throws invalid: malformed, or to a container that is not there
+ */
+export function planLinks(state: State, { links, networkMode }: HostConfig): Link[] {
+  if (isUserDefined(networkMode)) {
+    return [];
+  }
   return links.map((text) => {
     const { name, alias } = parseLink(text);
-    const other = linkedContainer(state, name);
+    const other = ownerOfNetwork(state, linkedContainer(state, name));
     if (hostConfigOf(other).networkMode === "host") {
       throw invalid(
         "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
@@ -25,26 +37,20 @@ export function planLinks(state: State, links: readonly string[]): Link[] {
   });
 }
 
+/** The container whose network another one has (`--network container:…`), or itself. @throws invalid */
+function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
+  const { networkMode } = hostConfigOf(record);
+  return networkMode.startsWith(sharedPrefix)
+    ? ownerOfNetwork(state, linkedContainer(state, networkMode.slice(sharedPrefix.length)))
+    : record;
+}
+
 function linkedContainer(state: State, name: string): ContainerRecord {
   try {
     return findContainer(state, name);
   } catch (error) {
     throw invalid(`could not get container for ${name}: ${fromUnknown(error).message}`, error);
   }
-}
-
-/** `name`, `name:alias`, or, as inspect shows it, `/name:/parent/alias`. @throws invalid */
-function parseLink(text: string): { readonly name: string; readonly alias: string } {
-  if (text === "") {
-    throw invalid("empty string specified for links");
-  }
-  const [name = "", alias = name, ...rest] = text.split(":");
-  if (rest.length > 0) {
-    throw invalid(`bad format for links: ${text}`);
-  }
-  return name.startsWith("/") && alias !== name
-    ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf("/") + 1) }
-    : { name, alias };
 }
 
 /** A container's links as inspect shows them: `/name:/parent/alias`; without those to containers that are gone. */
@@ -77,11 +83,28 @@ export function takenLinks(state: State, record: ContainerRecord): TakenLinks {
   }
   return {
     env: links.flatMap(({ other, alias }) => environmentOfLink(record, other, alias)),
-    hosts: links.map(({ other, alias }) => ({
-      address: addressOf(other),
-      names: [...new Set([alias, configOf(other).hostname, other.name])].filter((name) => name !== ""),
-    })),
+    hosts: links.map(({ other, alias }) => hostOfLink(other, alias)),
   };
+}
+
+/** Where those that a container is linked to are now: what of {@link takenLinks} changes when one starts again. */
+export function linkedHosts(state: State, record: ContainerRecord): LinkedHost[] {
+  return record.links.flatMap(({ containerId, alias }) => {
+    const other = state.containers.get(containerId);
+    return other === undefined || addressOf(other) === "" ? [] : [hostOfLink(other, alias)];
+  });
+}
+
+/** IDs of the containers that are linked to one. */
+export function linkedFrom(state: State, containerId: string): string[] {
+  return [...state.containers.values()]
+    .filter(({ links }) => links.some((link) => link.containerId === containerId))
+    .map(({ id }) => id);
+}
+
+function hostOfLink(other: ContainerRecord, alias: string): LinkedHost {
+  const names = new Set([alias, configOf(other).hostname, other.name]);
+  return { address: addressOf(other), names: [...names].filter((name) => name !== "") };
 }
 
 /** The environment of an exec knows those of the linked containers that run. */
@@ -103,6 +126,14 @@ function environmentOfLink(record: ContainerRecord, other: ContainerRecord, alia
   });
 }
 
+/** The address by which it is reached on the default bridge; empty: it is not there now. */
 function addressOf(record: ContainerRecord): string {
-  return record.endpoints[bridge]?.ipAddress ?? "";
+  const endpoint = record.endpoints[bridge];
+  return endpoint?.reachableAddress || endpoint?.ipAddress || "";
+}
+
+function isUserDefined(networkMode: string): boolean {
+  return (
+    !builtinNetworks.has(networkMode) && networkMode !== "default" && !networkMode.startsWith(sharedPrefix)
+  );
 }

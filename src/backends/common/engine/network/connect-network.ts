@@ -26,7 +26,7 @@ import {
   validateNetworking,
 } from "./endpoints.ts";
 import { namedNetworks } from "./names.ts";
-import { push, tellPeers } from "./name-pushes.ts";
+import { push, tellLinked, tellPeers } from "./name-pushes.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 /**
@@ -144,7 +144,10 @@ async function connectRunning(
       change.event(event);
     }
   });
-  await tellPeers(context, namedNetworks({ [name]: endpoint }), record.id);
+  await Promise.all([
+    tellPeers(context, namedNetworks({ [name]: endpoint }), record.id),
+    tellLinked(context, record.id),
+  ]);
 }
 
 async function disconnectRunning(

@@ -15,6 +15,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
+import { parseLink } from "../links/parse-link.ts";
 import { findContainer } from "../lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../records.ts";
 import { type AddressBook, macOfAddress } from "./address-book.ts";
@@ -186,6 +187,7 @@ export function connectedEndpoint(
 ): NetworkEndpoint {
   const { network } = findNetwork(state, name);
   const config = endpoint.config ?? create(EndpointConfigSchema);
+  config.links.forEach(parseLink); // Docker refuses malformed ones only now.
   refuseForeignAddress(state, name, config.ipv4Address);
   const held = addresses.take(network, config.ipv4Address);
   return create(NetworkEndpointSchema, {

@@ -4,6 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { messageOf } from "../../../../common/errors.ts";
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
+import { linkedFrom } from "../links/links.ts";
 import type { LiveContainer } from "../live.ts";
 import type { Endpoints } from "./endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./names.ts";
@@ -14,17 +15,24 @@ const pushTimeoutMs = 2_000;
 const startTimeoutMs = 20_000;
 
 /**
- * Tells a container that starts, and its peers, each other's names: when the promise resolves they all know. That a peer
- * cannot be told is its own trouble and only logged.
+ * Tells a container that starts, its peers, and those that are linked to it, each other's names: when the promise
+ * resolves they all know. That one of the others cannot be told is its own trouble and only logged.
  *
  * @throws what the container's own agent answers
  */
 export async function introduce(context: EngineContext, record: ContainerRecord): Promise<void> {
   const networks = namedNetworks(record.endpoints);
-  if (networks.length === 0) {
-    return;
-  }
-  await Promise.all([push(context, record.id), tellPeers(context, networks, record.id)]);
+  const asks = networks.length > 0 || record.links.length > 0;
+  await Promise.all([
+    asks ? push(context, record.id) : undefined,
+    tellPeers(context, networks, record.id),
+    tellLinked(context, record.id),
+  ]);
+}
+
+/** Tells the containers that are linked to one where it is now. */
+export async function tellLinked(context: EngineContext, containerId: string): Promise<void> {
+  await tellEach(context, linkedFrom(context.state, containerId));
 }
 
 /** Tells everybody on the container's networks how it is now: gone, renamed. Behind the return. */
@@ -43,9 +51,16 @@ export async function tellPeers(
   networks: readonly string[],
   except?: string,
 ): Promise<void> {
-  const peers = peersOn(context.state, networks).filter(({ id }) => id !== except);
+  const peers = peersOn(context.state, networks).map(({ id }) => id);
+  await tellEach(
+    context,
+    peers.filter((id) => id !== except),
+  );
+}
+
+async function tellEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
   await Promise.all(
-    peers.map(({ id }) =>
+    containerIds.map((id) =>
       push(context, id).catch((error: unknown) =>
         context.logger.warn(
           { err: error, container: id },

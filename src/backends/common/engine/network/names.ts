@@ -11,8 +11,10 @@ import {
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
+import { linkedHosts } from "../links/links.ts";
 import { hostConfigOf } from "../records.ts";
 import { defaultGatewayOf } from "./default-gateway.ts";
+import { withLinks } from "./endpoint-links.ts";
 import type { Endpoints } from "./endpoints.ts";
 import { builtinNetworks } from "./networks.ts";
 
@@ -21,10 +23,16 @@ export function namedNetworks(endpoints: Endpoints): readonly string[] {
   return Object.keys(endpoints).filter((name) => !builtinNetworks.has(name));
 }
 
-/** Everything that a container may ask for: peers that start or run on its user-defined networks, and itself. */
+/**
+ * Everything that a container may ask for: peers that start or run on its user-defined networks, and itself; and where
+ * those are that it is linked to on the default bridge.
+ */
 export function namesFor(state: State, record: ContainerRecord): NamesRequest {
   return create(NamesRequestSchema, {
-    networks: namedNetworks(record.endpoints).map((name) => namedNetwork(state, name)),
+    networks: namedNetworks(record.endpoints).map((name) =>
+      namedNetwork(state, name, record.endpoints[name]?.config?.links ?? []),
+    ),
+    hosts: linkedHosts(state, record).map(({ address, names }) => ({ address, names: [...names] })),
     forward: defaultGatewayOf(record.endpoints) !== undefined,
     upstreams: hostConfigOf(record).dns,
   });
@@ -42,14 +50,15 @@ function addressOf(endpoint: NetworkEndpoint | undefined): string {
   return endpoint?.reachableAddress || endpoint?.ipAddress || "";
 }
 
-function namedNetwork(state: State, name: string): NamedNetwork {
+function namedNetwork(state: State, name: string, links: readonly string[]): NamedNetwork {
+  const peers = peersOn(state, [name]).map(({ endpoints: { [name]: endpoint } }) => ({
+    names: endpoint?.dnsNames ?? [],
+    addresses: [addressOf(endpoint)],
+  }));
   return create(NamedNetworkSchema, {
     name,
-    peers: peersOn(state, [name]).map((peer) =>
-      create(NamedPeerSchema, {
-        names: peer.endpoints[name]?.dnsNames ?? [],
-        addresses: [addressOf(peer.endpoints[name])],
-      }),
+    peers: withLinks(peers, links).map(({ names, addresses }) =>
+      create(NamedPeerSchema, { names: [...names], addresses: [...addresses] }),
     ),
   });
 }

@@ -156,7 +156,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     imageId: image.record.id,
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
-    links: planLinks(state, linksContainers === true ? hostConfig.links : []),
+    links: linksContainers === true ? planLinks(state, hostConfig) : [],
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
     path,

@@ -122,7 +122,9 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     watchContainer(context, live, link);
     const placed = await place(context, record, launched);
     await introduce(context, placed);
-    const details = await context.driver.workloads.startDetails?.({ ...spec, record: placed });
+    const details = await context.driver.workloads.startDetails?.(
+      workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
+    );
     const started = await startProcess(link, startRequestOf(context, live, placed, details));
     await recordRunning(context, placed, launched, started);
     live.reservations.end();

@@ -100,6 +100,10 @@ const (
 	AgentServiceNamesProcedure = "/sockerless.agent.v1.AgentService/Names"
 	// AgentServiceTunnelProcedure is the fully-qualified name of the AgentService's Tunnel RPC.
 	AgentServiceTunnelProcedure = "/sockerless.agent.v1.AgentService/Tunnel"
+	// AgentServicePartnersProcedure is the fully-qualified name of the AgentService's Partners RPC.
+	AgentServicePartnersProcedure = "/sockerless.agent.v1.AgentService/Partners"
+	// AgentServiceListenersProcedure is the fully-qualified name of the AgentService's Listeners RPC.
+	AgentServiceListenersProcedure = "/sockerless.agent.v1.AgentService/Listeners"
 	// AgentServiceReleaseProcedure is the fully-qualified name of the AgentService's Release RPC.
 	AgentServiceReleaseProcedure = "/sockerless.agent.v1.AgentService/Release"
 )
@@ -185,6 +189,16 @@ type AgentServiceClient interface {
 	// the call off resets the connection. Data flows no faster than its receiver
 	// takes it: HTTP/2's windows are the only buffer.
 	Tunnel(context.Context) *connect.BidiStreamForClient[v1.TunnelRequest, v1.TunnelResponse]
+	// Tells the agent the containers with which its own shares a network
+	// (`--network container:X`) without sharing a network interface: the whole list,
+	// which replaces the one before. The agent listens where their processes listen,
+	// but for ports that are taken here, and forwards each connection through their
+	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
+	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
+	// Where the container's processes listen (TCP), the agent's own listeners left
+	// out: the whole table first, and again whenever it has changed. Ends when the
+	// agent leaves or the caller does, never with a success. init mode only.
+	Listeners(context.Context, *connect.Request[v1.ListenersRequest]) (*connect.ServerStreamForClient[v1.ListenersResponse], error)
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
 	// watches get `released`, and the agent ends with the main process's exit
@@ -335,6 +349,18 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Tunnel")),
 			connect.WithClientOptions(opts...),
 		),
+		partners: connect.NewClient[v1.PartnersRequest, v1.PartnersResponse](
+			httpClient,
+			baseURL+AgentServicePartnersProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Partners")),
+			connect.WithClientOptions(opts...),
+		),
+		listeners: connect.NewClient[v1.ListenersRequest, v1.ListenersResponse](
+			httpClient,
+			baseURL+AgentServiceListenersProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Listeners")),
+			connect.WithClientOptions(opts...),
+		),
 		release: connect.NewClient[v1.ReleaseRequest, v1.ReleaseResponse](
 			httpClient,
 			baseURL+AgentServiceReleaseProcedure,
@@ -367,6 +393,8 @@ type agentServiceClient struct {
 	update      *connect.Client[v1.UpdateRequest, v1.UpdateResponse]
 	names       *connect.Client[v1.NamesRequest, v1.NamesResponse]
 	tunnel      *connect.Client[v1.TunnelRequest, v1.TunnelResponse]
+	partners    *connect.Client[v1.PartnersRequest, v1.PartnersResponse]
+	listeners   *connect.Client[v1.ListenersRequest, v1.ListenersResponse]
 	release     *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
 }
 
@@ -475,6 +503,16 @@ func (c *agentServiceClient) Tunnel(ctx context.Context) *connect.BidiStreamForC
 	return c.tunnel.CallBidiStream(ctx)
 }
 
+// Partners calls sockerless.agent.v1.AgentService.Partners.
+func (c *agentServiceClient) Partners(ctx context.Context, req *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error) {
+	return c.partners.CallUnary(ctx, req)
+}
+
+// Listeners calls sockerless.agent.v1.AgentService.Listeners.
+func (c *agentServiceClient) Listeners(ctx context.Context, req *connect.Request[v1.ListenersRequest]) (*connect.ServerStreamForClient[v1.ListenersResponse], error) {
+	return c.listeners.CallServerStream(ctx, req)
+}
+
 // Release calls sockerless.agent.v1.AgentService.Release.
 func (c *agentServiceClient) Release(ctx context.Context, req *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
 	return c.release.CallUnary(ctx, req)
@@ -561,6 +599,16 @@ type AgentServiceHandler interface {
 	// the call off resets the connection. Data flows no faster than its receiver
 	// takes it: HTTP/2's windows are the only buffer.
 	Tunnel(context.Context, *connect.BidiStream[v1.TunnelRequest, v1.TunnelResponse]) error
+	// Tells the agent the containers with which its own shares a network
+	// (`--network container:X`) without sharing a network interface: the whole list,
+	// which replaces the one before. The agent listens where their processes listen,
+	// but for ports that are taken here, and forwards each connection through their
+	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
+	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
+	// Where the container's processes listen (TCP), the agent's own listeners left
+	// out: the whole table first, and again whenever it has changed. Ends when the
+	// agent leaves or the caller does, never with a success. init mode only.
+	Listeners(context.Context, *connect.Request[v1.ListenersRequest], *connect.ServerStream[v1.ListenersResponse]) error
 	// The caller has all it needs of a container that does not run, its exit, log
 	// and files: the agent need not linger. Calls under way are let finish,
 	// watches get `released`, and the agent ends with the main process's exit
@@ -707,6 +755,18 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Tunnel")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServicePartnersHandler := connect.NewUnaryHandler(
+		AgentServicePartnersProcedure,
+		svc.Partners,
+		connect.WithSchema(agentServiceMethods.ByName("Partners")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceListenersHandler := connect.NewServerStreamHandler(
+		AgentServiceListenersProcedure,
+		svc.Listeners,
+		connect.WithSchema(agentServiceMethods.ByName("Listeners")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceReleaseHandler := connect.NewUnaryHandler(
 		AgentServiceReleaseProcedure,
 		svc.Release,
@@ -757,6 +817,10 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceNamesHandler.ServeHTTP(w, r)
 		case AgentServiceTunnelProcedure:
 			agentServiceTunnelHandler.ServeHTTP(w, r)
+		case AgentServicePartnersProcedure:
+			agentServicePartnersHandler.ServeHTTP(w, r)
+		case AgentServiceListenersProcedure:
+			agentServiceListenersHandler.ServeHTTP(w, r)
 		case AgentServiceReleaseProcedure:
 			agentServiceReleaseHandler.ServeHTTP(w, r)
 		default:
@@ -850,6 +914,14 @@ func (UnimplementedAgentServiceHandler) Names(context.Context, *connect.Request[
 
 func (UnimplementedAgentServiceHandler) Tunnel(context.Context, *connect.BidiStream[v1.TunnelRequest, v1.TunnelResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Tunnel is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Partners is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Listeners(context.Context, *connect.Request[v1.ListenersRequest], *connect.ServerStream[v1.ListenersResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Listeners is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {

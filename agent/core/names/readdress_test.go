@@ -1,0 +1,54 @@
+package names
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+func TestLinesOfMovedContainersGetTheirNewAddressAndNothingElseChanges(t *testing.T) {
+	before := "127.0.0.1\tlocalhost\n# 172.17.0.2\tstore\n172.17.0.2\tstore database db\n172.17.0.9 store\n172.17.0.3\tdatabase\n172.17.0.4\tlast"
+	after := "127.0.0.1\tlocalhost\n# 172.17.0.2\tstore\n172.17.0.7\tstore database db\n172.17.0.9 store\n172.17.0.3\tdatabase\n172.17.0.8\tlast"
+	moved := []*agentv1.HostsEntry{
+		{Address: "172.17.0.7", Names: []string{"store", "database"}},
+		{Address: "172.17.0.8", Names: []string{"last"}},
+		{Address: "172.17.0.6", Names: []string{"nobody"}},
+		{Address: "172.17.0.5"},
+	}
+	if got := Readdress(before, moved); got != after {
+		t.Errorf("%q", got)
+	}
+	path := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReaddressFile(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if info, _ := os.Stat(path); err != nil || string(content) != after || info.Mode().Perm() != 0o640 {
+		t.Errorf("%q, %v, %v", content, info.Mode(), err)
+	}
+}
+
+func TestAHostsFileThatIsNoFileIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	moved := []*agentv1.HostsEntry{{Address: "172.17.0.7", Names: []string{"store"}}}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("172.17.0.2\tstore\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(dir, "hosts")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"missing", "hosts"} {
+		if err := ReaddressFile(filepath.Join(dir, name), moved); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if content, _ := os.ReadFile(other); string(content) != "172.17.0.2\tstore\n" {
+		t.Errorf("another file was changed: %q", content)
+	}
+}
