@@ -25,6 +25,7 @@ type container struct {
 	log      *log.Writer
 	platform *platformOutput
 	names    *nameService
+	partners *partnership
 	stock    *stock
 	hello    *agentv1.HelloResponse
 
@@ -44,13 +45,14 @@ type container struct {
 
 var _ server.Container = (*container)(nil)
 
-func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, stock *stock, limitations []string) *container {
+func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string) *container {
 	return &container{
 		Core:     server.Core{Sessions: sessions},
 		launcher: launcher,
 		settings: settings,
 		log:      log,
 		names:    names,
+		partners: partners,
 		stock:    stock,
 		platform: &platformOutput{out: os.Stdout},
 		hello: &agentv1.HelloResponse{
@@ -59,6 +61,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Cont
 			ContainerId: settings.containerID,
 			Features:    features,
 			Limitations: limitations,
+			PartnerKey:  partners.publicKey,
 		},
 		terms:   termsOf(settings, nil),
 		changed: make(chan struct{}),
@@ -66,7 +69,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Cont
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners"}
 
 // notify wakes who waits for a change. c.mu is held.
 func (c *container) notify() {

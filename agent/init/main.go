@@ -83,7 +83,11 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	})
 	launcher.oom = sessions.OutOfMemory
 	names := newNameService(powers, logger)
-	self := newContainer(settings, launcher, sessions, record, names, stock,
+	partners, err := newPartnership(settings, logger)
+	if err != nil {
+		return 0, err
+	}
+	self := newContainer(settings, launcher, sessions, record, names, partners, stock,
 		slices.Concat(powers.limitations(), place.limitations(), names.limitations()))
 	launcher.prepare = self.prepare
 
@@ -94,6 +98,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 	logger.Info("the agent is ready", "listen", settings.listen, "container", settings.containerID)
 	exitCode = self.stay(signals, launcher, logger)
+	self.partners.Close()
 	leave(self, gate, web, logger)
 	if err := <-served; err != nil && self.Sessions.State().Started == nil {
 		return 0, err
@@ -116,7 +121,8 @@ func harden() error {
 
 // serve begins to answer clients that are admitted.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (*http.Server, <-chan error, error) {
-	listeners, err := listen(settings, logger)
+	rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
+	listeners, err := listen(settings, rule, logger)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,7 +132,8 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		}
 		return self, nil
 	})
-	web := server.NewServer(gate.Wrap(handler), logger)
+	web := server.NewServer(byRole(gate.Wrap(handler)), logger)
+	web.ConnContext = rule.withRole
 	served := make(chan error, 1)
 	go func() {
 		ends := make(chan error)
@@ -149,7 +156,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 }
 
 // listen opens the ways by which the agent is reached.
-func listen(settings *settings, logger *slog.Logger) ([]net.Listener, error) {
+func listen(settings *settings, rule *clientRule, logger *slog.Logger) ([]net.Listener, error) {
 	var listeners []net.Listener
 	if settings.listen != "" {
 		certificate, err := newCertificate(settings.containerID, time.Now())
@@ -160,7 +167,6 @@ func listen(settings *settings, logger *slog.Logger) ([]net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("serve the agent: %w", err)
 		}
-		rule := &clientRule{pin: settings.pin, containerID: settings.containerID, now: time.Now}
 		listeners = append(listeners, newGatekeeper(listener, rule.tlsConfig(certificate), logger))
 	}
 	if c := settings.callback; c != nil {

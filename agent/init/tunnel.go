@@ -13,6 +13,11 @@ var _ server.Reachable = (*container)(nil)
 
 // DialPort connects to a port as the container sees it.
 func (c *container) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
+	if roleOf(ctx) == partners {
+		if err := c.partners.allow(network, address); err != nil {
+			return nil, err
+		}
+	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address.String())
 	if err != nil || network != "udp" {

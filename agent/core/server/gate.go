@@ -18,7 +18,7 @@ var errLeaving = connect.NewError(connect.CodeUnavailable, errors.New("the conta
 type Gate struct {
 	mu      sync.Mutex
 	calls   int // under way, but for those that have no end of their own
-	open    int // those: watches, and tunnels
+	open    int // those: watches, tunnels, and partners' looks at listeners
 	closed  bool
 	changed chan struct{}
 	refuse  *connect.ErrorWriter
@@ -34,7 +34,8 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		under := &g.calls
 		switch r.URL.Path {
-		case agentv1connect.AgentServiceWatchProcedure, agentv1connect.AgentServiceTunnelProcedure:
+		case agentv1connect.AgentServiceWatchProcedure, agentv1connect.AgentServiceTunnelProcedure,
+			agentv1connect.AgentServiceListenersProcedure:
 			under = &g.open
 		}
 		if !g.enter(under) {
@@ -65,7 +66,7 @@ func (g *Gate) leave(count *int) {
 	g.changed = make(chan struct{})
 }
 
-// WaitIdle waits until no call but watches and tunnels is under way.
+// WaitIdle waits until no call is under way but those without an end of their own.
 func (g *Gate) WaitIdle(ctx context.Context) error {
 	return g.wait(ctx, func() bool { return g.calls == 0 })
 }

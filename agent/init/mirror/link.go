@@ -1,0 +1,133 @@
+package mirror
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"connectrpc.com/connect"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1/agentv1connect"
+)
+
+const (
+	connectTimeout = 5 * time.Second
+	// maxAnswer bounds a message of a partner's agent.
+	maxAnswer = 2 << 20
+	// As the agent's server has them.
+	maxFrame         = 1 << 20
+	streamWindow     = 2 << 20
+	connectionWindow = 4<<20 - 1
+	pingAfter        = 15 * time.Second
+	pingTimeout      = 15 * time.Second
+	// heartbeatEvery and silenceLimit are the contract's.
+	heartbeatEvery = 10 * time.Second
+	silenceLimit   = 30 * time.Second
+)
+
+var errSilent = errors.New("its agent has been silent for 30 s")
+
+// agentLink reaches a partner's agent over mutual TLS.
+type agentLink struct {
+	client    agentv1connect.AgentServiceClient
+	transport *http.Transport
+}
+
+// NewLink makes a link whose connections prove themselves with key and the
+// credentials of the time when they are made.
+func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte) Link {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{
+		Protocols:           protocols,
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSHandshakeTimeout: connectTimeout,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS13,
+			InsecureSkipVerify: true, // the agent made its certificate itself: its key is what it is known by
+			VerifyConnection:   func(state tls.ConnectionState) error { return checkPin(state, partner.Pin) },
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return &tls.Certificate{Certificate: credentials(), PrivateKey: key}, nil
+			},
+		},
+		HTTP2: &http.HTTP2Config{
+			MaxReadFrameSize:              maxFrame,
+			MaxReceiveBufferPerConnection: connectionWindow,
+			MaxReceiveBufferPerStream:     streamWindow,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingTimeout,
+		},
+	}
+	client := agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+partner.Agent.String(),
+		connect.WithGRPC(), connect.WithReadMaxBytes(maxAnswer))
+	return &agentLink{client: client, transport: transport}
+}
+
+func checkPin(state tls.ConnectionState, pin []byte) error {
+	sum := sha256.Sum256(state.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	if subtle.ConstantTimeCompare(sum[:], pin) != 1 {
+		return errors.New("another agent answers there")
+	}
+	return nil
+}
+
+// Close lets connections go that nobody uses.
+func (l *agentLink) Close() { l.transport.CloseIdleConnections() }
+
+// Follow tells where the partner's processes listen.
+func (l *agentLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
+	defer silence.Stop()
+	stream, err := l.client.Listeners(ctx, connect.NewRequest(&agentv1.ListenersRequest{}))
+	if err != nil {
+		return trueCause(ctx, err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		silence.Reset(silenceLimit)
+		table := stream.Msg().GetTable()
+		if table == nil {
+			continue
+		}
+		listeners, err := parseTable(table)
+		if err != nil {
+			return err
+		}
+		told(listeners)
+	}
+	if err := stream.Err(); err != nil {
+		return trueCause(ctx, err)
+	}
+	return errors.New("its agent has ended the stream")
+}
+
+// trueCause prefers why the call was given up to what that did to the call.
+func trueCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func parseTable(table *agentv1.ListenerTable) ([]netip.AddrPort, error) {
+	listeners := make([]netip.AddrPort, 0, len(table.Listeners))
+	for _, listener := range table.Listeners {
+		address, err := netip.ParseAddr(listener.Address)
+		if err != nil || listener.Port < 1 || listener.Port > 65535 {
+			return nil, fmt.Errorf("no process can listen at %q, port %d", listener.Address, listener.Port)
+		}
+		listeners = append(listeners, netip.AddrPortFrom(address.Unmap().WithZone(""), uint16(listener.Port)))
+	}
+	return listeners, nil
+}

@@ -1,0 +1,177 @@
+package mirror
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/server"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// served is a container whose agent answers a partner.
+type served struct {
+	server.Unimplemented
+	table *agentv1.ListenerTable
+}
+
+func (s *served) Partners(context.Context, *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
+	return nil, errors.New("not asked here")
+}
+
+func (s *served) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error {
+	if err := tell(s.table); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *served) DialPort(ctx context.Context, network string, address netip.AddrPort) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, address.String())
+}
+
+func selfSigned(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// linkTo serves a container and answers a link to it.
+func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
+	t.Helper()
+	agent, own := selfSigned(t), selfSigned(t)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{agent}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := server.NewHandler(func(context.Context, string) (server.Container, error) { return container, nil })
+	web := server.NewServer(handler, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	go web.Serve(listener)
+	t.Cleanup(func() { web.Close() })
+	pin := sha256.Sum256(agent.Leaf.RawSubjectPublicKeyInfo)
+	partner := Partner{ContainerID: "x", Agent: listener.Addr().(*net.TCPAddr).AddrPort(), Pin: pin[:]}
+	if change != nil {
+		change(&partner)
+	}
+	link := NewLink(partner, own.PrivateKey, func() [][]byte { return own.Certificate })
+	t.Cleanup(link.Close)
+	return link
+}
+
+func TestALinkTellsWhereThePartnerListens(t *testing.T) {
+	t.Parallel()
+	told := make(chan []netip.AddrPort, 1)
+	follow := func(link Link) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return link.Follow(ctx, func(listeners []netip.AddrPort) {
+			told <- listeners
+			cancel()
+		})
+	}
+	good := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 80}}}
+	if err := follow(linkTo(t, &served{table: good}, nil)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if listeners := <-told; len(listeners) != 1 || listeners[0].String() != "0.0.0.0:80" {
+		t.Errorf("told %v", listeners)
+	}
+	bad := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 65536}}}
+	if err := follow(linkTo(t, &served{table: bad}, nil)); err == nil || !strings.Contains(err.Error(), "65536") {
+		t.Errorf("a port that cannot be: %v", err)
+	}
+	err := follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
+	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
+		t.Errorf("another agent: %v", err)
+	}
+}
+
+func TestAConnectionIsCarriedWithItsHalfCloses(t *testing.T) {
+	t.Parallel()
+	link := linkTo(t, &served{}, nil)
+	process, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { process.Close() })
+	go func() { // answers what came once no more comes
+		for {
+			conn, err := process.Accept()
+			if err != nil {
+				return
+			}
+			content, _ := io.ReadAll(conn)
+			_, _ = conn.Write(content)
+			conn.Close()
+		}
+	}()
+	client := carriedTo(t, link, process.Addr().(*net.TCPAddr).AddrPort())
+	sent := strings.Repeat("0123456789abcdef", 200_000)
+	go func() {
+		_, _ = io.WriteString(client, sent)
+		_ = client.CloseWrite()
+	}()
+	received, err := io.ReadAll(client)
+	if err != nil || string(received) != sent {
+		t.Errorf("%d of %d bytes came back (%v)", len(received), len(sent), err)
+	}
+}
+
+func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
+	t.Parallel()
+	client := carriedTo(t, linkTo(t, &served{}, nil), freePort(t, "127.77.0.4"))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the client saw %v", err)
+	}
+}
+
+// carriedTo is a client whose connection goes through a link.
+func carriedTo(t *testing.T, link Link, to netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	_ = client.SetDeadline(time.Now().Add(patience))
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go link.Carry(t.Context(), conn.(*net.TCPConn), to)
+	return client.(*net.TCPConn)
+}

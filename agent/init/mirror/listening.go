@@ -1,0 +1,76 @@
+package mirror
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strconv"
+)
+
+// stateListen is TCP_LISTEN as the kernel writes it.
+const stateListen = "0A"
+
+// Listening reads where processes listen on TCP in this process's network
+// namespace, this process included.
+func Listening() ([]netip.AddrPort, error) {
+	var found []netip.AddrPort
+	for _, path := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		file, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found, err = parseSockets(file, found)
+		file.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return found, nil
+}
+
+// parseSockets adds the listening sockets of a table of the kernel's to found.
+func parseSockets(table io.Reader, found []netip.AddrPort) ([]netip.AddrPort, error) {
+	lines := bufio.NewScanner(table)
+	lines.Scan() // the heading
+	for lines.Scan() {
+		fields := bytes.Fields(lines.Bytes())
+		if len(fields) < 4 || string(fields[3]) != stateListen {
+			continue
+		}
+		address, err := parseAddress(string(fields[1]))
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, address)
+	}
+	return found, lines.Err()
+}
+
+// parseAddress reads `0100007F:1F90`: the address as words of 32 bits in the
+// machine's order, the port as a number.
+func parseAddress(text string) (netip.AddrPort, error) {
+	words, port, _ := bytes.Cut([]byte(text), []byte(":"))
+	address := make([]byte, hex.DecodedLen(len(words)))
+	if _, err := hex.Decode(address, words); err != nil || len(address)%4 != 0 {
+		return netip.AddrPort{}, fmt.Errorf("%q is no address of a socket", text)
+	}
+	for i := 0; i < len(address); i += 4 {
+		binary.NativeEndian.PutUint32(address[i:], binary.BigEndian.Uint32(address[i:]))
+	}
+	from, ok := netip.AddrFromSlice(address)
+	number, err := strconv.ParseUint(string(port), 16, 16)
+	if !ok || err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%q is no address of a socket", text)
+	}
+	return netip.AddrPortFrom(from.Unmap(), uint16(number)), nil
+}

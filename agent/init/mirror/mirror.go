@@ -1,0 +1,216 @@
+// Package mirror gives containers that share a network, but no network
+// interface, each other's TCP listeners. The agent of each listens where the
+// processes of its partners listen, and forwards each connection through the
+// partner's agent. A mirror is no listener of a process: it is never told to a
+// partner, so that no mirror is mirrored.
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// readEvery is how often the kernel is asked for listeners; it takes at most
+	// a fiftieth of the time.
+	readEvery = 100 * time.Millisecond
+	readShare = 50
+)
+
+// Options are what a Mirror works with.
+type Options struct {
+	// Listening answers where processes listen in the container, the agent included.
+	Listening func() ([]netip.AddrPort, error)
+	// IsOwn says whether an address is that of a listener of the agent's that is no mirror.
+	IsOwn func(netip.AddrPort) bool
+	// Address is the one by which others reach the container; invalid: there is none.
+	Address func() netip.Addr
+	// Dial makes a link to a partner's agent; credentials answers the certificates
+	// to show at the time.
+	Dial   func(partner Partner, credentials func() [][]byte) Link
+	Logger *slog.Logger
+}
+
+// Partner is a container with which this one shares a network.
+type Partner struct {
+	ContainerID string
+	Agent       netip.AddrPort
+	Pin         []byte   // SHA-256 of the agent's SubjectPublicKeyInfo
+	Credentials [][]byte // certificates to show to the agent, leaf first, DER
+}
+
+func (p Partner) isSameAgent(other Partner) bool {
+	return p.Agent == other.Agent && bytes.Equal(p.Pin, other.Pin)
+}
+
+// Mirror is one container's.
+type Mirror struct {
+	options Options
+	closing context.Context
+	close   context.CancelCauseFunc
+	work    sync.WaitGroup
+
+	mu       sync.Mutex
+	partners map[string]*partner
+	open     map[*listener]struct{} // of all partners
+	changed  chan struct{}          // closed and replaced when a partner is reached or lost
+}
+
+// ErrClosed ends what goes on when a Mirror is closed.
+var ErrClosed = errors.New("the container's agent is leaving")
+
+// New makes a mirror without partners.
+func New(options Options) *Mirror {
+	m := &Mirror{
+		options:  options,
+		partners: make(map[string]*partner),
+		open:     make(map[*listener]struct{}),
+		changed:  make(chan struct{}),
+	}
+	m.closing, m.close = context.WithCancelCause(context.Background())
+	return m
+}
+
+// Close ends all mirrors, and every connection through them.
+func (m *Mirror) Close() {
+	m.mu.Lock()
+	m.close(ErrClosed)
+	m.mu.Unlock()
+	m.work.Wait()
+}
+
+// Tell replaces the partners. It waits, at most for a time, until the listeners
+// of all of them are mirrored, and answers why some are not.
+func (m *Mirror) Tell(ctx context.Context, partners []Partner, wait time.Duration) map[string]error {
+	m.replace(partners)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		m.mu.Lock()
+		failures, changed := m.failures(), m.changed
+		m.mu.Unlock()
+		if len(failures) == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return failures
+		case <-ctx.Done():
+			return failures
+		case <-m.closing.Done():
+			return failures
+		}
+	}
+}
+
+func (m *Mirror) replace(partners []Partner) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing.Err() != nil {
+		return
+	}
+	named := make(map[string]bool)
+	for _, told := range partners {
+		named[told.ContainerID] = true
+		known := m.partners[told.ContainerID]
+		if known != nil && known.told.Load().isSameAgent(told) {
+			known.told.Store(&told)
+			continue
+		}
+		if known != nil {
+			known.leave()
+		}
+		m.partners[told.ContainerID] = m.follow(told)
+	}
+	for id, known := range m.partners {
+		if !named[id] {
+			known.leave()
+			delete(m.partners, id)
+		}
+	}
+}
+
+var errNotReached = errors.New("its agent has not answered yet")
+
+// failures are the partners whose listeners are not mirrored. m.mu is held.
+func (m *Mirror) failures() map[string]error {
+	failures := make(map[string]error)
+	for id, partner := range m.partners {
+		if partner.failure != nil {
+			failures[id] = partner.failure
+		}
+	}
+	return failures
+}
+
+// notify wakes who waits for partners. m.mu is held.
+func (m *Mirror) notify() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// Watch tells where the container's own processes listen, first and whenever
+// that has changed, until ctx or the mirror ends or tell fails.
+func (m *Mirror) Watch(ctx context.Context, tell func([]netip.AddrPort) error) error {
+	var told []netip.AddrPort
+	for first := true; ; first = false {
+		begun := time.Now()
+		listeners, err := m.ownListeners()
+		if err != nil {
+			return err
+		}
+		took := time.Since(begun)
+		if first || !slices.Equal(listeners, told) {
+			if err := tell(listeners); err != nil {
+				return err
+			}
+			told = listeners
+		}
+		select {
+		case <-time.After(max(readEvery, readShare*took)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.closing.Done():
+			return context.Cause(m.closing)
+		}
+	}
+}
+
+// ownListeners are those of the container's processes, in order. No mirror opens
+// or ends meanwhile, so that none is taken for a process's.
+func (m *Mirror) ownListeners() ([]netip.AddrPort, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all, err := m.options.Listening()
+	if err != nil {
+		return nil, err
+	}
+	mirrored := make(map[netip.AddrPort]bool, len(m.open))
+	for l := range m.open {
+		mirrored[l.bound] = true
+	}
+	own := slices.DeleteFunc(all, func(address netip.AddrPort) bool {
+		return mirrored[address] || m.options.IsOwn(address)
+	})
+	slices.SortFunc(own, netip.AddrPort.Compare)
+	return slices.Compact(own), nil
+}
+
+// Holds says whether connections to an address would come to a mirror.
+func (m *Mirror) Holds(address netip.AddrPort) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for l := range m.open {
+		if covers(l.bound, address) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,185 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// patience is far above what anything takes here.
+const patience = 30 * time.Second
+
+// fakeLink is a partner as the test has it.
+type fakeLink struct {
+	tables  chan []netip.AddrPort
+	lost    chan error
+	carried chan netip.AddrPort
+}
+
+func newFakeLink() *fakeLink {
+	return &fakeLink{tables: make(chan []netip.AddrPort), lost: make(chan error), carried: make(chan netip.AddrPort, 8)}
+}
+
+func (f *fakeLink) Follow(ctx context.Context, told func([]netip.AddrPort)) error {
+	for {
+		select {
+		case table := <-f.tables:
+			told(table)
+		case err := <-f.lost:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *fakeLink) Carry(_ context.Context, conn *net.TCPConn, to netip.AddrPort) {
+	f.carried <- to
+	conn.Close()
+}
+
+func (f *fakeLink) Close() {}
+
+func newMirror(t *testing.T, links map[string]*fakeLink) *Mirror {
+	t.Helper()
+	m := New(Options{
+		Listening: Listening,
+		IsOwn:     func(netip.AddrPort) bool { return false },
+		Address:   func() netip.Addr { return netip.Addr{} },
+		Dial:      func(p Partner, _ func() [][]byte) Link { return links[p.ContainerID] },
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	t.Cleanup(m.Close)
+	return m
+}
+
+// freePort is one on an address of the loopback that nobody else uses.
+func freePort(t *testing.T, address string) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", address+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func isOpen(address netip.AddrPort) bool {
+	conn, err := net.Dial("tcp", address.String())
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in %v: %s", patience, what)
+		}
+	}
+}
+
+func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
+	t.Parallel()
+	link := newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	told := make(chan map[string]error)
+	go func() { told <- m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, patience) }()
+	port := freePort(t, "127.77.0.1")
+	link.tables <- []netip.AddrPort{port}
+	if failures := <-told; len(failures) > 0 {
+		t.Fatalf("told: %v", failures)
+	}
+	if !isOpen(port) { // at once: the answer says that it is mirrored
+		t.Fatal("what the partner listens on is not mirrored")
+	}
+	if to := <-link.carried; to != port {
+		t.Errorf("a connection was carried to %v", to)
+	}
+	if !m.Holds(port) {
+		t.Error("the mirror does not know its listener")
+	}
+	link.tables <- nil
+	until(t, "the mirror ends with the listener", func() bool { return !isOpen(port) })
+	link.tables <- []netip.AddrPort{port}
+	until(t, "the mirror comes back", func() bool { return isOpen(port) })
+	link.lost <- errors.New("lost")
+	until(t, "the mirror ends with its partner", func() bool { return !isOpen(port) })
+	if failures := m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0); failures["x"] == nil {
+		t.Error("a partner that was lost counts as reached")
+	}
+	link.tables <- []netip.AddrPort{port}
+	until(t, "the mirror comes back with its partner", func() bool { return isOpen(port) })
+	m.Tell(t.Context(), nil, 0)
+	until(t, "the mirror ends when the partner is none any more", func() bool { return !isOpen(port) })
+}
+
+func TestMirrorsAreNotToldToPartners(t *testing.T) {
+	t.Parallel()
+	link := newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	own, err := net.Listen("tcp", "127.77.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	process := own.Addr().(*net.TCPAddr).AddrPort()
+	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	port := freePort(t, "127.77.0.2")
+	link.tables <- []netip.AddrPort{port}
+	until(t, "the mirror is there", func() bool { return isOpen(port) })
+	all, err := Listening()
+	if err != nil || !slices.Contains(all, port) || !slices.Contains(all, process) {
+		t.Fatalf("the kernel shows %v (%v)", all, err)
+	}
+	told := make(chan []netip.AddrPort, 1)
+	enough := errors.New("enough")
+	if err := m.Watch(t.Context(), func(listeners []netip.AddrPort) error {
+		told <- listeners
+		return enough
+	}); !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	if listeners := <-told; slices.Contains(listeners, port) || !slices.Contains(listeners, process) {
+		t.Errorf("told %v, with the mirror %v or without the process's %v", listeners, port, process)
+	}
+}
+
+func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
+	t.Parallel()
+	first, second := newFakeLink(), newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": first, "y": second})
+	own, err := net.Listen("tcp", "127.77.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := own.Addr().(*net.TCPAddr).AddrPort()
+	m.Tell(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
+	first.tables <- []netip.AddrPort{port}
+	if m.Holds(port) {
+		t.Error("a port was taken twice")
+	}
+	own.Close()
+	until(t, "the port is mirrored", func() bool { return m.Holds(port) })
+	second.tables <- []netip.AddrPort{port} // as it listens in another container
+	first.tables <- nil
+	until(t, "the other's is mirrored", func() bool {
+		if !isOpen(port) {
+			return false
+		}
+		select {
+		case <-second.carried:
+			return true
+		case <-first.carried:
+			return false
+		}
+	})
+}

@@ -1,0 +1,201 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 2 * time.Second
+	// retryEvery is how often a port is tried again that was taken here.
+	retryEvery = time.Second
+	// maxListeners bounds what one partner can make this agent listen on.
+	maxListeners = 1024
+)
+
+// Link is the way to a partner's agent.
+type Link interface {
+	// Follow tells where the partner's processes listen, first and whenever that
+	// has changed, until ctx ends or the agent cannot be reached.
+	Follow(ctx context.Context, told func([]netip.AddrPort)) error
+	// Carry moves a connection's bytes to and from an address as the partner sees
+	// it, until both directions have ended, and closes it.
+	Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort)
+	// Close lets connections go that nobody uses.
+	Close()
+}
+
+// partner is followed until it is not named any more.
+type partner struct {
+	mirror  *Mirror
+	told    atomic.Pointer[Partner]
+	link    Link
+	context context.Context
+	cancel  context.CancelFunc
+
+	// Under the mirror's mutex.
+	listeners []netip.AddrPort
+	failure   error // why they are not known; nil: they are
+	mirrors   map[place]*listener
+	taken     map[place]bool // said to be taken here
+}
+
+// listener is one that mirrors a partner's.
+type listener struct {
+	*net.TCPListener
+	bound  netip.AddrPort
+	remote netip.Addr // as the partner bound it
+}
+
+// follow begins to mirror a partner. m.mu is held.
+func (m *Mirror) follow(told Partner) *partner {
+	p := &partner{mirror: m, failure: errNotReached, mirrors: make(map[place]*listener), taken: make(map[place]bool)}
+	p.told.Store(&told)
+	p.context, p.cancel = context.WithCancel(m.closing)
+	p.link = m.options.Dial(told, func() [][]byte { return p.told.Load().Credentials })
+	m.work.Add(1)
+	go p.run()
+	return p
+}
+
+// leave ends the partner's mirrors and what goes through them. The mirror's
+// mutex is held.
+func (p *partner) leave() {
+	p.cancel()
+	p.reconcile()
+}
+
+func (p *partner) run() {
+	defer p.mirror.work.Done()
+	defer p.link.Close()
+	go p.retry()
+	pause := firstPause
+	for p.context.Err() == nil {
+		err := p.link.Follow(p.context, func(listeners []netip.AddrPort) {
+			pause = firstPause
+			p.take(listeners, nil)
+		})
+		p.take(nil, err)
+		if p.context.Err() != nil {
+			return
+		}
+		p.mirror.options.Logger.Warn("a container with the same network is not reached", "container", p.told.Load().ContainerID, "error", err)
+		select {
+		case <-time.After(pause):
+		case <-p.context.Done():
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// take notes where the partner listens, or why that is not known, and brings the
+// mirrors in line.
+func (p *partner) take(listeners []netip.AddrPort, failure error) {
+	m := p.mirror
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(listeners) > maxListeners {
+		m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", len(listeners))
+		listeners = listeners[:maxListeners]
+	}
+	p.listeners, p.failure = listeners, failure
+	p.reconcile()
+	m.notify()
+}
+
+// retry tries ports again that were taken here by somebody who may leave.
+func (p *partner) retry() {
+	ticker := time.NewTicker(retryEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			p.mirror.mu.Lock()
+			if len(p.taken) > 0 {
+				p.reconcile()
+			}
+			p.mirror.mu.Unlock()
+		case <-p.context.Done():
+			return
+		}
+	}
+}
+
+// reconcile opens the mirrors that are missing and ends those that are too many.
+// The mirror's mutex is held.
+func (p *partner) reconcile() {
+	var wanted map[place]netip.Addr
+	if p.context.Err() == nil && p.failure == nil {
+		wanted = placesOf(p.listeners, p.mirror.options.Address())
+	}
+	for at, l := range p.mirrors {
+		if remote, still := wanted[at]; !still || remote != l.remote {
+			l.Close()
+			delete(p.mirrors, at)
+			delete(p.mirror.open, l)
+		}
+	}
+	for at := range p.taken {
+		if _, still := wanted[at]; !still {
+			delete(p.taken, at)
+		}
+	}
+	for at, remote := range wanted {
+		if p.mirrors[at] == nil {
+			p.listen(at, remote)
+		}
+	}
+}
+
+// listen opens a mirror. A port that is taken here is its holder's.
+func (p *partner) listen(at place, remote netip.Addr) {
+	m := p.mirror
+	opened, err := net.ListenTCP(at.network, net.TCPAddrFromAddrPort(at.bind))
+	if err != nil {
+		if !p.taken[at] {
+			m.options.Logger.Info("a port of a container with the same network is not to be had here",
+				"container", p.told.Load().ContainerID, "address", at.bind.String(), "error", err)
+		}
+		p.taken[at] = true
+		return
+	}
+	delete(p.taken, at)
+	bound := opened.Addr().(*net.TCPAddr).AddrPort()
+	l := &listener{opened, netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), remote}
+	p.mirrors[at] = l
+	m.open[l] = struct{}{}
+	m.work.Add(1)
+	go p.accept(l)
+}
+
+// accept forwards connections until the mirror ends. Connections outlive it, as
+// they outlive a process's listener.
+func (p *partner) accept(l *listener) {
+	defer p.mirror.work.Done()
+	for {
+		conn, err := l.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			if !errors.Is(err, unix.ECONNABORTED) {
+				time.Sleep(firstPause) // out of descriptors, most likely: it passes
+			}
+			continue
+		}
+		cameTo := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+		to := netip.AddrPortFrom(dialled(l.remote, cameTo.Addr()), l.bound.Port())
+		p.mirror.work.Add(1)
+		go func() {
+			defer p.mirror.work.Done()
+			p.link.Carry(p.context, conn, to)
+		}()
+	}
+}

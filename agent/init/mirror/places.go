@@ -1,0 +1,68 @@
+package mirror
+
+import (
+	"net/netip"
+)
+
+// place is where a listener of a partner is mirrored here.
+type place struct {
+	network string // "tcp4", "tcp6"; "tcp": an IPv6 socket that takes IPv4 too
+	bind    netip.AddrPort
+}
+
+// placesOf answers for each listener of a partner where it is mirrored, with the
+// address that the partner bound. own is the address by which others reach this
+// container: a partner that listens at its own has its mirror there.
+func placesOf(listeners []netip.AddrPort, own netip.Addr) map[place]netip.Addr {
+	takesIPv4 := make(map[uint16]bool)
+	for _, listener := range listeners {
+		if listener.Addr().Is4() {
+			takesIPv4[listener.Port()] = true
+		}
+	}
+	places := make(map[place]netip.Addr)
+	for _, listener := range listeners {
+		bound := listener.Addr()
+		bind := bound
+		switch {
+		case bound.IsLoopback(), bound.IsUnspecified():
+		case bound.IsLinkLocalUnicast():
+			continue // the platform's own ways in
+		case bound.Is4() == own.Is4() && own.IsValid():
+			bind = own
+		default:
+			continue
+		}
+		network := "tcp4"
+		if bind.Is6() {
+			network = "tcp6"
+			if bind.IsUnspecified() && !takesIPv4[listener.Port()] {
+				network = "tcp"
+			}
+		}
+		at := place{network, netip.AddrPortFrom(bind, listener.Port())}
+		if _, taken := places[at]; !taken {
+			places[at] = bound
+		}
+	}
+	return places
+}
+
+// dialled is the address by which a partner's listener is reached: that of the
+// loopback where it listens everywhere, in the family in which the connection
+// came.
+func dialled(bound netip.Addr, cameTo netip.Addr) netip.Addr {
+	switch {
+	case !bound.IsUnspecified():
+		return bound
+	case cameTo.Unmap().Is4():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
+		return netip.IPv6Loopback()
+	}
+}
+
+// covers says whether a listener bound here takes connections to an address.
+func covers(bound, address netip.AddrPort) bool {
+	return bound.Port() == address.Port() && (bound.Addr().IsUnspecified() || bound.Addr() == address.Addr().Unmap())
+}

@@ -1,0 +1,166 @@
+package containerinit
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/names"
+	"github.com/sockerless/sockerless/agent/core/server"
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/agent/init/mirror"
+)
+
+var _ server.Joined = (*container)(nil)
+
+// partnership is what the agent has to do with containers that share its
+// container's network.
+type partnership struct {
+	*mirror.Mirror
+	key       *ecdsa.PrivateKey // shown to partners' agents; it never leaves the process
+	publicKey []byte            // SubjectPublicKeyInfo, DER
+	port      uint16            // the agent's own; 0: none
+}
+
+func newPartnership(settings *settings, logger *slog.Logger) (*partnership, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the key for partners: %w", err)
+	}
+	p := &partnership{key: key, port: portOf(settings.listen)}
+	if p.publicKey, err = x509.MarshalPKIXPublicKey(&key.PublicKey); err != nil {
+		return nil, fmt.Errorf("make the key for partners: %w", err)
+	}
+	p.Mirror = mirror.New(mirror.Options{
+		Listening: mirror.Listening,
+		IsOwn:     p.isAgents,
+		Address: func() netip.Addr {
+			address, _ := ownAddress()
+			return address
+		},
+		Dial: func(partner mirror.Partner, credentials func() [][]byte) mirror.Link {
+			return mirror.NewLink(partner, key, credentials)
+		},
+		Logger: logger,
+	})
+	return p, nil
+}
+
+func portOf(listen string) uint16 {
+	_, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return 0
+	}
+	port, _ := strconv.ParseUint(text, 10, 16)
+	return uint16(port)
+}
+
+// isAgents says whether an address is the agent's way in or the resolver.
+func (p *partnership) isAgents(address netip.AddrPort) bool {
+	return p.port != 0 && address.Port() == p.port ||
+		address.Port() == resolverPort && address.Addr() == resolverAddress
+}
+
+var resolverAddress, _ = netip.AddrFromSlice(names.ResolverAddress.To4())
+
+// allow refuses what a partner may not reach: it may what a process in the same
+// network namespace might, and neither datagrams nor the agent nor mirrors, by
+// which a connection could go in a circle.
+func (p *partnership) allow(network string, address netip.AddrPort) error {
+	if network != "tcp" {
+		return connect.NewError(connect.CodePermissionDenied, errors.New("containers that share a network share their TCP listeners only"))
+	}
+	if !isOwnAddress(address.Addr()) {
+		return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s is not an address of this container", address.Addr()))
+	}
+	if p.isAgents(address) || p.Holds(address) {
+		return unix.ECONNREFUSED
+	}
+	return nil
+}
+
+func isOwnAddress(address netip.Addr) bool {
+	if address.IsLoopback() {
+		return true
+	}
+	own, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(own, func(candidate net.Addr) bool {
+		prefix, err := netip.ParsePrefix(candidate.String())
+		return err == nil && prefix.Addr() == address && prefix.Addr().IsGlobalUnicast()
+	})
+}
+
+// Listeners tells where the container's processes listen.
+func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error {
+	err := c.partners.Watch(ctx, func(listeners []netip.AddrPort) error {
+		table := &agentv1.ListenerTable{}
+		for _, listener := range listeners {
+			table.Listeners = append(table.Listeners, &agentv1.Listener{Address: listener.Addr().String(), Port: uint32(listener.Port())})
+		}
+		return tell(table)
+	})
+	if errors.Is(err, mirror.ErrClosed) {
+		return errLeaving
+	}
+	return err
+}
+
+// Partners tells the container with whom it shares a network.
+func (c *container) Partners(ctx context.Context, request *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
+	told := make([]mirror.Partner, 0, len(request.Partners))
+	for _, partner := range request.Partners {
+		checked, err := c.partners.check(partner)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("partner %q: %w", partner.ContainerId, err))
+		}
+		told = append(told, checked)
+	}
+	response := &agentv1.PartnersResponse{}
+	wait := time.Duration(request.WaitMs) * time.Millisecond
+	for id, failure := range c.partners.Tell(ctx, told, wait) {
+		response.Failures = append(response.Failures, &agentv1.PartnerFailure{ContainerId: id, Message: failure.Error()})
+	}
+	return response, nil
+}
+
+func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
+	address, err := netip.ParseAddr(partner.Host)
+	switch {
+	case !containerIDForm.MatchString(partner.ContainerId):
+		return mirror.Partner{}, errors.New("64 hexadecimal digits are wanted")
+	case err != nil:
+		return mirror.Partner{}, err
+	case partner.Port < 1 || partner.Port > 65535:
+		return mirror.Partner{}, fmt.Errorf("port %d is out of range", partner.Port)
+	case len(partner.Pin) != 32:
+		return mirror.Partner{}, errors.New("a pin of 32 bytes is wanted")
+	case len(partner.Certificates) == 0:
+		return mirror.Partner{}, errors.New("a certificate is wanted")
+	}
+	leaf, err := x509.ParseCertificate(partner.Certificates[0])
+	if err != nil {
+		return mirror.Partner{}, err
+	}
+	if !p.key.PublicKey.Equal(leaf.PublicKey) {
+		return mirror.Partner{}, errors.New("the certificate is for another key")
+	}
+	return mirror.Partner{
+		ContainerID: partner.ContainerId,
+		Agent:       netip.AddrPortFrom(address, uint16(partner.Port)),
+		Pin:         partner.Pin,
+		Credentials: partner.Certificates,
+	}, nil
+}
