@@ -41,8 +41,10 @@ export const groups: Readonly<Record<string, (difference: Difference) => boolean
       ? theirs === "200"
       : theirs === "201" && /name=(pid|ipc|uts)mode$/.test(call.path)),
 
-  "`--volumes-from` a container that is not there": ({ call, aspect, ours }) =>
-    aspect === "status" && call.path.includes("name=volumesfrom") && ours === "404",
+  "`--volumes-from` or a filter names a container that is not there": ({ call, aspect, ours }) =>
+    aspect === "status" &&
+    (call.path.includes("name=volumesfrom") || /filters=.*(before|since)/.test(call.path)) &&
+    ours === "404",
 
   "Options of another type of mount": ({ call, aspect, ours }) =>
     aspect === "status" && call.path.includes("name=volopts") && ours === "201",
@@ -85,6 +87,7 @@ const textsOf28: readonly RegExp[] = [
   /^(logger: no log driver named|failed to create task for container|failed to set up container networking)/,
   /^No such image: /,
   /^archive\/tar: /,
+  /^failed to prune build cache: invalid filter/,
 ];
 
 const notBuilt = ["/images/search", "/build", "/containers/create?name=runtime"];

@@ -55,8 +55,11 @@ export const sigterm = 15;
  */
 export function parseSignal(text: string): number {
   const number = /^\d+$/.test(text) ? Number(text) : numberOfName(text);
-  if (number === undefined || number < 1 || number > realTimeMax) {
+  if (number === undefined || number < 1) {
     throw invalid(`invalid signal: ${text}`);
+  }
+  if (number > realTimeMax) {
+    throw invalid(`the linux daemon does not support signal ${text}`);
   }
   return number;
 }

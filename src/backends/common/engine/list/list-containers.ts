@@ -1,5 +1,5 @@
 /** `docker ps`: which containers a listing shows, newest first. */
-import { invalid } from "../../../../common/errors.ts";
+import { invalid, notFound } from "../../../../common/errors.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
@@ -240,7 +240,7 @@ function idOf(containers: readonly ContainerRecord[], reference: string): string
     (record) => record.id === reference || record.name === name || record.id.startsWith(reference),
   );
   if (found === undefined) {
-    throw invalid(`no such container: ${reference}`);
+    throw notFound(`No such container: ${reference}`);
   }
   return found.id;
 }
