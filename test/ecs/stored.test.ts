@@ -71,11 +71,17 @@ describe("containers on ECS that do not run", () => {
     // Into a directory that the image has: the client looks for it first.
     await daemon.ok("cp", directory, "staged:/var/tmp");
     const other = join("/var/tmp", basename(directory), "script.sh");
+    await daemon.ok("cp", `staged:${other}`, join(directory, "before.sh"));
+    assert.equal(await readFile(join(directory, "before.sh"), "utf8"), "echo from a file\n");
+    assert.match(await daemon.ok("diff", "staged"), /^A \/tmp\/script\.sh$/m);
+    await daemon.ok("commit", "staged", "committed:1");
+    assert.equal(await daemon.ok("run", "--rm", "committed:1", "sh", "/tmp/script.sh"), "from a file");
     await daemon.ok("start", "staged");
     await untilTrue(async () => (await daemon.ok("logs", "staged")) === "from a file");
     await daemon.ok("cp", `staged:${other}`, join(directory, "back.sh"));
     assert.equal(await readFile(join(directory, "back.sh"), "utf8"), "echo from a file\n");
     await daemon.ok("rm", "--force", "staged");
+    await daemon.ok("rmi", "committed:1");
   });
 
   it("say which setting would have kept their files, once their task is gone", async () => {

@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
-import { unavailable } from "../../common/errors.ts";
+import { notFound, unavailable } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -24,6 +24,7 @@ import { ecsImages } from "./images.ts";
 import { instanceOf } from "./instance.ts";
 import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
 import { checkSurroundings } from "./start-checks.ts";
+import { unstartedMounts } from "./unstarted-mounts.ts";
 
 /**
  * Starts the backend; resolves once it serves.
@@ -72,13 +73,16 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
       const record = opened.containers.get(containerId);
       return record === undefined ? undefined : record.state?.startedAt === undefined;
     },
-    imageFiles: async (containerId, signal) => {
+    newContainer: async (containerId, signal) => {
       const record = opened.containers.get(containerId);
-      const files = await imageStore?.filesOf(record?.imageId ?? "", signal);
-      if (files === undefined) {
+      if (record === undefined) {
+        throw notFound(`No such container: ${containerId}`);
+      }
+      const layers = await imageStore?.openLayers(record.imageId, signal);
+      if (layers === undefined) {
         throw unavailable("the backend is still starting");
       }
-      return files;
+      return { ...layers, mounts: unstartedMounts(record, (name) => opened.volumes.get(name)) };
     },
     backend: "ecs",
     clock: systemClock,

@@ -28,7 +28,6 @@ import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
-import { FileIndex } from "./file-index.ts";
 import { describeImage } from "./image-detail.ts";
 import { commitImage } from "./image-commit.ts";
 import { imageEvent } from "./image-events.ts";
@@ -85,6 +84,12 @@ export interface ImageStoreOptions {
   readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
   /** What images are of where nobody says; absent: this machine's. */
   readonly defaultPlatform?: Platform;
+}
+
+/** Layers that are held. */
+export interface OpenLayers extends AsyncDisposable {
+  /** Readers of each, bottom first, as they are stored: compressed or not. */
+  readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
 }
 
 /** Layers on their way at a time. */
@@ -322,19 +327,30 @@ export class ImageStore implements ImageSource {
   }
 
   /**
-   * The files of an image, by its ID; layers that a pull left are fetched for that.
+   * The layers of an image, by its ID, held until disposed of; those that a pull left are fetched for that.
    *
-   * @throws not-found; what fetching and reading the layers throws
+   * @param signal ends fetching and reading
+   * @throws not-found; what fetching the layers throws
    */
-  filesOf(imageId: string, signal: AbortSignal): Promise<FileIndex> {
-    return this.#leased(signal, async (lease, ended) => {
+  async openLayers(imageId: string, signal: AbortSignal): Promise<OpenLayers> {
+    const lease = this.#content.lease();
+    const release = (): Promise<void> => this.#disposal.release(lease);
+    const ended = AbortSignal.any([signal, this.#closing.signal]);
+    try {
       const record = await this.#supply.complete(lease, this.#index.find(imageId), ended);
-      const files = new FileIndex();
-      for (const { blob } of await layerBlobs(this.#content, lease, record)) {
-        await files.addLayer(this.#content.stream(blob.digest, ended));
-      }
-      return files;
-    });
+      const blobs = await layerBlobs(this.#content, lease, record);
+      return {
+        layers: blobs.map(
+          ({ blob }) =>
+            () =>
+              this.#content.stream(blob.digest, ended),
+        ),
+        [Symbol.asyncDispose]: release,
+      };
+    } catch (error) {
+      await release();
+      throw error;
+    }
   }
 
   /** The steps in which an image was made, newest first. Throws as {@link resolve}. */

@@ -1,18 +1,57 @@
-/** Tar files written by hand: entries of known size, root's, of 1970, so that equal content gives equal bytes. */
+/** Tars written by hand: what an image archive needs, and entries of files with everything that a tar tells of one. */
 
 const blockSize = 512;
-/** The largest size that fits the field's eleven octal digits. */
-const largestOctal = 8 ** 11 - 1;
+/** The largest numbers that fit the fields' octal digits. */
+const largestSize = 8 ** 11 - 1;
+const largestId = 8 ** 7 - 1;
+/** Bytes that a name has room for. */
+const nameBytes = 100;
+/** As in every PAX record that holds an extended attribute. */
+export const capabilityRecord = "SCHILY.xattr.security.capability";
 
-/** The header of a directory. */
+/** What an entry is, as tars write it. */
+export const tarTypes = {
+  file: "0",
+  link: "1",
+  symlink: "2",
+  "character-device": "3",
+  "block-device": "4",
+  directory: "5",
+  fifo: "6",
+} as const;
+
+/** An entry. */
+export interface TarHeader {
+  /** Of a directory with a slash at its end. */
+  readonly name: string;
+  readonly type: keyof typeof tarTypes;
+  /** Permission bits, set-user-ID, set-group-ID and sticky among them. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Bytes of content, which follow the header of a file, and {@link paddingAfter} them. */
+  readonly size: number;
+  /** Unix seconds. */
+  readonly mtime: number;
+  /** Of links. */
+  readonly target?: string;
+  /** Of devices: major and minor number. */
+  readonly device?: readonly [number, number] | undefined;
+  /** Value of `security.capability`. */
+  readonly capability?: string | undefined;
+}
+
+/** The header of a directory: root's, of 1970, so that equal content gives equal bytes. */
 export function directoryHeader(name: string): Buffer {
-  return header(`${name}/`, 0, 0o755, "5");
+  return entryHeader({ ...ofNobody, name: `${name}/`, type: "directory", mode: 0o755, size: 0 });
 }
 
-/** The header of a file; its content and {@link paddingAfter} follow. */
+/** The header of a file, as {@link directoryHeader}. */
 export function fileHeader(name: string, size: number): Buffer {
-  return header(name, size, 0o644, "0");
+  return entryHeader({ ...ofNobody, name, type: "file", mode: 0o644, size });
 }
+
+const ofNobody = { uid: 0, gid: 0, mtime: 0 } as const;
 
 /** What fills a file's last block. */
 export function paddingAfter(size: number): Buffer {
@@ -24,30 +63,83 @@ export function endOfTar(): Buffer {
   return Buffer.alloc(2 * blockSize);
 }
 
-/** @param name at most 100 bytes of ASCII */
-function header(name: string, size: number, mode: number, type: string): Buffer {
-  const block = Buffer.alloc(blockSize);
-  block.write(name, 0, 100, "latin1");
-  block.write(octal(mode, 7), 100, "latin1");
-  block.write(octal(0, 7), 108, "latin1");
-  block.write(octal(0, 7), 116, "latin1");
-  writeSize(block, size);
-  block.write(octal(0, 11), 136, "latin1");
-  block.write(" ".repeat(8), 148, "latin1");
-  block.write(type, 156, "latin1");
-  block.write("ustar\u000000", 257, "latin1");
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${octal(sum, 6)}\u0000 `, 148, "latin1");
-  return block;
+/** The header of an entry; what does not fit its fields stands in PAX records before it. */
+export function entryHeader(entry: TarHeader): Buffer {
+  const { name, target = "", uid, gid, mtime, capability } = entry;
+  const isMtimeKept = mtime >= 0 && mtime <= largestSize;
+  const records = [
+    ...(fits(name) ? [] : [record("path", name)]),
+    ...(fits(target) ? [] : [record("linkpath", target)]),
+    ...(uid <= largestId ? [] : [record("uid", String(uid))]),
+    ...(gid <= largestId ? [] : [record("gid", String(gid))]),
+    ...(isMtimeKept ? [] : [record("mtime", String(mtime))]),
+    ...(capability === undefined ? [] : [record(capabilityRecord, capability)]),
+  ];
+  const header = block({
+    ...entry,
+    uid: Math.min(uid, largestId),
+    gid: Math.min(gid, largestId),
+    mtime: isMtimeKept ? mtime : 0,
+    typeflag: tarTypes[entry.type],
+  });
+  if (records.length === 0) {
+    return header;
+  }
+  const content = Buffer.concat(records);
+  const size = content.length;
+  const before = block({ ...ofNobody, name: "PaxHeaders/entry", mode: 0o644, size, typeflag: "x" });
+  return Buffer.concat([before, content, paddingAfter(size), header]);
+}
+
+/** A PAX record, which begins with its own length. */
+function record(key: string, value: string): Buffer {
+  const rest = Buffer.from(` ${key}=${value}\n`);
+  let length = rest.length + 1;
+  while (String(length).length + rest.length !== length) {
+    length = String(length).length + rest.length;
+  }
+  return Buffer.concat([Buffer.from(String(length)), rest]);
+}
+
+function fits(text: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: every byte of ASCII fits.
+  return text.length <= nameBytes && /^[\u0000-\u007f]*$/.test(text);
+}
+
+interface Block extends Pick<TarHeader, "name" | "mode" | "uid" | "gid" | "size" | "mtime"> {
+  readonly typeflag: string;
+  readonly target?: string;
+  readonly device?: readonly [number, number] | undefined;
+}
+
+function block({ name, mode, uid, gid, size, mtime, typeflag, target = "", device }: Block): Buffer {
+  const bytes = Buffer.alloc(blockSize);
+  bytes.write(name, 0, nameBytes, "latin1");
+  bytes.write(octal(mode & 0o7777, 7), 100, "latin1");
+  bytes.write(octal(uid, 7), 108, "latin1");
+  bytes.write(octal(gid, 7), 116, "latin1");
+  writeSize(bytes, size);
+  bytes.write(octal(mtime, 11), 136, "latin1");
+  bytes.write(" ".repeat(8), 148, "latin1");
+  bytes.write(typeflag, 156, "latin1");
+  bytes.write(target, 157, nameBytes, "latin1");
+  bytes.write("ustar\u000000", 257, "latin1");
+  if (device !== undefined) {
+    bytes.write(octal(device[0], 7), 329, "latin1");
+    bytes.write(octal(device[1], 7), 337, "latin1");
+  }
+  const sum = bytes.reduce((total, byte) => total + byte, 0);
+  bytes.write(`${octal(sum, 6)}\u0000 `, 148, "latin1");
+  return bytes;
 }
 
 /** Sizes of 8 GiB and more are written in GNU's binary form, which every reader of Docker's archives knows. */
-function writeSize(block: Buffer, size: number): void {
-  if (size <= largestOctal) {
-    block.write(octal(size, 11), 124, "latin1");
+function writeSize(bytes: Buffer, size: number): void {
+  if (size <= largestSize) {
+    bytes.write(octal(size, 11), 124, "latin1");
   } else {
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
+    bytes[124] = 0x80;
+    bytes.writeBigUInt64BE(BigInt(size), 128);
   }
 }
 

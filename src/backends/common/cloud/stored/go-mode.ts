@@ -4,7 +4,10 @@ const kinds: Readonly<Record<IndexedFile["type"], number>> = {
   file: 0,
   directory: 2 ** 31,
   symlink: 2 ** 27,
-  other: 2 ** 19, // irregular: nobody asks for more
+  fifo: 2 ** 25,
+  "character-device": 2 ** 26 + 2 ** 21,
+  "block-device": 2 ** 26,
+  other: 2 ** 19, // irregular
 };
 
 /** A file's kind and permissions as the bits of Go's `os.FileMode`. */

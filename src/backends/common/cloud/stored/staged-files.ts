@@ -10,10 +10,18 @@ import path from "node:path";
 import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 
 import { KeyedLocks } from "../../engine/serial.ts";
+import { ownerIn } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
-import { errnoOf, forbidden, fromUnknown, invalid, SockerlessError } from "../../../../common/errors.ts";
+import {
+  conflict,
+  errnoOf,
+  forbidden,
+  fromUnknown,
+  invalid,
+  SockerlessError,
+} from "../../../../common/errors.ts";
 import {
   type ArchivePutOpen,
   ArchivePutOpenSchema,
@@ -93,12 +101,17 @@ export class StagedFiles {
     await rename(tar, `${file}.tar`);
   }
 
-  /** Adds what is staged for a container to the files of its image. @throws invalid: an archive that cannot be read */
+  /**
+   * Adds what is staged for a container to the files of its image.
+   *
+   * @throws invalid: an archive that cannot be read; conflict: the container was started meanwhile
+   */
   async addTo(files: FileIndex, containerId: string): Promise<void> {
     for (const number of await this.#staged(containerId)) {
       const file = path.join(this.#directory, containerId, number);
-      const { path: directory } = await readOpened(file);
-      await files.addArchive(directory, createReadStream(`${file}.tar`));
+      const { path: directory, copyUidGid, user } = await readOpened(file).catch(startedMeanwhile);
+      const owner = copyUidGid ? await ownerIn(files, user) : undefined;
+      await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
     }
   }
 
@@ -181,6 +194,19 @@ export class StagedFiles {
       throw error;
     }
   }
+}
+
+/** A staged tar, for as long as its container has not been started. */
+async function* readStaged(file: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(file, { highWaterMark: chunkBytes }) as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    startedMeanwhile(error);
+  }
+}
+
+function startedMeanwhile(error: unknown): never {
+  throw errnoOf(error) === "ENOENT" ? conflict("the container was started meanwhile", error) : error;
 }
 
 /** What a call asked for, whose tar is in `<file>.tar`. */

@@ -11,11 +11,10 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { exportedBytes } from "../../../../agent-client/export.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import { systemClock } from "../../../../common/clock.ts";
-import { AgentService, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { AgentService, ChangeKind, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { streamOf } from "../../../../../test/support/image-store.ts";
-import { tarOf } from "../../../../../test/support/tar.ts";
+import { entriesOf, type ReadEntry, tarOf } from "../../../../../test/support/tar.ts";
 import { until } from "../../../../../test/support/until.ts";
-import { FileIndex } from "../../images/file-index.ts";
 import { crc32c } from "./crc32c.ts";
 import type { LogPiece } from "./log-lines.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
@@ -42,11 +41,13 @@ describe("containers without an agent", () => {
   let directory: string;
   let stored: StoredContainers;
   let cloudLines: LogPiece[];
+  let layersOpened: number;
   const cleanUps: (() => void)[] = [];
 
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "sockerless-stored-"));
     cloudLines = [];
+    layersOpened = 0;
     stored = await openStored();
   });
   afterEach(async () => {
@@ -68,17 +69,21 @@ describe("containers without an agent", () => {
         },
       },
       isNew: (id) => (id === created ? true : id === ended ? false : undefined),
-      imageFiles: async () => {
-        const files = new FileIndex();
-        await files.addLayer(
-          streamOf(
-            await tarOf([
-              { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
-              { name: "bin", type: "symlink", linkname: "usr/bin" },
-            ]),
-          ),
-        );
-        return files;
+      newContainer: async () => {
+        const layer = await tarOf([
+          { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
+          { name: "bin", type: "symlink", linkname: "usr/bin" },
+          { name: "etc/passwd", content: "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n" },
+          { name: "etc/group", content: "staff:x:50:\n" },
+        ]);
+        layersOpened++;
+        return {
+          layers: [() => streamOf(layer)],
+          mounts: [{ destination: "/papers", shows: "elsewhere" as const }],
+          [Symbol.asyncDispose]: async () => {
+            layersOpened--;
+          },
+        };
       },
       backend: "ecs",
       clock: systemClock,
@@ -230,11 +235,12 @@ describe("containers without an agent", () => {
   });
 
   describe("files", () => {
-    async function* archive(target: string, ...chunks: string[]) {
-      yield { message: { case: "open" as const, value: { path: target } } };
+    /** @param tar bytes, as latin1 */
+    async function* archive(target: string, tar: string, more: { copyUidGid?: boolean; user?: string } = {}) {
+      yield { message: { case: "open" as const, value: { path: target, ...more } } };
       let offset = 0n;
-      for (const chunk of chunks) {
-        const data = Buffer.from(chunk);
+      for (const chunk of [tar.slice(0, 3), tar.slice(3)]) {
+        const data = Buffer.from(chunk, "latin1");
         yield { message: { case: "chunk" as const, value: { offset, data } } };
         offset += BigInt(data.length);
       }
@@ -242,7 +248,7 @@ describe("containers without an agent", () => {
     }
 
     it("wait on the backend's disk for the start, in order, also over a restart of the backend", async () => {
-      await clientOf(created).archivePut(archive("/etc", "first ", "tar"));
+      await clientOf(created).archivePut(archive("/etc", "first tar"));
       await clientOf(created).archivePut(archive("/var", "second"));
       await writeFile(path.join(directory, "state/staged", created, "cut-off.new"), "cut off by a crash");
       await stored.close();
@@ -321,24 +327,124 @@ describe("containers without an agent", () => {
       }, refused);
     });
 
-    it("of a container that has not run differ from its image in nothing but what was put into it", async () => {
-      const changes = [];
-      for await (const { message } of clientOf(created).changes({})) {
-        changes.push(message.case);
-      }
-      assert.deepEqual(changes, ["end"]);
-      const client = clientOf(created);
-      const layer: Uint8Array[] = [];
-      for await (const chunk of exportedBytes(() => client.export({ layer: true }))) {
-        layer.push(chunk);
-      }
-      assert.deepEqual(Buffer.concat(layer), Buffer.alloc(1024));
-      await client.archivePut(archive("/", "tar"));
-      await assert.rejects(async () => {
-        for await (const _ of client.export({ layer: true })) {
-          assert.fail("it is not empty");
+    const tarBytes = async (entries: Parameters<typeof tarOf>[0]) =>
+      (await tarOf(entries)).toString("latin1");
+
+    async function changesOf(containerId: string): Promise<string[]> {
+      const changes: string[] = [];
+      for await (const { message } of clientOf(containerId).changes({})) {
+        if (message.case === "change") {
+          changes.push(`${ChangeKind[message.value.kind]} ${message.value.path}`);
+        } else if (message.case === "end") {
+          assert.equal(message.value.count, BigInt(changes.length));
+          return changes;
         }
-      }, /before its start/);
+      }
+      throw new Error("the changes were cut");
+    }
+
+    async function exported(layer: boolean): Promise<ReadEntry[]> {
+      const { client, close } = createAgentClient(
+        { kind: "unix", path: stored.socket },
+        { containerId: created },
+      );
+      cleanUps.push(close);
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of exportedBytes(() => client.export({ layer }))) {
+        chunks.push(chunk);
+      }
+      return await entriesOf(Buffer.concat(chunks));
+    }
+
+    async function got(asked: string): Promise<ReadEntry[]> {
+      const chunks: Uint8Array[] = [];
+      let offset = 0n;
+      for await (const { message } of clientOf(created).archiveGet({ path: asked })) {
+        if (message.case === "stat") {
+          assert.equal(offset, 0n);
+        } else if (message.case === "chunk") {
+          assert.equal(message.value.offset, offset);
+          offset += BigInt(message.value.data.length);
+          chunks.push(message.value.data);
+        } else if (message.case === "end") {
+          assert.equal(message.value.totalBytes, offset);
+          return await entriesOf(Buffer.concat(chunks));
+        }
+      }
+      throw new Error("the archive was cut");
+    }
+
+    it("of a container that has not run differ from its image in nothing but what was put into it", async () => {
+      assert.deepEqual(await changesOf(created), []);
+      assert.deepEqual(await exported(true), []);
+      await clientOf(created).archivePut(archive("/", await tarBytes([{ name: "etc/new", content: "new" }])));
+      await clientOf(created).archivePut(archive("/papers", await tarBytes([{ name: "one", content: "x" }])));
+      assert.deepEqual(await changesOf(created), ["MODIFIED /etc", "ADDED /etc/new"]);
+      const layer = (await exported(true)).map(({ name, content }) => [name, content]);
+      assert.deepEqual(layer, [
+        ["etc/", ""],
+        ["etc/new", "new"],
+      ]);
+      assert.equal(layersOpened, 0, "layers are let go of");
+    });
+
+    it("of a container that has not run are read from its image's layers and what was put into it", async () => {
+      const put = [
+        { name: "etc/put", content: "put" },
+        { name: "usr/bin/sh", content: "other" },
+      ];
+      await clientOf(created).archivePut(archive("/", await tarBytes(put)));
+      const told = (entries: ReadEntry[]) => entries.map(({ name, content }) => `${name} ${content}`);
+      assert.deepEqual(told(await got("/bin/sh")), ["sh other"]);
+      assert.deepEqual(told(await got("/bin/.")), ["./ ", "./sh other"]);
+      assert.deepEqual(told(await got("/bin")), ["bin "]);
+      const names = (entries: ReadEntry[]) =>
+        entries.map(({ name }) => name).toSorted((one, other) => (one < other ? -1 : 1));
+      assert.deepEqual(names(await got("/etc")), ["etc/", "etc/group", "etc/passwd", "etc/put"]);
+      assert.deepEqual(names(await exported(false)), [
+        "bin",
+        "etc/",
+        "etc/group",
+        "etc/passwd",
+        "etc/put",
+        "papers/",
+        "usr/",
+        "usr/bin/",
+        "usr/bin/sh",
+      ]);
+      await assert.rejects(got("/no/such"), {
+        code: Code.NotFound,
+        message: /Could not find the file \/no\/such in container c+/,
+      });
+      await assert.rejects(got("/bin/sh/."), { code: Code.Internal, message: /not a directory/ });
+      assert.equal(layersOpened, 0, "layers are let go of");
+    });
+
+    it("that are in a volume are read once the container runs, but for what was put there", async () => {
+      await clientOf(created).archivePut(archive("/papers", await tarBytes([{ name: "one", content: "x" }])));
+      assert.equal((await got("/papers/one"))[0]?.content, "x");
+      for (const asked of ["/papers", "/papers/two", "/"]) {
+        await assert.rejects(got(asked), /\/papers\S* of container c+ is in a volume/, asked);
+      }
+    });
+
+    it("belong to the container's user where the call says so", async () => {
+      const entry = await tarBytes([{ name: "own", content: "x", uid: 7, gid: 8 }]);
+      for (const [user, owner] of [
+        ["app", [1000, 1001]],
+        ["app:staff", [1000, 50]],
+        ["5", [5, 0]],
+        ["", [0, 0]],
+        ["nobody", [7, 8]],
+      ] as const) {
+        const messages = archive("/tmp", entry, { copyUidGid: true, user });
+        await clientOf(created).archivePut(
+          archive("/", await tarBytes([{ name: "tmp/", type: "directory" }])),
+        );
+        await clientOf(created).archivePut(messages);
+        const [own] = await got("/tmp/own");
+        assert.deepEqual([own?.uid, own?.gid], owner, user);
+      }
     });
 
     it("are looked for in its image and in what was put into it", async () => {
@@ -353,8 +459,7 @@ describe("containers without an agent", () => {
         code: Code.NotFound,
         message: /Could not find the file \/put\/file/,
       });
-      const tar = await tarOf([{ name: "put/file", content: "x" }]);
-      await client.archivePut(archive("/", tar.toString("latin1")));
+      await client.archivePut(archive("/", await tarBytes([{ name: "put/file", content: "x" }])));
       assert.equal((await stat("/put/file"))?.size, 1n);
       assert.equal((await stat("/put"))?.mode, 2 ** 31 + 0o755);
     });

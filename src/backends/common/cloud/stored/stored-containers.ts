@@ -9,7 +9,7 @@ import type { AgentTarget } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { toConnectError } from "../../../../common/errors.ts";
 import { listen } from "../../../../common/listen.ts";
-import type { FileIndex } from "../../images/file-index.ts";
+import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
 import { type CloudLog, registerStoredService } from "./stored-service.ts";
@@ -23,8 +23,8 @@ export interface StoredContainersOptions {
   readonly cloud: CloudLog;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** The files of the image of a container that has not run. */
-  readonly imageFiles: (containerId: string, signal: AbortSignal) => Promise<FileIndex>;
+  /** What a container that has not run is made of. */
+  readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
   /** The backend's name. */
   readonly backend: string;
   readonly clock: Clock;
@@ -69,10 +69,10 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   const staged = new StagedFiles(path.join(options.stateDir, "staged"));
   await drained.open();
   await staged.open();
-  const { cloud, isNew, imageFiles, backend, clock } = options;
+  const { cloud, isNew, newContainer, backend, clock } = options;
   const handler = connectNodeAdapter({
     routes: (router) =>
-      registerStoredService(router, { drained, staged, cloud, isNew, imageFiles, backend, clock }),
+      registerStoredService(router, { drained, staged, cloud, isNew, newContainer, backend, clock }),
     interceptors: [tellErrors],
     grpcWeb: false,
     connect: false,

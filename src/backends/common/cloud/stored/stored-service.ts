@@ -2,10 +2,7 @@
  * `AgentService` for containers without an agent, in the backend's own process: logs of those that have ended, and files
  * for those that have not begun. Everything else says why it cannot be.
  */
-import path from "node:path";
-
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 
 import { containerIdHeader } from "../../../../agent-client/address.ts";
@@ -13,13 +10,17 @@ import type { Clock } from "../../../../common/clock.ts";
 import { isFullId } from "../../../../common/ids.ts";
 import {
   AgentService,
-  type ArchiveStatResponseSchema,
+  type ArchiveGetResponseSchema,
+  ChangeKind,
+  type ChangesResponseSchema,
   type ExportResponseSchema,
   type LogsRequest,
   type LogsResponseSchema,
+  type PathStatSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { withHeartbeats } from "../../engine/services/heartbeats.ts";
-import type { FileIndex } from "../../images/file-index.ts";
+import { endOfTar } from "../../images/tar-entries.ts";
+import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import type { DrainedLogs } from "./drained-logs.ts";
 import { type LogOutput, type LogPiece, lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
 import { goMode } from "./go-mode.ts";
@@ -50,15 +51,15 @@ export interface StoredServiceOptions {
   readonly cloud: CloudLog;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
-  /** The files of the image of a container. */
-  readonly imageFiles: (containerId: string, signal: AbortSignal) => Promise<FileIndex>;
+  /** What a container that has not run is made of. */
+  readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
   /** The backend's name, for what cannot be. */
   readonly backend: string;
   readonly clock: Clock;
 }
 
-/** The end of a tar: the changes of a container that has not run are none. */
-const emptyTar = Buffer.alloc(1024);
+/** How much of a tar travels as one message, at least. */
+const chunkBytes = 256 * 1024;
 
 /** Serves stored containers. */
 export function registerStoredService(router: ConnectRouter, options: StoredServiceOptions): void {
@@ -81,46 +82,130 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
       return { totalBytes: await staged.put(container, requests) };
     },
 
-    archiveStat: (request, context) => stat(options, containerOf(context), request.path, context.signal),
+    archiveStat: (request, context) =>
+      withFiles(options, context, (files) => ({ stat: pathStat(files.stat(request.path)) })),
 
-    // biome-ignore lint/correctness/useYield: It has only a refusal to tell.
-    async *archiveGet(_request, context) {
-      throw noFiles(options, containerOf(context));
-    },
+    archiveGet: (request, context) => alive(options, context, archive(options, context, request.path)),
 
-    async *changes(_request, context) {
-      refuseEnded(options, containerOf(context));
-      yield { message: { case: "end" as const, value: { count: 0n } } };
-    },
+    changes: (_request, context) => alive(options, context, changes(options, context)),
 
-    export: (request, context) => exported(options, containerOf(context), request.layer),
+    export: (request, context) => alive(options, context, exported(options, context, request.layer)),
   });
 }
 
-/** What a container that has not run yet would have at a path: clients look before they put something there. */
-async function stat(
+/** A stream that says that it is alive while layers are read. */
+function alive<T>(
+  { clock }: StoredServiceOptions,
+  { signal }: HandlerContext,
+  messages: AsyncIterable<T | Heartbeating>,
+): AsyncIterable<T | Heartbeating> {
+  return withHeartbeats(messages, () => ({ message: { case: "heartbeat", value: {} } }), clock, signal);
+}
+
+interface Heartbeating {
+  readonly message: { readonly case: "heartbeat"; readonly value: Record<string, never> };
+}
+
+/** Does something with the files of the container of a call, which has not run yet. */
+async function withFiles<T>(
   options: StoredServiceOptions,
-  container: string,
-  asked: string,
-  signal: AbortSignal,
-): Promise<MessageInitShape<typeof ArchiveStatResponseSchema>> {
+  context: HandlerContext,
+  use: (files: CreatedFiles) => T,
+): Promise<T> {
+  const container = containerOf(context);
   refuseEnded(options, container);
-  const files = await options.imageFiles(container, signal);
-  await options.staged.addTo(files, container);
-  const file = files.find(asked);
-  if (file === undefined) {
-    throw new ConnectError(`Could not find the file ${asked} in container ${container}`, Code.NotFound);
-  }
+  await using made = await options.newContainer(container, context.signal);
+  return use(await CreatedFiles.read(container, made, options.staged));
+}
+
+function pathStat({ name, file, linkTarget }: CreatedPath): MessageInitShape<typeof PathStatSchema> {
   return {
-    stat: {
-      name: path.posix.basename(path.posix.resolve("/", asked)) || "/",
-      size: BigInt(file.size),
-      mode: goMode(file),
-      mtime: timestampFromDate(file.mtime),
-      linkTarget: file.type === "symlink" ? files.targetOf(asked) : "",
-    },
+    name,
+    size: BigInt(file.size),
+    mode: goMode(file),
+    mtime: { seconds: BigInt(file.mtime), nanos: 0 },
+    linkTarget,
   };
 }
+
+async function* archive(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  asked: string,
+): AsyncGenerator<MessageInitShape<typeof ArchiveGetResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  await using made = await options.newContainer(container, context.signal);
+  const { stat, tar } = (await CreatedFiles.read(container, made, options.staged)).get(asked);
+  yield { message: { case: "stat", value: pathStat(stat) } };
+  yield* chunked(tar);
+}
+
+async function* changes(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+): AsyncGenerator<MessageInitShape<typeof ChangesResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  let count = 0n;
+  // Without anything put into it nothing of the image needs to be read.
+  if (await options.staged.has(container)) {
+    const found = await withFiles(options, context, (files) => [...files.changes()]);
+    for (const { path, kind } of found) {
+      yield { message: { case: "change", value: { path, kind: changeKinds[kind] } } };
+      count++;
+    }
+  }
+  yield { message: { case: "end", value: { count } } };
+}
+
+const changeKinds = { added: ChangeKind.ADDED, modified: ChangeKind.MODIFIED } as const;
+
+async function* exported(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  layer: boolean,
+): AsyncGenerator<MessageInitShape<typeof ExportResponseSchema>> {
+  const container = containerOf(context);
+  refuseEnded(options, container);
+  if (layer && !(await options.staged.has(container))) {
+    yield* chunked([endOfTar()]);
+    return;
+  }
+  await using made = await options.newContainer(container, context.signal);
+  const files = await CreatedFiles.read(container, made, options.staged);
+  yield* chunked(layer ? files.layer() : files.whole());
+}
+
+/** A tar as the messages of a stream, the last among them. */
+async function* chunked(tar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<TarMessage> {
+  let offset = 0n;
+  let held: Uint8Array[] = [];
+  let length = 0;
+  const take = (): TarMessage => {
+    const data = Buffer.concat(held);
+    const message = { message: { case: "chunk" as const, value: { offset, data } } };
+    offset += BigInt(data.length);
+    held = [];
+    length = 0;
+    return message;
+  };
+  for await (const chunk of tar) {
+    held.push(chunk);
+    length += chunk.length;
+    if (length >= chunkBytes) {
+      yield take();
+    }
+  }
+  if (length > 0) {
+    yield take();
+  }
+  yield { message: { case: "end", value: { totalBytes: offset } } };
+}
+
+type TarMessage =
+  | { readonly message: { readonly case: "chunk"; readonly value: { offset: bigint; data: Uint8Array } } }
+  | { readonly message: { readonly case: "end"; readonly value: { totalBytes: bigint } } };
 
 async function* logs(
   { drained, cloud }: StoredServiceOptions,
@@ -155,19 +240,6 @@ async function* logs(
   yield { message: { case: "end", value: { totalBytes: offset } } };
 }
 
-async function* exported(
-  options: StoredServiceOptions,
-  container: string,
-  layer: boolean,
-): AsyncGenerator<MessageInitShape<typeof ExportResponseSchema>> {
-  refuseEnded(options, container);
-  if (!layer || (await options.staged.has(container))) {
-    throw noFiles(options, container);
-  }
-  yield { message: { case: "chunk", value: { offset: 0n, data: emptyTar } } };
-  yield { message: { case: "end", value: { totalBytes: BigInt(emptyTar.length) } } };
-}
-
 function containerOf({ requestHeader }: HandlerContext): string {
   const container = requestHeader.get(containerIdHeader) ?? "";
   if (!isFullId(container)) {
@@ -190,10 +262,9 @@ function refuseEnded(options: StoredServiceOptions, container: string): void {
   }
 }
 
-function noFiles({ isNew, backend }: StoredServiceOptions, container: string): ConnectError {
-  const reason =
-    isNew(container) === true
-      ? `container ${container} has no files before its start on the ${backend} backend: they can be put into it, and are read once it runs`
-      : `the files of container ${container} are gone: the ${backend} backend keeps them for a while after its end only (${backend}.linger)`;
-  return new ConnectError(reason, Code.FailedPrecondition);
+function noFiles({ backend }: StoredServiceOptions, container: string): ConnectError {
+  return new ConnectError(
+    `the files of container ${container} are gone: the ${backend} backend keeps them for a while after its end only (${backend}.linger)`,
+    Code.FailedPrecondition,
+  );
 }
