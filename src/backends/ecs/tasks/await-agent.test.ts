@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
 import { beforeEach, describe, it } from "node:test";
 
 import type { Task } from "@aws-sdk/client-ecs";
@@ -6,31 +9,39 @@ import type { Task } from "@aws-sdk/client-ecs";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
+import { AGENT_PORT } from "../agent-port.ts";
 import { awaitAgent } from "./await-agent.ts";
 import type { TaskListener } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
+import { untilTrue } from "../../../../test/support/until.ts";
 import { viewOf } from "./task-view.ts";
 
 const nobody: AgentAuthority = {
   credentialsFor: () => Promise.reject(new Error("nobody is dialled in these tests")),
   certify: () => Promise.resolve([]),
+  certifyPartner: () => Promise.resolve([]),
 };
 
 describe("waiting for a task's agent", () => {
   let listeners: Set<TaskListener>;
   let clock: ManualClock;
   let limit: AbortController;
+  let hastened: number;
 
   beforeEach(() => {
     listeners = new Set();
     clock = new ManualClock();
     limit = new AbortController();
+    hastened = 0;
   });
 
   const poller = {
     listen: (_arn: string, listener: TaskListener) => {
       listeners.add(listener);
       return () => void listeners.delete(listener);
+    },
+    hasten: () => {
+      hastened++;
     },
   };
   const wait = () => awaitAgent("container", "arn:task", limit.signal, { poller, authority: nobody, clock });
@@ -97,6 +108,46 @@ describe("waiting for a task's agent", () => {
         return true;
       });
     }
+  });
+
+  it("looks again soon where a task has no address yet, once", async () => {
+    const waiting = wait();
+    tell(viewOf({ lastStatus: "PROVISIONING" }));
+    tell(viewOf({ lastStatus: "PROVISIONING" }));
+    assert.equal(hastened, 1);
+    limit.abort(new Error("enough"));
+    await assert.rejects(waiting, /enough/);
+  });
+
+  it("does not wait for the answer to a first packet that was lost", async () => {
+    const dialled = new Set<Socket>();
+    const silent = createServer((socket) => {
+      dialled.add(socket.on("error", () => {}));
+      socket.resume();
+    });
+    const address = `127.${randomInt(1, 255)}.${randomInt(255)}.${randomInt(1, 255)}`;
+    await once(silent.listen(AGENT_PORT, address), "listening");
+    const authority = { ...nobody, credentialsFor: () => Promise.resolve({ key: "", certificateChain: "" }) };
+    const waiting = awaitAgent("container", "arn:task", limit.signal, { poller, authority, clock });
+    tell(
+      viewOf({
+        lastStatus: "PENDING",
+        attachments: [
+          { type: "ElasticNetworkInterface", details: [{ name: "privateIPv4Address", value: address }] },
+        ],
+      }),
+    );
+    await untilTrue(() => dialled.size === 1);
+    await clock.advance(250);
+    await untilTrue(() => clock.sleeping === 1); // It pauses.
+    await clock.advance(50);
+    await untilTrue(() => dialled.size === 2);
+    limit.abort(new Error("enough"));
+    await assert.rejects(waiting, /enough/);
+    for (const socket of dialled) {
+      socket.destroy();
+    }
+    await once(silent.close(), "close");
   });
 
   it("ends at once when nobody waits any more", async () => {

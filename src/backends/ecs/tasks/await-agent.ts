@@ -19,17 +19,21 @@ export interface FoundAgent {
 
 /** What agents are awaited with. */
 export interface AwaitOptions {
-  readonly poller: Pick<TaskPoller, "listen">;
+  readonly poller: Pick<TaskPoller, "listen" | "hasten">;
   readonly authority: AgentAuthority;
   readonly clock: Clock;
 }
 
 /** Right after a start AWS may not know a task; after this long it is lost. */
 const MISSING_LIMIT_MS = 60_000;
-const FIRST_PAUSE_MS = 20;
+/** Of the time that an agent has been awaited so far: what a pause may add to it. */
+const PAUSE_SHARE = 1 / 8;
+const SHORTEST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 500;
-/** A packet to an address that nobody has yet is dropped without a word. */
-const ATTEMPT_LIMIT_MS = 2_000;
+/** A packet to an address that nobody has yet is dropped without a word, and sent again only after a second. */
+const ATTEMPT_SHARE = 1 / 2;
+const SHORTEST_ATTEMPT_MS = 250;
+const LONGEST_ATTEMPT_MS = 2_000;
 
 /**
  * Waits until the agent of a task answers.
@@ -48,6 +52,7 @@ export async function awaitAgent(
   let last: TaskView | undefined;
   let missingSinceMs: number | undefined;
   let dialled = "";
+  let hastened = false;
   const unlisten = options.poller.listen(arn, (view) => {
     if (view === "missing") {
       missingSinceMs ??= options.clock.nowMs();
@@ -63,6 +68,9 @@ export async function awaitAgent(
     } else if (view.address !== undefined && view.address !== dialled) {
       dialled = view.address;
       void dialUntilAnswered(containerId, view.address, scope, options).then(found.resolve, () => {});
+    } else if (view.address === undefined && !hastened) {
+      hastened = true; // A task gets its address soon after its start, or much later.
+      options.poller.hasten();
     }
   });
   const abort = (): void => found.reject(abortReason(signal, last));
@@ -85,15 +93,41 @@ async function dialUntilAnswered(
   signal: AbortSignal,
   { authority, clock }: AwaitOptions,
 ): Promise<FoundAgent> {
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+  const begunMs = clock.nowMs();
+  const share = (of: number, least: number, most: number): number =>
+    Math.min(most, Math.max(least, (clock.nowMs() - begunMs) * of));
+  for (;;) {
     signal.throwIfAborted();
+    const limitMs = share(ATTEMPT_SHARE, SHORTEST_ATTEMPT_MS, LONGEST_ATTEMPT_MS);
     try {
       const credentials = await authority.credentialsFor(containerId);
-      const attempt = AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_LIMIT_MS)]);
-      return { address, pin: await learnPin({ host: address, port: AGENT_PORT }, credentials, attempt) };
+      const pin = await withinLimit(limitMs, signal, clock, (attempt) =>
+        learnPin({ host: address, port: AGENT_PORT }, credentials, attempt),
+      );
+      return { address, pin };
     } catch {
-      await clock.sleep(pauseMs, signal); // It is not there yet; the task's end is heard of elsewhere.
+      // It is not there yet; the task's end is heard of elsewhere.
     }
+    await clock.sleep(share(PAUSE_SHARE, SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS), signal);
+  }
+}
+
+async function withinLimit<T>(
+  limitMs: number,
+  signal: AbortSignal,
+  clock: Clock,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const limit = new AbortController();
+  const ended = new AbortController();
+  clock.sleep(limitMs, ended.signal).then(
+    () => limit.abort(),
+    () => {},
+  );
+  try {
+    return await work(AbortSignal.any([signal, limit.signal]));
+  } finally {
+    ended.abort();
   }
 }
 

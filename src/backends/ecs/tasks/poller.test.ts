@@ -54,6 +54,18 @@ describe("the poller", () => {
     assert.equal(rounds.length, 6);
   });
 
+  it("asks sooner where somebody says so, but no more than twice in its interval", async () => {
+    poller.listen("task/1", () => {});
+    await clock.advance(150);
+    poller.hasten();
+    await clock.advance(499);
+    assert.equal(rounds.length, 1);
+    await clock.advance(1);
+    assert.equal(rounds.length, 2);
+    await clock.advance(999);
+    assert.equal(rounds.length, 2);
+  });
+
   it("makes no call where nobody listens", async () => {
     const end = poller.listen("task/1", () => {});
     await clock.advance(150);

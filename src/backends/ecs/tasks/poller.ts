@@ -49,7 +49,7 @@ export class TaskPoller {
     const listeners = this.#listeners.get(arn) ?? new Set();
     listeners.add(listener);
     this.#listeners.set(arn, listeners);
-    this.#hasten();
+    this.hasten();
     this.#polling ??= this.#poll();
     return () => {
       listeners.delete(listener);
@@ -57,6 +57,18 @@ export class TaskPoller {
         this.#listeners.delete(arn);
       }
     };
+  }
+
+  /**
+   * Brings the next round forward, because there will be news soon; but no more than twice as many come as the interval
+   * says.
+   */
+  hasten(): void {
+    const { clock, intervalMs } = this.#options;
+    const soon = clock.nowMs() + Math.min(FIRST_LOOK_MS, intervalMs);
+    const early = Math.max(soon, this.#lastMs + intervalMs / 2);
+    this.#nextMs = this.#polling === undefined ? early : Math.min(this.#nextMs, early);
+    this.#wake?.abort();
   }
 
   /** Asks now, once. Tasks that AWS does not know are left out. */
@@ -72,15 +84,6 @@ export class TaskPoller {
   async close(): Promise<void> {
     this.#closed.abort(new Error("the backend is shutting down"));
     await this.#polling;
-  }
-
-  /** Brings the next round forward, but no more than twice as many come as the interval says. */
-  #hasten(): void {
-    const { clock, intervalMs } = this.#options;
-    const soon = clock.nowMs() + Math.min(FIRST_LOOK_MS, intervalMs);
-    const early = Math.max(soon, this.#lastMs + intervalMs / 2);
-    this.#nextMs = this.#polling === undefined ? early : Math.min(this.#nextMs, early);
-    this.#wake?.abort();
   }
 
   async #poll(): Promise<void> {
