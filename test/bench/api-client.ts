@@ -4,10 +4,12 @@ import { connect, type Socket } from "node:net";
 
 export class ApiClient {
   readonly #socketPath: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  readonly #agent: Agent;
 
-  constructor(socketPath: string) {
+  /** @param atOnce requests that are under way at the same time; others wait here */
+  constructor(socketPath: string, atOnce = 64) {
     this.#socketPath = socketPath;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: atOnce });
   }
 
   /** Sends a request and reads the whole answer. Throws for a status of 400 and more. */

@@ -18,7 +18,7 @@ describe("a hundred containers that start at once at AWS's default rates", () =>
     await using resources = new AsyncDisposableStack();
     const directory = await mkdtemp(join(tmpdir(), "skl-economy-"));
     resources.defer(() => rm(directory, { recursive: true }));
-    const agents = resources.use(await ManyAgents.listen(directory, "127.0.9.1"));
+    const agents = resources.use(await ManyAgents.listen(directory));
     const under = resources.use(
       await EcsDaemon.start({
         aws: {
@@ -30,7 +30,7 @@ describe("a hundred containers that start at once at AWS's default rates", () =>
     );
     const { aws, daemon } = under;
     await daemon.ok("load", "--input", await busyboxArchiveFile());
-    const api = new ApiClient(daemon.socket);
+    const api = new ApiClient(daemon.socket, containers);
     const ids = await Promise.all(
       Array.from({ length: containers }, async (_, n) => {
         // Two kinds of containers, which differ in what only a task definition can say.

@@ -2,6 +2,7 @@
  * One server that answers as the agents of any number of containers whose tasks do not really run: for counting what a
  * start costs. A process "runs" until it is signalled.
  */
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from "node:http2";
@@ -22,6 +23,8 @@ import { makeCertificates } from "./certificates.ts";
 
 /** Where agents listen. */
 const agentPort = 9111;
+/** Somebody who has the port at every address leaves none free. */
+const maxAttempts = 20;
 
 /** One container's process. */
 interface Run {
@@ -38,10 +41,16 @@ export class ManyAgents implements AsyncDisposable {
   readonly #server: Http2SecureServer;
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #runs = new Map<string, Run>();
+  readonly #left: (containerId: string) => void;
   #starts = 0;
 
-  private constructor(address: string, tls: { readonly cert: Buffer; readonly key: Buffer }) {
+  private constructor(
+    address: string,
+    tls: { readonly cert: Buffer; readonly key: Buffer },
+    left: (containerId: string) => void,
+  ) {
     this.address = address;
+    this.#left = left;
     const server = createSecureServer(
       { ...tls, minVersion: "TLSv1.3", requestCert: true, rejectUnauthorized: false },
       connectNodeAdapter({ routes: (router) => router.service(AgentService, serviceOf(this)) }),
@@ -54,18 +63,33 @@ export class ManyAgents implements AsyncDisposable {
   }
 
   /**
-   * Serves them.
+   * Serves them, at an address of loopback whose port of agents is free.
    *
    * @param directory for certificates
-   * @param address of loopback that nothing else uses
+   * @param left called when an agent is let go: its task would end
    */
-  static async listen(directory: string, address: string): Promise<ManyAgents> {
+  static async listen(
+    directory: string,
+    left: (containerId: string) => void = () => {},
+  ): Promise<ManyAgents> {
     const { server: files } = await makeCertificates(directory);
     const tls = { cert: await readFile(files.cert), key: await readFile(files.key) };
-    const agents = new ManyAgents(address, tls);
-    agents.#server.listen(agentPort, address);
-    await once(agents.#server, "listening");
-    return agents;
+    for (let attempt = 1; ; attempt++) {
+      const agents = new ManyAgents(
+        `127.${randomInt(1, 255)}.${randomInt(255)}.${randomInt(1, 255)}`,
+        tls,
+        left,
+      );
+      agents.#server.listen(agentPort, agents.address);
+      try {
+        await once(agents.#server, "listening");
+        return agents;
+      } catch (error) {
+        if (attempt === maxAttempts || (error as NodeJS.ErrnoException).code !== "EADDRINUSE") {
+          throw error;
+        }
+      }
+    }
   }
 
   /** How many processes were started. */
@@ -81,6 +105,12 @@ export class ManyAgents implements AsyncDisposable {
       run.started = create(StartedProcessSchema, { pid: 13n, startedAt: timestampNow() });
     }
     return run.started;
+  }
+
+  /** Lets a container's agent go. */
+  release(containerId: string): void {
+    this.#runs.delete(containerId);
+    this.#left(containerId);
   }
 
   /** A container's process, started or not. */
@@ -113,7 +143,10 @@ function serviceOf(agents: ManyAgents): Partial<ServiceImpl<typeof AgentService>
     hello: (_, context) => ({ version: "0.0.0", mode: Mode.INIT, containerId: containerOf(context) }),
     start: (_, context) => ({ result: { case: "started", value: agents.start(containerOf(context)) } }),
     names: () => ({}),
-    release: () => ({}),
+    release: (_, context) => {
+      agents.release(containerOf(context));
+      return {};
+    },
     signal: ({ signal }, context) => {
       agents.runOf(containerOf(context)).end(128 + signal);
       return {};

@@ -13,7 +13,7 @@ import { followSecurityGroups } from "./security-groups.ts";
 import { type StartFailure, StartFailures } from "./start-failures.ts";
 import { tagOperations } from "./tag-operations.ts";
 import { taskOperations } from "./task-operations.ts";
-import type { TaskRun } from "./task-run.ts";
+import { essentialExited, type TaskRun } from "./task-run.ts";
 import type { TaskState } from "./task-state.ts";
 import { Tasks } from "./tasks.ts";
 
@@ -116,6 +116,11 @@ export class Ecs implements AsyncDisposable {
   /** Lets starts fail. */
   failStarts(failure: StartFailure): void {
     this.#failures.add(failure);
+  }
+
+  /** Lets the main container of a task that does not really run end by itself. */
+  end(reference: string): void {
+    this.#run(reference).stop("EssentialContainerExited", essentialExited);
   }
 
   /** Takes a Spot task away: its containers get their stop signals. */

@@ -31,7 +31,7 @@ export interface RunServices {
 }
 
 /** What ECS says where the definition's main program ended. */
-const essentialExited = "Essential container in task exited";
+export const essentialExited = "Essential container in task exited";
 
 /** One task on its way. */
 export class TaskRun {
