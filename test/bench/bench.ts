@@ -8,6 +8,7 @@ import { Daemon } from "../support/daemon.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ApiClient } from "./api-client.ts";
+import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, LOG_BYTES, logScript, type Measure, measures, type Target } from "./measures.ts";
 import { memoryOf } from "./memory.ts";
 
@@ -55,12 +56,12 @@ async function compare(network: Target["network"]): Promise<void> {
   for (const measure of measures.filter(({ name }) => name.includes(options.only))) {
     const figures: [number[], number[]] = [[], []];
     for (const target of targets) {
-      await once(measure, target); // warm-up
+      await figureOf(measure, target); // warm-up
     }
     for (let round = 0; round < rounds; round++) {
       // Whoever comes first would always meet the colder machine.
       for (const side of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
-        figures[side].push(await once(measure, targets[side]));
+        figures[side].push(await figureOf(measure, targets[side]));
       }
     }
     console.log(row(measure, figures[0], figures[1]));
@@ -96,32 +97,11 @@ async function inBatches<T, R>(items: readonly T[], work: (item: T) => Promise<R
   return results;
 }
 
-/** One figure: the mean of the measure's repetitions. */
-async function once(measure: Measure, target: Target): Promise<number> {
-  let sum = 0;
-  for (let n = 0; n < measure.repeat; n++) {
-    sum += await measure.run(target);
-  }
-  return sum / measure.repeat;
-}
-
 function row({ name, unit, bar }: Measure, mine: readonly number[], theirs: readonly number[]): string {
   const ratio = median(mine) / median(theirs);
   const wanted = bar === undefined ? "" : "most" in bar ? `≤ ${bar.most}` : `≥ ${bar.least}`;
   const met = bar === undefined || ("most" in bar ? ratio <= bar.most : ratio >= bar.least);
   return `| ${name} | ${spread(mine)} ${unit} | ${spread(theirs)} ${unit} | ${ratio.toFixed(2)} | ${wanted} | ${met ? "" : "missed"} |`;
-}
-
-function spread(figures: readonly number[]): string {
-  return `${round(median(figures))} (${round(Math.min(...figures))} … ${round(Math.max(...figures))})`;
-}
-
-function round(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
-}
-
-function median(figures: readonly number[]): number {
-  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] ?? Number.NaN;
 }
 
 /** Memory of all daemon processes, idle and with running containers. */

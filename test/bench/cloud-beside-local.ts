@@ -2,25 +2,18 @@
 import { Daemon } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
-import { createContainer, LOG_BYTES, logScript, measures, type Target } from "./measures.ts";
+import { type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
+import { figureOf, median, spread } from "./figures.ts";
+import { createContainer, LOG_BYTES, logScript } from "./measures.ts";
 
-/** Measures whose containers are tasks, or whose bytes come from one. */
-const compared = [
-  "run",
-  "attached run",
-  "exec",
-  "32 parallel execs",
-  "exec stdout",
-  "exec stdin",
-  "archive put",
-  "archive get",
-  "logs read",
-  "keystroke echo (p90)",
-];
-
-/** Prints a table: medians, and the cloud's as a multiple of the local one. */
-export async function compareWithLocal(rounds: number): Promise<void> {
+/**
+ * Prints a table: medians, and how many times slower the cloud's is.
+ *
+ * @param only names of measures contain it
+ */
+export async function compareWithLocal(rounds: number, only: string): Promise<void> {
   await using resources = new AsyncDisposableStack();
   const local = resources.use(await Daemon.start());
   const { daemon: cloud } = resources.use(
@@ -30,35 +23,47 @@ export async function compareWithLocal(rounds: number): Promise<void> {
     }),
   );
   const targets = [await prepare(local), await prepare(cloud)] as const;
-  console.log(`\n| measure (median of ${rounds}) | local | ecs | ecs ÷ local |\n|---|---|---|---|`);
-  for (const measure of measures.filter(({ name }) => compared.includes(name))) {
+  console.log("\n| measure | local | ecs | times slower | bar | |\n|---|---|---|---|---|---|");
+  for (const measure of cloudMeasures.filter(({ name }) => name.includes(only))) {
     const figures: [number[], number[]] = [[], []];
+    for (const side of [0, 1] as const) {
+      await measure.run(targets[side]); // Connections are made, and programs are in memory.
+    }
     for (let round = 0; round < rounds; round++) {
       for (const side of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const)) {
-        figures[side].push(await measure.run(targets[side]));
+        figures[side].push(await figureOf(measure, targets[side]));
       }
     }
-    const [here, there] = figures.map(median) as [number, number];
-    const cells = [`${here.toFixed(1)} ${measure.unit}`, `${there.toFixed(1)} ${measure.unit}`];
-    console.log(`| ${measure.name} | ${cells.join(" | ")} | ${(there / here).toFixed(2)} |`);
+    console.log(row(measure, figures));
   }
   for (const { api } of targets) {
     api.close();
   }
 }
 
-async function prepare(daemon: Daemon): Promise<Target> {
+async function prepare(daemon: Daemon): Promise<CloudTarget> {
   await daemon.ok("load", "--input", await busyboxArchiveFile());
   const api = new ApiClient(daemon.socket);
   const network = "bridge";
-  const container = await createContainer({ api, network }, { Cmd: ["sleep", "3600"] });
-  await api.call("POST", `/containers/${container}/start`);
-  const logged = await createContainer({ api, network }, { Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
-  await api.call("POST", `/containers/${logged}/start`);
+  const started = async (config: Record<string, unknown>): Promise<string> => {
+    const id = await createContainer({ api, network }, config);
+    await api.call("POST", `/containers/${id}/start`);
+    return id;
+  };
+  const container = await started({ Cmd: ["sleep", "3600"] });
+  const echoing = await started({ Cmd: ["cat"], OpenStdin: true });
+  const talked = await started({ Cmd: ["sh", "-c", "seq 100; sleep 3600"] });
+  await until(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100" || undefined);
+  const logged = await started({ Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
   await api.call("POST", `/containers/${logged}/wait`);
-  return { api, network, container, logged };
+  return { api, network, container, logged, echoing, talked };
 }
 
-function median(figures: readonly number[]): number {
-  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] ?? Number.NaN;
+function row({ name, unit, most, mostMs }: CloudMeasure, figures: readonly [number[], number[]]): string {
+  const [here, there] = figures.map(median) as [number, number];
+  const slower = unit === "ms" ? there / here : here / there;
+  const bar = mostMs !== undefined ? `≤ ${mostMs} ms` : most !== undefined ? `≤ ${most}` : "";
+  const met = there <= (mostMs ?? Number.POSITIVE_INFINITY) && slower <= (most ?? Number.POSITIVE_INFINITY);
+  const [local, ecs] = figures.map((each) => `${spread(each)} ${unit}`);
+  return `| ${name} | ${local} | ${ecs} | ${slower.toFixed(2)} | ${bar} | ${met ? "" : "missed"} |`;
 }

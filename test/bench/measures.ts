@@ -47,7 +47,8 @@ export async function createContainer(
   return Id;
 }
 
-async function milliseconds(work: () => Promise<unknown>): Promise<number> {
+/** How long work takes. */
+export async function milliseconds(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
   return performance.now() - start;

@@ -22,6 +22,16 @@ const ofDaemon = /node|sockerless|containerd|dockerd/;
  * own: shared pages are counted once.
  */
 export function memoryOf(daemon: MeasuredDaemon): number {
+  return processesOf(daemon).reduce((sum, pid) => sum + proportionalKilobytes(pid), 0) / 1024;
+}
+
+/** Processor time that the daemon's processes have used so far, in milliseconds; the clock ticks every 10. */
+export function processorMsOf(daemon: MeasuredDaemon): number {
+  return processesOf(daemon).reduce((sum, pid) => sum + processorTicks(pid), 0) * 10;
+}
+
+/** The daemon's processes, their descendants, and the shims. */
+function processesOf(daemon: MeasuredDaemon): string[] {
   const processes = readdirSync("/proc").flatMap(processOf);
   const counted = new Set([String(daemon.pid)]);
   for (const { pid, commandLine } of processes) {
@@ -38,7 +48,7 @@ export function memoryOf(daemon: MeasuredDaemon): number {
     }
     grown = more.length > 0;
   }
-  return [...counted].reduce((sum, pid) => sum + proportionalKilobytes(pid), 0) / 1024;
+  return [...counted];
 }
 
 function processOf(pid: string): Process[] {
@@ -53,6 +63,19 @@ function processOf(pid: string): Process[] {
 function proportionalKilobytes(pid: string): number {
   try {
     return Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+function processorTicks(pid: string): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const [user = "0", system = "0"] = stat
+      .slice(stat.lastIndexOf(")") + 2)
+      .split(" ")
+      .slice(11, 13);
+    return Number(user) + Number(system);
   } catch {
     return 0;
   }

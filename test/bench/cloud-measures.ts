@@ -1,0 +1,113 @@
+/** What the cloud's backend is measured by, beside the local one. */
+import { once } from "node:events";
+
+import { countToEnd } from "./api-client.ts";
+import {
+  createContainer,
+  logScript,
+  type Measure,
+  measures as localMeasures,
+  MIB,
+  milliseconds,
+  type Target,
+} from "./measures.ts";
+
+/** Some container that runs while it is measured. */
+export interface CloudTarget extends Target {
+  /** Runs `cat` with an open standard input. */
+  readonly echoing: string;
+  /** Runs, and has written a hundred lines. */
+  readonly talked: string;
+}
+
+/** A measure beside that of the local backend. */
+export interface CloudMeasure extends Pick<Measure, "name" | "unit" | "repeat"> {
+  /** So many times the local time, or so much less than the local rate; undefined: for information. */
+  readonly most?: number;
+  /** Milliseconds, whatever the local backend takes. */
+  readonly mostMs?: number;
+  run(target: CloudTarget): Promise<number>;
+}
+
+const ATTACHED_BYTES = 16 * MIB;
+/** Between them lie TLS, and what a task has beside a container. */
+const most = 1.5;
+
+export const cloudMeasures: readonly CloudMeasure[] = [
+  {
+    name: "start",
+    unit: "ms",
+    repeat: 3,
+    mostMs: 1200,
+    run: async (target) => {
+      const id = await createContainer(target, { Cmd: ["sleep", "3600"] });
+      const time = await milliseconds(() => target.api.call("POST", `/containers/${id}/start`));
+      await target.api.call("DELETE", `/containers/${id}?force=1`);
+      return time;
+    },
+  },
+  asLocal("run", 3),
+  asLocal("attached run", 3),
+  asLocal("exec", 20, most),
+  asLocal("32 parallel execs", 3, most),
+  asLocal("exec stdout", 1, most),
+  asLocal("exec stdin", 1, most),
+  { name: "attach", unit: "ms", repeat: 20, most, run: (target) => milliseconds(() => attach(target)) },
+  { name: "attach output", unit: "MB/s", repeat: 1, most, run: attachOutput },
+  asLocal("keystroke echo (p90)", 1, most),
+  {
+    name: "logs, 100 lines",
+    unit: "ms",
+    repeat: 20,
+    most,
+    run: (target) =>
+      milliseconds(() => target.api.drain("GET", `/containers/${target.talked}/logs?stdout=1`)),
+  },
+  asLocal("logs read", 1, most),
+  asLocal("archive put", 1),
+  asLocal("archive get", 1),
+];
+
+function asLocal(name: string, repeat: number, bar?: number): CloudMeasure {
+  const measure = localMeasures.find((each) => each.name === name);
+  if (measure === undefined) {
+    throw new Error(`there is no measure ${name}`);
+  }
+  const { unit, run } = measure;
+  return { name, unit, repeat, run, ...(bar !== undefined && { most: bar }) };
+}
+
+/** Until what was typed has come back. */
+async function attach({ api, echoing }: CloudTarget): Promise<void> {
+  const { socket } = await api.hijack(`/containers/${echoing}/attach?stream=1&stdin=1&stdout=1`);
+  socket.resume();
+  socket.write("k\n");
+  await once(socket, "data");
+  socket.destroy();
+}
+
+/** MB/s of what a container writes when it is told to, until its end. */
+async function attachOutput(target: CloudTarget): Promise<number> {
+  const id = await createContainer(target, {
+    Cmd: ["sh", "-c", `read line; ${logScript(ATTACHED_BYTES)}`],
+    OpenStdin: true,
+    StdinOnce: true,
+    HostConfig: {
+      NetworkMode: target.network,
+      LogConfig: { Type: "json-file", Config: { "max-size": "1g" } },
+    },
+  });
+  const stream = await target.api.hijack(`/containers/${id}/attach?stream=1&stdin=1&stdout=1&stderr=1`);
+  await target.api.call("POST", `/containers/${id}/start`);
+  let bytes = 0;
+  const time = await milliseconds(async () => {
+    const ended = countToEnd(stream);
+    stream.socket.write("\n");
+    bytes = await ended;
+  });
+  if (bytes < ATTACHED_BYTES) {
+    throw new Error(`${bytes} bytes came back`);
+  }
+  await target.api.call("DELETE", `/containers/${id}?force=1`);
+  return ATTACHED_BYTES / MIB / (time / 1000);
+}
