@@ -14,7 +14,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { until } from "../../../test/support/until.ts";
 import { notFound, systemError, toConnectError } from "../../common/errors.ts";
-import { createLogger } from "../../common/logger.ts";
+import { createLogger, type Logger } from "../../common/logger.ts";
 import {
   AgentService,
   TransportProtocol,
@@ -24,6 +24,7 @@ import {
 import {
   ContainerService,
   type PortMapping,
+  PortMappingSchema,
   type WantedPort,
   WantedPortSchema,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -170,11 +171,11 @@ describe("a frontend that publishes", () => {
     publisher = publishing();
   });
 
-  const publishing = (): Publisher => {
+  const publishing = (told: Logger = logger): Publisher => {
     const clients = createBackendClients(backend.transport);
     const agents = new AgentTargets({ address: `unix://${directory}/backend.sock` });
     const tunnels = new ContainerTunnels({ backend: clients, streams, agents, logger });
-    return new Publisher({ backend: clients, tunnels, logger });
+    return new Publisher({ backend: clients, tunnels, logger: told });
   };
 
   /** Starts the container as a route does. */
@@ -260,6 +261,26 @@ describe("a frontend that publishes", () => {
     publisher.watch();
     await until(async () => ((await refuses(port)) ? undefined : true));
     assert.equal(await exchange(port, "after all"), "AFTER ALL");
+  });
+
+  it("binds a port as soon as whoever had it is gone, though nothing else happens", async () => {
+    const occupant = createServer().listen(0, "127.0.0.1");
+    await once(occupant, "listening");
+    const { port } = occupant.address() as AddressInfo;
+    const mapping = { ip: "127.0.0.1", privatePort: servicePort, publicPort: port, type: "tcp" };
+    backend.published = [create(PortMappingSchema, mapping)];
+    backend.active = true;
+    let refused = false;
+    const write = (): void => {
+      refused = true;
+    };
+    publisher = publishing(createLogger({ level: "error", process: "test", destination: { write } }));
+    publisher.watch();
+    await until(() => refused || undefined);
+    occupant.close();
+    await once(occupant, "close");
+    await until(async () => ((await refuses(port)) ? undefined : true));
+    assert.equal(await exchange(port, "at last"), "AT LAST");
   });
 
   it("leaves ports to a backend that listens itself", async () => {

@@ -26,6 +26,9 @@ import { listenUdp } from "./udp-port.ts";
 const watchedActions = ["start", "die", "restart", "destroy"];
 /** Pause before the backend is asked again after it was away. */
 const retryMs = 1_000;
+/** Pauses before a port is tried again that could not be bound: twice as long each time. */
+const firstRebindMs = 1_000;
+const longestRebindMs = 30_000;
 
 /** One container's ports. */
 interface Published {
@@ -48,6 +51,8 @@ export class Publisher {
   readonly #starting = new Map<string, number>();
   /** The last step of each container; steps of one container go one after the other. */
   readonly #steps = new Map<string, Promise<void>>();
+  /** Containers whose ports could not be brought in line, with the failures in a row. */
+  readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
   #watching: Promise<void> | undefined;
   /** The backend listens itself; that does not change while it is the same backend. */
@@ -176,18 +181,32 @@ export class Publisher {
     }
   }
 
-  /** Brings a container's ports in line with what the backend says of it now. Never rejects. */
+  /** Brings a container's ports in line with what the backend says of it now, sooner or later. Never rejects. */
   #settle(containerId: string): Promise<void> {
     return this.#step(containerId, async () => {
       try {
         await this.#bringInLine(containerId);
+        this.#failing.delete(containerId);
       } catch (error) {
-        this.#options.logger.error(
+        const failures = (this.#failing.get(containerId) ?? 0) + 1;
+        this.#failing.set(containerId, failures);
+        this.#options.logger[failures === 1 ? "error" : "debug"](
           { err: error, container: containerId },
-          `ports are not published: ${messageOf(error)}`,
+          `ports are not published, and tried again: ${messageOf(error)}`,
         );
+        void this.#settleLater(containerId, failures);
       }
     });
+  }
+
+  /** Nothing may ever happen to the container again, and whoever has its port may go. */
+  async #settleLater(containerId: string, failures: number): Promise<void> {
+    const pause = Math.min(firstRebindMs * 2 ** (failures - 1), longestRebindMs);
+    const { signal } = this.#shutdown;
+    await delay(pause, undefined, { signal }).catch(() => {});
+    if (!signal.aborted && this.#failing.get(containerId) === failures) {
+      await this.#settle(containerId);
+    }
   }
 
   async #bringInLine(containerId: string): Promise<void> {
