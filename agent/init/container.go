@@ -130,6 +130,9 @@ func (c *container) prepare(request *agentv1.StartRequest) error {
 	c.mu.Lock()
 	c.terms = termsOf(c.settings, request)
 	c.mu.Unlock()
+	if err := preparationFailure(); err != nil {
+		return err
+	}
 	if err := c.stock.wait(context.Background()); err != nil {
 		return err
 	}

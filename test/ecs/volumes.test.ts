@@ -216,6 +216,32 @@ describe("volumes on ECS", () => {
     assert.equal((await daemon.docker("volume", "inspect", "refused")).code, 1);
   });
 
+  it("have images beside them, whose files are put into the task before its process starts", async () => {
+    const { daemon } = under;
+    const script = "mkdir -p /tool/bin && echo v1 > /tool/bin/version && ln -s /tool /current";
+    await daemon.ok("run", "--name", "maker", "busybox", "sh", "-c", script);
+    await daemon.ok("commit", "maker", "tools:1");
+    const mount = (target: string, more = "") => [
+      "--mount",
+      `type=image,source=tools:1,target=${target}${more}`,
+    ];
+    const look =
+      "cat /a/tool/bin/version /b/version; readlink /a/current; touch /a/x || echo refused; ls -A /a/proc /a/.sockerless";
+    const shown = await daemon.docker(
+      "run",
+      ...mount("/a"),
+      ...mount("/b", ",image-subpath=current/bin"),
+      ...["busybox", "sh", "-c", look],
+    );
+    assert.match(shown.text, /^v1\nv1\n\/tool\nrefused\n(\/a\/proc:)?$/, shown.errorText);
+    const missing = await daemon.docker("run", ...mount("/a", ",image-subpath=none"), "busybox", "true");
+    assert.equal(missing.code, 125);
+    assert.match(missing.errorText, /the image has no path none/);
+    const nine = Array.from({ length: 9 }, (_, at) => mount(`/mnt/${at}`, `,image-subpath=${at}`)).flat();
+    const many = await daemon.docker("create", ...nine, "busybox", "true");
+    assert.match(many.errorText, /can mount 8 images, not 9/);
+  });
+
   it("come back with their labels when the state is lost, as networks do", async () => {
     const { daemon } = under;
     await daemon.ok("volume", "create", "--label", "managed=true", "--opt", "posix_user=none", "survivor");

@@ -22,12 +22,13 @@ const initName = "docker-init"
 // modes are the subcommands: what follows the name goes to the mode, which
 // answers the exit code.
 var modes = map[string]func(arguments []string) int{
-	"host":     host.Main,
-	"shim":     shim.Main,
-	"init":     containerinit.Main,
-	"cp":       containerinit.Copy,
-	"version":  printVersion,
-	stage.Name: stage.Main,
+	"host":       host.Main,
+	"shim":       shim.Main,
+	"init":       containerinit.Main,
+	"cp":         containerinit.Copy,
+	"copy-image": containerinit.CopyImage,
+	"version":    printVersion,
+	stage.Name:   stage.Main,
 }
 
 func main() {
@@ -39,7 +40,7 @@ func main() {
 			os.Exit(mode(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|init|cp|version …")
+	fmt.Fprintln(os.Stderr, "usage: sockerless-agent shim|host|init|cp|copy-image|version …")
 	os.Exit(2)
 }
 

@@ -106,7 +106,8 @@ export interface ResolvedMount {
   /** Bind: path on the machine. Volume: its record. */
   readonly source?: string;
   readonly volume?: VolumeRecord;
-  /** Image: its layers, bottom first, by diff ID. */
+  /** Image: its record, and its layers, bottom first, by diff ID. */
+  readonly image?: ImageRecord;
   readonly layerDiffIds?: readonly string[];
   /** Directory inside the volume to mount, or path inside the image. */
   readonly subpath?: string;

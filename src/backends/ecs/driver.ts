@@ -79,7 +79,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     networks,
     stored,
     mirror,
-    taskImage: ({ image }) => taskImageOf(image, config),
+    taskImage: (image) => taskImageOf(image, config),
     run: {
       cluster: config.cluster,
       subnets: config.subnets,

@@ -14,5 +14,6 @@ export const ecsPolicy: Policy = {
   privilegedExecs: false,
   publishesPorts: "frontend",
   linksContainers: true,
+  mountsImages: true,
   unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),
 };

@@ -5,6 +5,7 @@ import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
+import { refuseTooManyImages } from "./definitions/image-mounts.ts";
 import { NOT_APPLIED, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
@@ -39,11 +40,12 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
   };
   resumeDepartures(context);
   return {
-    create({ record }) {
+    async create({ record, mounts }) {
+      refuseTooManyImages(mounts);
       for (const { name, why } of settingsOf(NOT_APPLIED, record)) {
         context.logger.warn({ container: record.id }, `accepted and not applied: ${name}: ${why}`);
       }
-      return Promise.resolve(); // A created container costs nothing.
+      // A created container costs nothing.
     },
     async launch(spec, signal) {
       const launched = await launch(context, spec, signal);
@@ -62,7 +64,7 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     },
     interruptionOf: (containerId) => context.book.of(containerId)?.endReason ?? "",
     remove: (containerId) => remove(context, containerId),
-    end: (containerId) => end(context, containerId),
+    end: (containerId, signal) => end(context, containerId, signal),
     // Where many agents are away at once, all ask at once; but an answer that is on its way knows nothing of what was
     // started since, so that those who come meanwhile share the next.
     list() {

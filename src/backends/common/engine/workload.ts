@@ -1,16 +1,11 @@
 /** What a driver is asked to run, from a container's record. */
-import { create } from "@bufbuild/protobuf";
-
-import {
-  type ContainerRecord,
-  type ImageRecord,
-  ImageRecordSchema,
-} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 import { environmentOf } from "./create/environment.ts";
 import { joinedContainers } from "./joined-containers.ts";
 import { takenLinks } from "./links/links.ts";
+import { imageRecordOf } from "./mounts/image-mounts.ts";
 import { resolveMounts } from "./mounts/resolve-mounts.ts";
 import { networkPlanOf } from "./network/endpoints.ts";
 import { configOf } from "./records.ts";
@@ -32,25 +27,13 @@ export function workloadOf(
   const links = isStart ? takenLinks(context.state, record) : { env: [], hosts: [] };
   return {
     record,
-    image: imageOf(context, record),
+    image: imageRecordOf(context.state.images, record, record.imageId, record.layerDiffIds),
     args: [record.path, ...record.args],
     env: environmentOf(record, configOf(record).tty, [], links.env),
-    mounts: resolveMounts(record, context.state.volumes),
+    mounts: resolveMounts(record, context.state),
     network: isStart ? networkPlanOf(context.state, record) : { kind: "none" },
     ...(isStart ? { joined: joinedContainers(context.state, record) } : {}),
     linkedHosts: links.hosts,
     awaitAttachIds,
   };
-}
-
-/** The container's image; where it was removed by force, what the container itself remembers of it. */
-function imageOf(context: EngineContext, record: ContainerRecord): ImageRecord {
-  return (
-    context.state.images.get(record.imageId) ??
-    create(ImageRecordSchema, {
-      id: record.imageId,
-      diffIds: record.layerDiffIds,
-      ...(record.platform === undefined ? {} : { platform: record.platform }),
-    })
-  );
 }

@@ -3,8 +3,14 @@ import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { isErrorKind } from "../../../common/errors.ts";
+import {
+  type ImageRecord,
+  ImageRecordSchema,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import type { TaskImage } from "../ecr/task-image.ts";
 import { type SaidOfContainer, workloadSpec } from "../testing/workload-spec.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "./definition.ts";
 import { taskVolumeName } from "./volume-names.ts";
@@ -22,8 +28,9 @@ function definition(
   said: SaidOfContainer = {},
   fields: Partial<WorkloadSpec> = {},
   other: Partial<DefinitionSettings> = {},
+  taskImage: (mounted: ImageRecord) => TaskImage = () => image,
 ) {
-  return definitionOf(workloadSpec(said, fields), image, { ...settings, ...other });
+  return definitionOf(workloadSpec(said, fields), taskImage, { ...settings, ...other });
 }
 
 function main(...args: Parameters<typeof definition>) {
@@ -35,6 +42,11 @@ function main(...args: Parameters<typeof definition>) {
 function volumeMount(name: string, reference: string, fields: Partial<ResolvedMount> = {}): ResolvedMount {
   const volume = create(VolumeRecordSchema, { name, driverReference: reference });
   return { type: "volume", destination: `/mnt/${name}`, readOnly: false, volume, ...fields };
+}
+
+function imageMount(id: string, fields: Partial<ResolvedMount> = {}): ResolvedMount {
+  const mounted = create(ImageRecordSchema, { id });
+  return { type: "image", destination: "/mnt/image", readOnly: true, image: mounted, ...fields };
 }
 
 describe("a task definition", () => {
@@ -63,11 +75,23 @@ describe("a task definition", () => {
       definition({}, { mounts: [tmpfs] }),
       definition({}, { mounts: [volumeMount("data", "fs-1/fsap-1")] }),
       definition({}, { mounts: [volumeMount("data", "fs-1/fsap-1", { readOnly: true })] }),
+      definition({}, { mounts: [imageMount("tools")] }),
+      definition({}, { mounts: [imageMount("other")] }),
+      definition({}, { mounts: [imageMount("tools", { subpath: "bin" })] }),
+      definition({}, { mounts: [imageMount("tools", { destination: "/elsewhere" })] }),
       definition({}, {}, { architecture: "arm64" }),
       definition({}, {}, { logGroup: "/other" }),
       definition({}, {}, { agent: { kind: "image", image: "registry/agent:2" } }),
-      definitionOf(workloadSpec(), { ...image, reference: "docker.io/library/alpine@sha256:def" }, settings),
-      definitionOf(workloadSpec(), { ...image, credentialsArn: "arn:aws:secretsmanager:x" }, settings),
+      definitionOf(
+        workloadSpec(),
+        () => ({ ...image, reference: "docker.io/library/alpine@sha256:def" }),
+        settings,
+      ),
+      definitionOf(
+        workloadSpec(),
+        () => ({ ...image, credentialsArn: "arn:aws:secretsmanager:x" }),
+        settings,
+      ),
     ];
     assert.equal(new Set(different.map(({ family }) => family)).size, different.length);
   });
@@ -139,6 +163,52 @@ describe("a task definition", () => {
     assert.deepEqual(
       unmountedVolumes(workloadSpec({ hostConfig: { readonlyRootfs: true } }, { mounts })),
       [],
+    );
+  });
+
+  it("mounts an image by a container of it, which copies its files before the main one starts", () => {
+    const mounts = [
+      imageMount("tools"),
+      imageMount("tools", { destination: "/again" }),
+      imageMount("tools", { destination: "/part", subpath: "usr/bin" }),
+    ];
+    const [agent, whole, part, container, ...more] =
+      definition({}, { mounts }, {}, ({ id }) => ({
+        reference: `registry/${id}`,
+        credentialsArn: `arn:${id}`,
+      })).containerDefinitions ?? [];
+    assert.deepEqual(more, []);
+    assert.equal(agent?.name, "agent");
+    assert.equal(whole?.image, "registry/tools");
+    assert.deepEqual(whole?.repositoryCredentials, { credentialsParameter: "arn:tools" });
+    assert.deepEqual([whole?.essential, whole?.user], [false, "0"]);
+    assert.deepEqual(whole?.entryPoint, ["/.sockerless/sockerless-agent"]);
+    assert.deepEqual(whole?.command, ["copy-image", "/.sockerless-image"]);
+    assert.deepEqual(part?.command, ["copy-image", "/.sockerless-image", "usr/bin"]);
+    assert.deepEqual(whole?.dependsOn, [{ containerName: "agent", condition: "SUCCESS" }]);
+    assert.deepEqual(whole?.mountPoints?.at(-1), {
+      sourceVolume: whole?.name,
+      containerPath: "/.sockerless-image",
+    });
+    assert.deepEqual(
+      container?.dependsOn?.map(({ containerName }) => containerName),
+      ["agent", whole?.name, part?.name],
+    );
+    assert.deepEqual(container?.mountPoints?.slice(-3), [
+      { sourceVolume: whole?.name, containerPath: "/mnt/image", readOnly: true },
+      { sourceVolume: whole?.name, containerPath: "/again", readOnly: true },
+      { sourceVolume: part?.name, containerPath: "/part", readOnly: true },
+    ]);
+    assert.equal(whole?.logConfiguration?.logDriver, "awslogs");
+  });
+
+  it("mounts no more images than a task has containers for", () => {
+    const mounts = (count: number) =>
+      Array.from({ length: count }, (_, at) => imageMount(`image-${at}`, { destination: `/mnt/${at}` }));
+    assert.equal(definition({}, { mounts: mounts(8) }).containerDefinitions?.length, 10);
+    assert.throws(
+      () => definition({}, { mounts: mounts(9) }),
+      (error) => isErrorKind(error, "invalid"),
     );
   });
 

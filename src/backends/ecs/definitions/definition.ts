@@ -14,10 +14,12 @@ import type {
 } from "@aws-sdk/client-ecs";
 
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { accessPointOf } from "../access-points/reference.ts";
-import type { TaskImage } from "../ecr/task-image.ts";
+import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
+import { dependsOn, imageMountParts } from "./image-mounts.ts";
 import { SMALLEST_SIZE } from "./sizes.ts";
 import { taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
@@ -48,11 +50,18 @@ const FAMILY_DIGITS = 32;
 /**
  * The definition of a container.
  *
- * @throws invalid: a setting that task definitions cannot hold
+ * @param taskImage how a task pulls an image
+ * @throws invalid: a setting that task definitions cannot hold; what `taskImage` throws
  */
-export function definitionOf(spec: WorkloadSpec, image: TaskImage, settings: DefinitionSettings): Definition {
+export function definitionOf(
+  spec: WorkloadSpec,
+  taskImage: (image: ImageRecord) => TaskImage,
+  settings: DefinitionSettings,
+): Definition {
   const agent = agentParts(settings.agent);
   const volumes = volumeParts(spec);
+  const images = imageMountParts(spec.mounts, taskImage, agent);
+  const before = [...agent.containers, ...images.containers];
   const content: Omit<Definition, "family"> = {
     networkMode: "awsvpc",
     requiresCompatibilities: ["FARGATE"],
@@ -63,15 +72,15 @@ export function definitionOf(spec: WorkloadSpec, image: TaskImage, settings: Def
     cpu: String(SMALLEST_SIZE.cpu),
     memory: String(SMALLEST_SIZE.memory),
     executionRoleArn: settings.executionRoleArn,
-    volumes: [...agent.volumes, ...volumes.volumes],
+    volumes: [...agent.volumes, ...volumes.volumes, ...images.volumes],
     containerDefinitions: [
-      ...agent.containers.map((container) => ({ ...container, logConfiguration: logsOf(settings) })),
+      ...before.map((container) => ({ ...container, logConfiguration: logsOf(settings) })),
       {
-        ...mainContainer(spec, image),
+        ...mainContainer(spec, taskImage(spec.image)),
         entryPoint: [agent.binary],
         command: ["init"],
-        mountPoints: [...agent.mountPoints, ...volumes.mountPoints],
-        dependsOn: agent.containers.map(({ name }) => ({ containerName: name, condition: "SUCCESS" })),
+        mountPoints: [...agent.mountPoints, ...volumes.mountPoints, ...images.mountPoints],
+        dependsOn: dependsOn(before),
         logConfiguration: logsOf(settings),
       },
     ],
@@ -104,9 +113,7 @@ function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinitio
     ...(sysctls.length === 0
       ? {}
       : { systemControls: sysctls.map(([namespace, value]) => ({ namespace, value })) }),
-    ...(image.credentialsArn === undefined
-      ? {}
-      : { repositoryCredentials: { credentialsParameter: image.credentialsArn } }),
+    ...repositoryCredentials(image),
   };
 }
 

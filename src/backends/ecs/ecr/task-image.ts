@@ -1,4 +1,6 @@
 /** How a task pulls an image. Pure. */
+import type { ContainerDefinition } from "@aws-sdk/client-ecs";
+
 import { conflict } from "../../../common/errors.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { parseNamed } from "../../common/images/reference.ts";
@@ -37,6 +39,15 @@ export function taskImageOf(
       ? image.driverReference
       : `${cache.replace(/\/+$/, "")}${image.driverReference.slice(domain.length)}`;
   return { reference, credentialsArn: settingOf(parseNamed(reference).domain, settings.registryCredentials) };
+}
+
+/** What the definition of a container says of the secret with which its image is pulled. */
+export function repositoryCredentials({
+  credentialsArn,
+}: TaskImage): Pick<ContainerDefinition, "repositoryCredentials"> {
+  return credentialsArn === undefined
+    ? {}
+    : { repositoryCredentials: { credentialsParameter: credentialsArn } };
 }
 
 function settingOf(host: string, settings: readonly string[]): string | undefined {

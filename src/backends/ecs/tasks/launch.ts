@@ -92,7 +92,7 @@ async function requestFor(
   limit: StartLimit,
 ): Promise<RunTaskCommandInput> {
   const { definitions, networks } = context;
-  const definition = definitionOf(spec, context.taskImage(spec), context.definition);
+  const definition = definitionOf(spec, context.taskImage, context.definition);
   const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
   const [arn, groups] = await Promise.all([
     limit.meanwhile("ECS has not registered its task definition", () => definitions.ensure(definition)),

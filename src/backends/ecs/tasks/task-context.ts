@@ -3,10 +3,10 @@ import type { ECSClient } from "@aws-sdk/client-ecs";
 
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { CloudAuthority } from "../../common/cloud/authority.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import type { StartSettings } from "../../common/cloud/start-details.ts";
-import type { WorkloadSpec } from "../../common/driver.ts";
 import type { AwsService } from "../aws/clients.ts";
 import type { NameMirror } from "../cloud-map.ts";
 import type { DefinitionSettings } from "../definitions/definition.ts";
@@ -45,7 +45,7 @@ export interface TaskContext {
   /** Undefined: nobody outside is told names. */
   readonly mirror: NameMirror | undefined;
   /** The image as tasks pull it. @throws not-found, conflict */
-  taskImage(spec: WorkloadSpec): TaskImage;
+  readonly taskImage: (image: ImageRecord) => TaskImage;
   readonly run: RunSettings;
   readonly definition: DefinitionSettings;
   readonly start: StartSettings;

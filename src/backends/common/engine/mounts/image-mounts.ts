@@ -7,7 +7,9 @@ import {
   type ImageMount,
   ImageMountSchema,
   type ImageRecord,
+  ImageRecordSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { Table } from "../../state/table.ts";
 import type { ImageSource } from "../image-source.ts";
 import { cleanPath } from "./plan-mounts.ts";
 
@@ -40,6 +42,17 @@ export async function planImageMounts(
     );
   }
   return { mounts: planned, images: records };
+}
+
+/** The image of that ID; where it was removed by force, what the container itself remembers of it. */
+export function imageRecordOf(
+  images: Table<ImageRecord>,
+  { platform }: ContainerRecord,
+  id: string,
+  diffIds: readonly string[],
+): ImageRecord {
+  const remembered = { id, diffIds: [...diffIds], ...(platform === undefined ? {} : { platform }) };
+  return images.get(id) ?? create(ImageRecordSchema, remembered);
 }
 
 /** Whether a container stands on an image, or mounts it. */

@@ -11,6 +11,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   ContainerRecordSchema,
+  type ImageRecord,
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -169,7 +170,10 @@ describe("the mounts of a container", () => {
           { type: "volume", name: "w", destination: "/part", rw: true },
         ],
       }),
-      records as unknown as Table<VolumeRecord>,
+      {
+        volumes: records as unknown as Table<VolumeRecord>,
+        images: new Map() as unknown as Table<ImageRecord>,
+      },
     );
     assert.deepEqual(
       resolved.map((mount) => [

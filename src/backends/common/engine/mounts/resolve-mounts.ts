@@ -2,10 +2,16 @@
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { HostConfig, Mount, TmpfsOptions } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type {
+  ContainerRecord,
+  ImageRecord,
+  VolumeRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../../driver.ts";
+import type { State } from "../../state/state.ts";
 import type { Table } from "../../state/table.ts";
 import { hostConfigOf } from "../records.ts";
+import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
 import { cleanPath } from "./plan-mounts.ts";
 
@@ -16,13 +22,13 @@ import { cleanPath } from "./plan-mounts.ts";
  */
 export function resolveMounts(
   record: ContainerRecord,
-  volumes: Table<VolumeRecord>,
+  { volumes, images }: Pick<State, "volumes" | "images">,
 ): readonly ResolvedMount[] {
   const hostConfig = hostConfigOf(record);
   const said = saidOf(hostConfig);
   const resolved = record.mounts.map((point) =>
     point.type === "image"
-      ? mountedImage(record, point)
+      ? mountedImage(record, point, images)
       : resolveMount(point, said.get(point.destination), hostConfig, volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
@@ -55,16 +61,21 @@ function saidOf(hostConfig: HostConfig): ReadonlyMap<string, Said> {
 }
 
 /** @throws not-found: the record does not know the image */
-function mountedImage(record: ContainerRecord, { destination, name }: MountPoint): ResolvedMount {
+function mountedImage(
+  record: ContainerRecord,
+  { destination, name }: MountPoint,
+  images: Table<ImageRecord>,
+): ResolvedMount {
   const mount = record.imageMounts.find((each) => each.destination === destination);
   if (mount === undefined) {
     throw notFound(`No such image: ${name}`);
   }
-  const { layerDiffIds, subpath } = mount;
+  const { imageId, layerDiffIds, subpath } = mount;
   return {
     type: "image",
     destination,
     readOnly: true,
+    image: imageRecordOf(images, record, imageId, layerDiffIds),
     layerDiffIds,
     ...(subpath === "" ? {} : { subpath }),
   };

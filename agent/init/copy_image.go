@@ -1,0 +1,101 @@
+package containerinit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/init/treecopy"
+)
+
+// failureFile is where containers that prepare a task leave why they could not,
+// for the agent of the main one: its start tells it.
+const failureFile = agentDirectory + "/failure"
+
+// CopyImage is `sockerless-agent copy-image DEST [SUBPATH]`: in a container of an
+// image that another container of the task mounts, it puts the image's files, or
+// those in the directory SUBPATH of it, into the empty directory DEST. It answers
+// the process's exit code: 0 also where the agent of the main container will tell
+// why it failed.
+func CopyImage(arguments []string) int {
+	if len(arguments) < 1 || len(arguments) > 2 || arguments[0] == "" {
+		fmt.Fprintln(os.Stderr, "usage: sockerless-agent copy-image DEST [SUBPATH]")
+		return exitUsage
+	}
+	subpath := ""
+	if len(arguments) == 2 {
+		subpath = arguments[1]
+	}
+	err := copyImage(arguments[0], subpath)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "sockerless-agent copy-image:", err)
+	if err := os.WriteFile(failureFile, []byte(err.Error()), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "sockerless-agent copy-image: nobody is told:", err)
+		return 1
+	}
+	return 0
+}
+
+func copyImage(dest, subpath string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("find the mounts: %w", err)
+	}
+	options := treecopy.Options{
+		Mounts: archive.MountsOf(mounts),
+		Hidden: map[string]bool{agentDirectory: true, filepath.Clean(dest): true},
+	}
+	source, err := partOf("/", subpath)
+	if err != nil {
+		return err
+	}
+	for path := source; path != "/"; path = filepath.Dir(path) {
+		if options.Hidden[path] || options.Mounts[path] {
+			return noPath(subpath)
+		}
+	}
+	if err := treecopy.Copy(source, dest, options); err != nil {
+		return fmt.Errorf("copy the files of an image: %w", err)
+	}
+	return nil
+}
+
+// partOf is the directory of a root that a path in it means: links lead
+// nowhere but into the root.
+func partOf(root, subpath string) (string, error) {
+	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: root, Err: err}
+	}
+	defer unix.Close(directory)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(directory, "./"+subpath, &how)
+	switch {
+	case errors.Is(err, unix.ENOTDIR):
+		return "", fmt.Errorf("%s is no directory of the image: a file cannot be mounted in a task", subpath)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP):
+		return "", noPath(subpath)
+	case err != nil:
+		return "", &os.PathError{Op: "open", Path: subpath, Err: err}
+	}
+	defer unix.Close(fd)
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+func noPath(subpath string) error { return fmt.Errorf("the image has no path %s", subpath) }
+
+// preparationFailure is why a container that was to prepare the task could not.
+func preparationFailure() error {
+	text, err := os.ReadFile(failureFile)
+	if err != nil {
+		return nil // nobody has left one
+	}
+	return errors.New(strings.TrimSpace(string(text)))
+}

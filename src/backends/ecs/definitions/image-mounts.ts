@@ -1,0 +1,93 @@
+/**
+ * Images that a container mounts beside its own (`--mount type=image`): for each one a container of that image, which puts
+ * its files into a volume of the task and ends before the main container starts.
+ */
+import { createHash } from "node:crypto";
+
+import type { ContainerDefinition, MountPoint, Volume } from "@aws-sdk/client-ecs";
+
+import { invalid } from "../../../common/errors.ts";
+import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../common/driver.ts";
+import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
+import type { AgentParts } from "./agent-container.ts";
+
+/** What image mounts add to a task definition. */
+export interface ImageMountParts {
+  readonly volumes: readonly Volume[];
+  /** In the main container. */
+  readonly mountPoints: readonly MountPoint[];
+  readonly containers: readonly ContainerDefinition[];
+}
+
+/** AWS allows ten containers a task: the main one and the agent's are two. */
+export const MOST_MOUNTED_IMAGES = 8;
+/** Where the files go in the container that puts them there. */
+const DESTINATION = "/.sockerless-image";
+const NAME_DIGITS = 12;
+
+/** The parts of a task definition that mount images. @throws invalid: too many; what `taskImage` throws */
+export function imageMountParts(
+  mounts: readonly ResolvedMount[],
+  taskImage: (image: ImageRecord) => TaskImage,
+  agent: AgentParts,
+): ImageMountParts {
+  refuseTooManyImages(mounts);
+  const volumes = new Map<string, Volume>();
+  const containers = new Map<string, ContainerDefinition>();
+  const mountPoints: MountPoint[] = [];
+  for (const { image, subpath = "", destination } of mounts) {
+    if (image === undefined) {
+      continue;
+    }
+    const name = partName(image, subpath);
+    volumes.set(name, { name });
+    containers.set(name, copyingContainer(name, subpath, taskImage(image), agent));
+    mountPoints.push({ sourceVolume: name, containerPath: destination, readOnly: true });
+  }
+  return { volumes: [...volumes.values()], mountPoints, containers: [...containers.values()] };
+}
+
+/** Refuses more images, or parts of images, than a task can have. @throws invalid */
+export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
+  const names = mounts.flatMap(({ image, subpath = "" }) =>
+    image === undefined ? [] : [partName(image, subpath)],
+  );
+  const { size } = new Set(names);
+  if (size > MOST_MOUNTED_IMAGES) {
+    throw invalid(
+      `a task on Fargate has at most ten containers: a container can mount ${MOST_MOUNTED_IMAGES} images, not ${size}`,
+    );
+  }
+}
+
+/** One for mounts that show the same. */
+function partName({ id }: ImageRecord, subpath: string): string {
+  return `image-${createHash("sha256").update(`${id}\n${subpath}`).digest("hex").slice(0, NAME_DIGITS)}`;
+}
+
+function copyingContainer(
+  name: string,
+  subpath: string,
+  image: TaskImage,
+  agent: AgentParts,
+): ContainerDefinition {
+  return {
+    name,
+    image: image.reference,
+    essential: false,
+    user: "0",
+    entryPoint: [agent.binary],
+    command: ["copy-image", DESTINATION, ...(subpath === "" ? [] : [subpath])],
+    mountPoints: [...agent.mountPoints, { sourceVolume: name, containerPath: DESTINATION }],
+    dependsOn: dependsOn(agent.containers),
+    ...repositoryCredentials(image),
+  };
+}
+
+/** On the success of other containers. */
+export function dependsOn(
+  containers: readonly ContainerDefinition[],
+): NonNullable<ContainerDefinition["dependsOn"]> {
+  return containers.map(({ name }) => ({ containerName: name, condition: "SUCCESS" }));
+}
