@@ -17,6 +17,7 @@ import {
   SessionOutput,
   started,
 } from "../../../test/support/scripted-agent.ts";
+import { assertDescribed } from "../../../test/support/swagger.ts";
 import { until } from "../../../test/support/until.ts";
 
 const id = "e".repeat(64);
@@ -210,6 +211,39 @@ test("a stream that was cut for good leaves an exit code that is no success", as
     readonly ExitCode: number | null;
   };
   assert.deepEqual([Running, ExitCode], [true, 255]);
+});
+
+test("the exit code of an exec is told although its container was removed under it", async (t) => {
+  const agent = await serveAgent(t, {
+    async *session() {
+      yield started();
+      yield exited(137);
+    },
+  });
+  const gone = (): never => {
+    throw toConnectError(notFound(`No such exec instance: ${id}`));
+  };
+  const containerId = "c".repeat(64);
+  const api = await serveApi(t, (router) =>
+    router.service(ExecService, {
+      startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId }),
+      awaitExec: gone,
+      inspectExec: gone,
+    }),
+  );
+  assert.equal((await api.call("GET", `/v1.51/exec/${id}/json`)).status, 404);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  await client.end();
+  const inspected = await api.call("GET", `/v1.51/exec/${id}/json`);
+  assertDescribed("get", "/exec/{id}/json", 200, inspected.json());
+  const { Running, ExitCode, ContainerID, OpenStdin, ProcessConfig } = inspected.json() as Record<
+    string,
+    unknown
+  >;
+  assert.deepEqual([Running, ExitCode, ContainerID, OpenStdin], [false, 137, containerId, true]);
+  assert.equal((ProcessConfig as { entrypoint: string }).entrypoint, "sh");
 });
 
 test("a stream that closes without an exit is an error although gRPC says OK", async (t) => {

@@ -1,8 +1,14 @@
 /** `/containers/{id}/exec` and `/exec/…`: processes that are started in running containers. */
+import { create } from "@bufbuild/protobuf";
+
 import { encodeOpenExec } from "../../agent-client/session.ts";
 import { conflict, isErrorKind } from "../../common/errors.ts";
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import type { StartExecResponse } from "../../gen/sockerless/backend/v1/exec_pb.ts";
+import {
+  type InspectExecResponse,
+  InspectExecResponseSchema,
+  type StartExecResponse,
+} from "../../gen/sockerless/backend/v1/exec_pb.ts";
 import {
   type ExecStart,
   execConfigFromJson,
@@ -65,9 +71,19 @@ async function createExec(context: ReplyContext): Promise<void> {
 }
 
 async function inspectExec({ response, services, signal, parameters }: ReplyContext): Promise<void> {
-  const exec = await services.backend.execs.inspectExec({ execId: parameters["id"] ?? "" }, { signal });
-  const exitCode = exec.exitCode ?? services.toldEnds.codeOf(exec.id);
-  replyJson(response, 200, execToJson(exitCode === undefined ? exec : { ...exec, exitCode }));
+  const execId = parameters["id"] ?? "";
+  const told = services.toldEnds.find(execId);
+  try {
+    const exec = await services.backend.execs.inspectExec({ execId }, { signal });
+    const exitCode = exec.exitCode ?? told?.exitCode;
+    replyJson(response, 200, execToJson(exitCode === undefined ? exec : { ...exec, exitCode }));
+  } catch (error) {
+    // Its container was removed under it, and took the record along before the client could ask.
+    if (told === undefined || !isErrorKind(error, "not-found")) {
+      throw error;
+    }
+    replyJson(response, 200, execToJson(told));
+  }
 }
 
 async function resizeExec(context: ReplyContext): Promise<void> {
@@ -119,7 +135,24 @@ async function startExec(context: HijackContext): Promise<void> {
     beforeEnd: async (within) => {
       await services.backend.execs.awaitExec({ execId }, { signal: within });
     },
-    onUnknownEnd: (exitCode = unknownExitCode) => services.toldEnds.remember(execId, exitCode),
+    onUnknownEnd: (exitCode = unknownExitCode) =>
+      services.toldEnds.remember(endedExec(execId, place, exitCode)),
+  });
+}
+
+function endedExec(
+  id: string,
+  { containerId, config }: StartExecResponse,
+  exitCode: number,
+): InspectExecResponse {
+  return create(InspectExecResponseSchema, {
+    id,
+    containerId,
+    exitCode,
+    ...(config === undefined ? {} : { config }),
+    openStdin: config?.attachStdin ?? false,
+    openStdout: config?.attachStdout ?? false,
+    openStderr: config?.attachStderr ?? false,
   });
 }
 
