@@ -15,6 +15,9 @@ import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 /** An agent that sends nothing for so long is away; it sends heartbeats. */
 const silenceMs = 30_000;
 
+/** Records that are written together: a write takes longer than the bytes of many short lines. */
+const batchBytes = 256 * 1024;
+
 /** A log is larger than is kept. */
 class TooLarge extends Error {}
 
@@ -95,13 +98,21 @@ export class DrainedLogs {
   async #write(file: string, records: AsyncIterable<RawRecord>): Promise<void> {
     await using handle = await open(file, "w", 0o600);
     let bytes = 0;
+    let batch: Uint8Array[] = [];
+    let batched = 0;
     for await (const record of records) {
       bytes += record.bytes.length;
       if (bytes > this.#maxBytes) {
         throw new TooLarge();
       }
-      await handle.write(record.bytes);
+      batched += record.bytes.length;
+      batch.push(record.bytes);
+      if (batched >= batchBytes) {
+        await handle.appendFile(Buffer.concat(batch));
+        [batch, batched] = [[], 0];
+      }
     }
+    await handle.appendFile(Buffer.concat(batch));
     await handle.sync();
   }
 

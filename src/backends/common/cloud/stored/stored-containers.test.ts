@@ -478,5 +478,8 @@ describe("CRC-32C", () => {
   it("is the one of the specification", () => {
     assert.equal(crc32c(Buffer.from("123456789")), 0xe3069283);
     assert.equal(crc32c(Buffer.from("6789"), crc32c(Buffer.from("12345"))), 0xe3069283);
+    const ascending = Buffer.from(Array.from({ length: 32 }, (_, index) => index)); // RFC 3720, B.4
+    assert.equal(crc32c(ascending), 0x46dd794e);
+    assert.equal(crc32c(ascending.subarray(13), crc32c(ascending.subarray(0, 13))), 0x46dd794e);
   });
 });
