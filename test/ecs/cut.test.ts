@@ -1,6 +1,6 @@
 /**
  * A network that is cut while an exec streams: a short cut costs no byte, a long one is told and never taken for an end.
- * The long one, which takes a minute, with SOCKERLESS_SOAK=1.
+ * The long one, which takes a minute, with SOCKERLESS_SOAK=1. And what is cut off can be stopped.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -22,13 +22,18 @@ describe("an exec in a task whose network is cut", () => {
   let task: string;
 
   before(async () => {
-    under = await EcsDaemon.start();
+    under = await EcsDaemon.start({ ecs: { drain_timeout: "1s" } });
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
-    const id = await under.daemon.ok("run", "--detach", "--name", "far", "busybox", "sleep", "1000");
-    const found = under.aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
-    task = found?.state.taskArn ?? "";
+    task = await started("--name", "far", "busybox", "sleep", "1000");
   });
   after(() => under.stop());
+
+  /** Runs a container. @returns its task */
+  const started = async (...args: string[]): Promise<string> => {
+    const id = await under.daemon.ok("run", "--detach", ...args);
+    const found = under.aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
+    return found?.state.taskArn ?? "";
+  };
 
   /** Starts an exec that counts, cuts the network once it has begun to tell, and answers what came. */
   const countThroughCut = async (
@@ -63,5 +68,16 @@ describe("an exec in a task whose network is cut", () => {
     const { code, output } = await countThroughCut(longCutMs);
     assert.notEqual(code, 0);
     assert.ok(whole.startsWith(output), "what came is true as far as it goes");
+  });
+
+  it("is stopped and killed past its agent, and its exit code is its own", async () => {
+    const script = "trap 'exit 7' TERM; while :; do usleep 100000; done";
+    for (const name of ["stopped", "killed"]) {
+      await under.aws.ecs.cutNetwork(await started("--name", name, "busybox", "sh", "-c", script));
+    }
+    await Promise.all([under.daemon.ok("stop", "stopped"), under.daemon.ok("kill", "killed")]);
+    const codes = await under.daemon.ok("inspect", "--format", "{{.State.ExitCode}}", "stopped", "killed");
+    assert.equal(codes, "7\n7"); // ECS has no other signal.
+    assert.equal(under.aws.calls.count("ecs.StopTask"), 2);
   });
 });

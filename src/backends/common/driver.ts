@@ -254,10 +254,12 @@ export interface Workloads {
   interruptionOf?(containerId: string): string;
 
   /**
-   * Begins to end a run past its agent, which does not answer; `list` tells when it has ended. Absent: an agent that
+   * Ends a run past its agent, which does not answer; resolves once `list` tells how it has ended. Absent: an agent that
    * does not answer is gone, and what it ran with it.
+   *
+   * @throws unavailable: it has not ended when the signal aborts, and may do so later
    */
-  end?(containerId: string): Promise<void>;
+  end?(containerId: string, signal: AbortSignal): Promise<void>;
 
   /** Everything of ours that exists, running or not. */
   list(): Promise<readonly FoundWorkload[]>;

@@ -1,12 +1,13 @@
 /** What happens with a container's task after its main process has ended, and when the container goes. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
-import { messageOf } from "../../../common/errors.ts";
+import { messageOf, unavailable } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { findTasks } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { interruptionOf } from "./reasons.ts";
 import type { TaskContext } from "./task-context.ts";
+import { hasEnded } from "./task-view.ts";
 
 /** Right after its start AWS may not know a task: a stop that comes so early is lost, and is made good after this time. */
 const KNOWN_AFTER_MS = 10_000;
@@ -33,11 +34,31 @@ export async function release(context: TaskContext, containerId: string, goes: b
   }
 }
 
-/** Ends a run whose agent does not answer. */
-export async function end(context: TaskContext, containerId: string): Promise<void> {
+/**
+ * Ends a run whose agent does not answer: one that is only cut off passes on what ECS tells it.
+ *
+ * @throws unavailable: it has not ended when the signal aborts
+ */
+export async function end(context: TaskContext, containerId: string, signal: AbortSignal): Promise<void> {
   const task = context.book.of(containerId);
-  if (task?.phase === TaskPhase.SERVING) {
-    await context.departures.stop(task.task, "the container was killed, and its agent does not answer");
+  if (task?.phase !== TaskPhase.SERVING) {
+    return;
+  }
+  const ended = Promise.withResolvers<void>();
+  const abort = (): void =>
+    ended.reject(unavailable("the container's agent does not answer, and ECS has not ended its task yet"));
+  signal.addEventListener("abort", abort, { once: true });
+  const unlisten = context.poller.listen(task.task, (view) => {
+    if (view !== "missing" && hasEnded(view)) {
+      ended.resolve();
+    }
+  });
+  try {
+    await context.departures.stop(task.task, "the container is stopped, and its agent does not answer");
+    await ended.promise;
+  } finally {
+    signal.removeEventListener("abort", abort);
+    unlisten();
   }
 }
 

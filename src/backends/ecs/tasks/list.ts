@@ -6,7 +6,7 @@ import { findTasks } from "./find-tasks.ts";
 import { exitOfTask } from "./reasons.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
-import type { TaskView } from "./task-view.ts";
+import { hasEnded, type TaskView } from "./task-view.ts";
 
 /** Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. */
 export async function list(context: TaskContext): Promise<readonly FoundWorkload[]> {
@@ -54,8 +54,8 @@ async function knownWorkload(
   task: TaskRecord,
   view: TaskView,
 ): Promise<FoundWorkload | undefined> {
-  const hasEnded = view.stopped || (view.stopping && view.exitCode !== undefined);
-  if (task.phase === TaskPhase.SERVING && !hasEnded) {
+  const isOver = hasEnded(view);
+  if (task.phase === TaskPhase.SERVING && !isOver) {
     return { ...workloadOf(task), agent: context.agents.addressOf(task) };
   }
   if (task.phase === TaskPhase.SERVING) {
@@ -63,7 +63,7 @@ async function knownWorkload(
     await context.book.noteEnd(task.containerId, exit, TaskPhase.GONE);
     return undefined; // It is among those that are gone now.
   }
-  if (task.phase === TaskPhase.LINGERING && hasEnded) {
+  if (task.phase === TaskPhase.LINGERING && isOver) {
     await context.book.note(task.containerId, { phase: TaskPhase.GONE });
     return undefined;
   }

@@ -54,6 +54,11 @@ export function viewOf(task: Task): TaskView {
   };
 }
 
+/** Whether a task's main container has ended: that of one that is stopping may still run. */
+export function hasEnded({ stopped, stopping, exitCode }: TaskView): boolean {
+  return stopped || (stopping && exitCode !== undefined);
+}
+
 function environmentOf(task: Task): ReadonlyMap<string, string> {
   const main = task.overrides?.containerOverrides?.find(({ name }) => name === MAIN_CONTAINER);
   return new Map((main?.environment ?? []).map(({ name = "", value = "" }) => [name, value]));

@@ -12,11 +12,16 @@ import { processRefusal } from "../machine/refusals.ts";
 import { resumed } from "../machine/transitions.ts";
 import { configOf, hasProcess, stateOf, withFields, withState } from "../records.ts";
 import { parseSignal, sigkill } from "../signals.ts";
+import { buryLost } from "./lost-container.ts";
 
 /** How long the end of a killed process is awaited. */
 const killTimeoutMs = 10_000;
 /** How long an agent may take to answer. */
 const callTimeoutMs = 10_000;
+/** The same where the driver can end a run past it. */
+const endableCallTimeoutMs = 5_000;
+/** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
+const endTimeoutMs = 180_000;
 
 /**
  * Sends a signal; KILL is answered once the container has exited.
@@ -48,16 +53,35 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   }
   const exit = listenForExit(context, live);
   try {
-    await sendSignal(context, live, sigkill, true).catch(async (error: unknown) => {
-      ignoreAway(error);
-      await context.driver.workloads.end?.(live.id);
-    });
+    await sendSignal(context, live, sigkill, true).catch((error: unknown) =>
+      endPastAgent(context, live, record.generation, error),
+    );
     if (!(await exit.within(killTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");
     }
   } finally {
     exit.cancel();
   }
+}
+
+/**
+ * For a rejection of {@link sendSignal}: the agent cannot be reached. Where the driver can end its run past it, that is
+ * done and the end recorded; elsewhere a silent agent is gone, and so is the container.
+ */
+export async function endPastAgent(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  error: unknown,
+): Promise<void> {
+  ignoreAway(error);
+  const { workloads } = context.driver;
+  if (workloads.end === undefined) {
+    return;
+  }
+  context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");
+  await workloads.end(live.id, AbortSignal.any([context.shutdown, AbortSignal.timeout(endTimeoutMs)]));
+  await buryLost(context, live, generation);
 }
 
 /** Whether a user who sends it means the container to end: KILL, its stop signal, any signal where it names none. */
@@ -91,9 +115,10 @@ export async function sendSignal(
     live.pauseChanged ||= thaws;
     if (link !== undefined) {
       try {
-        await link.agent.client.signal({ signal }, { timeoutMs: callTimeoutMs });
+        const timeoutMs = context.driver.workloads.end === undefined ? callTimeoutMs : endableCallTimeoutMs;
+        await link.agent.client.signal({ signal }, { timeoutMs });
         if (thaws) {
-          await link.agent.client.resume({}, { timeoutMs: callTimeoutMs });
+          await link.agent.client.resume({}, { timeoutMs });
         }
       } catch (error) {
         // The process is on its way out: its exit is about to be told.

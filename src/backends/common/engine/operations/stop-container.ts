@@ -9,8 +9,8 @@ import { stopRefusal } from "../machine/refusals.ts";
 import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
 import {
+  endPastAgent,
   listenForExit,
-  ignoreAway,
   ignoreNotRunning,
   killContainer,
   withErrorPrefix,
@@ -92,7 +92,9 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
   if (!(await settleRestarting(context, live))) {
     const exit = listenForExit(context, live);
     try {
-      await sendSignal(context, live, signal, true).catch(ignoreAway).catch(ignoreNotRunning);
+      await sendSignal(context, live, signal, true)
+        .catch((error: unknown) => endPastAgent(context, live, record.generation, error))
+        .catch(ignoreNotRunning);
       if (!(await exit.within(timeout < 0 ? undefined : timeout * 1000))) {
         context.logger.info(
           { container: record.id, signal, timeout },
