@@ -9,6 +9,8 @@ import path from "node:path";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
+/** Longer than the largest test image takes on a busy machine. */
+const timeout = 180_000;
 
 /** How to reach a registry. */
 export interface RegistryAccess {
@@ -90,7 +92,7 @@ export class ImageStore {
       `docker://${reference}`,
       `oci:${layout}:image`,
     ]);
-    await run("umoci", ["raw", "unpack", "--image", `${layout}:image`, rootfs]);
+    await run("umoci", ["raw", "unpack", "--image", `${layout}:image`, rootfs], { timeout });
     return { digest, rootfs, config: await readConfig(layout) };
   }
 }
@@ -102,7 +104,7 @@ async function currentDigest(reference: string, access: RegistryAccess): Promise
 
 async function skopeo(args: readonly string[]): Promise<Buffer> {
   try {
-    const result = await run("skopeo", ["--insecure-policy", ...args], { encoding: "buffer" });
+    const result = await run("skopeo", ["--insecure-policy", ...args], { encoding: "buffer", timeout });
     return result.stdout;
   } catch (error) {
     const { stderr, code } = error as { stderr?: Buffer; code?: number | string };

@@ -210,7 +210,8 @@ export class MachineTask {
       this.#watchHealth(member, container, ended.signal),
     ]);
     try {
-      return await container.exited;
+      // What cannot be watched, or cannot be ended, may never exit.
+      return await Promise.race([container.exited, watching.then(() => container.exited)]);
     } finally {
       ended.abort();
       await watching;

@@ -39,12 +39,14 @@ export class TaskRun {
   readonly limits = new Limits();
   /** Resolves when the task's last status is STOPPED. */
   readonly stopped: Promise<void>;
-  /** Resolves when nothing of the task is left on the machine. */
+  /** Resolves when nothing of the task is left on the machine; rejects with what the simulator itself failed at. */
   readonly finished: Promise<void>;
   readonly #services: RunServices;
   readonly #stopping = new AbortController();
   readonly #killed = new AbortController();
   #abandoned = false;
+  /** No fault of the task's: the simulator did not do what it should. */
+  #fault: unknown;
   #machineTask: MachineTask | undefined;
   #network: TaskNetwork | undefined;
 
@@ -260,6 +262,9 @@ export class TaskRun {
     } catch (error) {
       this.#failed(error);
     }
+    if (this.#fault !== undefined) {
+      throw this.#fault;
+    }
   }
 
   #createInterface() {
@@ -314,11 +319,14 @@ export class TaskRun {
     }
   }
 
+  /** Whatever it is, the task ends: one that stayed where it is would keep its test waiting, and say nothing. */
   #failed(error: unknown): void {
     if (error instanceof StartFailed) {
       this.task.wantStopped(error.stopCode, error.message);
     } else if (error !== this.#stopping.signal.reason && !this.#abandoned) {
-      throw error;
+      this.#fault ??= error;
+      this.task.wantStopped("TaskFailedToStart", `the simulator failed: ${String(error)}`);
+      this.#machineTask?.kill();
     }
   }
 
