@@ -143,6 +143,24 @@ describe("names in Cloud Map", () => {
     await mirror.close();
   });
 
+  it("come at once while a service that is still in use is deleted again and again", async () => {
+    const mirror = start();
+    mirror.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    cloud.busyDeletions = 6;
+    mirror.withdraw("1".repeat(64), net);
+    await clock.advance(1);
+    await clock.advance(10_000); // The next deletion is seconds away.
+    assert.ok(cloud.busyDeletions > 0);
+    mirror.announce(container("2", "db"), "10.0.0.2");
+    await clock.advance(1);
+    assert.deepEqual(cloud.names[`db.${net12}`], ["10.0.0.2"]);
+    await clock.advance(60_000);
+    await clock.advance(60_000);
+    assert.deepEqual(cloud.names, { [`db.${net12}`]: ["10.0.0.2"] });
+    await mirror.close();
+  });
+
   it("are given up with a warning when Cloud Map goes on refusing", async () => {
     cloud.failing = 1_000;
     const mirror = start();

@@ -54,13 +54,32 @@ const longestPauseMs = 60_000;
 const mostAttempts = 10;
 const builtinNetworks: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
 
+/** A change that nothing has refused yet. */
+const changedNow = { attempts: 0, dueMs: 0 };
+
+type CallKind = "create" | "register" | "deregister" | "delete";
+
+/** Calls of a kind pause. */
+class NotYet extends Error {
+  readonly untilMs: number;
+
+  constructor(untilMs: number) {
+    super("Cloud Map has refused calls of this kind a moment ago");
+    this.untilMs = untilMs;
+  }
+}
+
+function pauseAfter(failures: number): number {
+  return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs);
+}
+
 /** A service as it is: by container ID the address that is registered. */
 interface Service {
   readonly id: string;
   readonly instances: Map<string, string>;
 }
 
-/** Brings services to what is wanted of them, one call at a time. */
+/** Brings services to what is wanted of them, one call at a time; a kind of call that is refused holds up its own kind. */
 export class CloudMapMirror implements NameMirror {
   readonly #options: CloudMapOptions;
   readonly #logger: Logger;
@@ -68,8 +87,12 @@ export class CloudMapMirror implements NameMirror {
   /** By the service's name: container ID to address. */
   readonly #wanted = new Map<string, Map<string, string>>();
   readonly #present = new Map<string, Service>();
-  /** Names that may not be as wanted, with the attempts that failed in a row. */
-  readonly #changed = new Map<string, number>();
+  /** Names that may not be as wanted, with the attempts that failed in a row, and when the next is due. */
+  readonly #changed = new Map<string, { readonly attempts: number; readonly dueMs: number }>();
+  /** Kinds of calls that were refused: how often in a row, and until when none is made. */
+  readonly #refused = new Map<CallKind, { readonly failures: number; readonly untilMs: number }>();
+  /** Cuts the current pause short. */
+  #wake: AbortController | undefined;
   #loaded = false;
   #running: ReadonlySet<string> | undefined;
   #working: Promise<void> | undefined;
@@ -116,6 +139,7 @@ export class CloudMapMirror implements NameMirror {
   reconcile(running: ReadonlySet<string>): void {
     this.#running = running;
     this.#work();
+    this.#wake?.abort();
   }
 
   async close(): Promise<void> {
@@ -130,8 +154,9 @@ export class CloudMapMirror implements NameMirror {
   }
 
   #change(name: string): void {
-    this.#changed.set(name, 0);
+    this.#changed.set(name, changedNow);
     this.#work();
+    this.#wake?.abort();
   }
 
   #work(): void {
@@ -146,80 +171,112 @@ export class CloudMapMirror implements NameMirror {
   }
 
   async #workOff(): Promise<void> {
+    const { clock } = this.#options;
     const { signal } = this.#closing;
     await Promise.resolve(); // Changes of one turn are worked off together.
     for (let failures = 0; !signal.aborted; ) {
-      const [name] = this.#changed.keys();
       try {
         await this.#load();
-        this.#clearLeft();
-        if (name === undefined) {
-          if (this.#changed.size === 0) {
-            return;
-          }
-          continue;
-        }
-        await this.#bring(name);
         failures = 0;
       } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
         failures += 1;
-        this.#failed(name, error);
-        const pause = Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs);
-        await this.#options.clock.sleep(pause, signal).catch(() => undefined);
-        if (name === undefined && failures === mostAttempts) {
+        if (signal.aborted || (this.#changed.size === 0 && failures > mostAttempts)) {
           this.#running = undefined;
           return;
         }
+        this.#logger.debug({ err: error }, "Cloud Map is asked again what it has");
+        await clock.sleep(pauseAfter(failures), signal).catch(() => undefined);
+        continue;
       }
-    }
-  }
-
-  /** Brings one service to what is wanted of it. What changes meanwhile is a change of its own. */
-  async #bring(name: string): Promise<void> {
-    const attempts = this.#changed.get(name) ?? 0;
-    const wanted = new Map(this.#wanted.get(name));
-    this.#changed.delete(name);
-    try {
-      const service = this.#present.get(name) ?? (wanted.size === 0 ? undefined : await this.#create(name));
-      if (service === undefined) {
-        this.#forget(name);
+      this.#clearLeft();
+      const next = this.#nextChange();
+      if (next === undefined) {
         return;
       }
-      for (const [containerId, address] of wanted) {
-        if (service.instances.get(containerId) !== address) {
-          await this.#register(service, containerId, address);
-        }
+      if (next.dueMs > clock.nowMs()) {
+        this.#wake = new AbortController();
+        const woken = AbortSignal.any([signal, this.#wake.signal]);
+        await clock.sleep(next.dueMs - clock.nowMs(), woken).catch(() => undefined);
+        continue;
       }
-      for (const containerId of [...service.instances.keys()].filter((each) => !wanted.has(each))) {
-        await this.#deregister(service, containerId);
-      }
-      if (wanted.size === 0) {
-        await this.#delete(name, service);
-      }
-    } catch (error) {
-      if (!this.#changed.has(name)) {
-        this.#changed.set(name, attempts + 1);
-      }
-      throw error;
+      await this.#bring(next.name);
     }
   }
 
-  #failed(name: string | undefined, error: unknown): void {
-    if (name !== undefined && (this.#changed.get(name) ?? 0) >= mostAttempts) {
-      this.#changed.delete(name);
-      this.#logger.warn({ err: error, name }, `Cloud Map does not take a name: ${messageOf(error)}`);
+  /** The change that may be worked off first, the oldest of several. */
+  #nextChange(): { readonly name: string; readonly dueMs: number } | undefined {
+    let next: { readonly name: string; readonly dueMs: number } | undefined;
+    for (const [name, { dueMs }] of this.#changed) {
+      if (next === undefined || dueMs < next.dueMs) {
+        next = { name, dueMs };
+      }
+    }
+    return next;
+  }
+
+  /** Brings one service to what is wanted of it, or notes when to go on. What changes meanwhile is a change of its own. */
+  async #bring(name: string): Promise<void> {
+    const attempts = this.#changed.get(name)?.attempts ?? 0;
+    this.#changed.delete(name);
+    try {
+      await this.#bringNow(name);
+    } catch (error) {
+      if (this.#closing.signal.aborted || this.#changed.has(name)) {
+        return;
+      }
+      if (error instanceof NotYet) {
+        this.#changed.set(name, { attempts, dueMs: error.untilMs });
+      } else if (attempts + 1 >= mostAttempts) {
+        this.#logger.warn({ err: error, name }, `Cloud Map does not take a name: ${messageOf(error)}`);
+      } else {
+        this.#logger.debug({ err: error, name }, "Cloud Map is asked again");
+        const dueMs = this.#options.clock.nowMs() + pauseAfter(attempts + 1);
+        this.#changed.set(name, { attempts: attempts + 1, dueMs });
+      }
+    }
+  }
+
+  async #bringNow(name: string): Promise<void> {
+    const wanted = new Map(this.#wanted.get(name));
+    const service = this.#present.get(name) ?? (wanted.size === 0 ? undefined : await this.#create(name));
+    if (service === undefined) {
+      this.#forget(name);
       return;
     }
-    const attempts = name === undefined ? 0 : (this.#changed.get(name) ?? 0);
-    if (name !== undefined) {
-      // The others are not held up by one that fails.
-      this.#changed.delete(name);
-      this.#changed.set(name, attempts);
+    for (const [containerId, address] of wanted) {
+      if (service.instances.get(containerId) !== address) {
+        await this.#register(service, containerId, address);
+      }
     }
-    this.#logger.debug({ err: error, name }, "Cloud Map is asked again");
+    for (const containerId of [...service.instances.keys()].filter((each) => !wanted.has(each))) {
+      await this.#deregister(service, containerId);
+    }
+    if (wanted.size === 0) {
+      await this.#delete(name, service);
+    }
+  }
+
+  /**
+   * Makes a call of one kind. After a refusal calls of that kind pause, longer from one to the next, and only those: a
+   * service that cannot be deleted yet keeps no container from its name.
+   *
+   * @throws NotYet: that kind pauses; what the call throws
+   */
+  async #paced<Answer>(kind: CallKind, call: () => Promise<Answer>): Promise<Answer> {
+    const { clock } = this.#options;
+    const refused = this.#refused.get(kind);
+    if (refused !== undefined && refused.untilMs > clock.nowMs()) {
+      throw new NotYet(refused.untilMs);
+    }
+    try {
+      const answer = await call();
+      this.#refused.delete(kind);
+      return answer;
+    } catch (error) {
+      const failures = (refused?.failures ?? 0) + 1;
+      this.#refused.set(kind, { failures, untilMs: clock.nowMs() + pauseAfter(failures) });
+      throw error;
+    }
   }
 
   /** What an earlier process made. */
@@ -257,14 +314,20 @@ export class CloudMapMirror implements NameMirror {
         }
       }
       if (wanted.size === 0 || [...instances.keys()].some((containerId) => !wanted.has(containerId))) {
-        this.#changed.set(name, 0);
+        this.#changed.set(name, changedNow);
       }
     }
   }
 
   async #create(name: string): Promise<Service> {
+    const id = await this.#paced("create", () => this.#idOfNew(name));
+    const service = { id, instances: new Map<string, string>() };
+    this.#present.set(name, service);
+    return service;
+  }
+
+  async #idOfNew(name: string): Promise<string> {
     const { serviceDiscovery, namespaceId, instance } = this.#options;
-    let id: string | undefined;
     try {
       const { Service: made } = await serviceDiscovery.send(
         new CreateServiceCommand({
@@ -279,55 +342,44 @@ export class CloudMapMirror implements NameMirror {
         }),
         { abortSignal: this.#closing.signal },
       );
-      id = made?.Id;
+      return made?.Id ?? "";
     } catch (error) {
       if (!isAwsError(error, "ServiceAlreadyExists")) {
         throw error;
       }
-      id = (error.cause as { readonly ServiceId?: string }).ServiceId;
+      return (error.cause as { readonly ServiceId?: string }).ServiceId ?? "";
     }
-    const service = { id: id ?? "", instances: new Map<string, string>() };
-    this.#present.set(name, service);
-    return service;
   }
 
   async #register(service: Service, containerId: string, address: string): Promise<void> {
-    await this.#options.serviceDiscovery.send(
-      new RegisterInstanceCommand({
-        ServiceId: service.id,
-        InstanceId: containerId,
-        Attributes: { AWS_INSTANCE_IPV4: address },
-      }),
-      { abortSignal: this.#closing.signal },
+    const { serviceDiscovery } = this.#options;
+    const command = new RegisterInstanceCommand({
+      ServiceId: service.id,
+      InstanceId: containerId,
+      Attributes: { AWS_INSTANCE_IPV4: address },
+    });
+    await this.#paced("register", () =>
+      serviceDiscovery.send(command, { abortSignal: this.#closing.signal }),
     );
     service.instances.set(containerId, address);
   }
 
   async #deregister(service: Service, containerId: string): Promise<void> {
-    try {
-      await this.#options.serviceDiscovery.send(
-        new DeregisterInstanceCommand({ ServiceId: service.id, InstanceId: containerId }),
-        { abortSignal: this.#closing.signal },
-      );
-    } catch (error) {
-      if (!isAwsError(error, "InstanceNotFound", "ServiceNotFound")) {
-        throw error;
-      }
-    }
+    const { serviceDiscovery } = this.#options;
+    const command = new DeregisterInstanceCommand({ ServiceId: service.id, InstanceId: containerId });
+    await this.#paced("deregister", () =>
+      unlessGone(serviceDiscovery.send(command, { abortSignal: this.#closing.signal })),
+    );
     service.instances.delete(containerId);
   }
 
   /** Refused for a while after the last instance was taken away, and tried again like everything that fails. */
   async #delete(name: string, service: Service): Promise<void> {
-    try {
-      await this.#options.serviceDiscovery.send(new DeleteServiceCommand({ Id: service.id }), {
-        abortSignal: this.#closing.signal,
-      });
-    } catch (error) {
-      if (!isAwsError(error, "ServiceNotFound")) {
-        throw error;
-      }
-    }
+    const { serviceDiscovery } = this.#options;
+    const command = new DeleteServiceCommand({ Id: service.id });
+    await this.#paced("delete", () =>
+      unlessGone(serviceDiscovery.send(command, { abortSignal: this.#closing.signal })),
+    );
     this.#present.delete(name);
     this.#forget(name);
   }
@@ -336,6 +388,17 @@ export class CloudMapMirror implements NameMirror {
   #forget(name: string): void {
     if (this.#wanted.get(name)?.size === 0) {
       this.#wanted.delete(name);
+    }
+  }
+}
+
+/** What is to be taken away may be gone already. */
+async function unlessGone(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    if (!isAwsError(error, "InstanceNotFound", "ServiceNotFound")) {
+      throw error;
     }
   }
 }
