@@ -50,14 +50,14 @@ async function sent(
 
 describe("a policy", () => {
   const padding = `"Labels":{"padding":"${"x".repeat(3_000_000)}"},`;
-  const refused = '"HostConfig":{"NetworkMode":"none","Cgroup":"container:x"}';
+  const refused = '"HostConfig":{"NetworkMode":"none","UsernsMode":"private"}';
   const harmless = '"HostConfig":{"NetworkMode":"none"}';
 
   for (const chunked of [false, true]) {
     test(`reads all that is done, in a body that is ${chunked ? "chunked" : "one"}, small or large`, async () => {
       for (const before of ["", padding]) {
         const { status, message } = await sent(`{"Image":"busybox",${before}${refused}}`, chunked);
-        assert.deepEqual([status, message], [501, "the local backend does not support HostConfig.Cgroup"]);
+        assert.deepEqual([status, message], [501, "the local backend does not support --userns"]);
       }
     });
   }
@@ -68,16 +68,16 @@ describe("a policy", () => {
       `{"Image":"busybox",${refused},${harmless}}`,
       `{"Image":"busybox",${harmless},${refused.replace("HostConfig", "hostconfig")}}`,
       `{"Image":"busybox",${refused.replace("HostConfig", "HOSTCONFIG")},${harmless}}`,
-      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","Cgroup":"","cgroup":"container:x"}}`,
-      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","cGroup":"container:x","Cgroup":""}}`,
+      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","UsernsMode":"","usernsmode":"private"}}`,
+      `{"Image":"busybox","HostConfig":{"NetworkMode":"none","userNsMode":"private","UsernsMode":""}}`,
     ];
     for (const body of bodies) {
       const { status, message, id } = await sent(body, false);
       if (status === 201) {
-        assert.equal((await api.inspect(id)).HostConfig["Cgroup"], "", body);
+        assert.equal((await api.inspect(id)).HostConfig["UsernsMode"], "", body);
         await api.remove(id);
       } else {
-        assert.match(message, /HostConfig.Cgroup/, body);
+        assert.match(message, /--userns/, body);
       }
     }
   });

@@ -62,6 +62,11 @@ export interface Policy {
   readonly networkInUseMessage: string | undefined;
   /** Host paths in `Binds` and bind `Mounts`: mounted, or accepted and not applied. */
   readonly hostPaths: "mount" | "ignore";
+  /**
+   * What only bridges and interfaces of a machine can have (IPv6, link-local addresses, options of Docker's bridge driver
+   * beside `enable_icc`, which each driver reads): refused where it is not built, or accepted and not applied.
+   */
+  readonly bridgeSettings: "refuse" | "ignore";
   /** Whether a host path in a bind mount stands for something of the driver's own, which is there in any case. */
   isSupplied?(hostPath: string): boolean;
   /** Whether an exec can have more privilege than its container (`exec --privileged`). */

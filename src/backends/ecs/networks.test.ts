@@ -223,6 +223,16 @@ describe("networks on ECS", () => {
     ]);
   });
 
+  it("whose containers are not to reach one another let in who talks to agents alone", async () => {
+    const options = { "com.docker.network.bridge.enable_icc": "false" };
+    const reference = await networks().ensure(network("apart", "a", { options }));
+    assert.deepEqual(ec2.rules(reference), [
+      "tcp 9111 10.0.0.0/8",
+      "tcp 9111 fd00::/8",
+      "tcp 9111 sg-frontend",
+    ]);
+  });
+
   it("that are internal lose what a crash left open, and nothing else", async () => {
     const record = network("inner", "a", { internal: true });
     const reference = await networks().ensure(record);

@@ -11,6 +11,7 @@ export const ecsPolicy: Policy = {
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,
   hostPaths: "ignore",
+  bridgeSettings: "ignore",
   privilegedExecs: false,
   publishesPorts: "frontend",
   linksContainers: true,

@@ -136,8 +136,8 @@ describe("volumes on EFS", () => {
       /must be "root" or "none"/,
     );
     await assert.rejects(async () => volumes().create(volume("x2", { options: { type: "nfs" } })), {
-      kind: "not-implemented",
-      message: /volume options \(type\)/,
+      kind: "invalid",
+      message: /^invalid option: "type"$/,
     });
     assert.equal(efs.points.length, 1);
   });

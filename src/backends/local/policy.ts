@@ -1,10 +1,9 @@
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Policy } from "../common/driver.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
 import { parseSecurityOptions } from "./oci/security.ts";
 
-type Refusal = readonly [feature: string, asked: (host: HostConfig, record: ContainerRecord) => boolean];
+type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 
 /** What cannot be honoured here beside what no backend honours, each by the name its users know it by. */
 const REFUSALS: readonly Refusal[] = [
@@ -15,11 +14,6 @@ const REFUSALS: readonly Refusal[] = [
   [
     "publishing SCTP ports",
     (host) => host.portBindings.some((binding) => binding.containerPort.endsWith("/sctp")),
-  ],
-  [
-    "IPv6 addresses",
-    (_host, record) =>
-      Object.values(record.networking?.endpoints ?? {}).some((endpoint) => endpoint.ipv6Address !== ""),
   ],
 ];
 
@@ -32,6 +26,7 @@ export const localPolicy: Policy = {
   volumeInUseMessage: undefined,
   networkInUseMessage: undefined,
   hostPaths: "mount",
+  bridgeSettings: "refuse",
   isSupplied: isWellKnownSocket,
   linksContainers: true,
   mountsImages: true,
@@ -40,8 +35,6 @@ export const localPolicy: Policy = {
   unsupported(record) {
     const host = record.hostConfig;
     parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
-    return host === undefined
-      ? []
-      : REFUSALS.filter(([, asked]) => asked(host, record)).map(([feature]) => feature);
+    return host === undefined ? [] : REFUSALS.filter(([, asked]) => asked(host)).map(([feature]) => feature);
   },
 };

@@ -97,7 +97,7 @@ describe("a creation", () => {
         "invalid",
         /'AutoRemove' container with restart/,
       ],
-      [{ logConfig: { type: "syslog" } }, "not-implemented", /--log-driver syslog/],
+      [{ logConfig: { type: "syslog" } }, "invalid", /^logger: no log driver named 'syslog' is registered$/],
       [{ logConfig: { type: "papyrus" } }, "invalid", /no log driver named 'papyrus' is registered/],
       [{ networkMode: "container:", portBindings: [] }, "invalid", /container format/],
     ];

@@ -1,5 +1,5 @@
 /** What `docker volume create -o` may say. */
-import { invalid, notImplemented } from "../../../common/errors.ts";
+import { invalid } from "../../../common/errors.ts";
 
 /** Options of a volume. */
 export interface VolumeOptions {
@@ -15,12 +15,12 @@ const posixUserOption = "posix_user";
 /**
  * Reads a volume's driver options.
  *
- * @throws invalid: a value; not-implemented: an option of another driver, by name
+ * @throws invalid: a value, or an option of another driver, by name
  */
 export function parseVolumeOptions(options: Readonly<Record<string, string>>): VolumeOptions {
   const unknown = Object.keys(options).filter((name) => name !== posixUserOption);
   if (unknown.length > 0) {
-    throw notImplemented(`the ecs backend does not support volume options (${unknown.join(", ")})`);
+    throw invalid(`invalid option: ${unknown.map((name) => JSON.stringify(name)).join(", ")}`);
   }
   const posixUser = options[posixUserOption] ?? "root";
   if (posixUser !== "root" && posixUser !== "none") {

@@ -10,7 +10,7 @@ import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts
 import { AGENT_PORT } from "../agent-port.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
-import { egressRules, type GroupKind, ingressRules } from "./network-rules.ts";
+import { egressRules, ingressRules } from "./network-rules.ts";
 import { networkOfGroup, networkTags } from "./network-tags.ts";
 import type { PendingRemovals } from "./pending-removals.ts";
 import { nfsPort, peersAt, permissionOf, type Rule } from "./rules.ts";
@@ -28,6 +28,17 @@ export interface NetworkGroupsOptions {
   /** Group of the file system's mount targets. */
   readonly efsGroupId: string | undefined;
   readonly logger: Logger;
+}
+
+/** Docker's option of a bridge for whether its containers reach one another. */
+const iccOption = "com.docker.network.bridge.enable_icc";
+
+/** Where the containers of a network get. */
+interface Reach {
+  /** To one another. */
+  readonly connected: boolean;
+  /** To the world; else only to what Fargate itself needs. */
+  readonly leadsOut: boolean;
 }
 
 /** What the tag of the group for containers without a network says. */
@@ -147,7 +158,8 @@ export class NetworkGroups {
     const groupId = group.GroupId ?? "";
     this.#known.set(network.id, group);
     this.#options.removals.cancel(groupId);
-    await this.#giveRules(group, network.internal ? "internal" : "open");
+    const connected = !["false", "0"].includes(network.options[iccOption] ?? "");
+    await this.#giveRules(group, { connected, leadsOut: !network.internal });
     await this.#letMountVolumes(network.id, groupId);
     return groupId;
   }
@@ -164,17 +176,18 @@ export class NetworkGroups {
       ],
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
-    await this.#giveRules(group, "none");
+    await this.#giveRules(group, { connected: false, leadsOut: false });
     await this.#letMountVolumes(withoutNetwork, group.GroupId ?? "");
     return group.GroupId ?? "";
   }
 
-  async #giveRules(group: SecurityGroup, kind: GroupKind): Promise<void> {
+  async #giveRules(group: SecurityGroup, { connected, leadsOut }: Reach): Promise<void> {
     const { groups, efsGroupId } = this.#options;
-    const context = { groupId: group.GroupId ?? "", agentPeers: await this.#peersOfAgents(), efsGroupId };
-    await groups.allow(group, ingressRules(kind, context));
-    if (kind !== "open") {
-      await groups.allowOut(group, egressRules(kind, context)); // EC2 has opened the others.
+    const agentPeers = await this.#peersOfAgents();
+    const context = { groupId: group.GroupId ?? "", connected, agentPeers, efsGroupId };
+    await groups.allow(group, ingressRules(context));
+    if (!leadsOut) {
+      await groups.allowOut(group, egressRules(context)); // EC2 has opened the others.
     }
   }
 

@@ -10,7 +10,8 @@ export interface KeptLimits {
 
 /** One feature, what needs it, and how things go on without it; Docker's texts. */
 interface Discard {
-  readonly feature: LimitFeature;
+  /** Absent: no kernel has it any more. */
+  readonly feature?: LimitFeature;
   readonly isAsked: (resources: Resources) => boolean;
   readonly warning: string;
   readonly without: Partial<Resources>;
@@ -19,6 +20,11 @@ interface Discard {
 const notMounted = "or the cgroup is not mounted.";
 
 const discards: readonly Discard[] = [
+  {
+    isAsked: ({ kernelMemory, kernelMemoryTcp }) => kernelMemory > 0n || kernelMemoryTcp > 0n,
+    warning: `Your kernel does not support kernel memory limit capabilities ${notMounted} Limitation discarded.`,
+    without: { kernelMemory: 0n, kernelMemoryTcp: 0n },
+  },
   {
     feature: "memory",
     isAsked: ({ memory }) => memory > 0n,
@@ -123,7 +129,7 @@ export function discardMissingLimits(
   const warnings: string[] = [];
   let kept = resources;
   for (const { feature, isAsked, warning, without } of discards) {
-    if (missing?.has(feature) === true && isAsked(kept)) {
+    if ((feature === undefined || missing?.has(feature) === true) && isAsked(kept)) {
       warnings.push(warning);
       kept = { ...kept, ...without };
     }

@@ -46,7 +46,7 @@ export async function connectNetwork(
   await live.lock.run(async () => {
     const record = changeable(context, live, containerReference);
     const network = findNetwork(context.state, networkReference);
-    refuseConnection(record, network.network, config);
+    refuseConnection(context, record, network.network, config);
     refuseForeignAddress(context.state, network.network.name, config.ipv4Address);
     if (hasProcess(record)) {
       await connectRunning(context, record, network, config);
@@ -203,11 +203,16 @@ function changeable(context: EngineContext, live: LiveContainer, reference: stri
   return record;
 }
 
-function refuseConnection(record: ContainerRecord, network: Network, config: EndpointConfig): void {
+function refuseConnection(
+  { driver }: EngineContext,
+  record: ContainerRecord,
+  network: Network,
+  config: EndpointConfig,
+): void {
   const { networkMode } = hostConfigOf(record);
   validateNetworking(create(NetworkingConfigSchema, { endpoints: { [network.name]: config } }));
-  if (config.ipv6Address !== "" || config.linkLocalIps.length > 0) {
-    throw notImplemented("--ip6 and --link-local-ip are not supported");
+  if (config.linkLocalIps.length > 0 && driver.policy.bridgeSettings === "refuse") {
+    throw notImplemented(`the ${driver.name} backend does not support --link-local-ip`);
   }
   if (networkMode.startsWith(sharedPrefix)) {
     throw invalid(

@@ -1,4 +1,6 @@
 /** A container's endpoints: what it asks of its networks, and what it has there while it runs. */
+import { isIP, isIPv6 } from "node:net";
+
 import { create } from "@bufbuild/protobuf";
 
 import { conflict, invalid } from "../../../../common/errors.ts";
@@ -27,6 +29,8 @@ export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
 
 /** Begins the network mode of a container that shares another's network. */
 export const sharedPrefix = "container:";
+const ownSubnetsOnly =
+  "user specified IP address is supported only when connecting to networks with user configured subnets";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 
 /** Refuses endpoint settings that cannot be. @throws invalid */
@@ -38,6 +42,14 @@ export function validateNetworking(networking: NetworkingConfig): void {
     }
     if (isPredefined(network) && endpoint.aliases.length > 0) {
       faults.push("network-scoped alias is supported only for containers in user defined networks");
+    }
+    if (endpoint.ipv6Address !== "" && !isIPv6(endpoint.ipv6Address)) {
+      faults.push(`invalid IPv6 address: ${endpoint.ipv6Address}`);
+    } else if (endpoint.ipv6Address !== "" && !isPredefined(network)) {
+      faults.push(ownSubnetsOnly); // No network has IPv6.
+    }
+    for (const address of endpoint.linkLocalIps.filter((each) => isIP(each) === 0)) {
+      faults.push(`invalid link-local IP address: ${address}`);
     }
     if (endpoint.macAddress !== "" && !macPattern.test(endpoint.macAddress)) {
       throw invalid(`invalid config for network ${network}: invalid MAC address ${endpoint.macAddress}`);
@@ -218,9 +230,7 @@ export function refuseForeignAddress(state: State, name: string, address: string
     return;
   }
   if (pool?.configured !== true) {
-    throw invalid(
-      `${prefix}invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets`,
-    );
+    throw invalid(`${prefix}invalid endpoint settings:\n${ownSubnetsOnly}`);
   }
   const asked = parseAddress(address);
   const subnet = parseCidr(pool.subnet);

@@ -27,15 +27,27 @@ import { validateNetwork } from "./validate-network.ts";
 /** The default bridge's own pool, which no user's network takes even while it is free. */
 const bridgePool = "172.17.0.0/16";
 
+/** A network that was made. */
+interface CreatedNetwork {
+  readonly id: string;
+  /** Names what was accepted and is not applied; else empty. */
+  readonly warning: string;
+}
+
 /**
  * Makes a network.
  *
- * @returns its ID
- * @throws conflict: the name; invalid; forbidden: subnets that overlap; not-implemented: options, by name
+ * @throws conflict: the name; invalid; not-found: a driver; forbidden: subnets that overlap; not-implemented: options, by
+ *   name
  */
-export async function createNetwork(context: EngineContext, request: CreateNetworkRequest): Promise<string> {
-  validateNetwork(request, context.driver.name);
-  const routes = request.pools.length === 0 ? await context.driver.networks.usedRoutes() : [];
+export async function createNetwork(
+  context: EngineContext,
+  request: CreateNetworkRequest,
+): Promise<CreatedNetwork> {
+  const { driver, logger } = context;
+  const unapplied = validateNetwork(request, driver.name, driver.policy.bridgeSettings);
+  const pools = request.pools.filter(({ subnet }) => !subnet.includes(":"));
+  const routes = pools.length === 0 ? await context.driver.networks.usedRoutes() : [];
   // No await between the checks and the commit that takes name and subnet.
   const taken = [...context.state.networks.values()];
   if (taken.some(({ network }) => network?.name === request.name)) {
@@ -50,7 +62,7 @@ export async function createNetwork(context: EngineContext, request: CreateNetwo
       driver: "bridge",
       ipamDriver: "default",
       ipamOptions: request.ipamOptions,
-      pools: [poolFor(context, request, taken, routes)],
+      pools: [poolFor(context, pools[0], taken, routes)],
       internal: request.internal,
       attachable: request.attachable,
       options: request.options,
@@ -67,7 +79,12 @@ export async function createNetwork(context: EngineContext, request: CreateNetwo
     );
     throw error;
   }
-  return record.network?.id ?? "";
+  const warning =
+    unapplied.length === 0 ? "" : `the ${driver.name} backend does not apply ${unapplied.join(", ")}`;
+  if (warning !== "") {
+    logger.warn({ network: request.name }, warning);
+  }
+  return { id: record.network?.id ?? "", warning };
 }
 
 /** Removes a network. @throws not-found; forbidden: predefined, or containers are on it */
@@ -161,7 +178,7 @@ export function activeEndpoints(state: State, networkId: string): string[] {
 
 function poolFor(
   context: EngineContext,
-  { pools: [asked] }: CreateNetworkRequest,
+  asked: IpamPool | undefined,
   taken: readonly NetworkRecord[],
   routes: readonly string[],
 ): IpamPool {

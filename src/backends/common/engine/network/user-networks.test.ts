@@ -14,7 +14,7 @@ import { defaultGatewayOf } from "./default-gateway.ts";
 import { validateNetwork } from "./validate-network.ts";
 
 const validate = (request: MessageInitShape<typeof CreateNetworkRequestSchema>) =>
-  validateNetwork(create(CreateNetworkRequestSchema, { name: "net", ...request }), "local");
+  validateNetwork(create(CreateNetworkRequestSchema, { name: "net", ...request }), "local", "refuse");
 
 describe("a network that is asked for", () => {
   it("may say what holds anyway, and what Docker does not know", () => {
@@ -33,6 +33,22 @@ describe("a network that is asked for", () => {
     });
   });
 
+  it("may ask a cloud for what only a bridge has: it is named, and what would open a network is honoured", () => {
+    const request = create(CreateNetworkRequestSchema, {
+      name: "net",
+      enableIpv6: true,
+      pools: [{ subnet: "10.0.0.0/8" }, { subnet: "fd00::/64" }],
+      options: {
+        "com.docker.network.bridge.name": "br0",
+        "com.docker.network.bridge.enable_icc": "false",
+      },
+    });
+    assert.deepEqual(validateNetwork(request, "ecs", "ignore"), [
+      "IPv6 networks",
+      "the network option com.docker.network.bridge.name=br0",
+    ]);
+  });
+
   const refusals: readonly (readonly [
     MessageInitShape<typeof CreateNetworkRequestSchema>,
     ErrorKind,
@@ -41,8 +57,8 @@ describe("a network that is asked for", () => {
     [{ name: "none" }, "forbidden", /^operation is not permitted on predefined none network $/],
     [{ name: "" }, "invalid", /^invalid name: name is empty$/],
     [{ driver: "null" }, "forbidden", /^only one instance of "null" network is allowed$/],
-    [{ driver: "overlay" }, "not-implemented", /the network driver overlay$/],
-    [{ ipamDriver: "dhcp" }, "not-implemented", /the IPAM driver dhcp$/],
+    [{ driver: "overlay" }, "not-found", /^plugin "overlay" not found$/],
+    [{ ipamDriver: "dhcp" }, "not-found", /^plugin "dhcp" not found$/],
     [{ enableIpv6: true }, "not-implemented", /IPv6 networks$/],
     [
       { options: { "com.docker.network.bridge.name": "br0" } },

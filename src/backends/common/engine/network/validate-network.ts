@@ -1,13 +1,17 @@
 /** Checking what a new network is asked to be. Pure. */
-import { forbidden, invalid, notImplemented } from "../../../../common/errors.ts";
+import { forbidden, invalid, notFound, notImplemented } from "../../../../common/errors.ts";
 import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { Policy } from "../../driver.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";
+
+/** Whether containers on a network reach one another. */
+const iccOption = "com.docker.network.bridge.enable_icc";
 
 /** Options of Docker's bridge driver that say what holds here anyway, with the values that say so. */
 const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
   ["com.docker.network.bridge.default_bridge", ["false"]],
-  ["com.docker.network.bridge.enable_icc", ["true", "1"]],
+  [iccOption, ["true", "1"]],
   ["com.docker.network.bridge.enable_ip_masquerade", ["true", "1"]],
   ["com.docker.network.bridge.gateway_mode_ipv4", ["nat"]],
   ["com.docker.network.bridge.host_binding_ipv4", ["0.0.0.0"]],
@@ -17,14 +21,24 @@ const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
   ["com.docker.network.enable_ipv6", ["false", "0"]],
 ]);
 const dockersOption = "com.docker.network.";
+/** Of networks, and of their addresses. */
+const knownDrivers: readonly (readonly string[])[] = [
+  ["", "bridge"],
+  ["", "default"],
+];
 
 /**
  * Refuses a network that cannot be.
  *
  * @param backend its name, for what it cannot do
- * @throws invalid; forbidden: predefined names and drivers; not-implemented: by name
+ * @returns the names of settings that are accepted and not applied
+ * @throws invalid; not-found: a driver; forbidden: predefined names and drivers; not-implemented: by name
  */
-export function validateNetwork(request: CreateNetworkRequest, backend: string): void {
+export function validateNetwork(
+  request: CreateNetworkRequest,
+  backend: string,
+  bridgeSettings: Policy["bridgeSettings"],
+): readonly string[] {
   const { name, driver, ipamDriver, options, pools } = request;
   if (builtinNetworks.has(name)) {
     throw forbidden(`operation is not permitted on predefined ${name} network `);
@@ -35,19 +49,22 @@ export function validateNetwork(request: CreateNetworkRequest, backend: string):
   if (driver === "host" || driver === "null") {
     throw forbidden(`only one instance of "${driver}" network is allowed`);
   }
+  const unknownDriver = [driver, ipamDriver].find((name, at) => !knownDrivers[at]?.includes(name));
+  if (unknownDriver !== undefined) {
+    throw notFound(`plugin ${JSON.stringify(unknownDriver)} not found`);
+  }
   const missing = [
-    ...(["", "bridge"].includes(driver) ? [] : [`the network driver ${driver}`]),
-    ...(["", "default"].includes(ipamDriver) ? [] : [`the IPAM driver ${ipamDriver}`]),
-    ...(Object.keys(request.ipamOptions).length > 0 ? ["--ipam-opt"] : []),
     ...(request.enableIpv6 || pools.some(({ subnet }) => subnet.includes(":")) ? ["IPv6 networks"] : []),
     ...Object.entries(options)
       .filter(([key, value]) => key.startsWith(dockersOption) && !neutralOptions.get(key)?.includes(value))
+      .filter(([key]) => bridgeSettings === "refuse" || key !== iccOption)
       .map(([key, value]) => `the network option ${key}=${value}`),
   ];
-  if (missing.length > 0) {
+  if (missing.length > 0 && bridgeSettings === "refuse") {
     throw notImplemented(`the ${backend} backend does not support ${missing.join(", ")}`);
   }
-  validatePools(pools);
+  validatePools(pools.filter(({ subnet }) => !subnet.includes(":")));
+  return missing;
 }
 
 function validatePools(pools: readonly IpamPool[]): void {

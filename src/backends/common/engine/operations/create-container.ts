@@ -21,7 +21,6 @@ import type { EngineContext } from "../context.ts";
 import { discardMissingLimits } from "../create/discarded-limits.ts";
 import { withHostDefaults } from "../create/host-defaults.ts";
 import { commandOf, mergeConfig } from "../create/merge-config.ts";
-import { unsupportedSettings } from "../create/unsupported.ts";
 import { validateConfig, validateHostConfig, validateTogether } from "../create/validate-config.ts";
 import { validateResources } from "../create/validate-resources.ts";
 import { warningsOf } from "../create/warnings.ts";
@@ -181,19 +180,21 @@ function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownH
   const mountsImage = mounts.some(({ type }) => type === "image");
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
-    ...unsupportedSettings(record),
     ...(links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
     ...(mountsImage && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),
   ]);
   if (names.size > 0) {
+  const endpoints = Object.values(record.networking?.endpoints ?? {});
+  const hasLinkLocal = endpoints.some(({ linkLocalIps }) => linkLocalIps.length > 0);
     throw notImplemented(`the ${driver.name} backend does not support ${[...names].join(", ")}`);
   }
 }
 
 async function withVolumes(
   context: EngineContext,
+    ...(hasLinkLocal && driver.policy.bridgeSettings === "refuse" ? ["--link-local-ip"] : []),
   record: ContainerRecord,
   mounts: readonly PlannedMount[],
 ): Promise<ContainerRecord> {

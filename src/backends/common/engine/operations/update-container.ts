@@ -27,7 +27,7 @@ import { withErrorPrefix } from "./signal-container.ts";
  * @param restartPolicy absent, or without a name: stays
  * @returns warnings of limits that the machine cannot keep
  * @throws not-found; invalid; conflict: what is asked contradicts what is set, or it is being removed; not-implemented:
- *   this backend cannot change the limits of a running container, or not these
+ *   this backend cannot change the limits of a running container
  */
 export async function updateContainer(
   context: EngineContext,
@@ -39,9 +39,6 @@ export async function updateContainer(
   validateHostConfig(create(HostConfigSchema, restartPolicy === undefined ? {} : { restartPolicy }));
   validateResources(said, context.facts.ncpu, true);
   const { resources: changes, warnings } = discardMissingLimits(said, context.facts.missingLimits);
-  if (changes.kernelMemory > 0n) {
-    throw notImplemented(`the ${context.driver.name} backend does not support --kernel-memory`);
-  }
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
   const failing = `Cannot update container ${id}`;

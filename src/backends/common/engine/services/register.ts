@@ -47,7 +47,7 @@ export function registerServices(router: ConnectRouter, engine: Engine, options:
   router.service(NetworkService, {
     listNetworks: ({ filters }) => ({ networks: [...listNetworks(state, filters)] }),
     inspectNetwork: ({ network }) => ({ network: withMembers(state, findNetwork(state, network)) }),
-    createNetwork: async (request) => ({ id: await createNetwork(context, request) }),
+    createNetwork: (request) => createNetwork(context, request),
     removeNetwork: async ({ network }) => {
       await removeNetwork(context, network);
       return {};
