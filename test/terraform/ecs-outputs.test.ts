@@ -33,7 +33,14 @@ describe("the outputs of the ECS module", { skip }, () => {
   before(async () => {
     const { outputs: all } = await HclModule.parse(readSources("modules/ecs"));
     workspace = await Workspace.create(
-      moduleCall("ecs", { agent_ingress_security_group_ids: ["sg-0123456789abcdef0"] }, [...all.keys()]),
+      moduleCall(
+        "ecs",
+        {
+          agent_ingress_security_group_ids: ["sg-0123456789abcdef0"],
+          pull_through_caches: { "docker.io": "docker-hub" },
+        },
+        [...all.keys()],
+      ),
     );
     await workspace.planAndApply();
     outputs = await workspace.outputs();
@@ -85,6 +92,9 @@ describe("the outputs of the ECS module", { skip }, () => {
     assert.equal(ecs.capacityProvider, "FARGATE");
     assert.equal(ecs.assignPublicIp, false);
     assert.deepEqual(ecs.agentIngress, ["sg-0123456789abcdef0"]);
+    assert.deepEqual(ecs.pullThroughCaches, [
+      "docker.io=123456789012.dkr.ecr.us-east-1.amazonaws.com/docker-hub",
+    ]);
   });
 
   it("hold the backend's policy, which is deploy/iam/backend-policy.json with names filled in", () => {
@@ -129,6 +139,18 @@ describe("the outputs of the ECS module", { skip }, () => {
       const listsOneCluster = statement.Action === "ecs:ListTasks" && cluster === outputs["ecs_cluster_arn"];
       const widened = listOf(statement.Action).filter((action) => !actionsWithoutResource.has(action));
       assert.ok(listsOneCluster || widened.length === 0, widened.join());
+    }
+  });
+
+  it("grant an execution role that may fill the pull-through caches which the configuration names", () => {
+    const execution = resources.find(
+      ({ type, name }) => type === "aws_iam_role_policy" && name === "execution",
+    );
+    const { Statement: statements } = JSON.parse(String(execution?.values["policy"])) as PolicyDocument;
+    const caches = statements.find(({ Sid }) => Sid === "PullThroughCaches");
+    assert.equal(caches?.Resource, "arn:aws:ecr:us-east-1:123456789012:repository/docker-hub/*");
+    for (const action of ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]) {
+      assert.ok(listOf(caches?.Action ?? []).includes(action), action);
     }
   });
 

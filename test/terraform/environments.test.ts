@@ -13,7 +13,7 @@ const service = samples["ecs-service"].required;
 
 describe("the environments in Terraform", { skip }, () => {
   for (const { name, variables } of [
-    { name: "ecs-test", variables: {} },
+    { name: "ecs-test", variables: { agent_ingress_cidrs: ["10.8.0.0/16"] } },
     {
       name: "ecs-test",
       variables: {

@@ -68,6 +68,15 @@ export const samples: Readonly<Record<"ecs" | "ecs-service" | "aca", ModuleSampl
         right: "ci.internal",
       },
       iam_permissions_boundary_arn: iamBoundary,
+      pull_through_caches: {
+        wrong: [
+          { "docker.io": "" },
+          { "": "docker-hub" },
+          { "docker.io": "Docker-Hub" },
+          { "docker.io": "a/" },
+        ],
+        right: { "docker.io": "docker-hub" },
+      },
       ecr_untagged_expiry_days: { wrong: [0, -7, 1.5], right: 1 },
     },
   },

@@ -3,6 +3,7 @@ import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
 import { DescribeClustersCommand } from "@aws-sdk/client-ecs";
 import { DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
+import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import { messageOf } from "../../common/errors.ts";
@@ -12,15 +13,22 @@ import type { AwsClients } from "./aws/clients.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 
-/** Warns of what containers will trip over. Never fails; ends without a word when the signal aborts. */
+/**
+ * Says whose account this is, and warns of what containers will trip over. Never fails; ends without a word when the
+ * signal aborts.
+ */
 export async function checkSurroundings(
   config: EcsSection,
   aws: AwsClients,
   logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
+  const checks: readonly (readonly [what: string, Check])[] = [
+    ["the caller's identity", (_config, { sts }, abortSignal) => sayCaller(sts, logger, abortSignal)],
+    ...CHECKS,
+  ];
   await Promise.all(
-    CHECKS.map(async ([what, check]) => {
+    checks.map(async ([what, check]) => {
       try {
         const problem = await check(config, aws, signal);
         if (problem !== undefined) {
@@ -43,6 +51,16 @@ const CHECKS: readonly (readonly [what: string, Check])[] = [
   ["the file system", checkFileSystem],
   ["the log group", checkLogGroup],
 ];
+
+/** An account that is not the meant one explains most other warnings. */
+async function sayCaller(
+  sts: AwsClients["sts"],
+  logger: Logger,
+  abortSignal: AbortSignal,
+): Promise<undefined> {
+  const { Account, Arn } = await sts.send(new GetCallerIdentityCommand({}), { abortSignal });
+  logger.info(`AWS account ${Account} as ${Arn}`);
+}
 
 async function checkCluster(
   config: EcsSection,

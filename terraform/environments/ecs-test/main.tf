@@ -5,15 +5,17 @@
 module "ecs" {
   source = "../../modules/ecs"
 
-  availability_zone_count   = 2
-  capacity_provider         = "FARGATE_SPOT"
-  ecr_force_delete          = true
-  enable_container_insights = false
-  environment               = "test"
-  log_retention_days        = 7
-  name                      = var.name
-  nat_gateway_count         = 0
-  task_subnets              = "public"
+  agent_ingress_cidrs              = var.agent_ingress_cidrs
+  agent_ingress_security_group_ids = var.agent_ingress_security_group_ids
+  availability_zone_count          = 2
+  capacity_provider                = "FARGATE_SPOT"
+  ecr_force_delete                 = true
+  enable_container_insights        = false
+  environment                      = "test"
+  log_retention_days               = 7
+  name                             = var.name
+  nat_gateway_count                = 0
+  task_subnets                     = "public"
 }
 
 module "service" {

@@ -42,3 +42,15 @@ variable "client_cidrs" {
   type        = list(string)
   default     = ["10.0.0.0/16"]
 }
+
+variable "agent_ingress_cidrs" {
+  description = "Networks in which frontends and backends run, where that is not this VPC: they may reach the agents' port 9111."
+  type        = list(string)
+  default     = []
+}
+
+variable "agent_ingress_security_group_ids" {
+  description = "Security groups of frontends and backends: they may reach the agents' port 9111."
+  type        = list(string)
+  default     = []
+}

@@ -5,17 +5,13 @@ data "aws_iam_policy_document" "backend" {
   statement {
     sid = "WithoutResourceLevel"
     actions = [
-      "ec2:DescribeNetworkInterfaces",
-      "ec2:DescribeSecurityGroupRules",
       "ec2:DescribeSecurityGroups",
       "ec2:DescribeSubnets",
-      "ec2:DescribeVpcs",
       "ecr:GetAuthorizationToken",
       "ecs:DeregisterTaskDefinition",
       "ecs:DescribeTaskDefinition",
       "ecs:ListTaskDefinitions",
       "logs:DescribeLogGroups",
-      "servicediscovery:GetOperation",
       "servicediscovery:ListServices",
     ]
     resources = ["*"] # AWS has no resource for these actions
@@ -23,7 +19,7 @@ data "aws_iam_policy_document" "backend" {
 
   statement {
     sid       = "TaskDefinitions"
-    actions   = ["ecs:DeleteTaskDefinitions", "ecs:RegisterTaskDefinition"]
+    actions   = ["ecs:RegisterTaskDefinition"]
     resources = [local.task_definitions_arn]
   }
 
@@ -153,7 +149,6 @@ data "aws_iam_policy_document" "backend" {
     actions = [
       "elasticfilesystem:CreateAccessPoint",
       "elasticfilesystem:DescribeAccessPoints",
-      "elasticfilesystem:DescribeFileSystems",
       "elasticfilesystem:DescribeMountTargets",
     ]
     resources = [aws_efs_file_system.this.arn]
@@ -185,13 +180,13 @@ data "aws_iam_policy_document" "backend" {
 
   statement {
     sid       = "Logs"
-    actions   = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"]
+    actions   = ["logs:GetLogEvents"]
     resources = [aws_cloudwatch_log_group.containers.arn, "${aws_cloudwatch_log_group.containers.arn}:*"]
   }
 
   statement {
     sid       = "Namespace"
-    actions   = ["servicediscovery:CreateService", "servicediscovery:GetNamespace"]
+    actions   = ["servicediscovery:CreateService"]
     resources = [aws_service_discovery_private_dns_namespace.this.arn]
   }
 
@@ -201,7 +196,6 @@ data "aws_iam_policy_document" "backend" {
       "servicediscovery:CreateService",
       "servicediscovery:DeleteService",
       "servicediscovery:DeregisterInstance",
-      "servicediscovery:GetService",
       "servicediscovery:ListInstances",
       "servicediscovery:RegisterInstance",
       "servicediscovery:TagResource",
@@ -225,7 +219,6 @@ data "aws_iam_policy_document" "backend" {
         "ecr:BatchDeleteImage",
         "ecr:BatchGetImage",
         "ecr:CompleteLayerUpload",
-        "ecr:DescribeImages",
         "ecr:GetDownloadUrlForLayer",
         "ecr:InitiateLayerUpload",
         "ecr:ListImages",
@@ -234,17 +227,5 @@ data "aws_iam_policy_document" "backend" {
       ]
       resources = [statement.value]
     }
-  }
-
-  statement {
-    sid = "RegistryCredentials"
-    actions = [
-      "secretsmanager:CreateSecret",
-      "secretsmanager:DeleteSecret",
-      "secretsmanager:DescribeSecret",
-      "secretsmanager:PutSecretValue",
-      "secretsmanager:TagResource",
-    ]
-    resources = [local.secrets_arn]
   }
 }

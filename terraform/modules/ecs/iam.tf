@@ -73,7 +73,24 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "RegistryCredentials"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = [local.secrets_arn] # secrets that the backend makes for private registries
+    resources = [local.secrets_arn] # for private registries; users make them
+  }
+
+  # The first pull of an image makes its repository and has ECR fetch it.
+  dynamic "statement" {
+    for_each = length(var.pull_through_caches) > 0 ? ["this"] : []
+
+    content {
+      sid = "PullThroughCaches"
+      actions = [
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:BatchImportUpstreamImage",
+        "ecr:CreateRepository",
+        "ecr:GetDownloadUrlForLayer",
+      ]
+      resources = local.cached_repositories_arns
+    }
   }
 }
 

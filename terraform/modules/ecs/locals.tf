@@ -69,6 +69,16 @@ locals {
   services_arn         = "arn:${local.partition}:servicediscovery:${local.region}:${local.account_id}:service/*"
   secrets_arn          = "arn:${local.partition}:secretsmanager:${local.region}:${local.account_id}:secret:sockerless/${var.name}/*"
 
+  # The repositories that the first pulls make, and what the configuration says of the caches.
+  cached_repositories_arns = [
+    for prefix in values(var.pull_through_caches) :
+    "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/${prefix}/*"
+  ]
+  pull_through_caches = [
+    for host, prefix in var.pull_through_caches :
+    "${host}=${local.account_id}.dkr.ecr.${local.region}.${data.aws_partition.current.dns_suffix}/${prefix}"
+  ]
+
   # Keys and values as the backend's configuration file wants them.
   sockerless_config = {
     backend = "ecs"
@@ -86,6 +96,7 @@ locals {
         capacity_provider      = var.capacity_provider
         assign_public_ip       = var.task_subnets == "public"
         ecr_repository         = one(aws_ecr_repository.this[*].repository_url)
+        pull_through_caches    = length(local.pull_through_caches) > 0 ? local.pull_through_caches : null
         agent_ingress          = concat(local.agent_ingress_cidrs, var.agent_ingress_security_group_ids)
         cloud_map_namespace_id = aws_service_discovery_private_dns_namespace.this.id
       } : key => value if value != null

@@ -368,6 +368,20 @@ variable "create_ecr_repository" {
   default     = true
 }
 
+variable "pull_through_caches" {
+  description = "Registries that tasks pull from through a pull-through cache of this account, which has to exist: the prefix of its repositories by the registry's host, as in `{ \"docker.io\" = \"docker-hub\" }`."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition = alltrue([
+      for host, prefix in var.pull_through_caches :
+      can(regex("^[a-z0-9.-]+(:[0-9]+)?$", host)) && can(regex("^[a-z0-9]+([._/-][a-z0-9]+)*$", prefix))
+    ])
+    error_message = "Each cache must be a registry's host and a prefix of repositories, as in docker.io and docker-hub."
+  }
+}
+
 variable "ecr_untagged_expiry_days" {
   description = "After how many days images without a tag are deleted."
   type        = number

@@ -6,17 +6,13 @@ import { assertAttributes, assertDefault, type Criterion, change } from "./crite
 
 /** Actions that AWS gives no resource: only these may be allowed on "*". */
 export const actionsWithoutResource: ReadonlySet<string> = new Set([
-  "ec2:DescribeNetworkInterfaces",
-  "ec2:DescribeSecurityGroupRules",
   "ec2:DescribeSecurityGroups",
   "ec2:DescribeSubnets",
-  "ec2:DescribeVpcs",
   "ecr:GetAuthorizationToken",
   "ecs:DeregisterTaskDefinition",
   "ecs:DescribeTaskDefinition",
   "ecs:ListTaskDefinitions",
   "logs:DescribeLogGroups",
-  "servicediscovery:GetOperation",
   "servicediscovery:ListServices",
 ]);
 

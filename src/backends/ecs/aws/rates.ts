@@ -5,7 +5,6 @@ import type { Rate } from "./token-bucket.ts";
 export const DEFAULT_RATES = {
   /** Registering and deregistering task definitions. */
   "task-definition-writes": { burst: 20, perSecond: 1 },
-  "task-definition-deletes": { burst: 5, perSecond: 1 },
   "task-definition-reads": { burst: 50, perSecond: 20 },
   /** RunTask, StopTask and others that change tasks. */
   "task-writes": { burst: 100, perSecond: 40 },
@@ -14,7 +13,6 @@ export const DEFAULT_RATES = {
   "fargate-launches": { burst: 100, perSecond: 20 },
   "spot-launches": { burst: 100, perSecond: 20 },
   "task-reads": { burst: 100, perSecond: 20 },
-  "tag-writes": { burst: 20, perSecond: 10 },
   /** 25 in most regions, 10 in several large ones. */
   "log-reads": { burst: 10, perSecond: 10 },
   /** AWS publishes no rates for Cloud Map; these are what it has been seen to take. */
@@ -48,7 +46,6 @@ const PACES: Readonly<Record<string, Pace>> = {
   StopTask: { rates: ["task-writes"], priority: PRIORITY.stop },
   RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.start },
   DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.clear },
-  DeleteTaskDefinitions: { rates: ["task-definition-deletes"], priority: PRIORITY.clear },
   DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: PRIORITY.start },
   ListTaskDefinitions: { rates: ["task-definition-reads"], priority: PRIORITY.clear },
   DescribeTasks: { rates: ["task-reads"], priority: PRIORITY.start },

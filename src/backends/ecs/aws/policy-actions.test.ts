@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { describe, it } from "node:test";
+
+/** Which actions AWS checks for the calls of each client of the SDK. */
+const prefixes: Readonly<Record<string, string>> = {
+  "cloudwatch-logs": "logs",
+  ec2: "ec2",
+  ecr: "ecr",
+  ecs: "ecs",
+  efs: "elasticfilesystem",
+  servicediscovery: "servicediscovery",
+  sts: "sts",
+};
+
+/** Actions that AWS checks beside those which are named as the calls of the SDK are. */
+const checkedToo: Readonly<Record<string, readonly string[]>> = {
+  "tags that are given with what is made": [
+    "ec2:CreateTags",
+    "ecs:TagResource",
+    "elasticfilesystem:TagResource",
+    "servicediscovery:TagResource",
+  ],
+  "roles in task definitions and in RunTask": ["iam:PassRole"],
+  "names that Cloud Map writes into its zone": ["route53:ChangeResourceRecordSets", "route53:GetHostedZone"],
+  "the registry's own protocol": [
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+  ],
+};
+
+/** Whoever has credentials may ask whose they are. */
+const needsNoPermission = "sts:GetCallerIdentity";
+
+/** Compiled code lies elsewhere than what is read here. */
+function checkout(): string {
+  let folder = import.meta.dirname;
+  while (!existsSync(join(folder, "package.json"))) {
+    folder = dirname(folder);
+  }
+  return folder;
+}
+
+async function calledBy(source: string): Promise<string[]> {
+  const text = await readFile(source, "utf8");
+  const imports = /import (?:type )?\{([^}]*)\} from "@aws-sdk\/client-([a-z0-9-]+)"/g;
+  return [...text.matchAll(imports)].flatMap(([, names = "", client = ""]) => {
+    const prefix = prefixes[client];
+    assert.ok(
+      prefix !== undefined,
+      `${source} uses the client ${client}, whose actions this test does not know`,
+    );
+    return names
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => /^[A-Z]\w+Command$/.test(name))
+      .map((name) => `${prefix}:${name.slice(0, -"Command".length)}`);
+  });
+}
+
+describe("the backend's policy", () => {
+  it("allows what the backend calls, and nothing that it does not", async () => {
+    const sources = (await readdir(join(checkout(), "src"), { recursive: true }))
+      .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
+      .map((name) => join(checkout(), "src", name));
+    const called = (await Promise.all(sources.map(calledBy))).flat();
+    assert.ok(called.includes("ecs:RunTask"), "calls are found");
+    const needed = new Set([...called, ...Object.values(checkedToo).flat()]);
+    needed.delete(needsNoPermission);
+    const document = await readFile(join(checkout(), "deploy/iam/backend-policy.json"), "utf8");
+    const { Statement: statements } = JSON.parse(document) as {
+      Statement: { Action: string | string[] }[];
+    };
+    const allowed = new Set(statements.flatMap(({ Action: action }) => action));
+    const inOrder = (actions: Iterable<string>) => [...actions].sort((one, other) => (one < other ? -1 : 1));
+    assert.deepEqual(inOrder(allowed), inOrder(needed));
+  });
+});
