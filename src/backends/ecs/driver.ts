@@ -100,7 +100,19 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     },
     start: { lingerMs: config.linger, drainTimeoutMs: config.drainTimeout },
   };
-  const sweeps = keepSweeping(definitions, clock, tasksLogger);
+  const hasContainerWithout = (): boolean =>
+    [...state.containers.values()].some(({ hostConfig }) => hostConfig?.networkMode === "none");
+  const sweeps = keepSweeping(
+    [
+      { what: "task definitions", run: (signal) => definitions.sweep(signal) },
+      {
+        what: "the security group of containers without a network",
+        run: () => networks.sweep(hasContainerWithout),
+      },
+    ],
+    clock,
+    tasksLogger,
+  );
   return {
     name: "ecs",
     capabilities: ecsCapabilities,

@@ -350,6 +350,27 @@ describe("networks on ECS", () => {
     assert.deepEqual(await networks().found?.(), [], "it is no network");
   });
 
+  it("take the group of containers without a network away once there is none, and make it again", async () => {
+    const fabric = networks();
+    const [group = ""] = await fabric.groupsOf({ kind: "none" }, false);
+    await fabric.sweep(() => true);
+    assert.ok(ec2.groups.has(group));
+    ec2.held.add(group);
+    await fabric.sweep(() => false);
+    assert.ok(ec2.groups.has(group), "an interface holds it");
+    ec2.held.delete(group);
+    const [, again] = await Promise.all([
+      fabric.sweep(() => false),
+      fabric.groupsOf({ kind: "none" }, false), // A start that comes meanwhile.
+    ]);
+    assert.ok(ec2.groups.has(again[0] ?? ""));
+    assert.equal(ec2.fake.made("CreateSecurityGroup").length, 2, "it was gone");
+    assert.ok(ec2.rules("sg-efs").some((rule) => rule.includes(again[0] ?? "?")));
+    await fabric.sweep(() => false);
+    assert.ok(!ec2.rules("sg-efs").some((rule) => rule.includes(again[0] ?? "?")));
+    await fabric.close();
+  });
+
   it("give tasks with volumes the configured groups too where the file system lets no others in", async () => {
     const unnamed = networks({ efsSecurityGroupId: undefined });
     const web = { ...network("web", "a"), driverReference: await unnamed.ensure(network("web", "a")) };

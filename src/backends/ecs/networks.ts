@@ -43,6 +43,12 @@ export interface EcsNetworks extends NetworkFabric {
    * @throws invalid: more groups than a task can have; AwsError
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
+  /**
+   * Removes what no container has any more.
+   *
+   * @param hasContainerWithout whether there is a container without a network
+   */
+  sweep(hasContainerWithout: () => boolean): Promise<void>;
   /** Ends what goes on behind answers. */
   close(): Promise<void>;
 }
@@ -147,6 +153,11 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           return groupsOfNetworks(plan.networks, mountsVolumes);
         default:
           return groupsTogether(securityGroups);
+      }
+    },
+    async sweep(hasContainerWithout) {
+      if (!isShared) {
+        await networkGroups.removeNone(hasContainerWithout);
       }
     },
     async close() {

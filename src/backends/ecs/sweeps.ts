@@ -1,28 +1,39 @@
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { Definitions } from "./definitions/definitions.ts";
+
+/** Something that is cleared away. */
+export interface Sweep {
+  /** What, for the log. */
+  readonly what: string;
+  run(signal: AbortSignal): Promise<void>;
+}
 
 /** Not at once: those who wait for their first container come first. */
 const FIRST_MS = 5 * 60_000;
 const INTERVAL_MS = 6 * 60 * 60_000;
 
-/** Clears unused task definitions away now and then, until it is closed. */
+/** Clears away what is not used any more now and then, until it is closed. */
 export function keepSweeping(
-  definitions: Definitions,
+  sweeps: readonly Sweep[],
   clock: Clock,
   logger: Logger,
 ): { close(): Promise<void> } {
   const closed = new AbortController();
+  const clear = async ({ what, run }: Sweep): Promise<void> => {
+    try {
+      await run(closed.signal);
+    } catch (error) {
+      if (!closed.signal.aborted) {
+        logger.warn({ err: error }, `cannot clear ${what} away: ${messageOf(error)}`);
+      }
+    }
+  };
   const run = async (): Promise<void> => {
     for (let pauseMs = FIRST_MS; !closed.signal.aborted; pauseMs = INTERVAL_MS) {
-      try {
-        await clock.sleep(pauseMs, closed.signal);
-        await definitions.sweep(closed.signal);
-      } catch (error) {
-        if (!closed.signal.aborted) {
-          logger.warn({ err: error }, `cannot clear task definitions away: ${messageOf(error)}`);
-        }
+      await clock.sleep(pauseMs, closed.signal).catch(() => undefined);
+      for (const sweep of closed.signal.aborted ? [] : sweeps) {
+        await clear(sweep);
       }
     }
   };

@@ -55,6 +55,8 @@ export class NetworkGroups {
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
   #efsGroup: Promise<SecurityGroup | undefined> | undefined;
   #none: Promise<string> | undefined;
+  /** The group of containers without a network is being removed; never rejects. */
+  #removingNone: Promise<void> | undefined;
 
   constructor(options: NetworkGroupsOptions) {
     this.#options = options;
@@ -146,12 +148,46 @@ export class NetworkGroups {
   }
 
   /** The group of containers without a network, made when the first of them starts. */
-  none(): Promise<string> {
+  async none(): Promise<string> {
+    await this.#removingNone;
     this.#none ??= this.#makeNone();
     this.#none.catch(() => {
       this.#none = undefined;
     });
-    return this.#none;
+    return await this.#none;
+  }
+
+  /**
+   * Removes the group of containers without a network; where an interface still holds it, a later call does. Whoever
+   * wants it meanwhile waits, and makes it anew.
+   *
+   * @param isNeeded whether there is a container without a network
+   */
+  async removeNone(isNeeded: () => boolean): Promise<void> {
+    const removed = Promise.withResolvers<void>();
+    this.#removingNone = removed.promise;
+    try {
+      const { groups, efsGroupId } = this.#options;
+      const group = await groups.named(this.#nameOfNone);
+      if (group === undefined || isNeeded()) {
+        return;
+      }
+      this.#none = undefined;
+      const groupId = group.GroupId ?? "";
+      if (efsGroupId !== undefined) {
+        await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
+        this.#efsGroup = undefined;
+      }
+      await groups.delete(groupId);
+    } finally {
+      this.#removingNone = undefined;
+      removed.resolve();
+    }
+  }
+
+  get #nameOfNone(): string {
+    const hash = createHash("sha256").update(this.#options.instance).digest("hex");
+    return `sockerless-net-none-${shortId(hash)}`;
   }
 
   async #complete(network: Network, group: SecurityGroup): Promise<string> {
@@ -166,9 +202,8 @@ export class NetworkGroups {
 
   async #makeNone(): Promise<string> {
     const { groups, instance } = this.#options;
-    const hash = createHash("sha256").update(instance).digest("hex");
     const wanted: NewGroup = {
-      name: `sockerless-net-none-${shortId(hash)}`,
+      name: this.#nameOfNone,
       description: "sockerless containers without a network",
       tags: [
         { Key: networkTag, Value: withoutNetwork },
