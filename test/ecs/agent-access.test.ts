@@ -1,7 +1,7 @@
 /** Who may talk to the agent of a cloud container: certificates from here, the agent's rule from there. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { randomInt } from "node:crypto";
+import { generateKeyPairSync, randomInt, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 
 import { createAgentClient } from "../../src/agent-client/client.ts";
 import { type CloudAuthority, createAuthority } from "../../src/backends/common/cloud/authority.ts";
@@ -19,6 +20,7 @@ import { createSealer } from "../../src/backends/common/cloud/seal.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
+import type { SessionRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../support/until.ts";
 
@@ -88,6 +90,35 @@ describe("the agent of a cloud container", () => {
     await assert.rejects(hello(other, containerId, pin));
   });
 
+  it("lets a partner see listeners, and run nothing", async () => {
+    const keys = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const spki = keys.publicKey.export({ type: "spki", format: "der" });
+    const certificates = await authority.certifyPartner(containerId, spki);
+    const credentials = {
+      key: keys.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+      certificateChain: certificates.map((der) => new X509Certificate(Buffer.from(der)).toString()).join(""),
+    };
+    const address = { kind: "tcp", host, port, pin: await pinWith(authority) } as const;
+    const { client, close } = createAgentClient(address, { containerId, credentials });
+    const asPartner = { timeoutMs: 10_000 };
+    try {
+      for await (const { message } of client.listeners({}, asPartner)) {
+        assert.equal(message.case, "table");
+        break;
+      }
+      const openExec = { execId: newId(), process: { args: ["true"] } };
+      const exec = client.session(
+        toIterable([{ message: { case: "openExec", value: openExec } }]),
+        asPartner,
+      );
+      await assert.rejects(exec[Symbol.asyncIterator]().next(), { code: Code.PermissionDenied });
+      await assert.rejects(client.describe({}, asPartner), { code: Code.PermissionDenied });
+      await assert.rejects(client.partners({}, asPartner), { code: Code.PermissionDenied });
+    } finally {
+      close();
+    }
+  });
+
   it("knows its authority by the same pin after a restart, and from the PEM text", async () => {
     const file = join(directory, "ca.pem");
     assert.equal((await stat(file)).mode & 0o777, 0o600);
@@ -97,6 +128,12 @@ describe("the agent of a cloud container", () => {
     assert.deepEqual(fromText.pin, authority.pin);
   });
 });
+
+async function* toIterable(
+  requests: readonly MessageInitShape<typeof SessionRequestSchema>[],
+): AsyncGenerator<MessageInitShape<typeof SessionRequestSchema>> {
+  yield* requests;
+}
 
 describe("a sealed record", () => {
   const record = create(ContainerRecordSchema, { id: newId(), name: "web", generation: 3n });

@@ -73,6 +73,11 @@ export interface Policy {
   readonly privilegedExecs: boolean;
   /** Who listens for published ports: the driver where the container runs, or a frontend that then says what it bound. */
   readonly publishesPorts: "driver" | "frontend";
+  /**
+   * Whether containers that share a network have an interface each, so that their agents have to make one of them
+   * (`AgentService.Partners`), and names are told to each. Absent: the driver shares the namespace itself.
+   */
+  readonly joinsNetworksByAgents?: boolean;
   /** Whether containers on the default bridge can be linked. Absent: they cannot. */
   readonly linksContainers?: boolean;
   /** Whether a container can mount images beside its own. Absent: it cannot. */
@@ -95,6 +100,13 @@ export interface AgentAuthority {
    * @returns DER, leaf first. Kinds: invalid (not such a key)
    */
   certify(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
+  /**
+   * A certificate for the agent of a container that shares the network of this one: it opens where this one's processes
+   * listen and nothing else, and is good for an hour.
+   *
+   * @param publicKey as for {@link AgentAuthority.certify}
+   */
+  certifyPartner(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
 }
 
 /** Where an agent can be dialled by this machine. */
@@ -162,6 +174,16 @@ export interface JoinedContainers {
   readonly pid?: string;
   /** Its /dev/shm, too. */
   readonly ipc?: string;
+  /** Where the policy is {@link Policy.joinsNetworksByAgents}: whose network it shares. */
+  readonly network?: JoinedNetwork;
+}
+
+/** The network that a container shares with others. */
+export interface JoinedNetwork {
+  /** The container whose network it is: it shares nobody's. */
+  readonly owner: ContainerRecord;
+  /** How that is joined to networks. */
+  readonly plan: NetworkPlan;
 }
 
 export type NetworkPlan =

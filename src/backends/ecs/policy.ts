@@ -14,6 +14,7 @@ export const ecsPolicy: Policy = {
   bridgeSettings: "ignore",
   privilegedExecs: false,
   publishesPorts: "frontend",
+  joinsNetworksByAgents: true,
   linksContainers: true,
   mountsImages: true,
   unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),

@@ -57,11 +57,6 @@ export const REFUSED: readonly FargateSetting[] = [
     isSet: (host) => host.ipcMode === "host" || host.ipcMode.startsWith(SHARED),
   },
   {
-    name: "--network container:NAME",
-    why: "a task has a network interface of its own",
-    isSet: (host) => host.networkMode.startsWith(SHARED),
-  },
-  {
     name: "--cgroup-parent",
     why: "the host's control groups are Fargate's",
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",

@@ -44,6 +44,19 @@ describe("containers that run in a cloud", () => {
     assert.equal(bench.machine.agentOf(id).names.get("one.web"), "10.9.0.1");
   });
 
+  it("have the names of the container whose network they share, wherever its peers are", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const web = { networkMode: "web" };
+    const owner = await bench.runScript("exec sleep 60", { name: "one", hostConfig: web });
+    const joined = await bench.runScript("exec sleep 60", {
+      hostConfig: { networkMode: `container:${owner}` },
+    });
+    const known = () => ["one.web", "two.web"].map((name) => bench.machine.agentOf(joined).names.get(name));
+    assert.deepEqual(known(), ["10.9.0.1", undefined]);
+    await bench.runScript("exec sleep 60", { name: "two", hostConfig: web });
+    assert.deepEqual(known(), ["10.9.0.1", "10.9.0.3"]);
+  });
+
   it("refuse execs that are to have more privilege than they", async () => {
     const id = await bench.runScript("exec sleep 60");
     await assert.rejects(

@@ -62,6 +62,20 @@ describe("an instance's authority over its agents", () => {
     assert.ok(leaf.publicKey.equals(createPublicKey({ key, format: "der", type: "spki" })));
   });
 
+  it("certifies a partner's key under another name, which opens less, for an hour", async () => {
+    const { authority: made, clock } = await authority();
+    const key = frontendKey();
+    const first = await made.certifyPartner(one, key);
+    assert.notEqual(await made.certify(one, key), first);
+    const leaf = new X509Certificate(Buffer.from(first[0] ?? []));
+    assert.equal(leaf.subjectAltName, `URI:sockerless://container/${one}/partner`);
+    assert.ok(Date.parse(leaf.validTo) - Date.now() <= 60 * 60_000);
+    clock.advance(29 * 60_000);
+    assert.equal(await made.certifyPartner(one, key), first);
+    clock.advance(60_000);
+    assert.notEqual(await made.certifyPartner(one, key), first);
+  });
+
   it("refuses what is no key, and does not remember that", async () => {
     const { authority: made } = await authority();
     for (let attempt = 0; attempt < 2; attempt++) {

@@ -28,12 +28,19 @@ export interface CloudAuthority extends AgentAuthority {
   readonly pin: Uint8Array;
 }
 
+/** How long certificates are good, milliseconds. */
+interface Term {
+  readonly validMs: number;
+  /** One is handed out again until so much of its time is left: who shows the same shares a connection. */
+  readonly renewedMs: number;
+}
+
 /** Checked when a connection is made, so that it need not be good for longer than a few attempts. */
-const VALID_MS = 10 * 60_000;
+const CLIENTS: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
+/** Agents are told theirs, and make connections while this process may be away. */
+const PARTNERS: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
 /** Clocks differ. */
 const BACKDATED_MS = 5 * 60_000;
-/** A certificate is handed out again until so much of its time is left: who shows the same shares a connection. */
-const RENEWED_MS = 5 * 60_000;
 /** Certificates that are kept; beyond it the oldest go. */
 const MAX_KEPT = 10_000;
 
@@ -42,16 +49,21 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   const own = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
   const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
   const authorityPem = key.certificate.toString("pem");
-  const ownCertificates = new Kept<ClientCredentials>(clock);
-  const othersCertificates = new Kept<readonly Uint8Array[]>(clock);
+  const ownCertificates = new Kept<ClientCredentials>(CLIENTS, clock);
+  const clientsCertificates = new Kept<readonly Uint8Array[]>(CLIENTS, clock);
+  const partnersCertificates = new Kept<readonly Uint8Array[]>(PARTNERS, clock);
 
-  const issue = (containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
+  const issue = (
+    holder: "client" | "partner",
+    containerId: string,
+    publicKey: CryptoKey,
+  ): Promise<X509Certificate> =>
     X509CertificateGenerator.create({
       serialNumber: randomSerial(),
-      subject: `CN=client of ${containerId.slice(0, 12)}`,
+      subject: `CN=${holder} of ${containerId.slice(0, 12)}`,
       issuer: key.certificate.subject,
       notBefore: new Date(clock.nowMs() - BACKDATED_MS),
-      notAfter: new Date(clock.nowMs() + VALID_MS),
+      notAfter: new Date(clock.nowMs() + (holder === "client" ? CLIENTS : PARTNERS).validMs),
       publicKey,
       signingKey: key.privateKey,
       signingAlgorithm: KEY_ALGORITHM,
@@ -59,34 +71,51 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
-        new SubjectAlternativeNameExtension([{ type: "url", value: containerUri(containerId) }]),
+        new SubjectAlternativeNameExtension([
+          {
+            type: "url",
+            value: holder === "client" ? containerUri(containerId) : `${containerUri(containerId)}/partner`,
+          },
+        ]),
       ],
     });
 
   const ownCredentials = async (containerId: string): Promise<ClientCredentials> => {
-    const leaf = await issue(containerId, own.publicKey);
+    const leaf = await issue("client", containerId, own.publicKey);
     return { key: ownKey, certificateChain: `${leaf.toString("pem")}\n${authorityPem}\n` };
+  };
+
+  const issueTo = async (
+    holder: "client" | "partner",
+    containerId: string,
+    publicKey: Uint8Array,
+  ): Promise<readonly Uint8Array[]> => {
+    const leaf = await issue(holder, containerId, await importPublicKey(publicKey));
+    return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
   };
 
   return {
     pin: createHash("sha256").update(new Uint8Array(key.certificate.publicKey.rawData)).digest(),
     credentialsFor: (containerId) => ownCertificates.of(containerId, () => ownCredentials(containerId)),
-    certify(containerId, publicKey) {
-      const holder = `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
-      return othersCertificates.of(holder, async () => {
-        const leaf = await issue(containerId, await importPublicKey(publicKey));
-        return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
-      });
-    },
+    certify: (containerId, publicKey) =>
+      clientsCertificates.of(holding(containerId, publicKey), () =>
+        issueTo("client", containerId, publicKey),
+      ),
+    certifyPartner: (containerId, publicKey) =>
+      partnersCertificates.of(holding(containerId, publicKey), () =>
+        issueTo("partner", containerId, publicKey),
+      ),
   };
 }
 
 /** What was issued and is still good for a while, by its holder. */
 class Kept<Issued> {
+  readonly #term: Term;
   readonly #clock: Clock;
   readonly #issued = new Map<string, { readonly issued: Promise<Issued>; readonly goodUntilMs: number }>();
 
-  constructor(clock: Clock) {
+  constructor(term: Term, clock: Clock) {
+    this.#term = term;
     this.#clock = clock;
   }
 
@@ -97,7 +126,10 @@ class Kept<Issued> {
     }
     const issued = issue();
     this.#issued.delete(holder);
-    this.#issued.set(holder, { issued, goodUntilMs: this.#clock.nowMs() + VALID_MS - RENEWED_MS });
+    this.#issued.set(holder, {
+      issued,
+      goodUntilMs: this.#clock.nowMs() + this.#term.validMs - this.#term.renewedMs,
+    });
     issued.catch(() => this.#issued.delete(holder));
     const [oldest] = this.#issued.keys();
     if (this.#issued.size > MAX_KEPT && oldest !== undefined) {
@@ -107,7 +139,15 @@ class Kept<Issued> {
   }
 }
 
-/** The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. */
+/** Who holds a certificate for what. */
+function holding(containerId: string, publicKey: Uint8Array): string {
+  return `${containerId} ${Buffer.from(publicKey).toString("base64")}`;
+}
+
+/**
+ * The name in both certificates of a connection: the agent's, and those of the clients that may speak to it. Partners have
+ * `/partner` behind it, which an agent that knows no partners refuses.
+ */
 function containerUri(containerId: string): string {
   return `sockerless://container/${containerId}`;
 }

@@ -11,14 +11,20 @@ import { startDetails } from "./start-details.ts";
 const sealer = createSealer(new TextEncoder().encode("secret"));
 const id = "a".repeat(64);
 
-function details(record: MessageInitShape<typeof ContainerRecordSchema>, lingerMs = 60_000) {
+function details(
+  record: MessageInitShape<typeof ContainerRecordSchema>,
+  lingerMs = 60_000,
+  owner?: MessageInitShape<typeof ContainerRecordSchema>,
+) {
+  const plan = { kind: "none" as const };
   const spec = {
     record: create(ContainerRecordSchema, { id, ...record }),
     image: create(ImageRecordSchema),
     args: ["sh", "-c", "exit 3"],
     env: ["PATH=/bin", "A=1"],
     mounts: [],
-    network: { kind: "none" as const },
+    network: plan,
+    ...(owner && { joined: { network: { owner: create(ContainerRecordSchema, owner), plan } } }),
     awaitAttachIds: [],
   };
   return startDetails(spec, { lingerMs, drainTimeoutMs: 20_000 }, sealer);
@@ -53,6 +59,18 @@ describe("what the agent of a cloud container is told with its start", () => {
     assert.ok(!of([], ["CAP_CHOWN"]).includes("CAP_CHOWN"));
     assert.deepEqual(of(["CAP_KILL"], ["ALL"]), ["CAP_KILL"]);
     assert.ok(of(["CAP_SYS_PTRACE"], []).includes("CAP_SYS_PTRACE"));
+  });
+
+  it("is the names that another container knows whose network it shares", () => {
+    const told = details({ config: { hostname: "web" } }, 60_000, {
+      hostConfig: { extraHosts: ["db:10.0.0.1", "gate:host-gateway"], dns: ["10.0.0.2"], dnsSearch: ["a.b"] },
+      endpoints: { bridge: { gateway: "172.17.0.1" } },
+    });
+    assert.deepEqual(told.extraHosts, [
+      { address: "10.0.0.1", names: ["db"] },
+      { address: "172.17.0.1", names: ["gate"] },
+    ]);
+    assert.deepEqual(told.resolver, { servers: ["10.0.0.2"], search: ["a.b"], options: [] });
   });
 
   it("is the names that it has and knows", () => {

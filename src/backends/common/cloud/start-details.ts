@@ -32,19 +32,20 @@ export function startDetails(
 ): MessageInitShape<typeof StartRequestSchema> {
   const { record } = spec;
   const { config, hostConfig } = record;
+  const named = spec.joined?.network?.owner ?? record; // Whoever shares a network shares its names.
   const stopSignal = config?.stopSignal ?? "";
   const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {
     process: processOf(spec),
     hostname: ownNames(spec),
     extraHosts: [
-      ...(hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, spec)),
+      ...(named.hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, named)),
       ...(spec.linkedHosts ?? []).map(({ address, names }) => ({ address, names: [...names] })),
     ],
     resolver: {
-      servers: hostConfig?.dns ?? [],
-      search: hostConfig?.dnsSearch ?? [],
-      options: hostConfig?.dnsOptions ?? [],
+      servers: named.hostConfig?.dns ?? [],
+      search: named.hostConfig?.dnsSearch ?? [],
+      options: named.hostConfig?.dnsOptions ?? [],
     },
     tee: hostConfig?.logConfig?.type === "none" ? Tee.NONE : Tee.STDOUT,
     // At the least until the backend has all it needs and lets it go; where that is away it waits as for any other.
@@ -97,7 +98,7 @@ function ownNames({ record: { config } }: WorkloadSpec): string {
 }
 
 /** `name:address`; the address may be IPv6 in brackets, or `host-gateway`: the gateway that inspect shows. */
-function hostsEntry(entry: string, { record }: WorkloadSpec): MessageInitShape<typeof HostsEntrySchema> {
+function hostsEntry(entry: string, record: ContainerRecord): MessageInitShape<typeof HostsEntrySchema> {
   const at = entry.indexOf(":");
   const address = entry.slice(at + 1);
   const gateway = Object.values(record.endpoints).find((endpoint) => endpoint.gateway !== "")?.gateway;

@@ -15,6 +15,7 @@ import { sweepExecsRegularly } from "./exec/exec-remains.ts";
 import type { ImageSource } from "./image-source.ts";
 import { LiveContainers } from "./live.ts";
 import { AddressBook } from "./network/address-book.ts";
+import { keepPartners } from "./network/partner-pushes.ts";
 import { removeInBackground } from "./operations/remove-container.ts";
 import { startContainer } from "./operations/start-container.ts";
 import { ensureNetworks, recoverContainers } from "./recovery.ts";
@@ -72,6 +73,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   try {
     await ensureNetworks(context);
     await recoverContainers(context);
+    keepPartners(context);
     sweepExecsRegularly(context);
   } catch (error) {
     await close();

@@ -35,6 +35,8 @@ export class LiveContainer {
     running: undefined,
     waiting: undefined,
   };
+  /** Held while the agent is told who shares the container's network. */
+  readonly partners = new Lock();
   /** A removal is under way. */
   removing: boolean = false;
   /** A user restarts it: its exit is no reason to remove it. */

@@ -4,10 +4,11 @@ import type { WorkloadSpec } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 import { environmentOf } from "./create/environment.ts";
 import { joinedContainers } from "./joined-containers.ts";
-import { takenLinks } from "./links/links.ts";
+import { linkedHosts, takenLinks } from "./links/links.ts";
 import { imageRecordOf } from "./mounts/image-mounts.ts";
 import { resolveMounts } from "./mounts/resolve-mounts.ts";
 import { networkPlanOf } from "./network/endpoints.ts";
+import { joinedNetworkOf } from "./network/shared-network.ts";
 import { configOf } from "./records.ts";
 
 /**
@@ -25,6 +26,7 @@ export function workloadOf(
 ): WorkloadSpec {
   const isStart = network === "joined";
   const links = isStart ? takenLinks(context.state, record) : { env: [], hosts: [] };
+  const shared = isStart ? joinedNetworkOf(context, record) : undefined;
   return {
     record,
     image: imageRecordOf(context.state.images, record, record.imageId, record.layerDiffIds),
@@ -32,8 +34,15 @@ export function workloadOf(
     env: environmentOf(record, configOf(record).tty, [], links.env),
     mounts: resolveMounts(record, context.state),
     network: isStart ? networkPlanOf(context.state, record) : { kind: "none" },
-    ...(isStart ? { joined: joinedContainers(context.state, record) } : {}),
-    linkedHosts: links.hosts,
+    ...(isStart
+      ? {
+          joined: {
+            ...joinedContainers(context.state, record),
+            ...(shared === undefined ? {} : { network: shared }),
+          },
+        }
+      : {}),
+    linkedHosts: shared === undefined ? links.hosts : linkedHosts(context.state, shared.owner),
     awaitAttachIds,
   };
 }

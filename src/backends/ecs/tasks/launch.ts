@@ -5,6 +5,7 @@ import { systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
+import { networkOfTask } from "../joins/network-of-task.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { isSameTask, lingersUntilMs } from "./lingering.ts";
 import { runRequest } from "./run-request.ts";
@@ -97,7 +98,7 @@ async function requestFor(
   const [arn, groups] = await Promise.all([
     limit.meanwhile("ECS has not registered its task definition", () => definitions.ensure(definition)),
     limit.meanwhile("EC2 has not told its security groups", () =>
-      networks.groupsOf(spec.network, mountsVolumes),
+      networks.groupsOf(networkOfTask(spec), mountsVolumes),
     ),
   ]);
   return runRequest(spec.record, arn, groups, context.run);

@@ -8,6 +8,7 @@ import { linkedFrom } from "../links/links.ts";
 import type { LiveContainer } from "../live.ts";
 import type { Endpoints } from "./endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./names.ts";
+import { networkOwnerOf, sharersOf } from "./shared-network.ts";
 
 /** A peer's agent that does not take its names in this time is told them again at the next change. */
 const pushTimeoutMs = 2_000;
@@ -22,7 +23,8 @@ const startTimeoutMs = 20_000;
  */
 export async function introduce(context: EngineContext, record: ContainerRecord): Promise<void> {
   const networks = namedNetworks(record.endpoints);
-  const asks = networks.length > 0 || record.links.length > 0;
+  const { endpoints, links } = networkOwnerOf(context, record);
+  const asks = namedNetworks(endpoints).length > 0 || links.length > 0;
   await Promise.all([
     asks ? push(context, record.id) : undefined,
     tellPeers(context, networks, record.id),
@@ -60,22 +62,33 @@ export async function tellPeers(
 
 async function tellEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
   await Promise.all(
-    containerIds.map((id) =>
-      push(context, id).catch((error: unknown) =>
-        context.logger.warn(
-          { err: error, container: id },
-          `a container does not know its peers: ${messageOf(error)}`,
-        ),
-      ),
-    ),
+    containerIds.map((id) => push(context, id).catch((error: unknown) => logFailure(context, id, error))),
+  );
+}
+
+function logFailure({ logger }: EngineContext, containerId: string, error: unknown): void {
+  logger.warn(
+    { err: error, container: containerId },
+    `a container does not know its peers: ${messageOf(error)}`,
   );
 }
 
 /**
- * Tells one container its names as they are when the agent is called. Calls to one agent go one after the other, so that
- * the last told is the latest; those that wait for one under way share the next.
+ * Tells one container, and those that have its network, its names as they are when the agents are called. That one of the
+ * others cannot be told is only logged.
  */
 export async function push(context: EngineContext, containerId: string): Promise<void> {
+  const record = context.state.containers.get(containerId);
+  const isOwner = record !== undefined && networkOwnerOf(context, record) === record;
+  const sharers = isOwner ? sharersOf(context, record).filter(({ id }) => id !== containerId) : [];
+  await Promise.all([
+    pushTo(context, containerId),
+    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => logFailure(context, id, error))),
+  ]);
+}
+
+/** Calls to one agent go one after the other, so that the last told is the latest; those that wait share the next. */
+async function pushTo(context: EngineContext, containerId: string): Promise<void> {
   const live = context.live.peek(containerId);
   if (live?.link === undefined) {
     return; // It is told when its agent is there.
@@ -98,7 +111,7 @@ async function tell(context: EngineContext, live: LiveContainer): Promise<void> 
     return;
   }
   try {
-    await link.agent.client.names(namesFor(context.state, record), {
+    await link.agent.client.names(namesFor(context.state, networkOwnerOf(context, record)), {
       timeoutMs: record.phase === Phase.STARTING ? startTimeoutMs : pushTimeoutMs,
       signal: link.ended.signal,
     });

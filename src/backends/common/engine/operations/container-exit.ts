@@ -14,6 +14,7 @@ import type { LiveContainer } from "../live.ts";
 import { nextRestartDelay, restarts } from "../machine/restart-policy.ts";
 import { type Exit, exited } from "../machine/transitions.ts";
 import { announceChange } from "../network/name-pushes.ts";
+import { announceSharers } from "../network/partner-pushes.ts";
 import {
   hasProcess,
   hostConfigOf,
@@ -70,6 +71,7 @@ export async function containerExited(
     live.waiters.tellExit({ exitCode: exit.code, error: exit.error });
     releaseRun(context, live, record.endpoints);
     announceChange(context, record.id, record.endpoints);
+    announceSharers(context, record);
     if (restarting) {
       live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
       scheduleRestart(context, live);

@@ -22,6 +22,7 @@ import { startFailureError, unknownFailureCode } from "../machine/start-failure.
 import { running, startFailed, starting } from "../machine/transitions.ts";
 import { connectedEndpoints, placedEndpoints, withSharedHostname } from "../network/endpoints.ts";
 import { announceChange, introduce } from "../network/name-pushes.ts";
+import { announceSharers, joinPartners } from "../network/partner-pushes.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
@@ -122,6 +123,7 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     watchContainer(context, live, link);
     const placed = await place(context, record, launched);
     await introduce(context, placed);
+    await joinPartners(context, placed);
     const details = await context.driver.workloads.startDetails?.(
       workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
     );
@@ -239,6 +241,7 @@ async function recordFailure(
   }
   releaseRun(context, live, record.endpoints);
   announceChange(context, record.id, record.endpoints);
+  announceSharers(context, record);
   if (hostConfigOf(record).autoRemove) {
     context.followUps.autoRemove(record.id);
   }

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../state/state.ts";
+import { joinedNetworkOf, networkOwnerOf, type SharingContext, sharersOf } from "./shared-network.ts";
+
+const container = (id: string, networkMode: string, status = ContainerStatus.RUNNING) =>
+  create(ContainerRecordSchema, {
+    id,
+    name: `name-of-${id}`,
+    hostConfig: { networkMode },
+    state: { status },
+  });
+
+const owner = container("a", "host");
+const joiner = container("b", "container:a");
+const next = container("c", "container:name-of-b");
+const stopped = container("d", "container:a", ContainerStatus.EXITED);
+const orphan = container("e", "container:gone");
+const alone = container("f", "host");
+const all = [owner, joiner, next, stopped, orphan, alone];
+
+function sharing(joinsNetworksByAgents = true): SharingContext {
+  const containers = new Map(all.map((record) => [record.id, record]));
+  return { driver: { policy: { joinsNetworksByAgents } }, state: { containers } as unknown as State };
+}
+
+describe("a network that containers share", () => {
+  it("is the first one's of a chain, or what is left of it", () => {
+    const owners = all.map((record) => networkOwnerOf(sharing(), record).id);
+    assert.deepEqual(owners, ["a", "a", "a", "a", "e", "f"]);
+  });
+
+  it("has the containers that run, whichever of them is asked for", () => {
+    for (const record of [owner, joiner, next]) {
+      assert.deepEqual(
+        sharersOf(sharing(), record).map(({ id }) => id),
+        ["a", "b", "c"],
+      );
+    }
+  });
+
+  it("is what its owner is joined to", () => {
+    assert.equal(joinedNetworkOf(sharing(), owner), undefined);
+    assert.deepEqual(joinedNetworkOf(sharing(), next), { owner, plan: { kind: "host" } });
+    assert.throws(() => joinedNetworkOf(sharing(), container("x", "container:d")), { kind: "conflict" });
+    assert.throws(() => joinedNetworkOf(sharing(), orphan), { kind: "not-found" });
+  });
+
+  it("is the driver's matter where that shares namespaces", () => {
+    assert.equal(networkOwnerOf(sharing(false), next), next);
+    assert.deepEqual(sharersOf(sharing(false), next), []);
+    assert.equal(joinedNetworkOf(sharing(false), next), undefined);
+  });
+});

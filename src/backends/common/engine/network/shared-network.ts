@@ -1,0 +1,64 @@
+/** Which containers share a network (`--network container:X`) where each has an interface of its own. Pure. */
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { JoinedNetwork, Policy } from "../../driver.ts";
+import type { State } from "../../state/state.ts";
+import { containerOfId, holderOfName } from "../lookup.ts";
+import { hasProcess, hostConfigOf } from "../records.ts";
+import { networkPlanOf, sharedPrefix } from "./endpoints.ts";
+
+/** What of the engine these decisions need. */
+export interface SharingContext {
+  readonly driver: { readonly policy: Pick<Policy, "joinsNetworksByAgents"> };
+  readonly state: State;
+}
+
+/**
+ * Whose network a container shares that starts; undefined: nobody's, or the driver sees to it.
+ *
+ * @throws as {@link networkPlanOf}, for each of a chain
+ */
+export function joinedNetworkOf(context: SharingContext, record: ContainerRecord): JoinedNetwork | undefined {
+  if (context.driver.policy.joinsNetworksByAgents !== true) {
+    return undefined;
+  }
+  let owner = record;
+  let plan = networkPlanOf(context.state, owner);
+  while (plan.kind === "container") {
+    owner = containerOfId(context.state, plan.containerId);
+    plan = networkPlanOf(context.state, owner);
+  }
+  return owner === record ? undefined : { owner, plan };
+}
+
+/**
+ * The container whose network another one has: its own, unless it shares somebody's. Of a chain that leads to one which
+ * is gone, the last that is there.
+ */
+export function networkOwnerOf(context: SharingContext, record: ContainerRecord): ContainerRecord {
+  let owner = record;
+  for (let next = joinedBy(context, owner); next !== undefined; next = joinedBy(context, owner)) {
+    owner = next;
+  }
+  return owner;
+}
+
+function joinedBy({ driver, state }: SharingContext, record: ContainerRecord): ContainerRecord | undefined {
+  const { networkMode } = hostConfigOf(record);
+  if (driver.policy.joinsNetworksByAgents !== true || !networkMode.startsWith(sharedPrefix)) {
+    return undefined;
+  }
+  const reference = networkMode.slice(sharedPrefix.length);
+  return state.containers.get(reference) ?? holderOfName(state, reference);
+}
+
+/** The containers that start or run and have one network, that one among them. Empty: it shares its network with nobody. */
+export function sharersOf(context: SharingContext, record: ContainerRecord): readonly ContainerRecord[] {
+  if (context.driver.policy.joinsNetworksByAgents !== true) {
+    return [];
+  }
+  const owner = networkOwnerOf(context, record).id;
+  return [...context.state.containers.values()].filter(
+    (each) =>
+      (hasProcess(each) || each.phase === Phase.STARTING) && networkOwnerOf(context, each).id === owner,
+  );
+}
