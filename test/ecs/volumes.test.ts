@@ -216,6 +216,45 @@ describe("volumes on ECS", () => {
     assert.equal((await daemon.docker("volume", "inspect", "refused")).code, 1);
   });
 
+  it("are mounted in part by an access point of the part, which goes with its volume", async () => {
+    const { daemon } = under;
+    const part = (...more: string[]) => [
+      "--mount",
+      ["type=volume", "source=whole", "target=/part", ...more].join(","),
+    ];
+    const missing = await daemon.docker("run", ...part("volume-subpath=logs"), "busybox", "true");
+    assert.equal(missing.code, 125);
+    assert.match(
+      missing.errorText,
+      /cannot access path \/var\/lib\/docker\/volumes\/whole\/_data\/logs: no such/,
+    );
+    const fill = "mkdir /data/logs && echo line > /data/logs/file && echo secret > /data/other";
+    await daemon.ok("run", "--volume", "whole:/data", "busybox", "sh", "-c", fill);
+    const look = "ls /part; cat /part/file; touch /part/x || echo refused";
+    await daemon.ok(
+      "create",
+      "--name",
+      "parted",
+      ...part("volume-subpath=./logs", "readonly"),
+      "busybox",
+      "true",
+    );
+    assert.equal(
+      await daemon.ok("run", "--volumes-from", "parted", "busybox", "sh", "-c", look),
+      "file\nline\nrefused",
+    );
+    const points = await accessPoints("whole");
+    assert.deepEqual(points.map(({ RootDirectory }) => RootDirectory?.Path).sort(), [
+      "/sockerless/volumes/whole",
+      "/sockerless/volumes/whole/logs",
+    ]);
+    const deep = await daemon.docker("create", ...part("volume-subpath=a/b"), "busybox", "true");
+    assert.match(deep.errorText, /at most 4 directories deep/);
+    await daemon.ok("rm", "parted");
+    await daemon.ok("volume", "rm", "whole");
+    assert.deepEqual(await accessPoints("whole"), []);
+  });
+
   it("have images beside them, whose files are put into the task before its process starts", async () => {
     const { daemon } = under;
     const script = "mkdir -p /tool/bin && echo v1 > /tool/bin/version && ln -s /tool /current";

@@ -126,7 +126,7 @@ export interface ResolvedMount {
   /** Image: its record, and its layers, bottom first, by diff ID. */
   readonly image?: ImageRecord;
   readonly layerDiffIds?: readonly string[];
-  /** Directory inside the volume to mount, or path inside the image. */
+  /** Directory inside the volume to mount, normalized, or path inside the image. */
   readonly subpath?: string;
   /** Bind: make a missing source directory (`-v`), or fail (`--mount`). */
   readonly createSource?: boolean;
@@ -368,6 +368,15 @@ export interface NetworkFabric {
 export interface VolumeStore {
   /** Answers the driver's reference and the mountpoint on this machine, if there is one. */
   create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
+  /**
+   * Makes a directory of a volume one that can be mounted apart from the whole; whether it exists, the mount tells.
+   * Absent: nothing is needed for that.
+   *
+   * @param subpath normalized, not empty
+   * @returns the driver's reference. Kinds: invalid (no such directory can be mounted here)
+   */
+  createPart?(record: VolumeRecord, subpath: string): Promise<string>;
+  /** Removes a volume and its parts, those too whose creation a crash has cut off. */
   remove(record: VolumeRecord): Promise<void>;
   /** What there is of this instance's volumes, for a state that lost them. Absent: nothing outlives the state. */
   found?(): Promise<readonly VolumeRecord[]>;

@@ -67,11 +67,6 @@ export const REFUSED: readonly FargateSetting[] = [
     isSet: (host) => host.securityOpt.some((option) => !NEUTRAL_SECURITY_OPTION.test(option)),
   },
   {
-    name: "--mount volume-subpath",
-    why: "EFS mounts whole volumes",
-    isSet: (host) => host.mounts.some(({ volumeOptions }) => (volumeOptions?.subpath ?? "") !== ""),
-  },
-  {
     name: "--shm-size",
     why: "Fargate sets the size of /dev/shm",
     isSet: (host) => host.shmSize !== 0n && host.shmSize !== DEFAULT_SHM_SIZE,

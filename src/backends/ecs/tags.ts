@@ -7,6 +7,8 @@
 
 /** What names the volume that an access point is. */
 export const volumeTag = "sockerless-volume";
+/** What names, on the access point of a directory in a volume, that of the whole volume. */
+export const partOfTag = "sockerless-part-of";
 /** What names the network that a security group is, by its ID. */
 export const networkTag = "sockerless-network";
 /** What names the instance of sockerless that made something. */

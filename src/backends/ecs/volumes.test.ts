@@ -6,12 +6,17 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { EFSClient } from "@aws-sdk/client-efs";
 
 import { systemClock } from "../../common/clock.ts";
+import { messageOf, systemError } from "../../common/errors.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../common/driver.ts";
+import { AccessPoints } from "./access-points/access-points.ts";
+import { withMissingDirectory } from "./access-points/parts.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { AwsError } from "./aws/errors.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
 import { accessPointPath } from "./access-points/path.ts";
 import { accessPointOf } from "./access-points/reference.ts";
+import { orphanedAccessPoints } from "./orphans/access-points.ts";
 import { ecsVolumes } from "./volumes.ts";
 
 interface Kept {
@@ -220,6 +225,136 @@ describe("volumes on EFS", () => {
     for (const { Value = "" } of (efs.points[0]?.input["Tags"] ?? []) as { Value?: string }[]) {
       assert.match(Value, /^[\w+\-=.:/@ ]{0,256}$/);
     }
+  });
+
+  describe("whose directories are mounted apart from the whole", () => {
+    const whole = async (name: string, more: MessageInitShape<typeof VolumeRecordSchema> = {}) => {
+      const { reference } = await volumes().create(volume(name, more));
+      return volume(name, { ...more, driverReference: reference } as MessageInitShape<
+        typeof VolumeRecordSchema
+      >);
+    };
+
+    it("have an access point for each, of the same user, that nobody makes the directory of", async () => {
+      const record = await whole("cache");
+      const reference = await volumes().createPart?.(record, "logs");
+      assert.equal(reference, "fs-1/fsap-2");
+      const [made, part] = efs.points.map(({ input }) => input);
+      assert.deepEqual(part?.["RootDirectory"], { Path: "/sockerless/volumes/cache/logs" });
+      assert.deepEqual(part?.["PosixUser"], { Uid: 0, Gid: 0 });
+      assert.notEqual(part?.["ClientToken"], made?.["ClientToken"]);
+      assert.equal(await volumes().createPart?.(record, "logs"), reference, "a repetition");
+      assert.equal(efs.points.length, 2);
+      await volumes().createPart?.(await whole("data", { options: { posix_user: "none" } }), "db");
+      assert.equal(efs.points.at(-1)?.input["PosixUser"], undefined);
+    });
+
+    it("are removed with them, also those that the state does not know whole", async () => {
+      for (const known of [true, false]) {
+        const record = await whole("cache");
+        await whole("other");
+        const driverReference = (await volumes().createPart?.(record, "logs")) ?? "";
+        await volumes().createPart?.(record, "more");
+        const parts = known
+          ? [
+              { subpath: "logs", driverReference },
+              { subpath: "more", driverReference: "fs-1/fsap-4" },
+            ]
+          : [{ subpath: "logs", driverReference: "" }];
+        await volumes().remove(
+          create(VolumeRecordSchema, { ...record, parts } as MessageInitShape<typeof VolumeRecordSchema>),
+        );
+        assert.deepEqual(
+          efs.points.map(({ input }) => (input["RootDirectory"] as { Path: string }).Path),
+          ["/sockerless/volumes/other"],
+        );
+        efs.points.length = 0;
+      }
+    });
+
+    it("are rebuilt with them, and no volumes by themselves", async () => {
+      const record = await whole("cache");
+      await volumes().createPart?.(record, "ü,1");
+      await volumes({ instance: "two" }).create(volume("cache"));
+      const found = (await volumes().found?.()) ?? [];
+      assert.deepEqual(
+        found.map(({ name, driverReference, parts }) => [
+          name,
+          driverReference,
+          parts.map((part) => [part.subpath, part.driverReference]),
+        ]),
+        [["cache", "fs-1/fsap-1", [["ü,1", "fs-1/fsap-2"]]]],
+      );
+      for (const { Value = "" } of (efs.points[1]?.input["Tags"] ?? []) as { Value?: string }[]) {
+        assert.match(Value, /^[\w+\-=.:/@ ]{0,256}$/);
+      }
+    });
+
+    it("are left to their volume by a prune, which takes those of volumes that nobody knows", async () => {
+      await volumes().createPart?.(await whole("kept"), "logs");
+      await volumes().createPart?.(await whole("lost"), "logs");
+      const accessPoints = new AccessPoints({
+        efs: efs.client,
+        fileSystemId: "fs-1",
+        instance: "one",
+        clock: systemClock,
+        logger: log.logger,
+      });
+      const no = () => false;
+      const known = { hasNetwork: no, hasContainer: no, hasImage: no };
+      const orphans = await orphanedAccessPoints(accessPoints, "one", {
+        ...known,
+        hasVolume: (id) => id === "fsap-1",
+      });
+      assert.deepEqual(
+        orphans.map(({ id, purpose }) => [id, purpose]),
+        [
+          ["fsap-3", "volume lost"],
+          ["fsap-4", "a directory of volume lost"],
+        ],
+      );
+    });
+
+    it("cannot be what EFS has no path for", async () => {
+      const record = await whole("cache");
+      const faults: [string, RegExp][] = [
+        ["a/b", /at most 4 directories deep.*is 5/],
+        ["x".repeat(80), /at most 100 characters.*has 106/],
+        [".git", /begins with a dot/],
+        ["a;b", /no character ";"/],
+        ["a\nb", /no character/],
+      ];
+      for (const [subpath, message] of faults) {
+        await assert.rejects(async () => volumes().createPart?.(record, subpath), {
+          kind: "invalid",
+          message,
+        });
+      }
+      await assert.rejects(async () => volumes().createPart?.(volume("f".repeat(64)), "logs"), {
+        kind: "invalid",
+        message: /a directory of each task/,
+      });
+      assert.equal(efs.points.length, 1);
+    });
+
+    it("are named where ECS tells only that something was not mounted", async () => {
+      const mounted = { ...(await whole("cache")), mountpoint: "/var/lib/docker/volumes/cache/_data" };
+      const mount: ResolvedMount = {
+        type: "volume",
+        destination: "/logs",
+        readOnly: false,
+        volume: mounted,
+        subpath: "logs",
+      };
+      const failed = systemError("failed to start: failed to invoke EFS utils commands: access denied");
+      assert.match(
+        messageOf(withMissingDirectory(failed, [mount])),
+        /^cannot access path \/var\/lib\/docker\/volumes\/cache\/_data\/logs: no such directory.*access denied$/,
+      );
+      assert.equal(withMissingDirectory(failed, [{ ...mount, subpath: "" }]), failed);
+      const other = systemError("no capacity");
+      assert.equal(withMissingDirectory(other, [mount]), other);
+    });
   });
 
   it("lose their labels in the tags alone where these are too long", async () => {

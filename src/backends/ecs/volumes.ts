@@ -16,7 +16,8 @@ import { AccessPoints } from "./access-points/access-points.ts";
 import { parseVolumeOptions } from "./access-points/options.ts";
 import { accessPointOf, formatAccessPoint } from "./access-points/reference.ts";
 import { AccessPointUsage } from "./access-points/usage.ts";
-import { volumesOfAccessPoints } from "./access-points/volume-tags.ts";
+import { volumeDirectory } from "./access-points/parts.ts";
+import { partIdsOf, volumesOfAccessPoints } from "./access-points/volume-tags.ts";
 import type { AwsService } from "./aws/clients.ts";
 
 /** What volumes are made with. */
@@ -42,6 +43,17 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
   const usage = new AccessPointUsage(options.accessPointLimit, logger);
   const accessPoints = new AccessPoints({ efs, fileSystemId, instance, clock, logger });
 
+  /** The whole last: by it those of its parts are found whose creation was cut off. */
+  const removeAll = async (record: VolumeRecord, wholeId: string): Promise<void> => {
+    const parts = record.parts.every(({ driverReference }) => driverReference !== "")
+      ? record.parts.map((part) => accessPointOf(part)?.accessPointId ?? "")
+      : partIdsOf(await accessPoints.list(), wholeId);
+    for (const id of [...parts, wholeId]) {
+      await accessPoints.remove(id);
+      usage.removed();
+    }
+  };
+
   return {
     async create(record) {
       const settings = parseVolumeOptions(record.options);
@@ -66,13 +78,25 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       };
     },
 
+    async createPart(record, subpath) {
+      const part = volumeDirectory(record, subpath);
+      const made = accessPoints.createPart(part, parseVolumeOptions(record.options));
+      const accessPointId = await told("mount a directory of", record.name, made);
+      usage.added();
+      logger.info(
+        { volume: record.name, directory: subpath, accessPoint: accessPointId, fileSystem: fileSystemId },
+        "made a directory of a volume one that can be mounted",
+      );
+      return formatAccessPoint({ fileSystemId, accessPointId });
+    },
+
     async remove(record) {
       const reference = accessPointOf(record);
       if (reference === undefined) {
         return;
       }
-      await told("remove", record.name, accessPoints.remove(reference.accessPointId));
-      usage.removed();
+      const removed = removeAll(record, reference.accessPointId);
+      await told("remove", record.name, removed);
       logger.info(
         { volume: record.name, accessPoint: reference.accessPointId, fileSystem: reference.fileSystemId },
         "removed a volume; what was in it stays on the file system",

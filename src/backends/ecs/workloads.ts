@@ -5,6 +5,7 @@ import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
+import { refuseDirectories, withMissingDirectory } from "./access-points/parts.ts";
 import { refuseTooManyImages } from "./definitions/image-mounts.ts";
 import { NOT_APPLIED, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
@@ -42,13 +43,16 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
   return {
     async create({ record, mounts }) {
       refuseTooManyImages(mounts);
+      refuseDirectories(mounts);
       for (const { name, why } of settingsOf(NOT_APPLIED, record)) {
         context.logger.warn({ container: record.id }, `accepted and not applied: ${name}: ${why}`);
       }
       // A created container costs nothing.
     },
     async launch(spec, signal) {
-      const launched = await launch(context, spec, signal);
+      const launched = await launch(context, spec, signal).catch((error: unknown) => {
+        throw withMissingDirectory(error, spec.mounts);
+      });
       context.mirror?.announce(spec.record, launched.address ?? "");
       return launched;
     },

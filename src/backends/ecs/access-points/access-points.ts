@@ -19,8 +19,9 @@ import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts"
 import type { AwsService } from "../aws/clients.ts";
 import { type AwsError, isAwsError } from "../aws/errors.ts";
 import type { VolumeOptions } from "./options.ts";
+import type { VolumeDirectory } from "./parts.ts";
 import { accessPointPath } from "./path.ts";
-import { volumeTags } from "./volume-tags.ts";
+import { partTags, volumeTags } from "./volume-tags.ts";
 
 /** What access points are made with. */
 export interface AccessPointsOptions {
@@ -52,7 +53,38 @@ export class AccessPoints {
    * @throws AwsError; system: it does not become available
    */
   async create(volume: VolumeRecord, settings: VolumeOptions): Promise<string> {
-    const made = await this.#make(volume, settings);
+    const { instance, logger } = this.#options;
+    return await this.#create({
+      ...this.#common(settings),
+      ClientToken: clientToken(instance, volume),
+      RootDirectory: {
+        Path: accessPointPath(volume.name),
+        CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
+      },
+      Tags: volumeTags(volume, instance, logger),
+    });
+  }
+
+  /** As {@link create}, for a directory of a volume; it can be mounted only while that exists. */
+  async createPart(part: VolumeDirectory, settings: VolumeOptions): Promise<string> {
+    const { instance } = this.#options;
+    return await this.#create({
+      ...this.#common(settings),
+      ClientToken: clientToken(instance, part.volume, part.subpath),
+      RootDirectory: { Path: part.path },
+      Tags: partTags(part, instance),
+    });
+  }
+
+  #common({ posixUser }: VolumeOptions): Pick<CreateAccessPointCommandInput, "FileSystemId" | "PosixUser"> {
+    return {
+      FileSystemId: this.#options.fileSystemId,
+      ...(posixUser === "root" ? { PosixUser: { Uid: 0, Gid: 0 } } : {}),
+    };
+  }
+
+  async #create(request: CreateAccessPointCommandInput): Promise<string> {
+    const made = await this.#make(request);
     try {
       await this.#available(made.id, made.state);
     } catch (error) {
@@ -90,13 +122,10 @@ export class AccessPoints {
   }
 
   async #make(
-    volume: VolumeRecord,
-    settings: VolumeOptions,
+    request: CreateAccessPointCommandInput,
   ): Promise<{ readonly id: string; readonly state: LifeCycleState | undefined }> {
     try {
-      const made = await this.#options.efs.send(
-        new CreateAccessPointCommand(this.#request(volume, settings)),
-      );
+      const made = await this.#options.efs.send(new CreateAccessPointCommand(request));
       return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
@@ -104,20 +133,6 @@ export class AccessPoints {
       }
       return { id: existingId(error), state: undefined };
     }
-  }
-
-  #request(volume: VolumeRecord, settings: VolumeOptions): CreateAccessPointCommandInput {
-    const { fileSystemId, instance, logger } = this.#options;
-    return {
-      ClientToken: clientToken(instance, volume),
-      FileSystemId: fileSystemId,
-      ...(settings.posixUser === "root" ? { PosixUser: { Uid: 0, Gid: 0 } } : {}),
-      RootDirectory: {
-        Path: accessPointPath(volume.name),
-        CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
-      },
-      Tags: volumeTags(volume, instance, logger),
-    };
   }
 
   async #available(id: string, known: LifeCycleState | undefined): Promise<void> {
@@ -140,9 +155,11 @@ export class AccessPoints {
 }
 
 /** Equal for repetitions of one creation; a volume that is made again after a removal has another. */
-function clientToken(instance: string, { name, created }: VolumeRecord): string {
+function clientToken(instance: string, { name, created }: VolumeRecord, ...part: string[]): string {
   const at = created === undefined ? "" : `${created.seconds}.${created.nanos}`;
-  return createHash("sha256").update(`${instance}\n${name}\n${at}`).digest("hex");
+  return createHash("sha256")
+    .update([instance, name, at, ...part].join("\n"))
+    .digest("hex");
 }
 
 function existingId(error: AwsError): string {

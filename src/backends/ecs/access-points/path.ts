@@ -1,9 +1,15 @@
 /** Where a volume lies on the file system. */
 import { createHash } from "node:crypto";
 
+import { invalid } from "../../../common/errors.ts";
+
 const directory = "/sockerless/volumes/";
 /** EFS: at most 100 characters for the root directory of an access point. */
 const longestPath = 100;
+/** EFS: and as many directories. */
+const deepestPath = 4;
+/** EFS takes none of these in a path. */
+const refusedCharacter = /[$#<>;`\\|&?{}^*\n]/;
 const hashLength = 32;
 
 /**
@@ -17,4 +23,38 @@ export function accessPointPath(volume: string): string {
   }
   const hash = createHash("sha256").update(volume).digest("hex").slice(0, hashLength);
   return `${directory}${volume.slice(0, longest - hashLength - 1)}-${hash}`;
+}
+
+/**
+ * The root directory of the access point of a directory in a volume.
+ *
+ * @param subpath normalized
+ * @throws invalid: EFS cannot have it
+ */
+export function partPath(volume: string, subpath: string): string {
+  const path = `${accessPointPath(volume)}/${subpath}`;
+  const fault = faultOf(path);
+  if (fault !== undefined) {
+    throw invalid(
+      `invalid mount config for type "volume": subpath ${subpath} of volume ${volume} cannot be mounted from EFS: ${fault}`,
+    );
+  }
+  return path;
+}
+
+function faultOf(path: string): string | undefined {
+  const names = path.split("/").slice(1);
+  const refused = refusedCharacter.exec(path)?.[0];
+  if (names.length > deepestPath) {
+    return `an access point is at most ${deepestPath} directories deep, and ${path} is ${names.length}`;
+  }
+  if (path.length > longestPath) {
+    return `the path of an access point has at most ${longestPath} characters, and ${path} has ${path.length}`;
+  }
+  if (names.some((name) => name.startsWith("."))) {
+    return `no directory in the path of an access point begins with a dot: ${path}`;
+  }
+  return refused === undefined
+    ? undefined
+    : `the path of an access point has no character ${JSON.stringify(refused)}: ${path}`;
 }

@@ -13,7 +13,7 @@ export function formatAccessPoint(reference: AccessPointReference): string {
 }
 
 /**
- * The access point that a task mounts for a volume.
+ * The access point that a task mounts for a volume, or for a part of one.
  *
  * @returns undefined: the volume has none (it is anonymous, or there is no file system) and is a directory of the
  *   task's own

@@ -5,9 +5,23 @@ import { type AccessPointDescription, LifeCycleState } from "@aws-sdk/client-efs
 import { z } from "zod";
 
 import type { Logger } from "../../../common/logger.ts";
-import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { detailsOfTags, detailsToTags, instanceTag, tagValue, volumeTag, type WrittenTag } from "../tags.ts";
+import {
+  type VolumePart,
+  VolumePartSchema,
+  type VolumeRecord,
+  VolumeRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  detailsOfTags,
+  detailsToTags,
+  instanceTag,
+  partOfTag,
+  tagValue,
+  volumeTag,
+  type WrittenTag,
+} from "../tags.ts";
 import { volumeMountpoint } from "./mountpoint.ts";
+import type { VolumeDirectory } from "./parts.ts";
 import { formatAccessPoint } from "./reference.ts";
 
 const detailsSchema = z.object({
@@ -37,6 +51,18 @@ export function volumeTags(volume: VolumeRecord, instance: string, logger: Logge
   return [{ Key: volumeTag, Value: volume.name }, { Key: instanceTag, Value: instance }, ...written];
 }
 
+const partSchema = z.object({ subpath: z.string() });
+
+/** The tags of the access point of a directory in a volume. */
+export function partTags({ volume, subpath, wholeId }: VolumeDirectory, instance: string): WrittenTag[] {
+  return [
+    { Key: volumeTag, Value: volume.name },
+    { Key: instanceTag, Value: instance },
+    { Key: partOfTag, Value: wholeId },
+    ...(detailsToTags({ subpath } satisfies z.output<typeof partSchema>) ?? []),
+  ];
+}
+
 /** An access point of sockerless that is not adopted, and why. */
 export interface OtherAccessPoint {
   readonly accessPoint: string;
@@ -51,7 +77,7 @@ export function volumesOfAccessPoints(
 ): { readonly ours: VolumeRecord[]; readonly others: OtherAccessPoint[] } {
   const ours = new Map<string, VolumeRecord>();
   const others: OtherAccessPoint[] = [];
-  for (const description of all) {
+  for (const description of all.filter(({ Tags }) => tagValue(Tags ?? [], partOfTag) === undefined)) {
     const tags = description.Tags ?? [];
     const volume = tagValue(tags, volumeTag);
     const accessPoint = description.AccessPointId;
@@ -74,9 +100,32 @@ export function volumesOfAccessPoints(
       others.push({ accessPoint, volume, reason });
       continue;
     }
-    ours.set(volume, volumeRecord(description, volume, accessPoint));
+    const record = volumeRecord(description, volume, accessPoint);
+    ours.set(volume, { ...record, parts: partsAmong(all, accessPoint) });
   }
   return { ours: [...ours.values()], others };
+}
+
+/** The IDs of the access points of a volume's parts, by that of the whole. */
+export function partIdsOf(all: readonly AccessPointDescription[], wholeId: string): string[] {
+  return all
+    .filter(({ Tags }) => tagValue(Tags ?? [], partOfTag) === wholeId)
+    .flatMap(({ AccessPointId }) => AccessPointId ?? []);
+}
+
+/** The parts of a volume whose access point is this. */
+function partsAmong(all: readonly AccessPointDescription[], wholeId: string): VolumePart[] {
+  return all.flatMap(({ AccessPointId: accessPointId = "", FileSystemId: fileSystemId = "", Tags = [] }) => {
+    const subpath = partSchema.safeParse(detailsOfTags(Tags)).data?.subpath;
+    return subpath === undefined || tagValue(Tags, partOfTag) !== wholeId
+      ? []
+      : [
+          create(VolumePartSchema, {
+            subpath,
+            driverReference: formatAccessPoint({ fileSystemId, accessPointId }),
+          }),
+        ];
+  });
 }
 
 function volumeRecord(

@@ -151,6 +151,30 @@ describe("a task definition", () => {
     });
   });
 
+  it("mounts a directory of a volume by its own access point, beside the whole", () => {
+    const volume = create(VolumeRecordSchema, {
+      name: "data",
+      driverReference: "fs-1/fsap-1",
+      parts: [{ subpath: "logs", driverReference: "fs-1/fsap-2" }],
+    });
+    const mounts = [
+      volumeMount("data", "", { volume }),
+      volumeMount("logs", "", { volume, subpath: "logs" }),
+    ];
+    const [whole, part] = definition({}, { mounts }).volumes?.slice(-2) ?? [];
+    assert.equal(whole?.efsVolumeConfiguration?.authorizationConfig?.accessPointId, "fsap-1");
+    assert.equal(part?.efsVolumeConfiguration?.authorizationConfig?.accessPointId, "fsap-2");
+    assert.deepEqual(
+      main({}, { mounts })
+        .mountPoints?.slice(-2)
+        .map(({ sourceVolume, containerPath }) => [sourceVolume, containerPath]),
+      [
+        [whole?.name, "/mnt/data"],
+        [part?.name, "/mnt/logs"],
+      ],
+    );
+  });
+
   it("gives a volume without an access point a directory of the task, and an anonymous one only where it must", () => {
     const volume = create(VolumeRecordSchema, { name: "x".repeat(64), anonymous: true });
     const mounts = [volumeMount("x", "", { volume })];

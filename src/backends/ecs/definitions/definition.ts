@@ -14,7 +14,8 @@ import type {
 } from "@aws-sdk/client-ecs";
 
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { systemError } from "../../../common/errors.ts";
+import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
@@ -179,17 +180,17 @@ export function unmountedVolumes(spec: WorkloadSpec): readonly string[] {
     .map(({ destination }) => destination);
 }
 
-function taskVolume({ volume }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
+function taskVolume({ volume, subpath = "" }: ResolvedMount, spec: WorkloadSpec): Volume | undefined {
   if (volume === undefined) {
     return undefined;
   }
-  const accessPoint = accessPointOf(volume);
+  const accessPoint = accessPointOf(subpath === "" ? volume : partOf(volume, subpath));
   if (accessPoint === undefined) {
     const needed = !volume.anonymous || spec.record.hostConfig?.readonlyRootfs === true;
     return needed ? { name: taskVolumeName(volume.name) } : undefined;
   }
   return {
-    name: taskVolumeName(volume.name),
+    name: taskVolumeName(subpath === "" ? volume.name : `${volume.name}/${subpath}`),
     efsVolumeConfiguration: {
       fileSystemId: accessPoint.fileSystemId,
       transitEncryption: "ENABLED",
@@ -197,6 +198,14 @@ function taskVolume({ volume }: ResolvedMount, spec: WorkloadSpec): Volume | und
       rootDirectory: "/",
     },
   };
+}
+
+function partOf({ name, parts }: VolumeRecord, subpath: string): VolumePart {
+  const part = parts.find((each) => each.subpath === subpath && each.driverReference !== "");
+  if (part === undefined) {
+    throw systemError(`directory ${subpath} of volume ${name} has no access point`);
+  }
+  return part;
 }
 
 function byName(a: readonly [string, string], b: readonly [string, string]): number {

@@ -1,5 +1,5 @@
 import type { AccessPoints } from "../access-points/access-points.ts";
-import { instanceTag, tagValue, volumeTag } from "../tags.ts";
+import { instanceTag, partOfTag, tagValue, volumeTag } from "../tags.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
 /** Access points of volumes. What is in a volume stays on the file system. */
@@ -12,13 +12,14 @@ export async function orphanedAccessPoints(
   for (const { AccessPointId: id = "", Tags = [] } of await accessPoints.list()) {
     const volume = tagValue(Tags, volumeTag);
     const instance = tagValue(Tags, instanceTag) ?? "";
-    if (volume === undefined || (instance === own && known.hasVolume(id))) {
+    const whole = tagValue(Tags, partOfTag);
+    if (volume === undefined || (instance === own && known.hasVolume(whole ?? id))) {
       continue;
     }
     found.push({
       kind: "access point",
       id,
-      purpose: `volume ${volume}`,
+      purpose: whole === undefined ? `volume ${volume}` : `a directory of volume ${volume}`,
       instance,
       async remove() {
         await accessPoints.remove(id);

@@ -159,7 +159,7 @@ describe("the mounts of a container", () => {
           binds: ["/h:/deep/er/bind:ro", "v:/vol:nocopy"],
           mounts: [
             { type: "bind", source: "/m", target: "/mount" },
-            { type: "volume", source: "w", target: "/part", volumeOptions: { subpath: "a/b" } },
+            { type: "volume", source: "w", target: "/part", volumeOptions: { subpath: "./a//b/" } },
           ],
           tmpfs: { "/tmpfs": "size=1m,ro" },
         },

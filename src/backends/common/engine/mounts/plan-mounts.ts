@@ -3,7 +3,7 @@ import path from "node:path/posix";
 
 import { create } from "@bufbuild/protobuf";
 
-import { invalid, notImplemented } from "../../../../common/errors.ts";
+import { invalid } from "../../../../common/errors.ts";
 import type { ContainerConfig, HostConfig, Mount } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type MountPoint, MountPointSchema } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -26,13 +26,15 @@ export interface PlannedMount {
   readonly volume?: WantedVolume;
   /** Bind mount from `Mounts`: the source must be there already. */
   readonly mustExist?: boolean;
+  /** Of another container's mount: the part of the volume that is mounted there. */
+  readonly takenSubpath?: string;
 }
 
 /**
  * The mounts of a new container.
  *
  * @param findOther the container that an entry of `VolumesFrom` names; throws where there is none
- * @throws invalid: an entry is malformed, or two want the same destination; not-implemented
+ * @throws invalid: an entry is malformed, or two want the same destination
  */
 export function planMounts(
   config: ContainerConfig,
@@ -119,19 +121,24 @@ function anonymousVolume(destination: string, driver: string): PlannedMount {
   };
 }
 
+/** The part of a volume that a container mounts at a destination, normalized; empty: all of it. */
+export function subpathAt(record: ContainerRecord, destination: string): string {
+  const own = hostConfigOf(record).mounts.find(({ target }) => cleanPath(target) === destination);
+  const subpath = own === undefined ? record.takenSubpaths[destination] : own.volumeOptions?.subpath;
+  return cleanPath(`/${subpath ?? ""}`).slice(1);
+}
+
 function mountsFrom(other: ContainerRecord, readOnly: boolean): PlannedMount[] {
-  const part = hostConfigOf(other).mounts.find((mount) => (mount.volumeOptions?.subpath ?? "") !== "");
-  if (part !== undefined) {
-    throw notImplemented(
-      `volumes from container ${other.id}: it mounts a part of a volume at ${part.target} (Subpath)`,
-    );
-  }
   // An image is mounted by who names it.
   const shared = other.mounts.filter(({ type }) => type !== "image");
   return shared.map((point) => {
     const copy = create(MountPointSchema, { ...point, rw: point.rw && !readOnly });
     return point.type === "volume"
-      ? { point: copy, volume: { name: point.name, driver: point.driver, options: {}, labels: {} } }
+      ? {
+          point: copy,
+          volume: { name: point.name, driver: point.driver, options: {}, labels: {} },
+          takenSubpath: subpathAt(other, point.destination),
+        }
       : { point: copy };
   });
 }

@@ -13,7 +13,7 @@ import type { Table } from "../../state/table.ts";
 import { hostConfigOf } from "../records.ts";
 import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
-import { cleanPath } from "./plan-mounts.ts";
+import { cleanPath, subpathAt } from "./plan-mounts.ts";
 
 /**
  * Every mount of a container, those nearer to the root first.
@@ -29,7 +29,7 @@ export function resolveMounts(
   const resolved = record.mounts.map((point) =>
     point.type === "image"
       ? mountedImage(record, point, images)
-      : resolveMount(point, said.get(point.destination), hostConfig, volumes),
+      : resolveMount(record, point, said.get(point.destination), volumes),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
     resolved.push({
@@ -82,9 +82,9 @@ function mountedImage(
 }
 
 function resolveMount(
+  record: ContainerRecord,
   point: MountPoint,
   said: Said | undefined,
-  hostConfig: HostConfig,
   volumes: Table<VolumeRecord>,
 ): ResolvedMount {
   const common = { destination: point.destination, readOnly: !point.rw };
@@ -94,9 +94,10 @@ function resolveMount(
       if (volume === undefined) {
         throw notFound(`get ${point.name}: no such volume`);
       }
-      const subpath = said?.mount.volumeOptions?.subpath ?? "";
+      const subpath = subpathAt(record, point.destination);
       // Volumes of another container come as they are there: nothing is copied into them.
-      const isFromOther = said === undefined && hostConfig.volumesFrom.length > 0 && !volume.anonymous;
+      const isFromOther =
+        said === undefined && hostConfigOf(record).volumesFrom.length > 0 && !volume.anonymous;
       return {
         ...common,
         type: "volume",

@@ -155,6 +155,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     imageId: image.record.id,
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
+    takenSubpaths: takenSubpaths(mounts),
     links: linksContainers === true ? planLinks(state, hostConfig) : [],
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
@@ -172,6 +173,15 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     ...warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined),
   ];
   return { record, images: [image.record, ...mounted.images], mounts, warnings };
+}
+
+/** By destination: what other containers' mounts say of the volumes that this one takes from them. */
+function takenSubpaths(mounts: readonly PlannedMount[]): Record<string, string> {
+  return Object.fromEntries(
+    mounts.flatMap(({ point, takenSubpath = "" }) =>
+      takenSubpath === "" ? [] : [[point.destination, takenSubpath]],
+    ),
+  );
 }
 
 function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {

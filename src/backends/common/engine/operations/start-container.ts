@@ -26,6 +26,7 @@ import { announceSharers, joinPartners } from "../network/partner-pushes.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
+import { ensureVolumeParts } from "../volume-parts.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
 import { watchContainer } from "./watch-container.ts";
@@ -114,6 +115,7 @@ export async function resumeStart(context: EngineContext, record: ContainerRecor
 /** With the container's lock held: from the journalled intention to a running process, or back. */
 async function runStart(context: EngineContext, live: LiveContainer, record: ContainerRecord): Promise<void> {
   try {
+    await ensureVolumeParts(context, record);
     const spec = workloadOf(context, record, live.reservations.ids(), "joined");
     const launched = await withScopedSignal(context.shutdown, (signal) =>
       context.driver.workloads.launch(spec, signal),

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { stat, writeFile } from "node:fs/promises";
+import { mkdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -181,6 +181,31 @@ test("the first mount makes the directory with its owner, and files outlive the 
   assert.throws(() => mount(first), /access denied by server/);
   const { AccessPointId: second = "" } = await efs.send(new CreateAccessPointCommand(owned));
   assert.equal((await stat(join(mount(second).hostDirectory, "file"))).size, 4);
+});
+
+test("a directory that nobody is to make must be there", async () => {
+  await using aws = await startAws({ lightweight: true });
+  const efs = clientOf(aws);
+  const networkInterface = taskIn(aws, [aws.account.securityGroupId]);
+  const request = { ...volume(aws, "data"), RootDirectory: { Path: "/sockerless/volumes/data/part" } };
+  const { AccessPointId: accessPointId = "" } = await efs.send(new CreateAccessPointCommand(request));
+  const { fileSystemId, directory } = aws.account.fileSystem;
+  const mount = () =>
+    aws.services.efs.mount({
+      fileSystemId,
+      accessPointId,
+      transitEncryption: true,
+      iamEnabled: false,
+      networkInterface,
+    });
+  assert.throws(mount, /access denied by server/);
+  const part = join(directory, "sockerless/volumes/data/part");
+  await mkdir(join(part, ".."), { recursive: true });
+  await symlink("/", part);
+  assert.throws(mount, /access denied by server/, "a link that leads out of the file system");
+  await rm(part);
+  await mkdir(part);
+  assert.equal(mount().hostDirectory, join(directory, "sockerless/volumes/data/part/"));
 });
 
 test("a mount needs a way to the mount target, and encryption", async () => {

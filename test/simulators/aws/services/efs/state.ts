@@ -1,5 +1,5 @@
 /** The file systems of the account: directories on this machine, with access points and mount targets. */
-import { chmodSync, chownSync, existsSync, mkdirSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 
 import type { EfsMount, FileSystems, NetworkInterface, PosixUser } from "../../cloud.ts";
@@ -51,6 +51,7 @@ export interface FileSystem {
 }
 
 const nfsPort = 2049;
+const accessDenied = "mount.nfs4: access denied by server while mounting 127.0.0.1:/";
 
 /** All file systems. */
 export class EfsState implements FileSystems {
@@ -161,12 +162,15 @@ export class EfsState implements FileSystems {
     }
     const allowed = (action: string): boolean => this.#clientMay(fileSystem, accessPoint, request, action);
     if (!allowed("ClientMount")) {
-      throw mountFailure("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+      throw mountFailure(accessDenied);
     }
     const root = join(fileSystem.directory, accessPoint?.path ?? "/");
     const hostDirectory = join(root, request.rootDirectory ?? "/");
     if (accessPoint?.creationInfo !== undefined && !existsSync(root)) {
       makeRoot(root, accessPoint.creationInfo);
+    }
+    if (accessPoint !== undefined && !isDirectory(fileSystem.directory, accessPoint.path)) {
+      throw mountFailure(accessDenied); // As people report it (aws/efs-utils#132); the documentation says that it fails.
     }
     if (!existsSync(hostDirectory)) {
       throw mountFailure(
@@ -204,7 +208,7 @@ export class EfsState implements FileSystems {
   #openAccessPoint({ fileSystemId }: FileSystem, accessPointId: string): AccessPoint {
     const found = this.#accessPoints.get(accessPointId);
     if (found?.fileSystemId !== fileSystemId || !this.isAvailable(found)) {
-      throw mountFailure("mount.nfs4: access denied by server while mounting 127.0.0.1:/");
+      throw mountFailure(accessDenied);
     }
     return found;
   }
@@ -234,6 +238,15 @@ export class EfsState implements FileSystems {
     });
     return verdict === "allowed";
   }
+}
+
+/** Whether a path is a directory of a file system. No link is followed: it means what it means to those who mount it. */
+function isDirectory(root: string, path: string): boolean {
+  const directory = join(root, path);
+  return (
+    existsSync(directory) &&
+    realpathSync(directory) === join(realpathSync(root), path).replace(/(.)\/+$/, "$1")
+  );
 }
 
 /** In the words of the programs that mount for ECS. */

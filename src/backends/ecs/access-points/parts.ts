@@ -1,0 +1,55 @@
+/** Directories of volumes that are mounted apart from the whole: each has an access point of its own. */
+import { fromUnknown, invalid, SockerlessError } from "../../../common/errors.ts";
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../common/driver.ts";
+import { partPath } from "./path.ts";
+import { accessPointOf } from "./reference.ts";
+
+/** A directory of a volume. */
+export interface VolumeDirectory {
+  readonly volume: VolumeRecord;
+  /** Normalized, not empty. */
+  readonly subpath: string;
+  /** Of the whole volume. */
+  readonly wholeId: string;
+  /** On the file system. */
+  readonly path: string;
+}
+
+/** @throws invalid: it cannot be mounted */
+export function volumeDirectory(volume: VolumeRecord, subpath: string): VolumeDirectory {
+  const whole = accessPointOf(volume);
+  if (whole === undefined) {
+    throw invalid(
+      `invalid mount config for type "volume": volume ${volume.name} is a directory of each task, which has no ${subpath} when it starts: set ecs.efs_filesystem_id`,
+    );
+  }
+  return { volume, subpath, wholeId: whole.accessPointId, path: partPath(volume.name, subpath) };
+}
+
+/** Refuses a new container that is to mount directories of volumes which cannot be. @throws invalid */
+export function refuseDirectories(mounts: readonly ResolvedMount[]): void {
+  for (const { volume, subpath = "" } of mounts) {
+    if (volume !== undefined && subpath !== "") {
+      volumeDirectory(volume, subpath);
+    }
+  }
+}
+
+/** In the words of ECS, whatever it was that could not be mounted. */
+const mountFailed = /EFS utils/i;
+
+/** The failure of a start, with Docker's words where a directory of a volume may be missing: AWS names none. */
+export function withMissingDirectory(error: unknown, mounts: readonly ResolvedMount[]): unknown {
+  const { kind, message } = fromUnknown(error);
+  const paths = mounts.flatMap(({ volume, subpath = "" }) =>
+    volume === undefined || subpath === "" ? [] : [`${volume.mountpoint}/${subpath}`],
+  );
+  return paths.length === 0 || !mountFailed.test(message)
+    ? error
+    : new SockerlessError(
+        kind,
+        `cannot access path ${paths.join(" or ")}: no such directory, or the file system is not reached: ${message}`,
+        error,
+      );
+}
