@@ -187,24 +187,24 @@ function takenSubpaths(mounts: readonly PlannedMount[]): Record<string, string> 
 function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
   const { driver } = context;
   const { links, mounts } = hostConfigOf(record);
+  const endpoints = Object.values(record.networking?.endpoints ?? {});
+  const hasLinkLocal = endpoints.some(({ linkLocalIps }) => linkLocalIps.length > 0);
   const mountsImage = mounts.some(({ type }) => type === "image");
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
     ...(links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
     ...(mountsImage && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
+    ...(hasLinkLocal && driver.policy.bridgeSettings === "refuse" ? ["--link-local-ip"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),
   ]);
   if (names.size > 0) {
-  const endpoints = Object.values(record.networking?.endpoints ?? {});
-  const hasLinkLocal = endpoints.some(({ linkLocalIps }) => linkLocalIps.length > 0);
     throw notImplemented(`the ${driver.name} backend does not support ${[...names].join(", ")}`);
   }
 }
 
 async function withVolumes(
   context: EngineContext,
-    ...(hasLinkLocal && driver.policy.bridgeSettings === "refuse" ? ["--link-local-ip"] : []),
   record: ContainerRecord,
   mounts: readonly PlannedMount[],
 ): Promise<ContainerRecord> {
