@@ -1,15 +1,23 @@
 /** `docker pull`, `docker run --pull` and `docker login` at a real registry, with and without credentials. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { busyboxImage } from "../support/images.ts";
+import { EngineApi } from "../support/engine-api.ts";
+import { busyboxImage, indexBlob, indexType, manifestType } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
+import { assertDescribed } from "../support/swagger.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
+const api = new EngineApi(() => setting.daemon.socket);
 let open: TestRegistry;
 let closed: TestRegistry;
+
+interface Distribution {
+  readonly Descriptor: { readonly mediaType: string; readonly digest: string; readonly size: number };
+  readonly Platforms: readonly object[];
+}
 
 before(async () => {
   [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
@@ -40,6 +48,32 @@ describe("docker pull", () => {
       await open.push("moving", "latest", await busyboxImage({ Cmd: ["echo", text] }));
       assert.equal(await ok("run", "--rm", "--quiet", "--pull", "always", name), text);
     }
+  });
+
+  test("need not happen for a client to learn digest and platforms", async () => {
+    const image = await busyboxImage({ Cmd: ["true"] });
+    const manifest = await open.push("asked", "one", image);
+    const [native, other] = [image, { ...image, architecture: "riscv64" }];
+    await open.push("asked", "other", other);
+    await open.pushManifest("asked", "several", indexBlob([other, native]).bytes, indexType);
+    const ask = async (name: string) => {
+      const path = `/distribution/${open.host}/asked${name}/json`;
+      const answer = await api.expect<Distribution>(200, "GET", path);
+      assertDescribed("get", "/distribution/{name}/json", 200, answer);
+      return answer;
+    };
+    const one = await ask(":one");
+    const { bytes, digest } = manifest;
+    assert.deepEqual(one.Descriptor, { mediaType: manifestType, digest, size: bytes.length });
+    assert.equal(one.Platforms.length, 1);
+    assert.deepEqual(await ask(`@${digest}`), one);
+    const several = await ask(":several");
+    assert.equal(several.Descriptor.mediaType, indexType);
+    assert.deepEqual(several.Platforms, [{ architecture: "riscv64", os: "linux" }, ...one.Platforms]);
+    await api.refuses(404, /manifest unknown/, "GET", `/distribution/${open.host}/asked:nothing/json`);
+    await api.refuses(401, /no basic auth/, "GET", `/distribution/${closed.host}/secret/box/json`);
+    await api.refuses(400, /invalid reference format/, "GET", "/distribution/BAD/json");
+    assert.equal(await ok("images", "--quiet", `${open.host}/asked`), "");
   });
 
   test("of what is not there says so in the registry's words", async () => {

@@ -6,6 +6,7 @@ import type {
   ImageDetail,
   ImageHistoryEntry,
   ImageSummary,
+  InspectDistributionResponse,
   Progress,
   RemovedImage,
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
@@ -22,6 +23,21 @@ import {
 } from "./json-values.ts";
 
 const layerId = /^[0-9a-f]{12}$/;
+
+/** `GET /distribution/{name}/json`. */
+export function distributionToJson(image: InspectDistributionResponse): Record<string, unknown> {
+  const { mediaType, digest, size, platforms } = image;
+  return {
+    Descriptor: { mediaType, digest, size },
+    Platforms: listOrNull(
+      platforms.map(({ architecture, os, variant }) => ({
+        architecture,
+        os,
+        variant: unlessEmpty(variant),
+      })),
+    ),
+  };
+}
 
 /** One element of `GET /images/json`. */
 export function imageSummaryToJson(summary: ImageSummary, version: ApiVersion): Record<string, unknown> {

@@ -3,6 +3,7 @@ import { updateRequestFromJson } from "../convert/update-request.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
+import { notBuilt } from "../not-built.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -36,6 +37,9 @@ export const containerVerbRoutes: readonly Route[] = [
     answeredBy: builtBackends,
     handler: postContainerUpdate,
   },
+  notBuilt("GET", "/containers/{name}/checkpoints", "docker checkpoint"),
+  notBuilt("POST", "/containers/{name}/checkpoints", "docker checkpoint"),
+  notBuilt("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "docker checkpoint"),
 ];
 
 async function postContainersPause(context: ReplyContext): Promise<void> {

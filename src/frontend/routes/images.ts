@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { invalid, systemError } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import {
+  distributionToJson,
   historyEntryToJson,
   imageDetailToJson,
   imageSummaryToJson,
@@ -38,7 +39,7 @@ export const imageRoutes: readonly Route[] = [
   { method: "POST", path: "/images/prune", answeredBy: builtBackends, handler: postImagesPrune },
   { method: "POST", path: "/images/{name}/tag", answeredBy: builtBackends, handler: postImagesTag },
   { method: "DELETE", path: "/images/{name}", answeredBy: builtBackends, handler: deleteImages },
-  notBuilt("GET", "/distribution/{name}/json", "the inspection of images in a registry"),
+  { method: "GET", path: "/distribution/{name}/json", answeredBy: builtBackends, handler: getDistribution },
 ];
 
 async function getImagesJson(context: ReplyContext): Promise<void> {
@@ -62,6 +63,16 @@ async function getImagesJson(context: ReplyContext): Promise<void> {
     200,
     images.map((each) => imageSummaryToJson(each, version)),
   );
+}
+
+async function getDistribution(context: ReplyContext): Promise<void> {
+  const { request, signal, services, response } = context;
+  const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
+  const image = await services.backend.images.inspectDistribution(
+    { reference: nameOf(context), ...(auth === undefined ? {} : { auth }) },
+    { signal },
+  );
+  replyJson(response, 200, distributionToJson(image));
 }
 
 async function getImagesByName(context: ReplyContext): Promise<void> {

@@ -83,6 +83,11 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       return { imageId };
     },
 
+    async inspectDistribution({ reference, auth }, { signal }) {
+      const { size, platforms, ...rest } = await images.inspectDistribution(reference, auth, signal);
+      return { ...rest, size: BigInt(size), platforms: [...platforms] };
+    },
+
     async tagImage({ source, target }) {
       await images.tag(source, target);
       return {};

@@ -26,6 +26,7 @@ import type { ImageCommit, ImageSource, ResolvedImage } from "../engine/image-so
 import type { State } from "../state/state.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
+import { type DistributedImage, inspectDistribution } from "./distribution.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
@@ -379,6 +380,17 @@ export class ImageStore implements ImageSource {
       this.#pulledWith.set(repositoryName(named), request.auth);
     }
     return pulled;
+  }
+
+  /** What the registry of a reference says of it; see {@link inspectDistribution}. */
+  async inspectDistribution(
+    reference: string,
+    given: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<DistributedImage> {
+    const named = withDefaultTag(parseNamed(reference));
+    const auth = await this.#credentialsFor(named, given);
+    return await inspectDistribution(named, auth, this.#options.registry, signal);
   }
 
   /** What the reference of a push means, one tag each; see {@link referencesToPush}. */

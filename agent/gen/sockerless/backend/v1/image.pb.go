@@ -259,6 +259,126 @@ func (*PullImageResponse_End) isPullImageResponse_Message() {}
 
 func (*PullImageResponse_Heartbeat) isPullImageResponse_Message() {}
 
+type InspectDistributionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name, name:tag or name@digest
+	Auth          *RegistryAuth          `protobuf:"bytes,2,opt,name=auth,proto3" json:"auth,omitempty"`           // unset: anonymous
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectDistributionRequest) Reset() {
+	*x = InspectDistributionRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectDistributionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectDistributionRequest) ProtoMessage() {}
+
+func (x *InspectDistributionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectDistributionRequest.ProtoReflect.Descriptor instead.
+func (*InspectDistributionRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *InspectDistributionRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *InspectDistributionRequest) GetAuth() *RegistryAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+type InspectDistributionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // of the manifest or index
+	MediaType     string                 `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // bytes of the manifest or index
+	Platforms     []*Platform            `protobuf:"bytes,4,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectDistributionResponse) Reset() {
+	*x = InspectDistributionResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectDistributionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectDistributionResponse) ProtoMessage() {}
+
+func (x *InspectDistributionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectDistributionResponse.ProtoReflect.Descriptor instead.
+func (*InspectDistributionResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *InspectDistributionResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *InspectDistributionResponse) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *InspectDistributionResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *InspectDistributionResponse) GetPlatforms() []*Platform {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
 // One line of Docker's progress stream.
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -272,7 +392,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +404,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[3]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +417,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{3}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Progress) GetId() string {
@@ -338,7 +458,7 @@ type PullEnd struct {
 
 func (x *PullEnd) Reset() {
 	*x = PullEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +470,7 @@ func (x *PullEnd) String() string {
 func (*PullEnd) ProtoMessage() {}
 
 func (x *PullEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[4]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +483,7 @@ func (x *PullEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullEnd.ProtoReflect.Descriptor instead.
 func (*PullEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{4}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PullEnd) GetImageId() string {
@@ -394,7 +514,7 @@ type LoadImageRequest struct {
 
 func (x *LoadImageRequest) Reset() {
 	*x = LoadImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +526,7 @@ func (x *LoadImageRequest) String() string {
 func (*LoadImageRequest) ProtoMessage() {}
 
 func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[5]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +539,7 @@ func (x *LoadImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageRequest.ProtoReflect.Descriptor instead.
 func (*LoadImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{5}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LoadImageRequest) GetMessage() isLoadImageRequest_Message {
@@ -487,7 +607,7 @@ type LoadOpen struct {
 
 func (x *LoadOpen) Reset() {
 	*x = LoadOpen{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +619,7 @@ func (x *LoadOpen) String() string {
 func (*LoadOpen) ProtoMessage() {}
 
 func (x *LoadOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[6]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +632,7 @@ func (x *LoadOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadOpen.ProtoReflect.Descriptor instead.
 func (*LoadOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{6}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LoadOpen) GetPlatform() *Platform {
@@ -530,7 +650,7 @@ type LoadEnd struct {
 
 func (x *LoadEnd) Reset() {
 	*x = LoadEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +662,7 @@ func (x *LoadEnd) String() string {
 func (*LoadEnd) ProtoMessage() {}
 
 func (x *LoadEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[7]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +675,7 @@ func (x *LoadEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadEnd.ProtoReflect.Descriptor instead.
 func (*LoadEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{7}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{9}
 }
 
 type LoadImageResponse struct {
@@ -573,7 +693,7 @@ type LoadImageResponse struct {
 
 func (x *LoadImageResponse) Reset() {
 	*x = LoadImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +705,7 @@ func (x *LoadImageResponse) String() string {
 func (*LoadImageResponse) ProtoMessage() {}
 
 func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[8]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +718,7 @@ func (x *LoadImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageResponse.ProtoReflect.Descriptor instead.
 func (*LoadImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LoadImageResponse) GetMessage() isLoadImageResponse_Message {
@@ -682,7 +802,7 @@ type LoadedImage struct {
 
 func (x *LoadedImage) Reset() {
 	*x = LoadedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +814,7 @@ func (x *LoadedImage) String() string {
 func (*LoadedImage) ProtoMessage() {}
 
 func (x *LoadedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[9]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +827,7 @@ func (x *LoadedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedImage.ProtoReflect.Descriptor instead.
 func (*LoadedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LoadedImage) GetReference() string {
@@ -732,7 +852,7 @@ type LoadImageEnd struct {
 
 func (x *LoadImageEnd) Reset() {
 	*x = LoadImageEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +864,7 @@ func (x *LoadImageEnd) String() string {
 func (*LoadImageEnd) ProtoMessage() {}
 
 func (x *LoadImageEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[10]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +877,7 @@ func (x *LoadImageEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadImageEnd.ProtoReflect.Descriptor instead.
 func (*LoadImageEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{10}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{12}
 }
 
 type ImportImageRequest struct {
@@ -774,7 +894,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +906,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[11]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +919,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{11}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ImportImageRequest) GetMessage() isImportImageRequest_Message {
@@ -870,7 +990,7 @@ type ImportOpen struct {
 
 func (x *ImportOpen) Reset() {
 	*x = ImportOpen{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1002,7 @@ func (x *ImportOpen) String() string {
 func (*ImportOpen) ProtoMessage() {}
 
 func (x *ImportOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[12]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1015,7 @@ func (x *ImportOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOpen.ProtoReflect.Descriptor instead.
 func (*ImportOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{12}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ImportOpen) GetReference() string {
@@ -935,7 +1055,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1067,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[13]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1080,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{13}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ImportImageResponse) GetImageId() string {
@@ -980,7 +1100,7 @@ type TagImageRequest struct {
 
 func (x *TagImageRequest) Reset() {
 	*x = TagImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1112,7 @@ func (x *TagImageRequest) String() string {
 func (*TagImageRequest) ProtoMessage() {}
 
 func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[14]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1125,7 @@ func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageRequest.ProtoReflect.Descriptor instead.
 func (*TagImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TagImageRequest) GetSource() string {
@@ -1030,7 +1150,7 @@ type TagImageResponse struct {
 
 func (x *TagImageResponse) Reset() {
 	*x = TagImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1162,7 @@ func (x *TagImageResponse) String() string {
 func (*TagImageResponse) ProtoMessage() {}
 
 func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[15]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1175,7 @@ func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageResponse.ProtoReflect.Descriptor instead.
 func (*TagImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
 }
 
 type ListImagesRequest struct {
@@ -1070,7 +1190,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1202,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1215,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListImagesRequest) GetAll() bool {
@@ -1135,7 +1255,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1267,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1280,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageSummary {
@@ -1187,7 +1307,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1319,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1332,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImageSummary) GetId() string {
@@ -1288,7 +1408,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1420,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1433,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -1339,7 +1459,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1471,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1484,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageDetail {
@@ -1398,7 +1518,7 @@ type ImageDetail struct {
 
 func (x *ImageDetail) Reset() {
 	*x = ImageDetail{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1530,7 @@ func (x *ImageDetail) String() string {
 func (*ImageDetail) ProtoMessage() {}
 
 func (x *ImageDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1543,7 @@ func (x *ImageDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDetail.ProtoReflect.Descriptor instead.
 func (*ImageDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImageDetail) GetId() string {
@@ -1549,7 +1669,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1681,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1694,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveImageRequest) GetImage() string {
@@ -1607,7 +1727,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1739,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1752,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveImageResponse) GetRemoved() []*RemovedImage {
@@ -1655,7 +1775,7 @@ type RemovedImage struct {
 
 func (x *RemovedImage) Reset() {
 	*x = RemovedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1787,7 @@ func (x *RemovedImage) String() string {
 func (*RemovedImage) ProtoMessage() {}
 
 func (x *RemovedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1800,7 @@ func (x *RemovedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedImage.ProtoReflect.Descriptor instead.
 func (*RemovedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemovedImage) GetWhat() isRemovedImage_What {
@@ -1734,7 +1854,7 @@ type SaveImagesRequest struct {
 
 func (x *SaveImagesRequest) Reset() {
 	*x = SaveImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +1866,7 @@ func (x *SaveImagesRequest) String() string {
 func (*SaveImagesRequest) ProtoMessage() {}
 
 func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +1879,7 @@ func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesRequest.ProtoReflect.Descriptor instead.
 func (*SaveImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SaveImagesRequest) GetReferences() []string {
@@ -1790,7 +1910,7 @@ type SaveImagesResponse struct {
 
 func (x *SaveImagesResponse) Reset() {
 	*x = SaveImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1922,7 @@ func (x *SaveImagesResponse) String() string {
 func (*SaveImagesResponse) ProtoMessage() {}
 
 func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1935,7 @@ func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesResponse.ProtoReflect.Descriptor instead.
 func (*SaveImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SaveImagesResponse) GetMessage() isSaveImagesResponse_Message {
@@ -1883,7 +2003,7 @@ type SaveEnd struct {
 
 func (x *SaveEnd) Reset() {
 	*x = SaveEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2015,7 @@ func (x *SaveEnd) String() string {
 func (*SaveEnd) ProtoMessage() {}
 
 func (x *SaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2028,7 @@ func (x *SaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
 func (*SaveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SaveEnd) GetTotalBytes() uint64 {
@@ -1929,7 +2049,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2061,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2074,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PushImageRequest) GetReference() string {
@@ -1993,7 +2113,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2125,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2138,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
@@ -2103,7 +2223,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2235,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2248,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PushEnd) GetDigest() string {
@@ -2162,7 +2282,7 @@ type GetImageHistoryRequest struct {
 
 func (x *GetImageHistoryRequest) Reset() {
 	*x = GetImageHistoryRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2294,7 @@ func (x *GetImageHistoryRequest) String() string {
 func (*GetImageHistoryRequest) ProtoMessage() {}
 
 func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2307,7 @@ func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetImageHistoryRequest) GetImage() string {
@@ -2213,7 +2333,7 @@ type GetImageHistoryResponse struct {
 
 func (x *GetImageHistoryResponse) Reset() {
 	*x = GetImageHistoryResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2345,7 @@ func (x *GetImageHistoryResponse) String() string {
 func (*GetImageHistoryResponse) ProtoMessage() {}
 
 func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2358,7 @@ func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
@@ -2262,7 +2382,7 @@ type ImageHistoryEntry struct {
 
 func (x *ImageHistoryEntry) Reset() {
 	*x = ImageHistoryEntry{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2394,7 @@ func (x *ImageHistoryEntry) String() string {
 func (*ImageHistoryEntry) ProtoMessage() {}
 
 func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2407,7 @@ func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
 func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ImageHistoryEntry) GetId() string {
@@ -2341,7 +2461,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2473,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2486,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
@@ -2386,7 +2506,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2518,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2531,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
@@ -2447,7 +2567,16 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x122\n" +
 	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.PullEndH\x00R\x03end\x12@\n" +
 	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"b\n" +
+	"\amessage\"s\n" +
+	"\x1aInspectDistributionRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x127\n" +
+	"\x04auth\x18\x02 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\"\xa7\x01\n" +
+	"\x1bInspectDistributionResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12=\n" +
+	"\tplatforms\x18\x04 \x03(\v2\x1f.sockerless.backend.v1.PlatformR\tplatforms\"b\n" +
 	"\bProgress\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x18\n" +
@@ -2604,7 +2733,7 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"}\n" +
 	"\x13PruneImagesResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\x12'\n" +
-	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xf9\b\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xf7\t\n" +
 	"\fImageService\x12`\n" +
 	"\tPullImage\x12'.sockerless.backend.v1.PullImageRequest\x1a(.sockerless.backend.v1.PullImageResponse0\x01\x12b\n" +
 	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12f\n" +
@@ -2617,7 +2746,8 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\n" +
 	"SaveImages\x12(.sockerless.backend.v1.SaveImagesRequest\x1a).sockerless.backend.v1.SaveImagesResponse0\x01\x12`\n" +
 	"\tPushImage\x12'.sockerless.backend.v1.PushImageRequest\x1a(.sockerless.backend.v1.PushImageResponse0\x01\x12u\n" +
-	"\x0fGetImageHistory\x12-.sockerless.backend.v1.GetImageHistoryRequest\x1a..sockerless.backend.v1.GetImageHistoryResponse\"\x03\x90\x02\x01\x12d\n" +
+	"\x0fGetImageHistory\x12-.sockerless.backend.v1.GetImageHistoryRequest\x1a..sockerless.backend.v1.GetImageHistoryResponse\"\x03\x90\x02\x01\x12|\n" +
+	"\x13InspectDistribution\x121.sockerless.backend.v1.InspectDistributionRequest\x1a2.sockerless.backend.v1.InspectDistributionResponse\x12d\n" +
 	"\vPruneImages\x12).sockerless.backend.v1.PruneImagesRequest\x1a*.sockerless.backend.v1.PruneImagesResponseB\xe9\x01\n" +
 	"\x19com.sockerless.backend.v1B\n" +
 	"ImageProtoP\x01ZJgithub.com/sockerless/sockerless/agent/gen/sockerless/backend/v1;backendv1\xa2\x02\x03SBX\xaa\x02\x15Sockerless.Backend.V1\xca\x02\x15Sockerless\\Backend\\V1\xe2\x02!Sockerless\\Backend\\V1\\GPBMetadata\xea\x02\x17Sockerless::Backend::V1b\x06proto3"
@@ -2634,125 +2764,131 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
-	(*RegistryAuth)(nil),            // 0: sockerless.backend.v1.RegistryAuth
-	(*PullImageRequest)(nil),        // 1: sockerless.backend.v1.PullImageRequest
-	(*PullImageResponse)(nil),       // 2: sockerless.backend.v1.PullImageResponse
-	(*Progress)(nil),                // 3: sockerless.backend.v1.Progress
-	(*PullEnd)(nil),                 // 4: sockerless.backend.v1.PullEnd
-	(*LoadImageRequest)(nil),        // 5: sockerless.backend.v1.LoadImageRequest
-	(*LoadOpen)(nil),                // 6: sockerless.backend.v1.LoadOpen
-	(*LoadEnd)(nil),                 // 7: sockerless.backend.v1.LoadEnd
-	(*LoadImageResponse)(nil),       // 8: sockerless.backend.v1.LoadImageResponse
-	(*LoadedImage)(nil),             // 9: sockerless.backend.v1.LoadedImage
-	(*LoadImageEnd)(nil),            // 10: sockerless.backend.v1.LoadImageEnd
-	(*ImportImageRequest)(nil),      // 11: sockerless.backend.v1.ImportImageRequest
-	(*ImportOpen)(nil),              // 12: sockerless.backend.v1.ImportOpen
-	(*ImportImageResponse)(nil),     // 13: sockerless.backend.v1.ImportImageResponse
-	(*TagImageRequest)(nil),         // 14: sockerless.backend.v1.TagImageRequest
-	(*TagImageResponse)(nil),        // 15: sockerless.backend.v1.TagImageResponse
-	(*ListImagesRequest)(nil),       // 16: sockerless.backend.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),      // 17: sockerless.backend.v1.ListImagesResponse
-	(*ImageSummary)(nil),            // 18: sockerless.backend.v1.ImageSummary
-	(*InspectImageRequest)(nil),     // 19: sockerless.backend.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),    // 20: sockerless.backend.v1.InspectImageResponse
-	(*ImageDetail)(nil),             // 21: sockerless.backend.v1.ImageDetail
-	(*RemoveImageRequest)(nil),      // 22: sockerless.backend.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),     // 23: sockerless.backend.v1.RemoveImageResponse
-	(*RemovedImage)(nil),            // 24: sockerless.backend.v1.RemovedImage
-	(*SaveImagesRequest)(nil),       // 25: sockerless.backend.v1.SaveImagesRequest
-	(*SaveImagesResponse)(nil),      // 26: sockerless.backend.v1.SaveImagesResponse
-	(*SaveEnd)(nil),                 // 27: sockerless.backend.v1.SaveEnd
-	(*PushImageRequest)(nil),        // 28: sockerless.backend.v1.PushImageRequest
-	(*PushImageResponse)(nil),       // 29: sockerless.backend.v1.PushImageResponse
-	(*PushEnd)(nil),                 // 30: sockerless.backend.v1.PushEnd
-	(*GetImageHistoryRequest)(nil),  // 31: sockerless.backend.v1.GetImageHistoryRequest
-	(*GetImageHistoryResponse)(nil), // 32: sockerless.backend.v1.GetImageHistoryResponse
-	(*ImageHistoryEntry)(nil),       // 33: sockerless.backend.v1.ImageHistoryEntry
-	(*PruneImagesRequest)(nil),      // 34: sockerless.backend.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),     // 35: sockerless.backend.v1.PruneImagesResponse
-	nil,                             // 36: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                             // 37: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                             // 38: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	nil,                             // 39: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	(*Platform)(nil),                // 40: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),               // 41: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),         // 43: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),              // 44: sockerless.backend.v1.StringList
+	(*RegistryAuth)(nil),                // 0: sockerless.backend.v1.RegistryAuth
+	(*PullImageRequest)(nil),            // 1: sockerless.backend.v1.PullImageRequest
+	(*PullImageResponse)(nil),           // 2: sockerless.backend.v1.PullImageResponse
+	(*InspectDistributionRequest)(nil),  // 3: sockerless.backend.v1.InspectDistributionRequest
+	(*InspectDistributionResponse)(nil), // 4: sockerless.backend.v1.InspectDistributionResponse
+	(*Progress)(nil),                    // 5: sockerless.backend.v1.Progress
+	(*PullEnd)(nil),                     // 6: sockerless.backend.v1.PullEnd
+	(*LoadImageRequest)(nil),            // 7: sockerless.backend.v1.LoadImageRequest
+	(*LoadOpen)(nil),                    // 8: sockerless.backend.v1.LoadOpen
+	(*LoadEnd)(nil),                     // 9: sockerless.backend.v1.LoadEnd
+	(*LoadImageResponse)(nil),           // 10: sockerless.backend.v1.LoadImageResponse
+	(*LoadedImage)(nil),                 // 11: sockerless.backend.v1.LoadedImage
+	(*LoadImageEnd)(nil),                // 12: sockerless.backend.v1.LoadImageEnd
+	(*ImportImageRequest)(nil),          // 13: sockerless.backend.v1.ImportImageRequest
+	(*ImportOpen)(nil),                  // 14: sockerless.backend.v1.ImportOpen
+	(*ImportImageResponse)(nil),         // 15: sockerless.backend.v1.ImportImageResponse
+	(*TagImageRequest)(nil),             // 16: sockerless.backend.v1.TagImageRequest
+	(*TagImageResponse)(nil),            // 17: sockerless.backend.v1.TagImageResponse
+	(*ListImagesRequest)(nil),           // 18: sockerless.backend.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 19: sockerless.backend.v1.ListImagesResponse
+	(*ImageSummary)(nil),                // 20: sockerless.backend.v1.ImageSummary
+	(*InspectImageRequest)(nil),         // 21: sockerless.backend.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),        // 22: sockerless.backend.v1.InspectImageResponse
+	(*ImageDetail)(nil),                 // 23: sockerless.backend.v1.ImageDetail
+	(*RemoveImageRequest)(nil),          // 24: sockerless.backend.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),         // 25: sockerless.backend.v1.RemoveImageResponse
+	(*RemovedImage)(nil),                // 26: sockerless.backend.v1.RemovedImage
+	(*SaveImagesRequest)(nil),           // 27: sockerless.backend.v1.SaveImagesRequest
+	(*SaveImagesResponse)(nil),          // 28: sockerless.backend.v1.SaveImagesResponse
+	(*SaveEnd)(nil),                     // 29: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),            // 30: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),           // 31: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                     // 32: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),      // 33: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil),     // 34: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),           // 35: sockerless.backend.v1.ImageHistoryEntry
+	(*PruneImagesRequest)(nil),          // 36: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 37: sockerless.backend.v1.PruneImagesResponse
+	nil,                                 // 38: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                                 // 39: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                                 // 40: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                                 // 41: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                    // 42: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                   // 43: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),             // 45: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),                  // 46: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	40, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	42, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	3,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	4,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	41, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	6,  // 5: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
-	7,  // 6: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	40, // 7: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
-	3,  // 8: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	9,  // 9: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
-	10, // 10: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	41, // 11: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	12, // 12: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
-	7,  // 13: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	40, // 14: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	36, // 15: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	18, // 16: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	42, // 17: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	37, // 18: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	40, // 19: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	21, // 20: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	42, // 21: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	40, // 22: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	43, // 23: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	38, // 24: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	42, // 25: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	24, // 26: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	40, // 27: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	27, // 28: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	41, // 29: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	0,  // 30: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	40, // 31: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	3,  // 32: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	30, // 33: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	41, // 34: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	30, // 35: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	40, // 36: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	33, // 37: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	42, // 38: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	39, // 39: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	24, // 40: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	44, // 41: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	44, // 42: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 43: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	5,  // 44: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	11, // 45: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	14, // 46: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	16, // 47: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	19, // 48: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	22, // 49: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	25, // 50: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	28, // 51: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	31, // 52: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	34, // 53: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 54: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	8,  // 55: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	13, // 56: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	15, // 57: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	17, // 58: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	20, // 59: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	23, // 60: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	26, // 61: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	29, // 62: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	32, // 63: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	35, // 64: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	54, // [54:65] is the sub-list for method output_type
-	43, // [43:54] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	5,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	6,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
+	43, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	42, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
+	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
+	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
+	42, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	11, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
+	12, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
+	43, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	14, // 14: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
+	9,  // 15: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
+	42, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	38, // 17: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	20, // 18: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	44, // 19: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	39, // 20: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	42, // 21: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	23, // 22: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
+	44, // 23: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	42, // 24: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	45, // 25: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	40, // 26: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	44, // 27: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	26, // 28: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	42, // 29: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	29, // 30: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	43, // 31: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 32: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	42, // 33: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 34: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	32, // 35: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	43, // 36: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	32, // 37: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	42, // 38: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	35, // 39: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	44, // 40: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	41, // 41: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	26, // 42: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	46, // 43: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	46, // 44: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 45: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 46: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	13, // 47: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	16, // 48: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	18, // 49: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	21, // 50: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	24, // 51: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	27, // 52: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	30, // 53: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	33, // 54: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	3,  // 55: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	36, // 56: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 57: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 58: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	15, // 59: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	17, // 60: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	19, // 61: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	22, // 62: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	25, // 63: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	28, // 64: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	31, // 65: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	34, // 66: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	4,  // 67: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	37, // 68: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	57, // [57:69] is the sub-list for method output_type
+	45, // [45:57] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -2767,33 +2903,33 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*PullImageResponse_End)(nil),
 		(*PullImageResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[5].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[7].OneofWrappers = []any{
 		(*LoadImageRequest_Open)(nil),
 		(*LoadImageRequest_Chunk)(nil),
 		(*LoadImageRequest_End)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[8].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[10].OneofWrappers = []any{
 		(*LoadImageResponse_Progress)(nil),
 		(*LoadImageResponse_Loaded)(nil),
 		(*LoadImageResponse_End)(nil),
 		(*LoadImageResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[11].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[13].OneofWrappers = []any{
 		(*ImportImageRequest_Open)(nil),
 		(*ImportImageRequest_Chunk)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[18].OneofWrappers = []any{}
-	file_sockerless_backend_v1_image_proto_msgTypes[24].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[20].OneofWrappers = []any{}
+	file_sockerless_backend_v1_image_proto_msgTypes[26].OneofWrappers = []any{
 		(*RemovedImage_Untagged)(nil),
 		(*RemovedImage_Deleted)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[26].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[28].OneofWrappers = []any{
 		(*SaveImagesResponse_Chunk)(nil),
 		(*SaveImagesResponse_End)(nil),
 		(*SaveImagesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[29].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[31].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
@@ -2805,7 +2941,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sockerless/backend/v1/image.proto.
  */
 export const file_sockerless_backend_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkiiwEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIrkBChFQdWxsSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiKwoHUHVsbEVuZBIQCghpbWFnZV9pZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkijgEKEExvYWRJbWFnZVJlcXVlc3QSLwoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbkgAEg8KBWNodW5rGAIgASgMSAASLQoDZW5kGAMgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRFbmRIAEIJCgdtZXNzYWdlIj0KCExvYWRPcGVuEjEKCHBsYXRmb3JtGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIgkKB0xvYWRFbmQi9AEKEUxvYWRJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASNAoGbG9hZGVkGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRlZEltYWdlSAASMgoDZW5kGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZUVuZEgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjIKC0xvYWRlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIQCghpbWFnZV9pZBgCIAEoCSIOCgxMb2FkSW1hZ2VFbmQikgEKEkltcG9ydEltYWdlUmVxdWVzdBIxCgRvcGVuGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJ0CgpJbXBvcnRPcGVuEhEKCXJlZmVyZW5jZRgBIAEoCRIPCgdjb21tZW50GAIgASgJEg8KB2NoYW5nZXMYAyADKAkSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iJwoTSW1wb3J0SW1hZ2VSZXNwb25zZRIQCghpbWFnZV9pZBgBIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSISChBUYWdJbWFnZVJlc3BvbnNlIuEBChFMaXN0SW1hZ2VzUmVxdWVzdBILCgNhbGwYASABKAgSRgoHZmlsdGVycxgCIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdC5GaWx0ZXJzRW50cnkSDwoHZGlnZXN0cxgDIAEoCBITCgtzaGFyZWRfc2l6ZRgEIAEoCBpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBIkkKEkxpc3RJbWFnZXNSZXNwb25zZRIzCgZpbWFnZXMYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5Ir8CCgxJbWFnZVN1bW1hcnkSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAUgASgDEhgKC3NoYXJlZF9zaXplGAYgASgDSACIAQESPwoGbGFiZWxzGAcgAygLMi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeS5MYWJlbHNFbnRyeRISCgpjb250YWluZXJzGAggASgDEhEKCXBhcmVudF9pZBgJIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg4KDF9zaGFyZWRfc2l6ZSJXChNJbnNwZWN0SW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkkKFEluc3BlY3RJbWFnZVJlc3BvbnNlEjEKBWltYWdlGAEgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsIqcECgtJbWFnZURldGFpbBIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBSABKAkSDgoGYXV0aG9yGAYgASgJEhYKDmRvY2tlcl92ZXJzaW9uGAcgASgJEjEKCHBsYXRmb3JtGAggASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhIKCm9zX3ZlcnNpb24YCSABKAkSDAoEc2l6ZRgKIAEoAxI2CgZjb25maWcYCyABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEhAKCGRpZmZfaWRzGAwgAygJElIKEWdyYXBoX2RyaXZlcl9kYXRhGA0gAygLMjcuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsLkdyYXBoRHJpdmVyRGF0YUVudHJ5Ei8KC2xhc3RfdGFnZ2VkGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZkcml2ZXIYDyABKAkSEQoJcGFyZW50X2lkGBAgASgJGjYKFEdyYXBoRHJpdmVyRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRAoSUmVtb3ZlSW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEg0KBWZvcmNlGAIgASgIEhAKCG5vX3BydW5lGAMgASgIIksKE1JlbW92ZUltYWdlUmVzcG9uc2USNAoHcmVtb3ZlZBgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVkSW1hZ2UiPQoMUmVtb3ZlZEltYWdlEhIKCHVudGFnZ2VkGAEgASgJSAASEQoHZGVsZXRlZBgCIAEoCUgAQgYKBHdoYXQiWgoRU2F2ZUltYWdlc1JlcXVlc3QSEgoKcmVmZXJlbmNlcxgBIAMoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSKWAQoSU2F2ZUltYWdlc1Jlc3BvbnNlEg8KBWNodW5rGAEgASgMSAASLQoDZW5kGAIgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVFbmRIABI1CgloZWFydGJlYXQYAyABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIeCgdTYXZlRW5kEhMKC3RvdGFsX2J5dGVzGAEgASgEIosBChBQdXNoSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aBIxCghwbGF0Zm9ybRgDIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSLrAQoRUHVzaEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIABIwCgZwdXNoZWQYBCABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAQgkKB21lc3NhZ2UiNAoHUHVzaEVuZBIOCgZkaWdlc3QYASABKAkSCwoDdGFnGAIgASgJEgwKBHNpemUYAyABKAMiWgoWR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJUChdHZXRJbWFnZUhpc3RvcnlSZXNwb25zZRI5CgdlbnRyaWVzGAEgAygLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlSGlzdG9yeUVudHJ5Io0BChFJbWFnZUhpc3RvcnlFbnRyeRIKCgJpZBgBIAEoCRIrCgdjcmVhdGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAMgASgJEgwKBHRhZ3MYBCADKAkSDAoEc2l6ZRgFIAEoAxIPCgdjb21tZW50GAYgASgJIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQy+QgKDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBElsKCFRhZ0ltYWdlEiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVxdWVzdBonLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlc3BvbnNlEmYKCkxpc3RJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1Jlc3BvbnNlIgOQAgESbAoMSW5zcGVjdEltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVzcG9uc2UiA5ACARJkCgtSZW1vdmVJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJjCgpTYXZlSW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEmAKCVB1c2hJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESdQoPR2V0SW1hZ2VIaXN0b3J5Ei0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2UiA5ACARJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZULpAQoZY29tLnNvY2tlcmxlc3MuYmFja2VuZC52MUIKSW1hZ2VQcm90b1ABWkpnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9iYWNrZW5kL3YxO2JhY2tlbmR2MaICA1NCWKoCFVNvY2tlcmxlc3MuQmFja2VuZC5WMcoCFVNvY2tlcmxlc3NcQmFja2VuZFxWMeICIVNvY2tlcmxlc3NcQmFja2VuZFxWMVxHUEJNZXRhZGF0YeoCF1NvY2tlcmxlc3M6OkJhY2tlbmQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
+  fileDesc("CiFzb2NrZXJsZXNzL2JhY2tlbmQvdjEvaW1hZ2UucHJvdG8SFXNvY2tlcmxlc3MuYmFja2VuZC52MSJ6CgxSZWdpc3RyeUF1dGgSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSFgoOaWRlbnRpdHlfdG9rZW4YAyABKAkSFgoOcmVnaXN0cnlfdG9rZW4YBCABKAkSFgoOc2VydmVyX2FkZHJlc3MYBSABKAkiiwEKEFB1bGxJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEjEKBGF1dGgYAyABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIrkBChFQdWxsSW1hZ2VSZXNwb25zZRIzCghwcm9ncmVzcxgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Qcm9ncmVzc0gAEi0KA2VuZBgCIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsRW5kSAASNQoJaGVhcnRiZWF0GAMgASgLMiAuc29ja2VybGVzcy5iYWNrZW5kLnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2UiYgoaSW5zcGVjdERpc3RyaWJ1dGlvblJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEjEKBGF1dGgYAiABKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVnaXN0cnlBdXRoIoMBChtJbnNwZWN0RGlzdHJpYnV0aW9uUmVzcG9uc2USDgoGZGlnZXN0GAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSDAoEc2l6ZRgDIAEoAxIyCglwbGF0Zm9ybXMYBCADKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiKwoHUHVsbEVuZBIQCghpbWFnZV9pZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkijgEKEExvYWRJbWFnZVJlcXVlc3QSLwoEb3BlbhgBIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkT3BlbkgAEg8KBWNodW5rGAIgASgMSAASLQoDZW5kGAMgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRFbmRIAEIJCgdtZXNzYWdlIj0KCExvYWRPcGVuEjEKCHBsYXRmb3JtGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIgkKB0xvYWRFbmQi9AEKEUxvYWRJbWFnZVJlc3BvbnNlEjMKCHByb2dyZXNzGAEgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlByb2dyZXNzSAASNAoGbG9hZGVkGAIgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRlZEltYWdlSAASMgoDZW5kGAMgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZUVuZEgAEjUKCWhlYXJ0YmVhdBgEIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIAEIJCgdtZXNzYWdlIjIKC0xvYWRlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIQCghpbWFnZV9pZBgCIAEoCSIOCgxMb2FkSW1hZ2VFbmQikgEKEkltcG9ydEltYWdlUmVxdWVzdBIxCgRvcGVuGAEgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltcG9ydE9wZW5IABIPCgVjaHVuaxgCIAEoDEgAEi0KA2VuZBgDIAEoCzIeLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkRW5kSABCCQoHbWVzc2FnZSJ0CgpJbXBvcnRPcGVuEhEKCXJlZmVyZW5jZRgBIAEoCRIPCgdjb21tZW50GAIgASgJEg8KB2NoYW5nZXMYAyADKAkSMQoIcGxhdGZvcm0YBCABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUGxhdGZvcm0iJwoTSW1wb3J0SW1hZ2VSZXNwb25zZRIQCghpbWFnZV9pZBgBIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSISChBUYWdJbWFnZVJlc3BvbnNlIuEBChFMaXN0SW1hZ2VzUmVxdWVzdBILCgNhbGwYASABKAgSRgoHZmlsdGVycxgCIAMoCzI1LnNvY2tlcmxlc3MuYmFja2VuZC52MS5MaXN0SW1hZ2VzUmVxdWVzdC5GaWx0ZXJzRW50cnkSDwoHZGlnZXN0cxgDIAEoCBITCgtzaGFyZWRfc2l6ZRgEIAEoCBpRCgxGaWx0ZXJzRW50cnkSCwoDa2V5GAEgASgJEjAKBXZhbHVlGAIgASgLMiEuc29ja2VybGVzcy5iYWNrZW5kLnYxLlN0cmluZ0xpc3Q6AjgBIkkKEkxpc3RJbWFnZXNSZXNwb25zZRIzCgZpbWFnZXMYASADKAsyIy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1hZ2VTdW1tYXJ5Ir8CCgxJbWFnZVN1bW1hcnkSCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIrCgdjcmVhdGVkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAUgASgDEhgKC3NoYXJlZF9zaXplGAYgASgDSACIAQESPwoGbGFiZWxzGAcgAygLMi8uc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlU3VtbWFyeS5MYWJlbHNFbnRyeRISCgpjb250YWluZXJzGAggASgDEhEKCXBhcmVudF9pZBgJIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg4KDF9zaGFyZWRfc2l6ZSJXChNJbnNwZWN0SW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEjEKCHBsYXRmb3JtGAIgASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtIkkKFEluc3BlY3RJbWFnZVJlc3BvbnNlEjEKBWltYWdlGAEgASgLMiIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsIqcECgtJbWFnZURldGFpbBIKCgJpZBgBIAEoCRIRCglyZXBvX3RhZ3MYAiADKAkSFAoMcmVwb19kaWdlc3RzGAMgAygJEisKB2NyZWF0ZWQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBSABKAkSDgoGYXV0aG9yGAYgASgJEhYKDmRvY2tlcl92ZXJzaW9uGAcgASgJEjEKCHBsYXRmb3JtGAggASgLMh8uc29ja2VybGVzcy5iYWNrZW5kLnYxLlBsYXRmb3JtEhIKCm9zX3ZlcnNpb24YCSABKAkSDAoEc2l6ZRgKIAEoAxI2CgZjb25maWcYCyABKAsyJi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuQ29udGFpbmVyQ29uZmlnEhAKCGRpZmZfaWRzGAwgAygJElIKEWdyYXBoX2RyaXZlcl9kYXRhGA0gAygLMjcuc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlRGV0YWlsLkdyYXBoRHJpdmVyRGF0YUVudHJ5Ei8KC2xhc3RfdGFnZ2VkGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZkcml2ZXIYDyABKAkSEQoJcGFyZW50X2lkGBAgASgJGjYKFEdyYXBoRHJpdmVyRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRAoSUmVtb3ZlSW1hZ2VSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEg0KBWZvcmNlGAIgASgIEhAKCG5vX3BydW5lGAMgASgIIksKE1JlbW92ZUltYWdlUmVzcG9uc2USNAoHcmVtb3ZlZBgBIAMoCzIjLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVkSW1hZ2UiPQoMUmVtb3ZlZEltYWdlEhIKCHVudGFnZ2VkGAEgASgJSAASEQoHZGVsZXRlZBgCIAEoCUgAQgYKBHdoYXQiWgoRU2F2ZUltYWdlc1JlcXVlc3QSEgoKcmVmZXJlbmNlcxgBIAMoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSKWAQoSU2F2ZUltYWdlc1Jlc3BvbnNlEg8KBWNodW5rGAEgASgMSAASLQoDZW5kGAIgASgLMh4uc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVFbmRIABI1CgloZWFydGJlYXQYAyABKAsyIC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSIeCgdTYXZlRW5kEhMKC3RvdGFsX2J5dGVzGAEgASgEIosBChBQdXNoSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIxCgRhdXRoGAIgASgLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlZ2lzdHJ5QXV0aBIxCghwbGF0Zm9ybRgDIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSLrAQoRUHVzaEltYWdlUmVzcG9uc2USMwoIcHJvZ3Jlc3MYASABKAsyHy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJvZ3Jlc3NIABItCgNlbmQYAiABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAEjUKCWhlYXJ0YmVhdBgDIAEoCzIgLnNvY2tlcmxlc3MuYmFja2VuZC52MS5IZWFydGJlYXRIABIwCgZwdXNoZWQYBCABKAsyHi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVzaEVuZEgAQgkKB21lc3NhZ2UiNAoHUHVzaEVuZBIOCgZkaWdlc3QYASABKAkSCwoDdGFnGAIgASgJEgwKBHNpemUYAyABKAMiWgoWR2V0SW1hZ2VIaXN0b3J5UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIxCghwbGF0Zm9ybRgCIAEoCzIfLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QbGF0Zm9ybSJUChdHZXRJbWFnZUhpc3RvcnlSZXNwb25zZRI5CgdlbnRyaWVzGAEgAygLMiguc29ja2VybGVzcy5iYWNrZW5kLnYxLkltYWdlSGlzdG9yeUVudHJ5Io0BChFJbWFnZUhpc3RvcnlFbnRyeRIKCgJpZBgBIAEoCRIrCgdjcmVhdGVkGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpjcmVhdGVkX2J5GAMgASgJEgwKBHRhZ3MYBCADKAkSDAoEc2l6ZRgFIAEoAxIPCgdjb21tZW50GAYgASgJIrABChJQcnVuZUltYWdlc1JlcXVlc3QSRwoHZmlsdGVycxgBIAMoCzI2LnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QuRmlsdGVyc0VudHJ5GlEKDEZpbHRlcnNFbnRyeRILCgNrZXkYASABKAkSMAoFdmFsdWUYAiABKAsyIS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuU3RyaW5nTGlzdDoCOAEiZAoTUHJ1bmVJbWFnZXNSZXNwb25zZRI0CgdyZW1vdmVkGAEgAygLMiMuc29ja2VybGVzcy5iYWNrZW5kLnYxLlJlbW92ZWRJbWFnZRIXCg9zcGFjZV9yZWNsYWltZWQYAiABKAQy9wkKDEltYWdlU2VydmljZRJgCglQdWxsSW1hZ2USJy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHVsbEltYWdlUmVxdWVzdBooLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdWxsSW1hZ2VSZXNwb25zZTABEmIKCUxvYWRJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5Mb2FkSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLkxvYWRJbWFnZVJlc3BvbnNlKAEwARJmCgtJbXBvcnRJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZSgBElsKCFRhZ0ltYWdlEiYuc29ja2VybGVzcy5iYWNrZW5kLnYxLlRhZ0ltYWdlUmVxdWVzdBonLnNvY2tlcmxlc3MuYmFja2VuZC52MS5UYWdJbWFnZVJlc3BvbnNlEmYKCkxpc3RJbWFnZXMSKC5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1JlcXVlc3QaKS5zb2NrZXJsZXNzLmJhY2tlbmQudjEuTGlzdEltYWdlc1Jlc3BvbnNlIgOQAgESbAoMSW5zcGVjdEltYWdlEiouc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaKy5zb2NrZXJsZXNzLmJhY2tlbmQudjEuSW5zcGVjdEltYWdlUmVzcG9uc2UiA5ACARJkCgtSZW1vdmVJbWFnZRIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5SZW1vdmVJbWFnZVJlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJjCgpTYXZlSW1hZ2VzEiguc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXF1ZXN0Gikuc29ja2VybGVzcy5iYWNrZW5kLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEmAKCVB1c2hJbWFnZRInLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QdXNoSW1hZ2VSZXF1ZXN0Giguc29ja2VybGVzcy5iYWNrZW5kLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESdQoPR2V0SW1hZ2VIaXN0b3J5Ei0uc29ja2VybGVzcy5iYWNrZW5kLnYxLkdldEltYWdlSGlzdG9yeVJlcXVlc3QaLi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuR2V0SW1hZ2VIaXN0b3J5UmVzcG9uc2UiA5ACARJ8ChNJbnNwZWN0RGlzdHJpYnV0aW9uEjEuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXF1ZXN0GjIuc29ja2VybGVzcy5iYWNrZW5kLnYxLkluc3BlY3REaXN0cmlidXRpb25SZXNwb25zZRJkCgtQcnVuZUltYWdlcxIpLnNvY2tlcmxlc3MuYmFja2VuZC52MS5QcnVuZUltYWdlc1JlcXVlc3QaKi5zb2NrZXJsZXNzLmJhY2tlbmQudjEuUHJ1bmVJbWFnZXNSZXNwb25zZULpAQoZY29tLnNvY2tlcmxlc3MuYmFja2VuZC52MUIKSW1hZ2VQcm90b1ABWkpnaXRodWIuY29tL3NvY2tlcmxlc3Mvc29ja2VybGVzcy9hZ2VudC9nZW4vc29ja2VybGVzcy9iYWNrZW5kL3YxO2JhY2tlbmR2MaICA1NCWKoCFVNvY2tlcmxlc3MuQmFja2VuZC5WMcoCFVNvY2tlcmxlc3NcQmFja2VuZFxWMeICIVNvY2tlcmxlc3NcQmFja2VuZFxWMVxHUEJNZXRhZGF0YeoCF1NvY2tlcmxlc3M6OkJhY2tlbmQ6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_sockerless_backend_v1_config, file_sockerless_backend_v1_endpoint]);
 
 /**
  * @generated from message sockerless.backend.v1.RegistryAuth
@@ -125,6 +125,68 @@ export const PullImageResponseSchema: GenMessage<PullImageResponse> = /*@__PURE_
   messageDesc(file_sockerless_backend_v1_image, 2);
 
 /**
+ * @generated from message sockerless.backend.v1.InspectDistributionRequest
+ */
+export type InspectDistributionRequest = Message<"sockerless.backend.v1.InspectDistributionRequest"> & {
+  /**
+   * name, name:tag or name@digest
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * unset: anonymous
+   *
+   * @generated from field: sockerless.backend.v1.RegistryAuth auth = 2;
+   */
+  auth?: RegistryAuth | undefined;
+};
+
+/**
+ * Describes the message sockerless.backend.v1.InspectDistributionRequest.
+ * Use `create(InspectDistributionRequestSchema)` to create a new message.
+ */
+export const InspectDistributionRequestSchema: GenMessage<InspectDistributionRequest> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 3);
+
+/**
+ * @generated from message sockerless.backend.v1.InspectDistributionResponse
+ */
+export type InspectDistributionResponse = Message<"sockerless.backend.v1.InspectDistributionResponse"> & {
+  /**
+   * of the manifest or index
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: string media_type = 2;
+   */
+  mediaType: string;
+
+  /**
+   * bytes of the manifest or index
+   *
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: repeated sockerless.backend.v1.Platform platforms = 4;
+   */
+  platforms: Platform[];
+};
+
+/**
+ * Describes the message sockerless.backend.v1.InspectDistributionResponse.
+ * Use `create(InspectDistributionResponseSchema)` to create a new message.
+ */
+export const InspectDistributionResponseSchema: GenMessage<InspectDistributionResponse> = /*@__PURE__*/
+  messageDesc(file_sockerless_backend_v1_image, 4);
+
+/**
  * One line of Docker's progress stream.
  *
  * @generated from message sockerless.backend.v1.Progress
@@ -162,7 +224,7 @@ export type Progress = Message<"sockerless.backend.v1.Progress"> & {
  * Use `create(ProgressSchema)` to create a new message.
  */
 export const ProgressSchema: GenMessage<Progress> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 3);
+  messageDesc(file_sockerless_backend_v1_image, 5);
 
 /**
  * @generated from message sockerless.backend.v1.PullEnd
@@ -184,7 +246,7 @@ export type PullEnd = Message<"sockerless.backend.v1.PullEnd"> & {
  * Use `create(PullEndSchema)` to create a new message.
  */
 export const PullEndSchema: GenMessage<PullEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 4);
+  messageDesc(file_sockerless_backend_v1_image, 6);
 
 /**
  * @generated from message sockerless.backend.v1.LoadImageRequest
@@ -219,7 +281,7 @@ export type LoadImageRequest = Message<"sockerless.backend.v1.LoadImageRequest">
  * Use `create(LoadImageRequestSchema)` to create a new message.
  */
 export const LoadImageRequestSchema: GenMessage<LoadImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 5);
+  messageDesc(file_sockerless_backend_v1_image, 7);
 
 /**
  * @generated from message sockerless.backend.v1.LoadOpen
@@ -236,7 +298,7 @@ export type LoadOpen = Message<"sockerless.backend.v1.LoadOpen"> & {
  * Use `create(LoadOpenSchema)` to create a new message.
  */
 export const LoadOpenSchema: GenMessage<LoadOpen> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 6);
+  messageDesc(file_sockerless_backend_v1_image, 8);
 
 /**
  * @generated from message sockerless.backend.v1.LoadEnd
@@ -249,7 +311,7 @@ export type LoadEnd = Message<"sockerless.backend.v1.LoadEnd"> & {
  * Use `create(LoadEndSchema)` to create a new message.
  */
 export const LoadEndSchema: GenMessage<LoadEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 7);
+  messageDesc(file_sockerless_backend_v1_image, 9);
 
 /**
  * @generated from message sockerless.backend.v1.LoadImageResponse
@@ -292,7 +354,7 @@ export type LoadImageResponse = Message<"sockerless.backend.v1.LoadImageResponse
  * Use `create(LoadImageResponseSchema)` to create a new message.
  */
 export const LoadImageResponseSchema: GenMessage<LoadImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 8);
+  messageDesc(file_sockerless_backend_v1_image, 10);
 
 /**
  * @generated from message sockerless.backend.v1.LoadedImage
@@ -316,7 +378,7 @@ export type LoadedImage = Message<"sockerless.backend.v1.LoadedImage"> & {
  * Use `create(LoadedImageSchema)` to create a new message.
  */
 export const LoadedImageSchema: GenMessage<LoadedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 9);
+  messageDesc(file_sockerless_backend_v1_image, 11);
 
 /**
  * @generated from message sockerless.backend.v1.LoadImageEnd
@@ -329,7 +391,7 @@ export type LoadImageEnd = Message<"sockerless.backend.v1.LoadImageEnd"> & {
  * Use `create(LoadImageEndSchema)` to create a new message.
  */
 export const LoadImageEndSchema: GenMessage<LoadImageEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 10);
+  messageDesc(file_sockerless_backend_v1_image, 12);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageRequest
@@ -364,7 +426,7 @@ export type ImportImageRequest = Message<"sockerless.backend.v1.ImportImageReque
  * Use `create(ImportImageRequestSchema)` to create a new message.
  */
 export const ImportImageRequestSchema: GenMessage<ImportImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 11);
+  messageDesc(file_sockerless_backend_v1_image, 13);
 
 /**
  * @generated from message sockerless.backend.v1.ImportOpen
@@ -400,7 +462,7 @@ export type ImportOpen = Message<"sockerless.backend.v1.ImportOpen"> & {
  * Use `create(ImportOpenSchema)` to create a new message.
  */
 export const ImportOpenSchema: GenMessage<ImportOpen> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 12);
+  messageDesc(file_sockerless_backend_v1_image, 14);
 
 /**
  * @generated from message sockerless.backend.v1.ImportImageResponse
@@ -417,7 +479,7 @@ export type ImportImageResponse = Message<"sockerless.backend.v1.ImportImageResp
  * Use `create(ImportImageResponseSchema)` to create a new message.
  */
 export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 13);
+  messageDesc(file_sockerless_backend_v1_image, 15);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageRequest
@@ -441,7 +503,7 @@ export type TagImageRequest = Message<"sockerless.backend.v1.TagImageRequest"> &
  * Use `create(TagImageRequestSchema)` to create a new message.
  */
 export const TagImageRequestSchema: GenMessage<TagImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 14);
+  messageDesc(file_sockerless_backend_v1_image, 16);
 
 /**
  * @generated from message sockerless.backend.v1.TagImageResponse
@@ -454,7 +516,7 @@ export type TagImageResponse = Message<"sockerless.backend.v1.TagImageResponse">
  * Use `create(TagImageResponseSchema)` to create a new message.
  */
 export const TagImageResponseSchema: GenMessage<TagImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 15);
+  messageDesc(file_sockerless_backend_v1_image, 17);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesRequest
@@ -486,7 +548,7 @@ export type ListImagesRequest = Message<"sockerless.backend.v1.ListImagesRequest
  * Use `create(ListImagesRequestSchema)` to create a new message.
  */
 export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 16);
+  messageDesc(file_sockerless_backend_v1_image, 18);
 
 /**
  * @generated from message sockerless.backend.v1.ListImagesResponse
@@ -505,7 +567,7 @@ export type ListImagesResponse = Message<"sockerless.backend.v1.ListImagesRespon
  * Use `create(ListImagesResponseSchema)` to create a new message.
  */
 export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 17);
+  messageDesc(file_sockerless_backend_v1_image, 19);
 
 /**
  * @generated from message sockerless.backend.v1.ImageSummary
@@ -564,7 +626,7 @@ export type ImageSummary = Message<"sockerless.backend.v1.ImageSummary"> & {
  * Use `create(ImageSummarySchema)` to create a new message.
  */
 export const ImageSummarySchema: GenMessage<ImageSummary> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 18);
+  messageDesc(file_sockerless_backend_v1_image, 20);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageRequest
@@ -586,7 +648,7 @@ export type InspectImageRequest = Message<"sockerless.backend.v1.InspectImageReq
  * Use `create(InspectImageRequestSchema)` to create a new message.
  */
 export const InspectImageRequestSchema: GenMessage<InspectImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 19);
+  messageDesc(file_sockerless_backend_v1_image, 21);
 
 /**
  * @generated from message sockerless.backend.v1.InspectImageResponse
@@ -603,7 +665,7 @@ export type InspectImageResponse = Message<"sockerless.backend.v1.InspectImageRe
  * Use `create(InspectImageResponseSchema)` to create a new message.
  */
 export const InspectImageResponseSchema: GenMessage<InspectImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 20);
+  messageDesc(file_sockerless_backend_v1_image, 22);
 
 /**
  * @generated from message sockerless.backend.v1.ImageDetail
@@ -701,7 +763,7 @@ export type ImageDetail = Message<"sockerless.backend.v1.ImageDetail"> & {
  * Use `create(ImageDetailSchema)` to create a new message.
  */
 export const ImageDetailSchema: GenMessage<ImageDetail> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 21);
+  messageDesc(file_sockerless_backend_v1_image, 23);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageRequest
@@ -728,7 +790,7 @@ export type RemoveImageRequest = Message<"sockerless.backend.v1.RemoveImageReque
  * Use `create(RemoveImageRequestSchema)` to create a new message.
  */
 export const RemoveImageRequestSchema: GenMessage<RemoveImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 22);
+  messageDesc(file_sockerless_backend_v1_image, 24);
 
 /**
  * @generated from message sockerless.backend.v1.RemoveImageResponse
@@ -745,7 +807,7 @@ export type RemoveImageResponse = Message<"sockerless.backend.v1.RemoveImageResp
  * Use `create(RemoveImageResponseSchema)` to create a new message.
  */
 export const RemoveImageResponseSchema: GenMessage<RemoveImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 23);
+  messageDesc(file_sockerless_backend_v1_image, 25);
 
 /**
  * @generated from message sockerless.backend.v1.RemovedImage
@@ -774,7 +836,7 @@ export type RemovedImage = Message<"sockerless.backend.v1.RemovedImage"> & {
  * Use `create(RemovedImageSchema)` to create a new message.
  */
 export const RemovedImageSchema: GenMessage<RemovedImage> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 24);
+  messageDesc(file_sockerless_backend_v1_image, 26);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesRequest
@@ -796,7 +858,7 @@ export type SaveImagesRequest = Message<"sockerless.backend.v1.SaveImagesRequest
  * Use `create(SaveImagesRequestSchema)` to create a new message.
  */
 export const SaveImagesRequestSchema: GenMessage<SaveImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 25);
+  messageDesc(file_sockerless_backend_v1_image, 27);
 
 /**
  * @generated from message sockerless.backend.v1.SaveImagesResponse
@@ -831,7 +893,7 @@ export type SaveImagesResponse = Message<"sockerless.backend.v1.SaveImagesRespon
  * Use `create(SaveImagesResponseSchema)` to create a new message.
  */
 export const SaveImagesResponseSchema: GenMessage<SaveImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 26);
+  messageDesc(file_sockerless_backend_v1_image, 28);
 
 /**
  * @generated from message sockerless.backend.v1.SaveEnd
@@ -848,7 +910,7 @@ export type SaveEnd = Message<"sockerless.backend.v1.SaveEnd"> & {
  * Use `create(SaveEndSchema)` to create a new message.
  */
 export const SaveEndSchema: GenMessage<SaveEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 27);
+  messageDesc(file_sockerless_backend_v1_image, 29);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageRequest
@@ -877,7 +939,7 @@ export type PushImageRequest = Message<"sockerless.backend.v1.PushImageRequest">
  * Use `create(PushImageRequestSchema)` to create a new message.
  */
 export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 28);
+  messageDesc(file_sockerless_backend_v1_image, 30);
 
 /**
  * @generated from message sockerless.backend.v1.PushImageResponse
@@ -922,7 +984,7 @@ export type PushImageResponse = Message<"sockerless.backend.v1.PushImageResponse
  * Use `create(PushImageResponseSchema)` to create a new message.
  */
 export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 29);
+  messageDesc(file_sockerless_backend_v1_image, 31);
 
 /**
  * @generated from message sockerless.backend.v1.PushEnd
@@ -951,7 +1013,7 @@ export type PushEnd = Message<"sockerless.backend.v1.PushEnd"> & {
  * Use `create(PushEndSchema)` to create a new message.
  */
 export const PushEndSchema: GenMessage<PushEnd> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 30);
+  messageDesc(file_sockerless_backend_v1_image, 32);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryRequest
@@ -973,7 +1035,7 @@ export type GetImageHistoryRequest = Message<"sockerless.backend.v1.GetImageHist
  * Use `create(GetImageHistoryRequestSchema)` to create a new message.
  */
 export const GetImageHistoryRequestSchema: GenMessage<GetImageHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 31);
+  messageDesc(file_sockerless_backend_v1_image, 33);
 
 /**
  * @generated from message sockerless.backend.v1.GetImageHistoryResponse
@@ -992,7 +1054,7 @@ export type GetImageHistoryResponse = Message<"sockerless.backend.v1.GetImageHis
  * Use `create(GetImageHistoryResponseSchema)` to create a new message.
  */
 export const GetImageHistoryResponseSchema: GenMessage<GetImageHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 32);
+  messageDesc(file_sockerless_backend_v1_image, 34);
 
 /**
  * @generated from message sockerless.backend.v1.ImageHistoryEntry
@@ -1036,7 +1098,7 @@ export type ImageHistoryEntry = Message<"sockerless.backend.v1.ImageHistoryEntry
  * Use `create(ImageHistoryEntrySchema)` to create a new message.
  */
 export const ImageHistoryEntrySchema: GenMessage<ImageHistoryEntry> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 33);
+  messageDesc(file_sockerless_backend_v1_image, 35);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesRequest
@@ -1053,7 +1115,7 @@ export type PruneImagesRequest = Message<"sockerless.backend.v1.PruneImagesReque
  * Use `create(PruneImagesRequestSchema)` to create a new message.
  */
 export const PruneImagesRequestSchema: GenMessage<PruneImagesRequest> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 34);
+  messageDesc(file_sockerless_backend_v1_image, 36);
 
 /**
  * @generated from message sockerless.backend.v1.PruneImagesResponse
@@ -1077,7 +1139,7 @@ export type PruneImagesResponse = Message<"sockerless.backend.v1.PruneImagesResp
  * Use `create(PruneImagesResponseSchema)` to create a new message.
  */
 export const PruneImagesResponseSchema: GenMessage<PruneImagesResponse> = /*@__PURE__*/
-  messageDesc(file_sockerless_backend_v1_image, 35);
+  messageDesc(file_sockerless_backend_v1_image, 37);
 
 /**
  * @generated from service sockerless.backend.v1.ImageService
@@ -1174,6 +1236,16 @@ export const ImageService: GenService<{
     methodKind: "unary";
     input: typeof GetImageHistoryRequestSchema;
     output: typeof GetImageHistoryResponseSchema;
+  },
+  /**
+   * What the registry of a reference says of it; nothing is stored.
+   *
+   * @generated from rpc sockerless.backend.v1.ImageService.InspectDistribution
+   */
+  inspectDistribution: {
+    methodKind: "unary";
+    input: typeof InspectDistributionRequestSchema;
+    output: typeof InspectDistributionResponseSchema;
   },
   /**
    * Removes nameless images, or (filter dangling=false) all unused ones.

@@ -60,6 +60,9 @@ const (
 	// ImageServiceGetImageHistoryProcedure is the fully-qualified name of the ImageService's
 	// GetImageHistory RPC.
 	ImageServiceGetImageHistoryProcedure = "/sockerless.backend.v1.ImageService/GetImageHistory"
+	// ImageServiceInspectDistributionProcedure is the fully-qualified name of the ImageService's
+	// InspectDistribution RPC.
+	ImageServiceInspectDistributionProcedure = "/sockerless.backend.v1.ImageService/InspectDistribution"
 	// ImageServicePruneImagesProcedure is the fully-qualified name of the ImageService's PruneImages
 	// RPC.
 	ImageServicePruneImagesProcedure = "/sockerless.backend.v1.ImageService/PruneImages"
@@ -84,6 +87,8 @@ type ImageServiceClient interface {
 	// Progress as it happens; the last message is `end`.
 	PushImage(context.Context, *connect.Request[v1.PushImageRequest]) (*connect.ServerStreamForClient[v1.PushImageResponse], error)
 	GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error)
+	// What the registry of a reference says of it; nothing is stored.
+	InspectDistribution(context.Context, *connect.Request[v1.InspectDistributionRequest]) (*connect.Response[v1.InspectDistributionResponse], error)
 	// Removes nameless images, or (filter dangling=false) all unused ones.
 	PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error)
 }
@@ -162,6 +167,12 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		inspectDistribution: connect.NewClient[v1.InspectDistributionRequest, v1.InspectDistributionResponse](
+			httpClient,
+			baseURL+ImageServiceInspectDistributionProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("InspectDistribution")),
+			connect.WithClientOptions(opts...),
+		),
 		pruneImages: connect.NewClient[v1.PruneImagesRequest, v1.PruneImagesResponse](
 			httpClient,
 			baseURL+ImageServicePruneImagesProcedure,
@@ -173,17 +184,18 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // imageServiceClient implements ImageServiceClient.
 type imageServiceClient struct {
-	pullImage       *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
-	loadImage       *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
-	importImage     *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
-	tagImage        *connect.Client[v1.TagImageRequest, v1.TagImageResponse]
-	listImages      *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
-	inspectImage    *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
-	removeImage     *connect.Client[v1.RemoveImageRequest, v1.RemoveImageResponse]
-	saveImages      *connect.Client[v1.SaveImagesRequest, v1.SaveImagesResponse]
-	pushImage       *connect.Client[v1.PushImageRequest, v1.PushImageResponse]
-	getImageHistory *connect.Client[v1.GetImageHistoryRequest, v1.GetImageHistoryResponse]
-	pruneImages     *connect.Client[v1.PruneImagesRequest, v1.PruneImagesResponse]
+	pullImage           *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
+	loadImage           *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
+	importImage         *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
+	tagImage            *connect.Client[v1.TagImageRequest, v1.TagImageResponse]
+	listImages          *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
+	inspectImage        *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
+	removeImage         *connect.Client[v1.RemoveImageRequest, v1.RemoveImageResponse]
+	saveImages          *connect.Client[v1.SaveImagesRequest, v1.SaveImagesResponse]
+	pushImage           *connect.Client[v1.PushImageRequest, v1.PushImageResponse]
+	getImageHistory     *connect.Client[v1.GetImageHistoryRequest, v1.GetImageHistoryResponse]
+	inspectDistribution *connect.Client[v1.InspectDistributionRequest, v1.InspectDistributionResponse]
+	pruneImages         *connect.Client[v1.PruneImagesRequest, v1.PruneImagesResponse]
 }
 
 // PullImage calls sockerless.backend.v1.ImageService.PullImage.
@@ -236,6 +248,11 @@ func (c *imageServiceClient) GetImageHistory(ctx context.Context, req *connect.R
 	return c.getImageHistory.CallUnary(ctx, req)
 }
 
+// InspectDistribution calls sockerless.backend.v1.ImageService.InspectDistribution.
+func (c *imageServiceClient) InspectDistribution(ctx context.Context, req *connect.Request[v1.InspectDistributionRequest]) (*connect.Response[v1.InspectDistributionResponse], error) {
+	return c.inspectDistribution.CallUnary(ctx, req)
+}
+
 // PruneImages calls sockerless.backend.v1.ImageService.PruneImages.
 func (c *imageServiceClient) PruneImages(ctx context.Context, req *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error) {
 	return c.pruneImages.CallUnary(ctx, req)
@@ -260,6 +277,8 @@ type ImageServiceHandler interface {
 	// Progress as it happens; the last message is `end`.
 	PushImage(context.Context, *connect.Request[v1.PushImageRequest], *connect.ServerStream[v1.PushImageResponse]) error
 	GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error)
+	// What the registry of a reference says of it; nothing is stored.
+	InspectDistribution(context.Context, *connect.Request[v1.InspectDistributionRequest]) (*connect.Response[v1.InspectDistributionResponse], error)
 	// Removes nameless images, or (filter dangling=false) all unused ones.
 	PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error)
 }
@@ -334,6 +353,12 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	imageServiceInspectDistributionHandler := connect.NewUnaryHandler(
+		ImageServiceInspectDistributionProcedure,
+		svc.InspectDistribution,
+		connect.WithSchema(imageServiceMethods.ByName("InspectDistribution")),
+		connect.WithHandlerOptions(opts...),
+	)
 	imageServicePruneImagesHandler := connect.NewUnaryHandler(
 		ImageServicePruneImagesProcedure,
 		svc.PruneImages,
@@ -362,6 +387,8 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServicePushImageHandler.ServeHTTP(w, r)
 		case ImageServiceGetImageHistoryProcedure:
 			imageServiceGetImageHistoryHandler.ServeHTTP(w, r)
+		case ImageServiceInspectDistributionProcedure:
+			imageServiceInspectDistributionHandler.ServeHTTP(w, r)
 		case ImageServicePruneImagesProcedure:
 			imageServicePruneImagesHandler.ServeHTTP(w, r)
 		default:
@@ -411,6 +438,10 @@ func (UnimplementedImageServiceHandler) PushImage(context.Context, *connect.Requ
 
 func (UnimplementedImageServiceHandler) GetImageHistory(context.Context, *connect.Request[v1.GetImageHistoryRequest]) (*connect.Response[v1.GetImageHistoryResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.GetImageHistory is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) InspectDistribution(context.Context, *connect.Request[v1.InspectDistributionRequest]) (*connect.Response[v1.InspectDistributionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.InspectDistribution is not implemented"))
 }
 
 func (UnimplementedImageServiceHandler) PruneImages(context.Context, *connect.Request[v1.PruneImagesRequest]) (*connect.Response[v1.PruneImagesResponse], error) {
