@@ -8,6 +8,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type DialTarget, describeAddress } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
+import { pemOptions, secureContextOf } from "./secure-context.ts";
 
 /** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
 const maxFrameSize = 1024 * 1024;
@@ -81,14 +82,11 @@ function connectSocket(target: DialTarget): Promise<Socket> {
   const socket = connectTls({
     host: address.host,
     port: address.port,
-    key: target.credentials.key,
-    cert: target.credentials.certificateChain,
-    minVersion: "TLSv1.3",
     ALPNProtocols: ["h2"],
     ...(address.kind === "relay"
-      ? { ca: address.authority }
+      ? { ...pemOptions(target.credentials), ca: address.authority }
       : // The agent made its certificate itself: its key is what identifies it, and that is compared below.
-        { rejectUnauthorized: false }),
+        { secureContext: secureContextOf(target.credentials), rejectUnauthorized: false }),
   });
   socket.setNoDelay(true);
   socket.setKeepAlive(true, 30_000);

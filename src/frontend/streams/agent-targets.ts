@@ -22,17 +22,19 @@ export interface BackendReach {
 /** Knows what the frontend can dial, and proves to agents who it is. */
 export class AgentTargets {
   readonly #relay: Pick<DialTarget, "address" | "credentials">;
-  /** For agents over TLS; the backend signs a certificate for it per endpoint. */
-  readonly #key = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
+  readonly #key: string;
   /** What goes with every call that yields an endpoint. */
   readonly access: MessageInitShape<typeof AgentAccessSchema>;
 
   constructor(backend: BackendReach) {
     this.#relay = relayOf(backend);
+    const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    this.#key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
     this.access = {
       // Who shares a socket with the backend shares its machine, and so the agents' sockets and networks.
       reach: this.#relay.address.kind === "unix" ? AgentReach.LOCAL : AgentReach.RELAY,
-      clientPublicKey: this.#key.publicKey.export({ type: "spki", format: "der" }),
+      clientPublicKey: publicKey.export({ type: "spki", format: "der" }),
     };
   }
 
@@ -56,7 +58,7 @@ export class AgentTargets {
 
   #credentials(certificates: readonly Uint8Array[]): ClientCredentials {
     return {
-      key: this.#key.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+      key: this.#key,
       certificateChain: certificates.map((der) => new X509Certificate(der).toString()).join(""),
     };
   }

@@ -3,11 +3,13 @@ import { createHash } from "node:crypto";
 import { connect } from "node:tls";
 
 import type { ClientCredentials } from "../../../agent-client/address.ts";
+import { secureContextOf } from "../../../agent-client/secure-context.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 
 /**
  * Connects to the address that the cloud has named for a container and learns the key of the agent there, to be pinned.
  *
+ * @param reached called once somebody has taken the connection
  * @returns SHA-256 of the SubjectPublicKeyInfo of the agent's certificate
  * @throws unavailable: nobody answers there (yet), or no agent; the signal's reason
  */
@@ -15,15 +17,14 @@ export function learnPin(
   target: { readonly host: string; readonly port: number },
   credentials: ClientCredentials,
   signal: AbortSignal,
+  reached: () => void = () => {},
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     const socket = connect({
       host: target.host,
       port: target.port,
-      key: credentials.key,
-      cert: credentials.certificateChain,
-      minVersion: "TLSv1.3",
+      secureContext: secureContextOf(credentials),
       ALPNProtocols: ["h2"],
       rejectUnauthorized: false, // The agent made its certificate itself; from now on its key is what it is known by.
     });
@@ -41,6 +42,7 @@ export function learnPin(
       signal.removeEventListener("abort", abort);
       fail();
     });
+    socket.once("connect", reached);
     socket.once("secureConnect", () => {
       const spki = socket.getPeerX509Certificate()?.publicKey.export({ type: "spki", format: "der" });
       if (spki === undefined) {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type Socket } from "node:net";
-import { beforeEach, describe, it } from "node:test";
+import { createServer, type Server, type Socket } from "node:net";
+import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { Task } from "@aws-sdk/client-ecs";
 
@@ -119,35 +119,65 @@ describe("waiting for a task's agent", () => {
     await assert.rejects(waiting, /enough/);
   });
 
-  it("does not wait for the answer to a first packet that was lost", async () => {
-    const dialled = new Set<Socket>();
-    const silent = createServer((socket) => {
-      dialled.add(socket.on("error", () => {}));
-      socket.resume();
+  describe("at an address", () => {
+    let dialled: Socket[];
+    let silent: Server;
+    let waiting: Promise<unknown>;
+
+    beforeEach(() => {
+      dialled = [];
+      silent = createServer((socket) => {
+        dialled.push(socket.on("error", () => {}));
+        socket.resume();
+      });
     });
-    const address = `127.${randomInt(1, 255)}.${randomInt(255)}.${randomInt(1, 255)}`;
-    await once(silent.listen(AGENT_PORT, address), "listening");
-    const authority = { ...nobody, credentialsFor: () => Promise.resolve({ key: "", certificateChain: "" }) };
-    const waiting = awaitAgent("container", "arn:task", limit.signal, { poller, authority, clock });
-    tell(
-      viewOf({
-        lastStatus: "PENDING",
-        attachments: [
-          { type: "ElasticNetworkInterface", details: [{ name: "privateIPv4Address", value: address }] },
-        ],
-      }),
-    );
-    await untilTrue(() => dialled.size === 1);
-    await clock.advance(250);
-    await untilTrue(() => clock.sleeping === 1); // It pauses.
-    await clock.advance(50);
-    await untilTrue(() => dialled.size === 2);
-    limit.abort(new Error("enough"));
-    await assert.rejects(waiting, /enough/);
-    for (const socket of dialled) {
-      socket.destroy();
-    }
-    await once(silent.close(), "close");
+    afterEach(async () => {
+      limit.abort(new Error("enough"));
+      await assert.rejects(waiting, /enough/);
+      for (const socket of dialled) {
+        socket.destroy();
+      }
+      if (silent.listening) {
+        await once(silent.close(), "close");
+      }
+    });
+
+    const waitAt = (address: string): void => {
+      const authority = {
+        ...nobody,
+        credentialsFor: () => Promise.resolve({ key: "", certificateChain: "" }),
+      };
+      waiting = awaitAgent("container", "arn:task", limit.signal, { poller, authority, clock });
+      waiting.catch(() => {});
+      const details = [{ name: "privateIPv4Address", value: address }];
+      tell(viewOf({ lastStatus: "PENDING", attachments: [{ type: "ElasticNetworkInterface", details }] }));
+    };
+    const someAddress = (): string => `127.${randomInt(1, 255)}.${randomInt(255)}.${randomInt(1, 255)}`;
+
+    it("that refuses, it tries again soon", async () => {
+      const address = someAddress();
+      waitAt(address);
+      await untilTrue(() => clock.sleeping === 1 && dialled.length === 0);
+      await once(silent.listen(AGENT_PORT, address), "listening");
+      await untilTrue(async () => {
+        await clock.advance(5);
+        return dialled.length === 1;
+      });
+    });
+
+    it("that has taken the connection, a busy agent gets time for its handshake", async () => {
+      const address = someAddress();
+      await once(silent.listen(AGENT_PORT, address), "listening");
+      waitAt(address);
+      await untilTrue(() => dialled.length === 1);
+      await clock.advance(29_000);
+      assert.equal(dialled.length, 1);
+      await clock.advance(1_000);
+      await untilTrue(async () => {
+        await clock.advance(500);
+        return dialled.length === 2;
+      });
+    });
   });
 
   it("ends at once when nobody waits any more", async () => {

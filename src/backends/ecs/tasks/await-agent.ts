@@ -1,4 +1,5 @@
 /** From a task that AWS has promised to an agent that answers. */
+import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
@@ -31,9 +32,12 @@ const PAUSE_SHARE = 1 / 8;
 const SHORTEST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 500;
 /** A packet to an address that nobody has yet is dropped without a word, and sent again only after a second. */
-const ATTEMPT_SHARE = 1 / 2;
-const SHORTEST_ATTEMPT_MS = 250;
-const LONGEST_ATTEMPT_MS = 2_000;
+const CONNECT_SHARE = 1 / 2;
+const SHORTEST_CONNECT_MS = 250;
+const LONGEST_CONNECT_MS = 2_000;
+const HANDSHAKE_LIMIT_MS = 30_000;
+/** Ends waits that are over. Made once: the signal's own reason is an error with a stack each time. */
+const over = new Error("over");
 
 /**
  * Waits until the agent of a task answers.
@@ -98,13 +102,10 @@ async function dialUntilAnswered(
     Math.min(most, Math.max(least, (clock.nowMs() - begunMs) * of));
   for (;;) {
     signal.throwIfAborted();
-    const limitMs = share(ATTEMPT_SHARE, SHORTEST_ATTEMPT_MS, LONGEST_ATTEMPT_MS);
     try {
       const credentials = await authority.credentialsFor(containerId);
-      const pin = await withinLimit(limitMs, signal, clock, (attempt) =>
-        learnPin({ host: address, port: AGENT_PORT }, credentials, attempt),
-      );
-      return { address, pin };
+      const limitMs = share(CONNECT_SHARE, SHORTEST_CONNECT_MS, LONGEST_CONNECT_MS);
+      return { address, pin: await attempt(address, credentials, limitMs, signal, clock) };
     } catch {
       // It is not there yet; the task's end is heard of elsewhere.
     }
@@ -112,22 +113,36 @@ async function dialUntilAnswered(
   }
 }
 
-async function withinLimit<T>(
+/**
+ * One attempt. The limit is for an address that nobody has: a busy machine takes its time for a handshake, and would take
+ * longer still for its repetitions.
+ */
+async function attempt(
+  address: string,
+  credentials: ClientCredentials,
   limitMs: number,
   signal: AbortSignal,
   clock: Clock,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const limit = new AbortController();
+): Promise<Uint8Array> {
   const ended = new AbortController();
-  clock.sleep(limitMs, ended.signal).then(
-    () => limit.abort(),
-    () => {},
-  );
+  const reached = new AbortController();
+  const limit = new AbortController();
+  const giveUpAfter = (ms: number, unless: AbortSignal): void => {
+    clock.sleep(ms, unless).then(
+      // What this process has not come to read yet counts.
+      () => setImmediate(() => unless.aborted || limit.abort(over)),
+      () => {},
+    );
+  };
+  giveUpAfter(limitMs, AbortSignal.any([ended.signal, reached.signal]));
   try {
-    return await work(AbortSignal.any([signal, limit.signal]));
+    const scope = AbortSignal.any([signal, limit.signal]);
+    return await learnPin({ host: address, port: AGENT_PORT }, credentials, scope, () => {
+      reached.abort(over);
+      giveUpAfter(HANDSHAKE_LIMIT_MS, ended.signal);
+    });
   } finally {
-    ended.abort();
+    ended.abort(over);
   }
 }
 

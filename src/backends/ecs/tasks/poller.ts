@@ -24,6 +24,8 @@ export type TaskListener = (view: TaskView | "missing") => void;
 export const DESCRIBED_AT_ONCE = 100;
 /** A task that is new here is looked at so soon, with all that came in the meantime. */
 const FIRST_LOOK_MS = 150;
+/** Made once: a signal's own reason is an error with a stack each time. */
+const woken = new Error("somebody expects news");
 
 /** Asks AWS how tasks are while somebody listens. */
 export class TaskPoller {
@@ -68,7 +70,7 @@ export class TaskPoller {
     const soon = clock.nowMs() + Math.min(FIRST_LOOK_MS, intervalMs);
     const early = Math.max(soon, this.#lastMs + intervalMs / 2);
     this.#nextMs = this.#polling === undefined ? early : Math.min(this.#nextMs, early);
-    this.#wake?.abort();
+    this.#wake?.abort(woken);
   }
 
   /** Asks now, once. Tasks that AWS does not know are left out. */
