@@ -1,12 +1,15 @@
 /** Real tasks of a simulated AWS whose own delays are 0, beside the local backend: what the way through a cloud costs. */
+import { setTimeout as delay } from "node:timers/promises";
+
 import { Daemon } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
 import { type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, LOG_BYTES, logScript } from "./measures.ts";
+import { processorMsOf } from "./memory.ts";
 
 /**
  * Prints a table: medians, and how many times slower the cloud's is.
@@ -56,7 +59,16 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   await until(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100" || undefined);
   const logged = await started({ Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
   await api.call("POST", `/containers/${logged}/wait`);
+  await untilTrue(() => isIdle(daemon)); // The log has been taken in, and what simulates the cloud has read it.
   return { api, network, container, logged, echoing, talked };
+}
+
+/** Whether the daemon's processes and this one have next to nothing to do. */
+async function isIdle(daemon: Daemon): Promise<boolean> {
+  const usedMs = (): number => processorMsOf(daemon) + process.cpuUsage().user / 1000;
+  const before = usedMs();
+  await delay(1_000);
+  return usedMs() - before < 100;
 }
 
 function row({ name, unit, most, mostMs }: CloudMeasure, figures: readonly [number[], number[]]): string {

@@ -86,7 +86,7 @@ async function attach({ api, echoing }: CloudTarget): Promise<void> {
   socket.destroy();
 }
 
-/** MB/s of what a container writes when it is told to, until its end. */
+/** MB/s of what a container writes when it is told to, until its end. What else is done with its output is not measured. */
 async function attachOutput(target: CloudTarget): Promise<number> {
   const id = await createContainer(target, {
     Cmd: ["sh", "-c", `read line; ${logScript(ATTACHED_BYTES)}`],
