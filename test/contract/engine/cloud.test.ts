@@ -57,6 +57,28 @@ describe("containers that run in a cloud", () => {
     assert.deepEqual(known(), ["10.9.0.1", "10.9.0.3"]);
   });
 
+  it("are taken over together with those that share their network, in whatever order they are found", async () => {
+    const first = await bench.runScript("exec sleep 60", { name: "one" });
+    const shared = { hostConfig: { networkMode: `container:${first}` } };
+    const ids = [
+      first,
+      await bench.runScript("exec sleep 60", shared),
+      await bench.runScript("exec sleep 60", shared),
+    ];
+    await bench.stopBackend();
+    bench.emptyState();
+    const found = [...bench.machine.workloads].reverse();
+    bench.machine.workloads.clear();
+    for (const [id, workload] of found) {
+      bench.machine.workloads.set(id, workload);
+    }
+    await bench.startBackend();
+    const statuses = () => Promise.all(ids.map(async (id) => (await inspect(id))?.state?.status));
+    await until(
+      async () => (await statuses()).every((status) => status === ContainerStatus.RUNNING) || undefined,
+    );
+  });
+
   it("refuse execs that are to have more privilege than they", async () => {
     const id = await bench.runScript("exec sleep 60");
     await assert.rejects(

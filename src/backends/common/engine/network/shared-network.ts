@@ -42,7 +42,11 @@ export function networkOwnerOf(context: SharingContext, record: ContainerRecord)
   return owner;
 }
 
-function joinedBy({ driver, state }: SharingContext, record: ContainerRecord): ContainerRecord | undefined {
+/** The container that another one has joined to share its network; undefined: none that is there. */
+export function joinedBy(
+  { driver, state }: SharingContext,
+  record: ContainerRecord,
+): ContainerRecord | undefined {
   const { networkMode } = hostConfigOf(record);
   if (driver.policy.joinsNetworksByAgents !== true || !networkMode.startsWith(sharedPrefix)) {
     return undefined;

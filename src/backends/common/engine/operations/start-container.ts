@@ -9,7 +9,7 @@ import {
   StartRequestSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus, type PortMapping } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, Workloads } from "../../driver.ts";
 import { agentOptions } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
@@ -23,6 +23,7 @@ import { running, startFailed, starting } from "../machine/transitions.ts";
 import { connectedEndpoints, placedEndpoints, withSharedHostname } from "../network/endpoints.ts";
 import { announceChange, introduce } from "../network/name-pushes.ts";
 import { announceSharers, joinPartners } from "../network/partner-pushes.ts";
+import { joinedBy } from "../network/shared-network.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
@@ -35,6 +36,8 @@ import { watchContainer } from "./watch-container.ts";
 const attachTimeoutMs = 10_000;
 /** How long the agent may take beyond that. */
 const startTimeoutMs = 60_000;
+/** Between looks at a start that another one waits for. */
+const donorPollMs = 50;
 
 /** What a driver adds to the request of a start. */
 type StartDetails = Awaited<ReturnType<NonNullable<Workloads["startDetails"]>>>;
@@ -109,7 +112,15 @@ async function beginStart(
 /** Takes up a start that was under way when the backend ended; the record is in the phase `starting`. */
 export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
+  await settledDonor(context, record);
   await live.lock.run(() => runStart(context, live, record));
+}
+
+/** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
+async function settledDonor(context: EngineContext, record: ContainerRecord): Promise<void> {
+  while (joinedBy(context, record)?.phase === Phase.STARTING) {
+    await context.clock.sleep(donorPollMs, context.shutdown);
+  }
 }
 
 /** With the container's lock held: from the journalled intention to a running process, or back. */
