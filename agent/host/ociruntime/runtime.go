@@ -5,11 +5,13 @@ package ociruntime
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,6 +19,12 @@ import (
 // A runtime that hangs must not hang us for ever: killing and deleting take
 // milliseconds, but `delete --force` polls for ten seconds.
 const commandLimit = 20 * time.Second
+
+// How long a container that was killed may take to end, and how often it is looked at.
+const (
+	endLimit = 5 * time.Second
+	endPoll  = 20 * time.Millisecond
+)
 
 // Runtime is an OCI runtime with the state directory of one instance.
 type Runtime struct {
@@ -44,15 +52,69 @@ func (r Runtime) Kill(ctx context.Context, containerID string) error {
 
 // Delete kills what still runs and deletes the container with its cgroups. An
 // unknown container is no error.
+//
+// Where a shim was killed and the machine's PID 1 does not reap, the number of
+// the container's init is never free, which `delete --force` waits for: force
+// comes last. An init that waits for the processes of its namespace to be reaped
+// is not even a zombie; the runtime's record is then removed here.
 func (r Runtime) Delete(ctx context.Context, containerID string) error {
-	if !r.Knows(containerID) {
+	if !r.Knows(containerID) || r.run(ctx, "delete", containerID) == nil || !r.Knows(containerID) {
 		return nil
+	}
+	if err := r.Kill(ctx, containerID); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(endLimit); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(endPoll) {
+		if r.run(ctx, "delete", containerID) == nil || !r.Knows(containerID) {
+			return nil
+		}
+		if r.hasEnded(containerID) {
+			return os.RemoveAll(filepath.Join(r.Root, containerID))
+		}
 	}
 	err := r.run(ctx, "delete", "--force", containerID)
 	if err != nil && r.Knows(containerID) {
 		return err
 	}
 	return nil
+}
+
+// hasEnded tells of a container of runc whether its init is past executing
+// anything. False where that cannot be known.
+func (r Runtime) hasEnded(containerID string) bool {
+	var state struct {
+		PID   int    `json:"init_process_pid"`
+		Start uint64 `json:"init_process_start"` // in clock ticks since the boot
+	}
+	content, err := os.ReadFile(filepath.Join(r.Root, containerID, "state.json"))
+	if err != nil || json.Unmarshal(content, &state) != nil || state.PID <= 0 {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", state.PID))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	return isExiting(string(stat), state.Start)
+}
+
+// exiting is PF_EXITING of <linux/sched.h>.
+const exiting = 0x4
+
+// isExiting reads /proc/PID/stat: the process is another one than that which
+// started then, or is on its way out.
+func isExiting(stat string, start uint64) bool {
+	// The name, in parentheses, may hold anything; the state follows it as the third field.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const flags, startTime = 9 - 3, 22 - 3
+	if len(fields) <= startTime {
+		return false
+	}
+	started, err := strconv.ParseUint(fields[startTime], 10, 64)
+	if err != nil {
+		return false
+	}
+	set, err := strconv.ParseUint(fields[flags], 10, 64)
+	return started != start || err == nil && set&exiting != 0
 }
 
 func (r Runtime) run(ctx context.Context, arguments ...string) error {

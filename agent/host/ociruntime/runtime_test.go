@@ -21,6 +21,27 @@ func TestVersionsAsRuntimesPrintThem(t *testing.T) {
 	}
 }
 
+func TestAnInitThatWaitsForItsNamespaceHasEnded(t *testing.T) {
+	// As the kernel shows one: it sleeps, flags are 0x40050c.
+	const waiting = "164 (a) sh) S 1 164 164 0 -1 4195596 1904 2726 0 0 2 2 2 0 20 0 1 0 2609172 0 0 18446744073709551615 0"
+	const living = "164 (sh) S 1 164 164 0 -1 4195584 1904 2726 0 0 2 2 2 0 20 0 1 0 2609172 0 0 18446744073709551615 0"
+	for _, c := range []struct {
+		stat  string
+		start uint64
+		ended bool
+	}{
+		{waiting, 2609172, true},
+		{living, 2609172, false},
+		{living, 2609171, true}, // the number is another process's
+		{"164 (sh) S", 2609172, false},
+		{"", 0, false},
+	} {
+		if ended := isExiting(c.stat, c.start); ended != c.ended {
+			t.Errorf("%q: %t", c.stat, ended)
+		}
+	}
+}
+
 func requireRuntime(t *testing.T) string {
 	t.Helper()
 	path, err := lookUp("runc")
