@@ -37,6 +37,8 @@ export class MemoryMachine {
   readonly directory: string;
   readonly workloads = new Map<string, Workload>();
   readonly volumes = new Set<string>();
+  /** Directories of volumes that are mounted apart from the whole: `volume/subpath`. */
+  readonly volumeParts = new Set<string>();
   readonly networks = new Set<string>();
   /** As their tags tell them in a cloud. */
   readonly volumeRecords = new Map<string, VolumeRecord>();
@@ -145,7 +147,14 @@ export class MemoryMachine {
           this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
           return { reference: name, mountpoint: `/volumes/${name}/_data` };
         },
-        remove: async ({ name }) => {
+        createPart: async ({ name }, subpath) => {
+          this.volumeParts.add(`${name}/${subpath}`);
+          return `reference of ${subpath}`;
+        },
+        remove: async ({ name, parts }) => {
+          parts.forEach(({ subpath }) => {
+            this.volumeParts.delete(`${name}/${subpath}`);
+          });
           this.volumeRecords.delete(name);
           this.volumes.delete(name);
         },

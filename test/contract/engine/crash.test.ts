@@ -13,7 +13,11 @@ async function wholeLife(bench: EngineBench): Promise<void> {
   const id = await bench.createScript("exec sleep 60", {
     name: "whole",
     config: { image: "with-volume" },
-    hostConfig: { binds: ["kept:/kept", "/own"], networkMode: "own" },
+    hostConfig: {
+      binds: ["kept:/kept", "/own"],
+      mounts: [{ type: "volume", source: "kept", target: "/part", volumeOptions: { subpath: "part/of/it" } }],
+      networkMode: "own",
+    },
   });
   await bench.containers.startContainer({ container: id });
   await bench.networks.connectNetwork({ network: "joined", container: id });
@@ -28,6 +32,7 @@ async function wholeLife(bench: EngineBench): Promise<void> {
   for (const network of ["own", "joined"]) {
     await bench.networks.removeNetwork({ network });
   }
+  await bench.volumes.removeVolume({ name: "kept" });
   await bench.runScript("exit 0", { name: "passing", hostConfig: { autoRemove: true } });
   await bench.engine.context.background.settle();
 }
@@ -53,6 +58,11 @@ async function assertSound(bench: EngineBench): Promise<void> {
     "nothing is left of containers that are gone",
   );
   assert.deepEqual(new Set(bench.state.volumes.keys()), bench.machine.volumes, "volumes are known and there");
+  const parts = [...bench.state.volumes.values()].flatMap((volume) =>
+    volume.parts.map(({ subpath }) => `${volume.name}/${subpath}`),
+  );
+  const unknownParts = [...bench.machine.volumeParts].filter((part) => !parts.includes(part));
+  assert.deepEqual(unknownParts, [], "parts of volumes are known");
   const networks = [...bench.state.networks.values()].map(({ network }) => network?.name ?? "");
   assert.deepEqual(new Set(networks), bench.machine.networks, "networks are known and there");
   const legs = [...bench.state.containers.values()].flatMap(({ id, endpoints }) =>
