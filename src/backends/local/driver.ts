@@ -33,7 +33,7 @@ export function localDriver(
       storedSocket: hello.storedSocket,
       frontendSocket,
     }),
-    images: localImages(host.client),
+    images: localImages(host),
     networks: localNetworks(host.client),
     volumes: localVolumes(host.client),
     machine: localMachine(hello, profile),

@@ -15,6 +15,12 @@ const RESTART_DELAYS_MS = [0, 100, 500, 2_000, 5_000];
 /** A host process that lived this long starts the back-off anew. */
 const STABLE_MS = 60_000;
 
+/** How long a host process that died is waited for by what has to be done: as long as it may take to be started again. */
+const AWAY_LIMIT_MS = 30_000;
+const AWAY_POLL_MS = 50;
+/** What a call ends with whose host process is gone. */
+const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
+
 export interface HostProcessOptions {
   /** The agent's executable. */
   readonly agentPath: string;
@@ -60,6 +66,27 @@ export class HostProcess {
 
   get client(): HostClient["client"] {
     return this.#host.client;
+  }
+
+  /**
+   * Makes a call that may be repeated, and repeats it when the host process died in it or is not there: another one is
+   * started, and what was to be cleared away is not left behind.
+   *
+   * @throws what the call throws; what its last attempt throws where no host process answers in time
+   */
+  async persist<T>(call: (client: HostClient["client"]) => Promise<T>): Promise<T> {
+    const deadline = performance.now() + AWAY_LIMIT_MS;
+    for (;;) {
+      try {
+        return await call(this.client);
+      } catch (error) {
+        const isAway = error instanceof ConnectError && awayCodes.has(error.code);
+        if (!isAway || this.#closing || performance.now() > deadline) {
+          throw error;
+        }
+        await delay(AWAY_POLL_MS);
+      }
+    }
   }
 
   /** Ends the host process; containers go on. */

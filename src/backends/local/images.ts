@@ -1,12 +1,14 @@
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../common/driver.ts";
-import { fromHostError, type HostClient } from "./host-client.ts";
+import { fromHostError } from "./host-client.ts";
+import type { HostProcess } from "./host-process.ts";
 
 /** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
 const PARALLEL_UNPACKS = 2;
 
 /** An image runs here once each of its layers lies unpacked on this machine. */
-export function localImages(host: HostClient["client"]): ImagePreparer {
+export function localImages(process: HostProcess): ImagePreparer {
+  const host = process.client;
   return {
     needsLayers: true,
     async prepare(image, blobPath, signal) {
@@ -41,9 +43,11 @@ export function localImages(host: HostClient["client"]): ImagePreparer {
     },
     async forget(diffIds) {
       for (const diffId of diffIds) {
-        await host.removeLayer({ diffId }).catch((error: unknown) => {
-          throw fromHostError(error);
-        });
+        await process
+          .persist((client) => client.removeLayer({ diffId }))
+          .catch((error: unknown) => {
+            throw fromHostError(error);
+          });
       }
     },
   };

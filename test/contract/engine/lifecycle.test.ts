@@ -4,8 +4,9 @@ import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { EngineBench } from "../engine-bench.ts";
-import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { isErrorKind, messageOf, unavailable } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 
 describe("a container's life", () => {
   let bench: EngineBench;
@@ -140,6 +141,24 @@ describe("a container's life", () => {
     await bench.engine.context.background.settle();
     assert.equal(bench.machine.workloads.size, 0);
     assert.equal(bench.state.containers.size, 0);
+  });
+
+  it("leaves no volume behind where the driver is away for a moment", async (context) => {
+    const id = await bench.createScript("true", { config: { volumes: ["/scratch"] } });
+    const { volumes } = bench.engine.context.driver;
+    const remove = volumes.remove.bind(volumes);
+    let calls = 0;
+    context.mock.method(volumes, "remove", async (record: VolumeRecord) => {
+      calls++;
+      if (calls <= 2) {
+        throw unavailable("away");
+      }
+      await remove(record);
+    });
+    await bench.containers.removeContainer({ container: id, volumes: true });
+    await bench.engine.context.background.settle();
+    assert.equal(bench.machine.volumes.size, 0);
+    assert.equal(bench.state.volumes.size, 0);
   });
 
   it("frees its name the moment it is removed", async () => {

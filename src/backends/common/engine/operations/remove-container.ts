@@ -24,7 +24,7 @@ export interface RemoveOptions {
   readonly link: boolean;
 }
 
-/** Pauses before the driver is asked again to clear away a container. */
+/** Pauses before the driver is asked again to clear something away. */
 const retryDelaysMs = [200, 1_000, 5_000] as const;
 
 /**
@@ -135,7 +135,7 @@ async function recordRemoval(
   clearRemains(context, gone);
 }
 
-/** What cannot be removed now is removed at the next start of the backend; it is out of sight already. */
+/** What cannot be removed now is removed behind the answer, or at the next start of the backend; it is out of sight. */
 async function removeVolumes(
   context: EngineContext,
   live: LiveContainer,
@@ -145,30 +145,35 @@ async function removeVolumes(
     await live.released; // A volume is removed once nothing has it mounted.
   }
   for (const volume of volumes) {
+    const remove = (): Promise<void> => settleVolume(context, { ...volume, phase: Phase.REMOVING });
     try {
-      await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+      await remove();
     } catch (error) {
-      context.logger.error(
-        { err: error, volume: volume.name },
-        `cannot remove a volume: ${messageOf(error)}`,
-      );
+      const what = `remove volume ${volume.name}`;
+      context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
+      void context.background.run(what, async () => {
+        await context.clock.sleep(retryDelaysMs[0], context.shutdown);
+        await withPatience(context, what, remove);
+      });
     }
   }
 }
 
 /** Removes a workload, with patience for a driver that is away for a moment. */
-export async function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
+export function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
+  const remove = (): Promise<void> => context.driver.workloads.remove(containerId);
+  return withPatience(context, `clear away container ${containerId}`, remove);
+}
+
+async function withPatience(context: EngineContext, what: string, task: () => Promise<void>): Promise<void> {
   for (const delay of retryDelaysMs) {
     try {
-      await context.driver.workloads.remove(containerId);
+      await task();
       return;
     } catch (error) {
-      context.logger.warn(
-        { err: error, container: containerId },
-        `cannot clear away a container yet: ${messageOf(error)}`,
-      );
+      context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
       await context.clock.sleep(delay, context.shutdown);
     }
   }
-  await context.driver.workloads.remove(containerId);
+  await task();
 }
