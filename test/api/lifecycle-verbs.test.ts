@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
+import { onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
@@ -374,8 +374,7 @@ describe("docker container prune", () => {
     assertDescribed("post", "/containers/prune", answer.status, answer.json());
     const report = answer.json() as { ContainersDeleted: string[]; SpaceReclaimed: number };
     assert.deepEqual(new Set(report.ContainersDeleted), new Set([ended, made]));
-    // What is written in a task goes with it, and nobody counts it.
-    assert.equal(report.SpaceReclaimed, backendUnderTest() === "local" ? 5000 : 0);
+    assert.equal(report.SpaceReclaimed, 5000);
     assert.equal(await ok("ps", "--all", "--quiet", "--no-trunc"), running);
     assert.deepEqual((await api("POST", "/v1.51/containers/prune")).json(), {
       ContainersDeleted: null,
@@ -412,9 +411,7 @@ describe("docker container prune", () => {
 });
 
 describe("sizes of containers", () => {
-  test("are told when they are asked for: what was written, and that with the image", {
-    skip: onlyOn("local", "nobody counts what is written in a task"),
-  }, async () => {
+  test("are told when they are asked for: what was written, and that with the image", async () => {
     await ok(
       "run",
       "--name",

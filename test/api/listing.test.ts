@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { backendUnderTest } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
@@ -79,8 +78,7 @@ describe("a list of containers", () => {
       assertDescribed("get", "/containers/json", 200, await listed(query));
     }
     const [first] = (await listed("size=1")) as (Summary & { readonly SizeRootFs: number })[];
-    // Nobody counts what is written in a task.
-    assert.equal((first?.SizeRootFs ?? 0) > 0, backendUnderTest() === "local");
+    assert.ok((first?.SizeRootFs ?? 0) > 0);
     const ended = (await listed("all=1")).find(({ Id }) => Id === ids["ended"]);
     assert.ok(Number.isInteger(ended?.Created) && Math.abs((ended?.Created ?? 0) - Date.now() / 1000) < 3600);
     assert.deepEqual([ended?.Image, ended?.Command], ["busybox:latest", "sh -c 'exit 3'"]);

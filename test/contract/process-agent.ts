@@ -175,6 +175,10 @@ export class ProcessAgent {
         this.#running(execId).child.kill(name === undefined ? signal : (name as NodeJS.Signals));
         return {};
       },
+      diskUsage: () => {
+        this.calls.push("diskUsage");
+        return { writtenBytes: 4096n };
+      },
       execInspect: ({ execId, refuse }) => {
         if (this.failures.has("execInspect")) {
           this.calls.push("execInspect fails");

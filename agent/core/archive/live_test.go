@@ -91,6 +91,30 @@ func TestAnInventoryTellsWhatChangedAndWhatDidNot(t *testing.T) {
 		"C /dir-mode", "C /edited", "D /gone", "C /link", "C /moded", "D /moved", "A /moved-to", "A /new", "A /new/inside", "C /sized", "D /tree")
 }
 
+func TestWhatWasWrittenIsCountedOnceHoweverManyNamesItHas(t *testing.T) {
+	dir := t.TempDir()
+	plant(t, dir, [2]string{"same", "12345"}, [2]string{"gone", "12345"}, [2]string{"edited", "1"})
+	l := live(t, dir, Bounds{})
+	want := func(bytes uint64) {
+		t.Helper()
+		written, err := l.WrittenBytes(t.Context())
+		must(t, err)
+		if written != bytes {
+			t.Errorf("%d bytes, want %d", written, bytes)
+		}
+	}
+	want(0)
+	afterwards(t, t.TempDir())
+	in := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.WriteFile(in("edited"), []byte("333"), 0o644))
+	must(t, os.WriteFile(in("new"), make([]byte, 1000), 0o644))
+	must(t, os.Link(in("new"), in("linked")))
+	must(t, os.Symlink("ten-letter", in("symlink")))
+	must(t, os.Mkdir(in("directory"), 0o755))
+	must(t, os.Remove(in("gone")))
+	want(3 + 1000 + 10)
+}
+
 func TestALayerHasWhatWasWrittenAndMarksForWhatIsGone(t *testing.T) {
 	dir := t.TempDir()
 	plant(t, dir, [2]string{"same", "1"}, [2]string{"gone", "1"}, [2]string{"d/gone", "1"}, [2]string{"d/same", "1"}, [2]string{"rewritten", "1"})

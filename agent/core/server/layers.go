@@ -14,6 +14,7 @@ import (
 // it was in the image (see archive.Layers and archive.Live).
 type FileSystem interface {
 	Changes(ctx context.Context, visit func(archive.Change) error) error
+	WrittenBytes(context.Context) (uint64, error)
 	WriteTar(context.Context, io.Writer) error
 	WriteLayer(context.Context, io.Writer) error
 }
@@ -57,6 +58,19 @@ func (s *service) Changes(ctx context.Context, request *connect.Request[agentv1.
 		return wireError(err)
 	}
 	return out.finish(&agentv1.ChangesResponse{Message: &agentv1.ChangesResponse_End{End: &agentv1.ChangesEnd{Count: count}}})
+}
+
+// DiskUsage answers how much of the file system is the container's own.
+func (s *service) DiskUsage(ctx context.Context, request *connect.Request[agentv1.DiskUsageRequest]) (*connect.Response[agentv1.DiskUsageResponse], error) {
+	files, err := s.fileSystem(ctx, request, "DiskUsage")
+	if err != nil {
+		return nil, wireError(err)
+	}
+	written, err := files.WrittenBytes(ctx)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return connect.NewResponse(&agentv1.DiskUsageResponse{WrittenBytes: written}), nil
 }
 
 // Export sends the whole file system, or what differs from the image, as a tar.

@@ -39,7 +39,7 @@ export interface Driver {
   readonly networks: NetworkFabric;
   readonly volumes: VolumeStore;
   readonly machine: Machine;
-  /** Absent: this backend cannot measure what is on its disks. */
+  /** Absent: agents tell what containers have written, and nobody what is in volumes. */
   readonly disk?: DiskMeter;
   /** Absent: no agent of this driver is on TCP. */
   readonly authority?: AgentAuthority;

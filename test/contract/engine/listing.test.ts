@@ -7,11 +7,12 @@ import { EngineBench } from "../engine-bench.ts";
 describe("listings of containers", () => {
   let bench: EngineBench;
   let one: string;
+  let two: string;
   before(async () => {
     bench = await EngineBench.start();
     one = await bench.runScript("exit 3", { name: "one", config: { labels: { tier: "x", app: "a" } } });
     await bench.wait(one);
-    await bench.runScript("exec sleep 60", {
+    two = await bench.runScript("exec sleep 60", {
       name: "two",
       config: { labels: { tier: "x" }, exposedPorts: ["443/tcp"] },
       hostConfig: {
@@ -41,6 +42,24 @@ describe("listings of containers", () => {
     assert.equal(await names({}, { all: false }), "two");
     assert.equal(await names(), "three two one");
     assert.equal(await names({}, { all: false, limit: 2 }), "three two");
+  });
+
+  it("have sizes when they are asked for, which agents are not asked for again at once", async () => {
+    const sizes = async (size: boolean) => {
+      const { containers } = await bench.containers.listContainers({ all: true, size });
+      return containers.map((container) => container.sizeRw);
+    };
+    assert.deepEqual(await sizes(false), [undefined, undefined, undefined]);
+    const { calls } = bench.machine.agentOf(two);
+    const asked = () => calls.filter((call) => call === "diskUsage").length;
+    assert.equal(asked(), 0);
+    const told = await Promise.all([sizes(true), sizes(true)]);
+    assert.deepEqual(told, [
+      [undefined, 4096n, undefined],
+      [undefined, 4096n, undefined],
+    ]);
+    assert.deepEqual((await sizes(true))[1], 4096n);
+    assert.equal(asked(), 1);
   });
 
   it("are filtered as Docker does", async () => {

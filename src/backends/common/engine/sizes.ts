@@ -1,5 +1,6 @@
 /** How much disk containers take. */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { sizesFromAgents } from "./agent-sizes.ts";
 import type { EngineContext } from "./context.ts";
 
 /** One container's. */
@@ -10,21 +11,24 @@ export interface ContainerSize {
   readonly sizeRootFs: bigint;
 }
 
-/** Bytes that containers have written, by ID; none where this backend cannot tell. */
+/** Bytes that containers have written, by ID; without those of which nobody can tell. */
 export async function writableSizes(
   context: EngineContext,
   records: readonly ContainerRecord[],
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const { disk } = context.driver;
-  if (disk === undefined || records.length === 0) {
+  if (records.length === 0) {
     return new Map();
+  }
+  if (disk === undefined) {
+    return await sizesFromAgents(context, records, signal);
   }
   const { containers } = await disk.measure({ containers: records.map(({ id }) => id), volumes: [] }, signal);
   return containers;
 }
 
-/** The sizes of containers, by ID; none where this backend cannot tell. */
+/** The sizes of containers, by ID; without those of which nobody can tell. */
 export async function sizesOf(
   context: EngineContext,
   records: readonly ContainerRecord[],

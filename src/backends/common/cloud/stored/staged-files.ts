@@ -12,6 +12,7 @@ import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { KeyedLocks } from "../../engine/serial.ts";
 import { ownerIn } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
+import { entriesIn } from "../../images/tar-reader.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import {
@@ -113,6 +114,18 @@ export class StagedFiles {
       const owner = copyUidGid ? await ownerIn(files, user) : undefined;
       await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
     }
+  }
+
+  /** Bytes of the files that are staged for a container; one that another replaces counts too. */
+  async writtenBytes(containerId: string): Promise<bigint> {
+    let bytes = 0;
+    for (const number of await this.#staged(containerId)) {
+      const tar = path.join(this.#directory, containerId, `${number}.tar`);
+      for await (const { header } of entriesIn(readStaged(tar))) {
+        bytes += header.type === "symlink" ? Buffer.byteLength(header.linkname ?? "") : (header.size ?? 0);
+      }
+    }
+    return BigInt(bytes);
   }
 
   /** Whether anything is staged for a container. */

@@ -385,6 +385,9 @@ describe("containers without an agent", () => {
         ["etc/", ""],
         ["etc/new", "new"],
       ]);
+      const { writtenBytes } = await clientOf(created).diskUsage({});
+      assert.equal(writtenBytes, 4n, "without a look at the image");
+      await assert.rejects(clientOf(ended).diskUsage({}), { code: Code.FailedPrecondition });
       assert.equal(layersOpened, 0, "layers are let go of");
     });
 

@@ -87,6 +87,12 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
 
     archiveGet: (request, context) => alive(options, context, archive(options, context, request.path)),
 
+    async diskUsage(_request, context) {
+      const container = containerOf(context);
+      refuseEnded(options, container);
+      return { writtenBytes: await staged.writtenBytes(container) };
+    },
+
     changes: (_request, context) => alive(options, context, changes(options, context)),
 
     export: (request, context) => alive(options, context, exported(options, context, request.layer)),

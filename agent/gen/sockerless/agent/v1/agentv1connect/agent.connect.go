@@ -88,6 +88,8 @@ const (
 	AgentServiceArchivePutProcedure = "/sockerless.agent.v1.AgentService/ArchivePut"
 	// AgentServiceChangesProcedure is the fully-qualified name of the AgentService's Changes RPC.
 	AgentServiceChangesProcedure = "/sockerless.agent.v1.AgentService/Changes"
+	// AgentServiceDiskUsageProcedure is the fully-qualified name of the AgentService's DiskUsage RPC.
+	AgentServiceDiskUsageProcedure = "/sockerless.agent.v1.AgentService/DiskUsage"
 	// AgentServiceExportProcedure is the fully-qualified name of the AgentService's Export RPC.
 	AgentServiceExportProcedure = "/sockerless.agent.v1.AgentService/Export"
 	// AgentServiceTopProcedure is the fully-qualified name of the AgentService's Top RPC.
@@ -161,6 +163,9 @@ type AgentServiceClient interface {
 	// What differs between the container's files and its image. First the
 	// changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error)
+	// How much of the container's root file system is its own: what Changes tells
+	// as added or modified. Reads the whole file system; callers remember it.
+	DiskUsage(context.Context, *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error)
 	// The container's root file system as one tar, mounts left out. Last `end`.
 	Export(context.Context, *connect.Request[v1.ExportRequest]) (*connect.ServerStreamForClient[v1.ExportResponse], error)
 	// The container's processes as `ps` shows them.
@@ -313,6 +318,13 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Changes")),
 			connect.WithClientOptions(opts...),
 		),
+		diskUsage: connect.NewClient[v1.DiskUsageRequest, v1.DiskUsageResponse](
+			httpClient,
+			baseURL+AgentServiceDiskUsageProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("DiskUsage")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		export: connect.NewClient[v1.ExportRequest, v1.ExportResponse](
 			httpClient,
 			baseURL+AgentServiceExportProcedure,
@@ -387,6 +399,7 @@ type agentServiceClient struct {
 	archiveGet  *connect.Client[v1.ArchiveGetRequest, v1.ArchiveGetResponse]
 	archivePut  *connect.Client[v1.ArchivePutRequest, v1.ArchivePutResponse]
 	changes     *connect.Client[v1.ChangesRequest, v1.ChangesResponse]
+	diskUsage   *connect.Client[v1.DiskUsageRequest, v1.DiskUsageResponse]
 	export      *connect.Client[v1.ExportRequest, v1.ExportResponse]
 	top         *connect.Client[v1.TopRequest, v1.TopResponse]
 	stats       *connect.Client[v1.StatsRequest, v1.StatsResponse]
@@ -471,6 +484,11 @@ func (c *agentServiceClient) ArchivePut(ctx context.Context) *connect.ClientStre
 // Changes calls sockerless.agent.v1.AgentService.Changes.
 func (c *agentServiceClient) Changes(ctx context.Context, req *connect.Request[v1.ChangesRequest]) (*connect.ServerStreamForClient[v1.ChangesResponse], error) {
 	return c.changes.CallServerStream(ctx, req)
+}
+
+// DiskUsage calls sockerless.agent.v1.AgentService.DiskUsage.
+func (c *agentServiceClient) DiskUsage(ctx context.Context, req *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error) {
+	return c.diskUsage.CallUnary(ctx, req)
 }
 
 // Export calls sockerless.agent.v1.AgentService.Export.
@@ -571,6 +589,9 @@ type AgentServiceHandler interface {
 	// What differs between the container's files and its image. First the
 	// changes, in path order, last `end`. Mount points are not entered.
 	Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error
+	// How much of the container's root file system is its own: what Changes tells
+	// as added or modified. Reads the whole file system; callers remember it.
+	DiskUsage(context.Context, *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error)
 	// The container's root file system as one tar, mounts left out. Last `end`.
 	Export(context.Context, *connect.Request[v1.ExportRequest], *connect.ServerStream[v1.ExportResponse]) error
 	// The container's processes as `ps` shows them.
@@ -719,6 +740,13 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Changes")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceDiskUsageHandler := connect.NewUnaryHandler(
+		AgentServiceDiskUsageProcedure,
+		svc.DiskUsage,
+		connect.WithSchema(agentServiceMethods.ByName("DiskUsage")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceExportHandler := connect.NewServerStreamHandler(
 		AgentServiceExportProcedure,
 		svc.Export,
@@ -805,6 +833,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceArchivePutHandler.ServeHTTP(w, r)
 		case AgentServiceChangesProcedure:
 			agentServiceChangesHandler.ServeHTTP(w, r)
+		case AgentServiceDiskUsageProcedure:
+			agentServiceDiskUsageHandler.ServeHTTP(w, r)
 		case AgentServiceExportProcedure:
 			agentServiceExportHandler.ServeHTTP(w, r)
 		case AgentServiceTopProcedure:
@@ -890,6 +920,10 @@ func (UnimplementedAgentServiceHandler) ArchivePut(context.Context, *connect.Cli
 
 func (UnimplementedAgentServiceHandler) Changes(context.Context, *connect.Request[v1.ChangesRequest], *connect.ServerStream[v1.ChangesResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Changes is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) DiskUsage(context.Context, *connect.Request[v1.DiskUsageRequest]) (*connect.Response[v1.DiskUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.DiskUsage is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Export(context.Context, *connect.Request[v1.ExportRequest], *connect.ServerStream[v1.ExportResponse]) error {
