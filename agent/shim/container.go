@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
@@ -44,6 +45,7 @@ func (c *localContainer) create() error {
 	if err != nil {
 		return err
 	}
+	faultpoint.Reached("shim.start.created")
 	c.main = main
 	if err := c.endTogether(); err != nil {
 		return err
@@ -70,6 +72,7 @@ func (c *localContainer) Launch(context.Context, *agentv1.StartRequest) (session
 		_ = c.main.child.Signal(unix.SIGKILL) // gone already, as likely as not
 		return nil, session.Stdio{}, startFailure(err)
 	}
+	faultpoint.Reached("shim.start.executing")
 	if c.exec.underInit() {
 		awaitCommand(c.main.child)
 	}

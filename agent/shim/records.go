@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
@@ -47,12 +48,14 @@ func writeExitRecord(spec *shimspec.Spec, state *agentv1.ContainerState) error {
 	if err != nil {
 		return fmt.Errorf("encode the container's state: %w", err)
 	}
-	return writeJSON(spec.ExitRecord, syncedToDisk, shimspec.ExitRecord{
+	err = writeJSON(spec.ExitRecord, syncedToDisk, shimspec.ExitRecord{
 		Version:     shimspec.Version,
 		ContainerID: spec.ContainerID,
 		Generation:  spec.Generation,
 		State:       encoded,
 	})
+	faultpoint.Reached("shim.end.recorded")
+	return err
 }
 
 // durability says what a record survives.

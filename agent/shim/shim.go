@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/children"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/log"
 	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/ports"
@@ -248,6 +249,7 @@ func (s *shim) announce(readiness *os.File) error {
 	if err := writeJSON(s.spec.ReadyRecord, untilReboot, ready); err != nil {
 		return err
 	}
+	faultpoint.Reached("shim.start.announced")
 	return writeLine(readiness, ready)
 }
 

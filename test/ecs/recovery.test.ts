@@ -9,6 +9,7 @@ import { after, before, describe, it } from "node:test";
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { testBuildEnv } from "../support/test-build.ts";
 import { until } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
@@ -36,7 +37,7 @@ describe("a backend that is killed", () => {
 
   before(async () => {
     armed = join(await mkdtemp(join(tmpdir(), "skl-ecs-fault-")), "step");
-    const env = { SOCKERLESS_TEST_BUILD: "1", SOCKERLESS_FAULT_POINT_FILE: armed };
+    const env = await testBuildEnv(armed);
     ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env } });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });

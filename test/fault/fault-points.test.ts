@@ -10,11 +10,19 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxImage } from "../support/images.ts";
-import { processOf } from "../support/processes.ts";
+import { type DaemonRole, processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
-import { rulesOf } from "../support/traces.ts";
-import { assertLived, assertRules, assertSound, clearAway, life } from "./whole-life.ts";
+import { testBuildEnv } from "../support/test-build.ts";
+import {
+  assertBelongings,
+  assertEventsOfWholeLives,
+  assertLived,
+  assertSound,
+  belongingsOf,
+  clearAway,
+  life,
+} from "./whole-life.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -23,6 +31,8 @@ const driverSteps = [
     "images.prepare",
     "images.forget",
     "networks.ensure",
+    "networks.connect",
+    "networks.disconnect",
     "networks.remove",
     "volumes.create",
     "volumes.remove",
@@ -37,7 +47,10 @@ const hostSteps = [
   ...["host.launch.run-directory", "host.launch.prepared", "host.launch.mounted", "host.launch.specified"],
   ...["host.launch.shim-spawned", "host.launch.shim-ready", "host.release.stopped", "host.release.unmounted"],
   ...["host.remove.released", "host.layer.unpacked", "host.layer.published"],
+  ...["host.launch.namespace-made", "host.network.linked", "host.network.addressed", "host.network.ruled"],
 ];
+const shimSteps = ["shim.start.created", "shim.start.announced", "shim.start.executing", "shim.end.recorded"];
+const blobSteps = ["blobs.append.before", "blobs.append.after:2", "blobs.place.before", "blobs.place.after"];
 /** More than a whole life has; what lies beyond its end is not reached. */
 const commits = Array.from({ length: 80 }, (_, index) => `state.commit.after:${index + 1}`);
 const sample = [
@@ -45,8 +58,18 @@ const sample = [
   "workloads.launch.after",
   "host.launch.mounted",
   "host.launch.shim-spawned",
+  "host.layer.published",
+  "shim.start.executing",
 ];
-const steps = isWhole ? [...driverSteps, ...hostSteps, ...commits] : sample;
+const steps = isWhole ? [...driverSteps, ...blobSteps, ...hostSteps, ...shimSteps, ...commits] : sample;
+
+/** Which process comes there, and is started again; undefined: a shim. */
+function roleOf(step: string): DaemonRole | undefined {
+  if (step.startsWith("shim.")) {
+    return undefined;
+  }
+  return step.startsWith("host.") ? "host" : "backend";
+}
 
 describe("kill -9 at a step", () => {
   let registry: TestRegistry;
@@ -61,27 +84,32 @@ describe("kill -9 at a step", () => {
       const image = `${registry.host}/busybox:latest`;
       const armed = join(await mkdtemp(join(tmpdir(), "skl-fault-")), "step");
       await using daemon = await Daemon.start({
-        env: { SOCKERLESS_TEST_BUILD: "1", SOCKERLESS_FAULT_POINT_FILE: armed },
+        env: await testBuildEnv(armed),
       });
-      const rules = await rulesOf(daemon);
-      assert.ok(rules.length > 0, "the instance has its table");
-      const role = step.startsWith("host.") ? "host" : "backend";
-      const victim = await processOf(daemon, role);
+      const since = new Date();
+      const before = await belongingsOf(daemon);
+      assert.ok(
+        before.rules.length > 0 && before.bridges.length > 0,
+        "the instance has its table and its bridge",
+      );
+      const role = roleOf(step);
+      const victim = role && (await processOf(daemon, role));
       await writeFile(armed, step);
       await life(daemon, image);
       const isReached = !existsSync(armed);
       assert.ok(isReached || step.startsWith("state.commit"), "the step was taken");
       await rm(dirname(armed), { recursive: true });
-      if (isReached) {
+      if (isReached && role !== undefined) {
         await processOf(daemon, role, victim);
       }
       await assertSound(daemon);
       await clearAway(daemon, image);
-      await assertRules(daemon, rules);
+      await assertBelongings(daemon, before);
 
       assertLived(await life(daemon, image));
       await clearAway(daemon, image);
-      await assertRules(daemon, rules);
+      await assertBelongings(daemon, before);
+      await assertEventsOfWholeLives(daemon, since);
       await until(() => readdirSync(join(daemon.stateDir, "trash")).length === 0 || undefined);
     });
   }

@@ -1,8 +1,17 @@
 /** Everything that containers and images go through, for tests that kill something on the way. */
 import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
 import type { CommandResult } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
-import { containersOnDisk, interfacesOf, rulesOf, tracesOf, untilOnly } from "../support/traces.ts";
+import {
+  bridgesOf,
+  containersOnDisk,
+  contentOf,
+  interfacesOf,
+  rulesOf,
+  tracesOf,
+  untilOnly,
+} from "../support/traces.ts";
 import { until } from "../support/until.ts";
 
 /** What `life` runs; `IMAGE` stands for the image that is pulled. */
@@ -112,15 +121,53 @@ export async function clearAway(daemon: Daemon, image: string): Promise<void> {
   await until(() => interfacesOf(daemon).length === 0 || undefined);
 }
 
-/** Waits until the instance's nftables rules are these again: nothing is left of containers, networks and ports. */
-export async function assertRules(daemon: Daemon, expected: readonly string[]): Promise<void> {
-  let rules: string[] = [];
+/** What an instance has on the machine and on the disk while it has nothing of a user's. */
+export interface Belongings {
+  readonly rules: readonly string[];
+  readonly bridges: readonly string[];
+  readonly content: readonly string[];
+}
+
+/** What there is now. */
+export async function belongingsOf(daemon: Daemon): Promise<Belongings> {
+  return { rules: await rulesOf(daemon), bridges: await bridgesOf(daemon), content: contentOf(daemon) };
+}
+
+/** Waits until the instance has this again: nothing is left of containers, networks, ports, images and volumes. */
+export async function assertBelongings(daemon: Daemon, expected: Belongings): Promise<void> {
   try {
-    await until(async () => {
-      rules = await rulesOf(daemon);
-      return rules.join() === expected.join() || undefined;
-    });
+    await until(async () => isDeepStrictEqual(await belongingsOf(daemon), expected) || undefined);
   } catch {
-    assert.deepEqual(rules, expected);
+    assert.deepEqual(await belongingsOf(daemon), expected);
+  }
+}
+
+/** A life as its events tell it: what begins ends, each once and in this order. */
+const wholeLives: Readonly<Record<string, RegExp>> = {
+  container: /^create( start die)* destroy$/,
+  network: /^create destroy$/,
+  volume: /^(create destroy ?)+$/,
+};
+
+/** No event is lost, doubled or out of order: of everything that was there and is gone. */
+export async function assertEventsOfWholeLives(daemon: Daemon, since: Date): Promise<void> {
+  const told = await daemon.ok(
+    ...["events", "--format={{json .}}"],
+    ...[`--since=${since.toISOString()}`, `--until=${new Date().toISOString()}`],
+    ...["create", "start", "die", "destroy"].map((event) => `--filter=event=${event}`),
+  );
+  const lives = new Map<string, string[]>();
+  for (const line of told.split("\n").filter((each) => each !== "")) {
+    const { Type, Action, Actor } = JSON.parse(line) as {
+      Type: string;
+      Action: string;
+      Actor: { ID: string };
+    };
+    const key = `${Type} ${Actor.ID}`;
+    lives.set(key, [...(lives.get(key) ?? []), Action]);
+  }
+  assert.ok(lives.size > 0);
+  for (const [key, actions] of lives) {
+    assert.match(actions.join(" "), wholeLives[key.split(" ")[0] ?? ""] ?? /^$/, `events of ${key}`);
   }
 }

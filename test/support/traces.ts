@@ -52,6 +52,27 @@ export function interfacesOf(daemon: Daemon): string[] {
   return readdirSync("/sys/class/net").filter((name) => name.startsWith(`sk${tag.slice(0, 4)}`));
 }
 
+/** The bridges of the instance's networks, and those that somebody was killed before he could mark. */
+export async function bridgesOf(daemon: Daemon): Promise<string[]> {
+  const { text } = await runCommand("ip", ["-json", "-details", "link", "show", "type", "bridge"]);
+  const bridges = JSON.parse(text === "" ? "[]" : text) as { ifname: string; ifalias?: string }[];
+  const mark = `sockerless_${instanceTag(daemon)}`;
+  return bridges
+    .filter(
+      ({ ifname, ifalias }) => ifalias === mark || (ifalias === undefined && /^skl[\da-f]{12}$/.test(ifname)),
+    )
+    .map(({ ifname }) => ifname);
+}
+
+/** What the instance keeps of images and volumes: blobs, those half taken in, unpacked layers, volumes. */
+export function contentOf(daemon: Daemon): string[] {
+  return ["blobs/sha256", "blobs/ingest", "layers", "volumes"]
+    .flatMap((directory) =>
+      readdirSync(`${daemon.stateDir}/${directory}`).map((name) => `${directory}/${name}`),
+    )
+    .toSorted();
+}
+
 /** The instance's nftables rules, and the elements of their sets: a line each, sorted. */
 export async function rulesOf(daemon: Daemon): Promise<string[]> {
   const { text, code, errorText } = await runCommand("nft", ["--stateless", "list", "ruleset"]);

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/archive"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
 	"github.com/sockerless/sockerless/agent/host/confined"
-	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"

@@ -11,9 +11,9 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	hostv1 "github.com/sockerless/sockerless/agent/gen/sockerless/host/v1"
-	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/confined"
-	"github.com/sockerless/sockerless/agent/host/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"

@@ -13,7 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/sockerless/sockerless/agent/host/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 

@@ -13,8 +13,8 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 	"github.com/sockerless/sockerless/agent/host/confined"
-	"github.com/sockerless/sockerless/agent/host/faultpoint"
 )
 
 // Unpack makes the layer of a blob (tar: plain, gzip or zstd) available and

@@ -9,6 +9,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 )
 
 // Interface is a container's leg on a bridge.
@@ -48,6 +50,7 @@ func (i *Instance) Create(namespace Namespace) error {
 	if err := createNamespace(namespace.Path, prepareNamespace); err != nil {
 		return err
 	}
+	faultpoint.Reached("host.launch.namespace-made")
 	if err := i.connect(namespace.Path, legs); err != nil {
 		for _, leg := range legs {
 			err = errors.Join(err, deleteLinkByName(leg.host))

@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/faultpoint"
 )
 
 const maxLinkName = unix.IFNAMSIZ - 1
@@ -39,10 +42,12 @@ func (i *Instance) Ensure(bridge Bridge) error {
 	if err != nil {
 		return err
 	}
+	faultpoint.Reached("host.network.addressed")
 	// Rules before the link is up: no packet passes that they would stop.
 	if err := i.addRules(bridge); err != nil {
 		return fmt.Errorf("packet rules of %s: %w", bridge.Name, err)
 	}
+	faultpoint.Reached("host.network.ruled")
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", bridge.Name, err)
 	}
@@ -102,13 +107,17 @@ func (i *Instance) ensureAddressed(bridge Bridge, gateway *net.IPNet) (netlink.L
 
 func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
-	if err == nil {
-		if link.Type() != "bridge" || link.Attrs().Alias != i.alias() {
-			return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("the interface %s is not ours", name))
-		}
+	switch {
+	case err == nil && i.owns(link):
 		return link, nil
-	}
-	if !isNotFound(err) {
+	case err == nil && isUnmarked(link):
+		// A process that was killed between its steps has left it.
+		if err := deleteLink(link); err != nil {
+			return nil, err
+		}
+	case err == nil:
+		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("the interface %s is not ours", name))
+	case !isNotFound(err):
 		return nil, fmt.Errorf("look for %s: %w", name, err)
 	}
 	attributes := netlink.NewLinkAttrs()
@@ -119,6 +128,7 @@ func (i *Instance) ensureLink(name string, gateway *net.IPNet) (netlink.Link, er
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
 		return nil, fmt.Errorf("add bridge %s: %w", name, err)
 	}
+	faultpoint.Reached("host.network.linked")
 	link, err = netlink.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("look for %s: %w", name, err)
@@ -144,7 +154,7 @@ func (i *Instance) Remove(name string) error {
 	case isNotFound(err):
 	case err != nil:
 		return fmt.Errorf("look for %s: %w", name, err)
-	case link.Attrs().Alias == i.alias():
+	case i.owns(link), isUnmarked(link):
 		if err := deleteLink(link); err != nil {
 			return err
 		}
@@ -153,6 +163,23 @@ func (i *Instance) Remove(name string) error {
 		return fmt.Errorf("packet rules of %s: %w", name, err)
 	}
 	return nil
+}
+
+// owns tells whether it is a bridge that this instance has marked.
+func (i *Instance) owns(link netlink.Link) bool {
+	return link.Type() == "bridge" && link.Attrs().Alias == i.alias()
+}
+
+// namePrefix begins the bridges' names; digits of the network's ID follow, which
+// no other instance has.
+const namePrefix = "skl"
+
+// isUnmarked recognises a bridge that was made and not marked: it has one of our
+// names, no mark, and was never set up.
+func isUnmarked(link netlink.Link) bool {
+	attributes := link.Attrs()
+	return link.Type() == "bridge" && attributes.Alias == "" && attributes.Flags&net.FlagUp == 0 &&
+		len(attributes.Name) == maxLinkName && strings.HasPrefix(attributes.Name, namePrefix)
 }
 
 func deleteLink(link netlink.Link) error {

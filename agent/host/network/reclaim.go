@@ -92,7 +92,7 @@ func (i *Instance) bridges() (map[int]bool, error) {
 	}
 	found := map[int]bool{}
 	for _, link := range links {
-		if link.Type() == "bridge" && link.Attrs().Alias == i.alias() {
+		if i.owns(link) {
 			found[link.Attrs().Index] = true
 		}
 	}

@@ -7,7 +7,7 @@ import type { LocalConfig } from "../../common/config/load.ts";
 import { forbidden } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
-import { withFaultPoints } from "../common/fault-points.ts";
+import { testBuild, withFaultPoints } from "../common/fault-points.ts";
 import { serveEngine } from "../common/serve-engine.ts";
 import { openState } from "../common/state/state.ts";
 import { localDriver } from "./driver.ts";
@@ -39,7 +39,7 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
   await chmod(config.stateDir, 0o711); // not to be listed by others; volumes below it have modes of their own
 
   const { host, hello } = await HostProcess.start({
-    agentPath: `${buildDirectory}/sockerless-agent`,
+    agentPath: testBuild?.agentPath ?? `${buildDirectory}/sockerless-agent`,
     stateDir: config.stateDir,
     runDir: config.runDir,
     runtime: config.runtime,

@@ -18,6 +18,7 @@ import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } fro
 import path from "node:path";
 
 import { errnoOf, invalid, messageOf, systemError } from "../../../common/errors.ts";
+import { withCallFaultPoints } from "../fault-points.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
 
 /** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
@@ -179,7 +180,7 @@ export class ContentStore {
   /** Puts a finished file in its place; for {@link BlobWriter}. */
   async place(temporary: string, digest: string): Promise<void> {
     await this.#deletions.get(digest);
-    await rename(temporary, this.path(digest));
+    await placeFile(temporary, this.path(digest));
   }
 
   #delete(digest: string): Promise<void> {
@@ -246,7 +247,7 @@ export class BlobWriter implements AsyncDisposable {
   async append(chunk: Uint8Array): Promise<void> {
     for (let written = 0; written < chunk.length; ) {
       const part = chunk.subarray(written);
-      written += (await this.#file.write(part, 0, part.length, this.#size + written)).bytesWritten;
+      written += (await writeChunk(this.#file, part, this.#size + written)).bytesWritten;
     }
     this.#hash.update(chunk);
     this.#size += chunk.length;
@@ -285,6 +286,13 @@ export class BlobWriter implements AsyncDisposable {
     }
   }
 }
+
+const placeFile = withCallFaultPoints(rename, () => "blobs.place");
+
+const writeChunk = withCallFaultPoints(
+  (file: FileHandle, chunk: Uint8Array, position: number) => file.write(chunk, 0, chunk.length, position),
+  () => "blobs.append",
+);
 
 async function syncPath(file: string): Promise<void> {
   await using handle = await open(file, "r");

@@ -1,0 +1,64 @@
+/**
+ * Makes a sockerless a test build: one that can be killed at a named step. The module is loaded before anything of the
+ * product (`testBuildEnv`), and the agent is one that was built with its fault points.
+ *
+ * SOCKERLESS_FAULT_POINT_FILE is the path of a file that holds the name of one step; whichever process comes there
+ * removes the file and kills itself, so that the next one lives. `:3` behind a name means the third time (of steps of the
+ * backend). A file and not a variable with the step's name, because the process that is started again inherits the environment.
+ */
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import type { TestBuild } from "../../src/backends/common/fault-points.ts"; // Loading it here would be too early.
+import { runCommand } from "./command.ts";
+
+const variable = "SOCKERLESS_FAULT_POINT_FILE";
+const checkout = fileURLToPath(new URL("../../..", import.meta.url));
+const agentPath = join(checkout, "build/test/sockerless-agent");
+
+const armed = process.env[variable];
+if (armed !== undefined) {
+  const build: TestBuild = { agentPath, reached: (step) => reached(step, armed) };
+  Reflect.set(globalThis, Symbol.for("sockerless.test-build"), build);
+}
+
+/**
+ * Builds the agent, and answers the environment of `sockerless serve` in which it is a test build.
+ *
+ * @param faultPointFile where the step is named at which a process is to die
+ */
+export async function testBuildEnv(faultPointFile: string): Promise<Record<string, string>> {
+  const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", "-o", agentPath];
+  const built = await runCommand("go", [...args, "./cmd/sockerless-agent"], {
+    cwd: join(checkout, "agent"),
+    env: { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" },
+    timeout: 240_000,
+  });
+  if (built.code !== 0) {
+    throw new Error(`the agent does not build:\n${built.errorText}`);
+  }
+  const nodeOptions = `${process.env["NODE_OPTIONS"] ?? ""} --import=${import.meta.url}`.trim();
+  return { [variable]: faultPointFile, NODE_OPTIONS: nodeOptions };
+}
+
+function reached(step: string, file: string): void {
+  const [name, count = "1"] = readIfThere(file).trim().split(":");
+  if (name !== step) {
+    return;
+  }
+  if (Number(count) > 1) {
+    writeFileSync(file, `${name}:${Number(count) - 1}`);
+    return;
+  }
+  rmSync(file);
+  process.kill(process.pid, "SIGKILL");
+}
+
+function readIfThere(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return ""; // no step is named
+  }
+}
