@@ -66,7 +66,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (ses
 		return nil, session.Stdio{}, err
 	}
 	if err := os.MkdirAll(program.Dir, 0o755); err != nil { // as dockerd does
-		return nil, session.Stdio{}, fmt.Errorf("make the working directory: %w", err)
+		return nil, session.Stdio{}, startFailed(directoryFailed(err))
 	}
 	l.mu.Lock()
 	stopped := l.stopped
@@ -78,7 +78,7 @@ func (l *launcher) Launch(_ context.Context, request *agentv1.StartRequest) (ses
 	kills := oomKills()
 	child, wires, err := l.spawn(program, spec, session.Streams{Stdin: request.OpenStdin, Stdout: true, Stderr: true})
 	if err != nil {
-		return nil, session.Stdio{}, err
+		return nil, session.Stdio{}, startFailed(err)
 	}
 	done := make(chan struct{})
 	go l.watchMemory(child.Done())
@@ -140,7 +140,7 @@ func (l *launcher) Exec(_ context.Context, spec *agentv1.ProcessSpec, streams se
 		failure.ExitCode = stage.NotExecutable // as dockerd answers an exec
 	}
 	if err != nil {
-		return nil, session.Stdio{}, err
+		return nil, session.Stdio{}, execFailed(err)
 	}
 	done := make(chan struct{})
 	go func() {

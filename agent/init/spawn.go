@@ -92,7 +92,7 @@ func outcome(from io.Reader) error {
 	reports := json.NewDecoder(io.LimitReader(from, maxReport))
 	var prepared, failed stage.Report
 	if err := reports.Decode(&prepared); err != nil {
-		return &session.StartError{ExitCode: stage.Unknown, Message: "unable to start container process: it died while it was prepared"}
+		return &session.StartError{ExitCode: stage.Unknown, Message: "it died while it was prepared"}
 	}
 	failure := &prepared
 	if prepared.ExitCode == 0 {
@@ -101,5 +101,5 @@ func outcome(from io.Reader) error {
 		}
 		failure = &failed
 	}
-	return &session.StartError{ExitCode: failure.ExitCode, Message: "unable to start container process: " + failure.Message}
+	return &session.StartError{ExitCode: failure.ExitCode, Message: failure.Message}
 }

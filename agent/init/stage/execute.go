@@ -88,7 +88,7 @@ func executeFailure(name string, err error) error {
 
 // dirFailure words why a working directory was not entered.
 func dirFailure(dir string, err error) error {
-	message := fmt.Sprintf("chdir to cwd (%q) failed: %v", dir, err)
+	message := fmt.Sprintf("chdir to cwd (%q) set in config.json failed: %v", dir, err)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		return &failure{NotExecutable, message}

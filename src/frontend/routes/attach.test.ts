@@ -7,7 +7,11 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { WebSocket } from "ws";
 
 import { conflict, toConnectError } from "../../common/errors.ts";
-import type { AgentService, OpenAttach } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import {
+  type AgentService,
+  type OpenAttach,
+  SessionErrorReason,
+} from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import {
   type AttachContainerRequest,
   ContainerService,
@@ -114,6 +118,21 @@ test("a pending attachment whose container is removed ends", async (t) => {
   await client.end();
   assert.match(client.header, / 101 /);
   assert.equal(client.body.length, 0);
+});
+
+test("a container that does not start ends its attachment without a word: the start tells why", async (t) => {
+  const reason = SessionErrorReason.START_FAILED;
+  const failure = { message: { case: "error", value: { reason, message: "no such file", exitCode: 127 } } };
+  for (const before of [[], [{ message: { case: "started", value: { tty: false } } }]] as const) {
+    const { connect } = await serveAttach(t, async function* () {
+      yield* before;
+      yield failure as { message: { case: "error"; value: typeof failure.message.value } };
+    });
+    const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
+    await client.end();
+    assert.match(client.header, / 101 /);
+    assert.equal(client.body.toString(), "");
+  }
 });
 
 test("an agent that left between the answers is the end of the stream when the container is over", async (t) => {

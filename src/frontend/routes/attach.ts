@@ -8,7 +8,7 @@ import { openAttachment, refuseInBand } from "../streams/attach-stream.ts";
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
-import type { StreamLink } from "../streams/stream-link.ts";
+import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { acceptWebSocket } from "../streams/web-socket.ts";
@@ -53,6 +53,7 @@ async function attach(context: HijackContext): Promise<void> {
     await streamToClient(context, socket, link, {
       stdin,
       multiplexed,
+      isToldElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
     });
   }
@@ -68,7 +69,12 @@ async function attachWebSocket(context: HijackContext): Promise<void> {
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
-    await streamToClient(context, stream, link, { stdin, multiplexed: false, onDetach });
+    await streamToClient(context, stream, link, {
+      stdin,
+      multiplexed: false,
+      isToldElsewhere: isStartFailure,
+      onDetach,
+    });
   }
 }
 
@@ -92,9 +98,18 @@ async function openInBand(
     }
     return link;
   } catch (error) {
+    if (isStartFailure(error)) {
+      socket.end();
+      return undefined;
+    }
     refuseInBand(context, socket, error, request.framing === "multiplexed");
     return undefined;
   }
+}
+
+/** The container did not start, which whoever started it is told. */
+function isStartFailure(error: unknown): boolean {
+  return error instanceof StreamError && error.kind === "invalid";
 }
 
 function wantedStreams({ query }: HijackContext, all: boolean): WantedStreams {

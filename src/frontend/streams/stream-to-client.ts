@@ -16,6 +16,8 @@ export interface StreamToClient {
   readonly beforeEnd?: (signal: AbortSignal) => Promise<void>;
   /** Called where that could not be known in time. @param exitCode as the stream has told it; undefined: it was cut */
   readonly onUnknownEnd?: (exitCode: number | undefined) => void;
+  /** Whether the client hears of a failure in another answer: its stream ends without a word then. */
+  readonly isToldElsewhere?: (error: unknown) => boolean;
   /** What has to be told before a client that has typed its detach keys sees that it has left. */
   readonly onDetach: () => Promise<void>;
 }
@@ -31,7 +33,7 @@ export async function streamToClient(
   { logger, signal }: Pick<HijackContext, "logger" | "signal">,
   socket: Duplex,
   link: StreamLink,
-  { stdin, multiplexed, beforeEnd, onUnknownEnd, onDetach }: StreamToClient,
+  { stdin, multiplexed, beforeEnd, onUnknownEnd, isToldElsewhere, onDetach }: StreamToClient,
 ): Promise<void> {
   // Either the client is gone, or the frontend closes.
   const leave = (): void =>
@@ -41,7 +43,9 @@ export async function streamToClient(
   try {
     outcome = await joinClient(socket, link, { stdin });
   } catch (error) {
-    if (!socket.destroyed) {
+    if (isToldElsewhere?.(error) === true) {
+      socket.end();
+    } else if (!socket.destroyed) {
       logger.warn({ err: error }, "a stream was cut");
       // Its next request is for the exit code, and takes the absence of one for 0.
       await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() =>

@@ -2,6 +2,9 @@
 import { invalid, type SockerlessError, systemError } from "../../../../common/errors.ts";
 import type { StartFailure } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 
+/** What the runtime has no part in stands alone. */
+const whole = /^unable to find (user|group) /;
+
 const prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: ";
 
 /** Exit codes of commands that were not found or are not executable: the request is at fault. */
@@ -13,12 +16,13 @@ export const unknownFailureCode = 128;
 
 /** The error that the start answers. Clients tell 126 from 127 by words in it. */
 export function startFailureError(failure: StartFailure): SockerlessError {
-  let message = failure.message.startsWith(prefix) ? failure.message : prefix + failure.message;
+  const isWhole = failure.message.startsWith(prefix) || whole.test(failure.message);
+  let message = isWhole ? failure.message : prefix + failure.message;
   const lower = message.toLowerCase();
   if (failure.exitCode === notExecutableCode && !lower.includes("permission denied")) {
     message += ": permission denied";
   }
-  if (lower.includes("not a directory")) {
+  if (lower.includes("not a directory") && !lower.includes("are you trying to mount")) {
     message +=
       ": Are you trying to mount a directory onto a file (or vice-versa)? " +
       "Check if the specified host path exists and is the expected type";

@@ -1,0 +1,42 @@
+package containerinit
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/session"
+	"github.com/sockerless/sockerless/agent/init/stage"
+)
+
+// startFailed words why the main process was not started as dockerd does:
+// clients match on it, and no runtime is here to say it.
+func startFailed(err error) error {
+	return worded("failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ", err)
+}
+
+// execFailed does so for an exec.
+func execFailed(err error) error {
+	return worded("OCI runtime exec failed: exec failed: ", err)
+}
+
+// worded leaves what is not the process's own failure as it is.
+func worded(prefix string, err error) error {
+	var failure *session.StartError
+	if !errors.As(err, &failure) {
+		return err
+	}
+	return &session.StartError{
+		ExitCode: failure.ExitCode,
+		Message:  prefix + "unable to start container process: " + failure.Message + ": unknown",
+	}
+}
+
+// directoryFailed is the failure to make a working directory.
+func directoryFailed(err error) error {
+	code := stage.Unknown
+	if errors.Is(err, unix.ENOTDIR) {
+		code = stage.NotFound
+	}
+	return &session.StartError{ExitCode: code, Message: "error during container init: " + err.Error()}
+}
