@@ -112,10 +112,15 @@ func (l *agentLink) Follow(ctx context.Context, told func([]netip.AddrPort)) err
 	return errors.New("its agent has ended the stream")
 }
 
-// trueCause prefers why the call was given up to what that did to the call.
+// trueCause prefers why the call was given up to what that did to the call, and
+// why nobody answers to how he was asked.
 func trueCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	var dialling *net.OpError
+	if errors.As(err, &dialling) && dialling.Op == "dial" {
+		return fmt.Errorf("its agent is not reached at %s: %w", dialling.Addr, dialling.Err)
 	}
 	return err
 }

@@ -109,7 +109,12 @@ func TestALinkTellsWhereThePartnerListens(t *testing.T) {
 	if err := follow(linkTo(t, &served{table: bad}, nil)); err == nil || !strings.Contains(err.Error(), "65536") {
 		t.Errorf("a port that cannot be: %v", err)
 	}
-	err := follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
+	nowhere := freePort(t, "127.77.0.5")
+	err := follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Agent = nowhere }))
+	if err == nil || err.Error() != "its agent is not reached at "+nowhere.String()+": connect: connection refused" {
+		t.Errorf("nobody there: %v", err)
+	}
+	err = follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
 	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
 		t.Errorf("another agent: %v", err)
 	}

@@ -38,7 +38,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   const failure = failures.get(owner.id);
   if (failure !== undefined) {
     throw systemError(
-      `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure}`,
+      `failed to set up container networking: cannot share the network of container ${owner.name}: ${failure} (do its networks let their members reach one another?)`,
     );
   }
 }
