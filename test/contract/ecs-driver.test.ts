@@ -5,7 +5,6 @@ import path from "node:path";
 import { createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
 import { createSealer } from "../../src/backends/common/cloud/seal.ts";
-import { ImageStore } from "../../src/backends/common/images/image-store.ts";
 import { openState } from "../../src/backends/common/state/state.ts";
 import { createAwsClients } from "../../src/backends/ecs/aws/clients.ts";
 import { ecsDriver } from "../../src/backends/ecs/driver.ts";
@@ -16,10 +15,8 @@ import { systemClock } from "../../src/common/clock.ts";
 import { type EcsConfig, loadConfig } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { type Aws, startAws } from "../simulators/aws/aws.ts";
-import { busyboxImage } from "../support/images.ts";
+import { contractRegistry, makeContractImage } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
-
-const registry = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
 
 driverContract("ecs", async () => {
   const directory = await mkdtemp(path.join(tmpdir(), "skl-ecs-driver-"));
@@ -55,7 +52,7 @@ driverContract("ecs", async () => {
       ecr,
       ecrRepository,
       instance: instanceOf(authority),
-      registry,
+      registry: contractRegistry,
       stateDir: directory,
       clock,
       logger,
@@ -70,29 +67,10 @@ driverContract("ecs", async () => {
     clock,
     logger,
   });
-  const images = await ImageStore.open({
-    stateDirectory: directory,
-    state,
-    preparer: driver.images,
-    clock,
-    logger,
-    storageDriver: "fargate",
-    registry,
-  });
-  const { layers } = await busyboxImage();
-  await images.import({
-    reference: "contract",
-    comment: "",
-    changes: [],
-    platform: undefined,
-    archive: chunks(layers),
-    signal: AbortSignal.timeout(60_000),
-  });
-  const { record } = await images.resolve("contract");
-  await images.makeRunnable(record, AbortSignal.timeout(60_000));
+  const { images, image } = await makeContractImage({ driver, state, stateDirectory: directory, logger });
   return {
     driver,
-    image: (await images.resolve("contract")).record,
+    image,
     close: async () => {
       await images.close();
       await driver.close();
@@ -111,8 +89,4 @@ function configOf(aws: Aws, directory: string): EcsConfig {
     throw new Error("the configuration is another backend's");
   }
   return config;
-}
-
-async function* chunks(layers: readonly Buffer[]): AsyncGenerator<Uint8Array> {
-  yield* layers.slice(0, 1);
 }

@@ -2,14 +2,13 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { ImageStore } from "../../src/backends/common/images/image-store.ts";
 import { openState } from "../../src/backends/common/state/state.ts";
 import { localDriver } from "../../src/backends/local/driver.ts";
 import { HostProcess } from "../../src/backends/local/host-process.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { checkout } from "../support/daemon.ts";
-import { busyboxImage } from "../support/images.ts";
+import { makeContractImage } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
 
 driverContract("local", async () => {
@@ -27,29 +26,10 @@ driverContract("local", async () => {
   });
   const driver = localDriver(host, hello, undefined);
   const state = await openState({ directory: stateDir, clock: systemClock });
-  const images = await ImageStore.open({
-    stateDirectory: stateDir,
-    state,
-    preparer: driver.images,
-    clock: systemClock,
-    logger,
-    storageDriver: "overlay2",
-    registry: { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 },
-  });
-  const { layers } = await busyboxImage();
-  await images.import({
-    reference: "contract",
-    comment: "",
-    changes: [],
-    platform: undefined,
-    archive: chunks(layers),
-    signal: AbortSignal.timeout(60_000),
-  });
-  const { record } = await images.resolve("contract");
-  await images.makeRunnable(record, AbortSignal.timeout(60_000));
+  const { images, image } = await makeContractImage({ driver, state, stateDirectory: stateDir, logger });
   return {
     driver,
-    image: record,
+    image,
     close: async () => {
       await images.close();
       await driver.close();
@@ -58,7 +38,3 @@ driverContract("local", async () => {
     },
   };
 });
-
-async function* chunks(layers: readonly Buffer[]): AsyncGenerator<Uint8Array> {
-  yield* layers.slice(0, 1);
-}

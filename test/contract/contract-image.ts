@@ -1,0 +1,55 @@
+/** The image of the driver contract: busybox in one layer, made runnable by the driver under test. */
+import type { Driver } from "../../src/backends/common/driver.ts";
+import { ImageStore } from "../../src/backends/common/images/image-store.ts";
+import type { State } from "../../src/backends/common/state/state.ts";
+import { systemClock } from "../../src/common/clock.ts";
+import type { Logger } from "../../src/common/logger.ts";
+import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
+import { busyboxImage } from "../support/images.ts";
+
+/** How registries are spoken to. */
+export const contractRegistry = { insecureHosts: [], userAgent: "sockerless-test", silenceMs: 10_000 };
+const name = "contract";
+const patienceMs = 60_000;
+
+/** What the image is made with. */
+export interface ContractImageOptions {
+  readonly driver: Driver;
+  readonly state: State;
+  readonly stateDirectory: string;
+  readonly logger: Logger;
+}
+
+/** Makes the image; the store is to be closed. */
+export async function makeContractImage({
+  driver,
+  state,
+  stateDirectory,
+  logger,
+}: ContractImageOptions): Promise<{ readonly images: ImageStore; readonly image: ImageRecord }> {
+  const images = await ImageStore.open({
+    stateDirectory,
+    state,
+    preparer: driver.images,
+    clock: systemClock,
+    logger,
+    storageDriver: driver.name,
+    registry: contractRegistry,
+  });
+  await images.import({
+    reference: name,
+    comment: "",
+    changes: [],
+    platform: undefined,
+    archive: firstLayer(),
+    signal: AbortSignal.timeout(patienceMs),
+  });
+  const { record } = await images.resolve(name);
+  await images.makeRunnable(record, AbortSignal.timeout(patienceMs));
+  return { images, image: (await images.resolve(name)).record };
+}
+
+async function* firstLayer(): AsyncGenerator<Uint8Array> {
+  const { layers } = await busyboxImage();
+  yield* layers.slice(0, 1);
+}
