@@ -3,6 +3,7 @@ package log
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Two sizes: a follower that has caught up holds little memory, one that reads
@@ -11,6 +12,14 @@ const (
 	smallBuffer = 64 << 10
 	largeBuffer = MaxRecord + recordFraming
 )
+
+// maxLarge is how many readers have a large buffer for speed. Beyond it only
+// those have one whose next record does not fit into a small one: readers may
+// be hundreds, and their clients may not read.
+const maxLarge = 8
+
+// larges is how many large buffers are in use.
+var larges atomic.Int64
 
 var (
 	smallBuffers = sync.Pool{New: func() any { return &buffer{bytes: make([]byte, smallBuffer)} }}
@@ -23,27 +32,49 @@ type buffer struct {
 	start, end int
 }
 
-// newBuffer takes a buffer that is fit for reading pending bytes.
+// newBuffer takes a buffer for reading pending bytes, a large one where that
+// is of use and few have one.
 func newBuffer(pending int64) *buffer {
-	pool := &largeBuffers
-	if pending <= smallBuffer {
-		pool = &smallBuffers
+	if pending > smallBuffer && larges.Load() < maxLarge {
+		return newLargeBuffer()
 	}
-	b := pool.Get().(*buffer)
+	b := smallBuffers.Get().(*buffer)
+	b.clear()
+	return b
+}
+
+// newLargeBuffer takes a buffer that every record fits into.
+func newLargeBuffer() *buffer {
+	larges.Add(1)
+	b := largeBuffers.Get().(*buffer)
 	b.clear()
 	return b
 }
 
 func (b *buffer) release() {
-	if len(b.bytes) == smallBuffer {
-		smallBuffers.Put(b)
-	} else {
+	if b.isLarge() {
+		larges.Add(-1)
 		largeBuffers.Put(b)
+	} else {
+		smallBuffers.Put(b)
 	}
 }
 
+func (b *buffer) isLarge() bool { return len(b.bytes) == largeBuffer }
+
+// fits says whether newBuffer would take none of another size.
 func (b *buffer) fits(pending int64) bool {
-	return (pending <= smallBuffer) == (len(b.bytes) == smallBuffer)
+	if b.isLarge() {
+		return pending > smallBuffer && larges.Load() <= maxLarge
+	}
+	return pending <= smallBuffer || larges.Load() >= maxLarge
+}
+
+// cutsRecord says whether it holds the beginning of a record that is larger
+// than it.
+func (b *buffer) cutsRecord() bool {
+	h, err := parseHeader(b.unread())
+	return err == nil && h.size() > int64(len(b.bytes))
 }
 
 func (b *buffer) unread() []byte { return b.bytes[b.start:b.end] }

@@ -217,3 +217,40 @@ func TestClosingTheWriterLetsReadersFinish(t *testing.T) {
 		t.Errorf("a file is open after the last reader: %v", err)
 	}
 }
+
+// Readers may be hundreds: only a few have large buffers, and those whose next
+// record does not fit into a small one.
+func TestManyReadersHoldSmallBuffers(t *testing.T) {
+	const readers = 40
+	w := open(t, t.TempDir(), Settings{})
+	text := strings.Repeat("0123456789abcde\n", 4*MaxRecord/16)
+	write(t, w, entry{Stdout, 1, text})
+	before := larges.Load()
+	held := 0
+	for range readers {
+		r, err := w.Reader(both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := r.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		held += len(r.buf.bytes)
+	}
+	if limit := maxLarge*largeBuffer + readers*smallBuffer; held > limit {
+		t.Errorf("%d readers hold %d bytes", readers, held)
+	}
+	// As an earlier version wrote it.
+	if err := w.chain.last().write(Stdout, 0, 2, []byte(text[:MaxRecord])); err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Reader(both)
+	if out, _ := everything(t, r, err); out != text+text[:MaxRecord] {
+		t.Errorf("%d of %d bytes", len(out), len(text)+MaxRecord)
+	}
+	r.Close()
+	if larges.Load()-before > maxLarge {
+		t.Errorf("%d large buffers in use", larges.Load())
+	}
+}

@@ -188,6 +188,11 @@ func (r *Reader) fill(ctx context.Context) error {
 		r.buf = newBuffer(pending)
 	}
 	err = r.buf.read(r.at.segment, r.at.offset, upTo)
+	if err == nil && r.buf.cutsRecord() {
+		r.buf.release()
+		r.buf = newLargeBuffer()
+		err = r.buf.read(r.at.segment, r.at.offset, upTo)
+	}
 	if errors.Is(err, os.ErrClosed) {
 		// Rotation overtook us: go on with the oldest file there is.
 		r.chain.mu.Lock()

@@ -34,8 +34,12 @@ const (
 	recordFraming = headerSize + trailerSize
 )
 
-// MaxRecord bounds the data of one record; Append splits what is longer.
+// MaxRecord bounds the data of one record that is read.
 const MaxRecord = 1 << 20
+
+// maxWritten bounds the data of one record that is written; Append splits what
+// is longer. Any number of readers can then do with small buffers.
+const maxWritten = smallBuffer - recordFraming
 
 // minRecordLimit is how small the files of a log can make its records: below it
 // framing would be what they hold.

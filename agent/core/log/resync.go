@@ -15,7 +15,7 @@ var magicBytes = binary.LittleEndian.AppendUint16(nil, recordMagic)
 // resync finds the first whole record at or behind from and before upTo; upTo
 // when there is none, or none is found within the budget.
 func (s *segment) resync(from, upTo int64) int64 {
-	b := newBuffer(largeBuffer)
+	b := newLargeBuffer()
 	defer b.release()
 	for budget := resyncBudget; from < upTo && budget > 0; {
 		if err := b.read(s, from, upTo); err != nil || len(b.unread()) < recordFraming {

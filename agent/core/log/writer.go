@@ -113,14 +113,14 @@ func recoverLast(dir string, segments []*segment) ([]*segment, Recovery, error) 
 // several files where it has to, for the sake of their size.
 func (w *Writer) recordLimit() int {
 	if w.settings.MaxSize == 0 {
-		return MaxRecord
+		return maxWritten
 	}
-	room := int64(min(w.settings.MaxSize, MaxRecord)) - recordFraming
+	room := int64(min(w.settings.MaxSize, smallBuffer)) - recordFraming
 	return int(max(room, minRecordLimit))
 }
 
 // Append records one chunk. data is not kept. After an error nothing of the
-// chunk is in the log (of a chunk above MaxRecord, no more than whole parts).
+// chunk is in the log (of a chunk above maxWritten, no more than whole parts).
 func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
 	if w.chain == nil {
 		return nil

@@ -69,6 +69,8 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 		}
 	}
 	var offset uint64
+	// What it held is free only now, however long ago it moved.
+	defer func() { memory.Moved(int(offset)) }()
 	for {
 		chunk, err := reader.Next(ctx)
 		var damaged *log.CorruptError

@@ -4,14 +4,18 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
 const (
 	// queueLimit is how much output waits for a slow client before the process
-	// has to wait, about what dockerd allows.
-	queueLimit = 1 << 20
+	// has to wait, about what dockerd allows; queueLeast is what is left of that
+	// where many are slow, who wait with queuedTotal together.
+	queueLimit  = 1 << 20
+	queueLeast  = 64 << 10
+	queuedTotal = 16 << 20
 	// maxSegment bounds one Output message; the contract allows 1 MiB.
 	maxSegment = 256 << 10
 )
@@ -32,6 +36,12 @@ type segment struct {
 
 // segmentBuffers holds the large buffers, which are worth reusing.
 var segmentBuffers = sync.Pool{New: func() any { return new([maxSegment]byte) }}
+
+// queued is how much output waits in all queues.
+var queued atomic.Int64
+
+// roomOfOne is how much may wait in one queue now.
+func roomOfOne() int { return int(min(max((queuedTotal-queued.Load())/4, queueLeast), queueLimit)) }
 
 // queue carries what one session receives, in order: output, then its last
 // message. Consecutive output of one stream is coalesced. Any number of
@@ -67,7 +77,7 @@ func (q *queue) wake() {
 func (q *queue) push(s stream, data []byte, unlimited func() bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.size >= queueLimit && !q.closed && !unlimited() {
+	for q.size >= roomOfOne() && !q.closed && !unlimited() {
 		q.room.Wait()
 	}
 	if q.closed || q.final != nil {
@@ -77,6 +87,7 @@ func (q *queue) push(s stream, data []byte, unlimited func() bool) {
 		n := q.extend(s, data)
 		data = data[n:]
 		q.size += n
+		queued.Add(int64(n))
 	}
 	q.wake()
 }
@@ -143,6 +154,7 @@ func (q *queue) close() {
 	for _, seg := range q.segments {
 		recycle(seg.data)
 	}
+	queued.Add(-int64(q.size))
 	q.segments, q.size = nil, 0
 	q.room.Broadcast()
 	q.wake()
@@ -187,6 +199,7 @@ func (q *queue) takeSegment() *agentv1.SessionResponse {
 		q.segments = nil // lets go of the array that slicing walked along
 	}
 	q.size -= len(seg.data)
+	queued.Add(-int64(len(seg.data)))
 	q.lent = seg.data
 	q.room.Broadcast()
 	return q.output(seg.stream, seg.data)
