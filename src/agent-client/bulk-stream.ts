@@ -41,6 +41,7 @@ export interface BulkCall {
 
 /** A call in progress. Nothing is received after {@link cancel}. */
 export class BulkStream {
+  readonly #connection: AgentConnection;
   readonly #stream: ClientHttp2Stream;
   readonly #call: BulkCall;
   readonly #receiver: BulkReceiver;
@@ -76,7 +77,7 @@ export class BulkStream {
     };
     const { carriesInput } = call;
     const stream = await connection.request("POST", call.path, headers, { carriesInput });
-    const opened = new BulkStream(stream, call, receiver);
+    const opened = new BulkStream(connection, stream, call, receiver);
     opened.send(first);
     if (call.inputTag === undefined) {
       stream.end();
@@ -84,7 +85,13 @@ export class BulkStream {
     return opened;
   }
 
-  private constructor(stream: ClientHttp2Stream, call: BulkCall, receiver: BulkReceiver) {
+  private constructor(
+    connection: AgentConnection,
+    stream: ClientHttp2Stream,
+    call: BulkCall,
+    receiver: BulkReceiver,
+  ) {
+    this.#connection = connection;
     this.#stream = stream;
     this.#call = call;
     this.#receiver = receiver;
@@ -192,6 +199,7 @@ export class BulkStream {
 
   #receive(chunk: Buffer): void {
     this.#lastReceived = performance.now();
+    this.#connection.notifyRead(this.#stream, chunk.length);
     if (this.#closed || this.#hasLeft || this.#error !== undefined) {
       return; // What follows a refusal is not for us to read.
     }

@@ -1,10 +1,17 @@
 /** Connections by address, so that the streams to one agent share sessions. */
+import type { ByteBudget } from "../common/byte-budget.ts";
 import { AgentConnection } from "./connection.ts";
 import type { DialTarget } from "./address.ts";
 
 /** Hands out one {@link AgentConnection} per address; those that have become idle are forgotten. */
 export class ConnectionPool {
   readonly #connections = new Map<string, AgentConnection>();
+  readonly #windows: ByteBudget | undefined;
+
+  /** @param windows what the receive windows of all their streams are taken from; undefined: each has its own */
+  constructor(windows?: ByteBudget) {
+    this.#windows = windows;
+  }
 
   /** How many addresses have a connection. */
   get size(): number {
@@ -16,8 +23,9 @@ export class ConnectionPool {
     const key = keyOf(target);
     let connection = this.#connections.get(key);
     if (connection === undefined) {
-      connection = new AgentConnection(target, () => {
-        this.#connections.delete(key);
+      connection = new AgentConnection(target, {
+        onIdle: () => this.#connections.delete(key),
+        windows: this.#windows,
       });
       this.#connections.set(key, connection);
     }

@@ -39,7 +39,7 @@ async function serve(t: TestContext, maxConcurrentStreams = 1000): Promise<Peer>
 }
 
 function connectionTo(t: TestContext, path: string, onIdle?: () => void): AgentConnection {
-  const connection = new AgentConnection({ address: { kind: "unix", path } }, onIdle);
+  const connection = new AgentConnection({ address: { kind: "unix", path } }, { onIdle });
   t.after(() => connection.close());
   return connection;
 }

@@ -3,8 +3,10 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import type { ByteBudget } from "../common/byte-budget.ts";
 import { type AgentTarget, describeAddress } from "./address.ts";
 import { dial } from "./dial.ts";
+import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 
 /** Streams of one session share its window, so that many that stall slow the rest down: then another session is due. */
 const maxStreamsPerSession = 100;
@@ -25,6 +27,14 @@ export interface StreamOptions {
   readonly carriesInput?: boolean;
 }
 
+/** What may be said about a connection. */
+export interface ConnectionOptions {
+  /** Called whenever the last session has closed. */
+  readonly onIdle?: (() => void) | undefined;
+  /** What the receive windows of its streams are taken from; undefined: each has a large one of its own. */
+  readonly windows?: ByteBudget | undefined;
+}
+
 /**
  * Streams to one agent, over one session while that has room for them and more sessions beyond. A session that got a
  * GOAWAY finishes its streams while new ones go to its successor. Idle sessions do not keep the process alive.
@@ -36,15 +46,15 @@ export class AgentConnection {
   /** What Connect's base URL has to begin with; the socket is chosen by the target alone. */
   readonly authority = "http://agent";
   readonly #target: AgentTarget;
-  readonly #onIdle: (() => void) | undefined;
+  readonly #options: ConnectionOptions;
   readonly #sessions = new Set<LiveSession>();
   #dialling: Promise<void> | undefined;
   #closed: boolean = false;
+  readonly #sessionOf = new WeakMap<ClientHttp2Stream, LiveSession>();
 
-  /** @param onIdle called whenever the last session has closed */
-  constructor(target: AgentTarget, onIdle?: () => void) {
+  constructor(target: AgentTarget, options: ConnectionOptions = {}) {
     this.#target = target;
-    this.#onIdle = onIdle;
+    this.#options = options;
   }
 
   /**
@@ -72,7 +82,9 @@ export class AgentConnection {
         continue;
       }
       try {
-        return session.open({ ...headers, ":method": method, ":path": path }, options);
+        const stream = session.open({ ...headers, ":method": method, ":path": path }, options);
+        this.#sessionOf.set(stream, session);
+        return stream;
       } catch (error) {
         // The session ended without a word so far: take another. Anything else is the caller's fault.
         if (session.hasRoomFor(options)) {
@@ -84,6 +96,11 @@ export class AgentConnection {
 
   /** Connect tells of every read; pings do not depend on it. */
   notifyResponseByteRead(): void {}
+
+  /** So many bytes of a stream of {@link request} were read: where windows are shared, its reader keeps up. */
+  notifyRead(stream: ClientHttp2Stream, bytes: number): void {
+    this.#sessionOf.get(stream)?.window?.read(bytes);
+  }
 
   /** Ends every stream with an error and refuses new ones. May be called again. */
   close(): void {
@@ -97,13 +114,16 @@ export class AgentConnection {
     try {
       const { credentials } = this.#target;
       const shown = typeof credentials === "function" ? await credentials() : credentials;
-      const session = await dial({ ...this.#target, credentials: shown });
-      const live = new LiveSession(session, this.#target.address.kind !== "unix");
+      const { windows, onIdle } = this.#options;
+      const initial = windows === undefined ? undefined : leastWindow;
+      const session = await dial({ ...this.#target, credentials: shown }, initial);
+      const window = windows === undefined ? undefined : new ReceiveWindow(session, windows);
+      const live = new LiveSession(session, this.#target.address.kind !== "unix", window);
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);
         if (this.#sessions.size === 0 && this.#dialling === undefined) {
-          this.#onIdle?.();
+          onIdle?.();
         }
       });
       if (this.#closed) {
@@ -117,6 +137,7 @@ export class AgentConnection {
 
 /** A session and its clocks. */
 class LiveSession {
+  readonly window: ReceiveWindow | undefined;
   readonly #session: ClientHttp2Session;
   readonly #pings: boolean;
   #streams = 0;
@@ -126,9 +147,10 @@ class LiveSession {
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
 
-  constructor(session: ClientHttp2Session, pings: boolean) {
+  constructor(session: ClientHttp2Session, pings: boolean, window: ReceiveWindow | undefined) {
     this.#session = session;
     this.#pings = pings;
+    this.window = window;
     session.on("goaway", () => {
       this.#leaving = true;
     });
@@ -155,10 +177,12 @@ class LiveSession {
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
     this.#carriesInput ||= carriesInput;
+    this.window?.opened();
     if (this.#streams++ === 0) {
       this.#becomeBusy();
     }
     stream.once("close", () => {
+      this.window?.closed();
       this.#carriesInput &&= !carriesInput;
       if (--this.#streams === 0) {
         this.#becomeIdle();

@@ -12,7 +12,7 @@ import { pemOptions, secureContextOf } from "./secure-context.ts";
 
 /** HTTP/2's default frame of 16 KiB costs 40 % of the throughput. */
 const maxFrameSize = 1024 * 1024;
-/** How much an agent may send on one stream before we have read it: what a stalled reader costs. */
+/** How much an agent may send on one stream before we have read it, where nobody shares memory among streams. */
 const streamWindow = 4 * 1024 * 1024;
 /** Node gives the connection's window back as data arrives, whoever reads it, so this bounds what is in flight. */
 const connectionWindow = 16 * 1024 * 1024;
@@ -24,14 +24,15 @@ const connectTimeoutMs = 10_000;
 /**
  * Connects and opens an HTTP/2 session.
  *
+ * @param window how much the agent may send on one stream before we have read it, in bytes
  * @throws ConnectError `Unavailable` when nobody answers, `Internal` when another than the pinned key answers
  */
-export async function dial(target: DialTarget): Promise<ClientHttp2Session> {
+export async function dial(target: DialTarget, window = streamWindow): Promise<ClientHttp2Session> {
   const socket = await connectSocket(target);
   const session = connectHttp2("http://agent", {
     createConnection: () => socket,
     maxSessionMemory,
-    settings: { maxFrameSize, initialWindowSize: streamWindow, enablePush: false },
+    settings: { maxFrameSize, initialWindowSize: window, enablePush: false },
   });
   // Those who wait for a stream, or for the session below, are told; without this listener it would end the process.
   session.on("error", () => {});

@@ -15,6 +15,7 @@ import { MessageChannel } from "node:worker_threads";
 import { encodeOpenExec } from "../../src/agent-client/session.ts";
 import { joinClient, prepareForStreaming } from "../../src/frontend/streams/client-socket.ts";
 import { ConnectionPool } from "../../src/agent-client/connection-pool.ts";
+import { ByteBudget } from "../../src/common/byte-budget.ts";
 import { BufferSupply } from "../../src/frontend/streams/output-buffers.ts";
 import { StreamLink } from "../../src/frontend/streams/stream-link.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
@@ -30,10 +31,11 @@ const withoutWorker: Pick<StreamPool, "open"> = {
   open: (target, operation, framing) => {
     const { port1, port2 } = new MessageChannel();
     void runStream({ target, operation, framing, port: port2 }, resources);
-    return new StreamLink(port1, new Promise(() => {}));
+    return new StreamLink(port1, new Promise(() => {}), budget());
   },
 };
-const resources = { connections: new ConnectionPool(), supply: new BufferSupply(32) };
+const budget = () => new ByteBudget(32 * 1024 * 1024);
+const resources = { connections: new ConnectionPool(budget()), supply: new BufferSupply(32, budget()) };
 
 /** One client's connection, joined to one session of the agent. */
 async function measure(

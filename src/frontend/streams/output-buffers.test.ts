@@ -4,8 +4,11 @@ import { test } from "node:test";
 import fc from "fast-check";
 
 import { framesOf } from "../../../test/support/raw-client.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { BufferSupply, OutputBuffers } from "./output-buffers.ts";
-import { type Framing, outputBufferSize, outputCredits } from "./thread-messages.ts";
+import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
+
+const MIB = 1024 * 1024;
 
 interface Posted {
   readonly buffers: { readonly buffer: Uint8Array; readonly length: number }[];
@@ -15,10 +18,10 @@ interface Posted {
   bytes(): Buffer;
 }
 
-function outputOf(framing: Framing): Posted {
+function outputOf(framing: Framing, supply = new BufferSupply(4, new ByteBudget(1024 * MIB))): Posted {
   const buffers: Posted["buffers"] = [];
   const events: string[] = [];
-  const output = new OutputBuffers(framing, new BufferSupply(4), {
+  const output = new OutputBuffers(framing, supply, {
     post: (buffer, length) => buffers.push({ buffer, length }),
     exhausted: () => events.push("exhausted"),
     available: () => events.push("available"),
@@ -77,19 +80,57 @@ test("what is written in one turn leaves as one frame, and at the turn's end", a
   );
 });
 
-test("without credits output waits in one buffer, and leaves when one comes back", async () => {
+test("without room output waits in one buffer, and leaves when one comes back", async () => {
   const { buffers, events, output, bytes } = outputOf("raw");
   const full = new Uint8Array(outputBufferSize);
-  for (let index = 0; index < outputCredits; index++) {
+  const most = onItsWay.output.most / outputBufferSize;
+  for (let index = 0; index < most; index++) {
     output.write(1, full, 0, full.length);
   }
   assert.deepEqual(events, ["exhausted"]);
   output.write(1, Buffer.from("late"), 0, 4);
   await turn();
-  assert.equal(buffers.length, outputCredits);
-  for (let index = 0; index < outputCredits; index++) {
+  assert.equal(buffers.length, most);
+  for (let index = 0; index < most; index++) {
     output.returned(buffers[index]?.buffer ?? full);
   }
   assert.deepEqual(events, ["exhausted", "available"]);
   assert.equal(bytes().subarray(-4).toString(), "late");
+});
+
+/** What an agent sends until the stream is told to stop, and the end of that. */
+function fill(posted: Posted): void {
+  const chunk = new Uint8Array(smallBufferSize);
+  while (!posted.events.includes("exhausted")) {
+    posted.output.write(1, chunk, 0, chunk.length);
+  }
+}
+
+const sizeOf = (streams: readonly Posted[]): number =>
+  streams.flatMap(({ buffers }) => buffers).reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+
+test("streams whose clients do not read hold a budget together, and each a little beside it", () => {
+  const supply = new BufferSupply(4, new ByteBudget(32 * MIB));
+  const stalled = Array.from({ length: 500 }, () => outputOf("raw", supply));
+  stalled.forEach(fill);
+  assert.ok(sizeOf(stalled.slice(0, 1)) >= 3 * MIB, "one alone has what full speed takes");
+  assert.ok(sizeOf(stalled) <= 32 * MIB + stalled.length * onItsWay.output.least, `${sizeOf(stalled)} bytes`);
+  for (const { buffers, output } of stalled.slice(1)) {
+    buffers.splice(0).forEach(({ buffer }) => void output.returned(buffer));
+  }
+  for (const { output } of stalled) {
+    output.discard();
+  }
+  assert.ok(supply.share >= onItsWay.output.most, "all is given back, also by those that are given up");
+});
+
+test("a stream that has only the least beside stalled ones goes on whenever its client reads", () => {
+  const supply = new BufferSupply(4, new ByteBudget(0));
+  const stream = outputOf("raw", supply);
+  for (let round = 0; round < 3; round++) {
+    fill(stream);
+    stream.events.length = 0;
+    stream.buffers.splice(0).forEach(({ buffer }) => void stream.output.returned(buffer));
+    assert.deepEqual(stream.events, ["available"]);
+  }
 });

@@ -1,26 +1,43 @@
 /** Output on its way out of a worker: framed into large buffers that are handed over and come back. */
-import { type Framing, outputBufferSize, outputCredits } from "./thread-messages.ts";
+import type { ByteBudget } from "../../common/byte-budget.ts";
+import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
 
 const headerLength = 8;
 
-/** Buffers that are free, shared by all streams of a worker, so that an idle stream holds none. */
+/** The buffers of all streams of a worker: an idle stream holds none, and together they hold what the budget allows. */
 export class BufferSupply {
   readonly #free: Uint8Array[] = [];
   readonly #limit: number;
+  readonly #budget: ByteBudget;
 
   /** @param limit how many free buffers are kept */
-  constructor(limit: number) {
+  constructor(limit: number, budget: ByteBudget) {
     this.#limit = limit;
+    this.#budget = budget;
   }
 
-  take(): Uint8Array {
-    return this.#free.pop() ?? new Uint8Array(outputBufferSize);
+  /** How many bytes of buffers a stream may hold now. */
+  get share(): number {
+    return this.#budget.share(onItsWay.output.least, onItsWay.output.most);
+  }
+
+  /** @param held by the stream that takes it, in bytes: one that has its share gets a small buffer */
+  take(held: number): Uint8Array {
+    const size = held + outputBufferSize <= this.share ? outputBufferSize : smallBufferSize;
+    this.#budget.take(size);
+    return (size === outputBufferSize ? this.#free.pop() : undefined) ?? new Uint8Array(size);
   }
 
   give(buffer: Uint8Array): void {
+    this.#budget.give(buffer.byteLength);
     if (this.#free.length < this.#limit && buffer.byteLength === outputBufferSize) {
       this.#free.push(buffer);
     }
+  }
+
+  /** Notes that buffers will not come back. @param bytes their size, all together */
+  forget(bytes: number): void {
+    this.#budget.give(bytes);
   }
 }
 
@@ -48,7 +65,8 @@ export class OutputBuffers {
   /** Where the header of the frame at hand is; -1: none is open. */
   #frameStart = -1;
   #frameChannel = 0;
-  #credits = outputCredits;
+  /** Bytes of the buffers that were handed over and are not back. */
+  #handedOver = 0;
   #paused: boolean = false;
   #flush: NodeJS.Immediate | undefined;
 
@@ -74,8 +92,8 @@ export class OutputBuffers {
     if (this.#length > 0) {
       this.#flush ??= setImmediate(() => {
         this.#flush = undefined;
-        // Without credits the buffer waits: what is written meanwhile leaves with it.
-        if (this.#credits > 0) {
+        // Without room the buffer waits: what is written meanwhile leaves with it.
+        if (this.#hasRoom) {
           this.#post();
         }
       });
@@ -84,12 +102,12 @@ export class OutputBuffers {
 
   /** A buffer came back. */
   returned(buffer: Uint8Array): void {
+    this.#handedOver -= buffer.byteLength;
     this.#supply.give(buffer);
-    this.#credits++;
-    if (this.#credits > 0 && this.#flush === undefined) {
+    if (this.#hasRoom && this.#flush === undefined) {
       this.#post();
     }
-    if (this.#paused && this.#credits >= outputCredits / 2) {
+    if (this.#paused && this.#handedOver <= this.#supply.share / 2) {
       this.#paused = false;
       this.#port.available();
     }
@@ -102,11 +120,18 @@ export class OutputBuffers {
     this.#post();
   }
 
-  /** Nobody wants the output any more. */
+  /** Whether the client has taken so much that what is left counts no more. */
+  get isMostlyTaken(): boolean {
+    return this.#handedOver <= outputBufferSize;
+  }
+
+  /** Nobody wants the output any more, and no buffer comes back. */
   discard(): void {
     clearImmediate(this.#flush);
     this.#flush = undefined;
     this.#length = 0;
+    this.#supply.forget(this.#handedOver);
+    this.#handedOver = 0;
     if (this.#buffer !== undefined) {
       this.#supply.give(this.#buffer);
       this.#buffer = undefined;
@@ -116,7 +141,7 @@ export class OutputBuffers {
   /** The buffer at hand with room for at least one byte of this channel. */
   #room(channel: number): Uint8Array {
     if (this.#framing === "raw") {
-      this.#buffer ??= this.#supply.take();
+      this.#buffer ??= this.#supply.take(this.#handedOver);
       return this.#buffer;
     }
     if (this.#buffer !== undefined && this.#frameStart >= 0 && this.#frameChannel === channel) {
@@ -126,12 +151,16 @@ export class OutputBuffers {
       this.#post();
     }
     this.#closeFrame();
-    const buffer = this.#buffer ?? this.#supply.take();
+    const buffer = this.#buffer ?? this.#supply.take(this.#handedOver);
     this.#buffer = buffer;
     this.#frameStart = this.#length;
     this.#frameChannel = channel;
     this.#length += headerLength;
     return buffer;
+  }
+
+  get #hasRoom(): boolean {
+    return this.#handedOver < this.#supply.share;
   }
 
   #closeFrame(): void {
@@ -153,9 +182,9 @@ export class OutputBuffers {
     const length = this.#length;
     this.#buffer = undefined;
     this.#length = 0;
-    this.#credits--;
+    this.#handedOver += buffer.byteLength;
     this.#port.post(buffer, length);
-    if (this.#credits <= 0 && !this.#paused) {
+    if (!this.#hasRoom && !this.#paused) {
       this.#paused = true;
       this.#port.exhausted();
     }

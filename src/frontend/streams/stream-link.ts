@@ -2,8 +2,9 @@
 import type { MessagePort } from "node:worker_threads";
 
 import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-stream.ts";
+import type { ByteBudget } from "../../common/byte-budget.ts";
 import { SockerlessError } from "../../common/errors.ts";
-import { type FromWorker, inputBatch, inputCredits, type ToWorker } from "./thread-messages.ts";
+import { type FromWorker, inputBatch, onItsWay, type ToWorker } from "./thread-messages.ts";
 
 /** A stream that failed. */
 export class StreamError extends SockerlessError {
@@ -22,6 +23,7 @@ export type OutputSink = (chunk: Uint8Array, written: () => void) => void;
 /** A stream to an agent. */
 export class StreamLink {
   readonly #port: MessagePort;
+  readonly #inputBudget: ByteBudget;
   readonly #opened = Promise.withResolvers<Opened>();
   readonly #ended = Promise.withResolvers<Outcome>();
   /** Output that came before somebody took it; the credits bound it. */
@@ -30,14 +32,19 @@ export class StreamLink {
   /** Input that leaves together, at the end of this turn of the event loop at the latest. */
   #batch: Uint8Array[] = [];
   #flush: NodeJS.Immediate | undefined;
+  /** In bytes. */
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #outputEnd: (() => void) | undefined;
   #over: boolean = false;
 
-  /** @param died rejects when the worker's thread ends before the stream does */
-  constructor(port: MessagePort, died: Promise<never>) {
+  /**
+   * @param died rejects when the worker's thread ends before the stream does
+   * @param inputBudget what the input of all streams is taken from
+   */
+  constructor(port: MessagePort, died: Promise<never>, inputBudget: ByteBudget) {
     this.#port = port;
+    this.#inputBudget = inputBudget;
     // Whoever waits for one of them hears of a failure; the other must not count as unhandled.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
@@ -82,14 +89,15 @@ export class StreamLink {
     }
     const whole = chunk.byteLength === chunk.buffer.byteLength;
     const own = whole ? chunk : new Uint8Array(chunk);
-    this.#inputOnItsWay++;
+    this.#inputOnItsWay += own.byteLength;
+    this.#inputBudget.take(own.byteLength);
     this.#batch.push(own);
     if (this.#batch.length >= inputBatch) {
       this.#sendBatch();
     } else {
       this.#flush ??= setImmediate(() => this.#sendBatch());
     }
-    return this.#inputOnItsWay < inputCredits;
+    return this.#hasRoom;
   }
 
   /** What to call when input that did not find room has left. */
@@ -129,6 +137,11 @@ export class StreamLink {
     this.#fail(reason);
   }
 
+  get #hasRoom(): boolean {
+    const { least, most } = onItsWay.input;
+    return this.#inputOnItsWay < this.#inputBudget.share(least, most);
+  }
+
   #receive(message: FromWorker): void {
     if (this.#over) {
       return;
@@ -148,8 +161,9 @@ export class StreamLink {
         this.#outputEnd?.();
         break;
       case "input-taken":
-        this.#inputOnItsWay -= message.chunks;
-        if (this.#inputOnItsWay < inputCredits) {
+        this.#inputOnItsWay -= message.bytes;
+        this.#inputBudget.give(message.bytes);
+        if (this.#hasRoom) {
           this.#drained?.();
         }
         break;
@@ -194,6 +208,8 @@ export class StreamLink {
     this.#over = true;
     clearImmediate(this.#flush);
     this.#batch = [];
+    this.#inputBudget.give(this.#inputOnItsWay);
+    this.#inputOnItsWay = 0;
     this.#drained?.();
     this.#port.close();
   }

@@ -5,6 +5,7 @@ import { MessageChannel, type Worker } from "node:worker_threads";
 import { Piscina } from "piscina";
 
 import type { DialTarget } from "../../agent-client/address.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation, StreamTask } from "./thread-messages.ts";
 
@@ -14,11 +15,14 @@ type TransferList = NonNullable<NonNullable<Parameters<Piscina["run"]>[1]>["tran
 const streamsPerThread = 100_000;
 /** One thread frames about 1 GB/s: more threads than these would outrun the main thread that writes. */
 const maxThreads = 4;
+/** Of the input of all streams, as long as agents have not taken it, in bytes. */
+const inputBudget = 32 * 1024 * 1024;
 
 /** Opens streams to agents in worker threads. */
 export class StreamPool {
   readonly #pool: Piscina<StreamTask, void>;
   readonly #links = new Set<StreamLink>();
+  readonly #input = new ByteBudget(inputBudget);
 
   /** @param threads how many workers; by default one less than the machine has cores, at least one */
   constructor(threads = Math.min(maxThreads, Math.max(1, availableParallelism() - 1))) {
@@ -58,7 +62,7 @@ export class StreamPool {
     const died = new Promise<never>((_, reject) => {
       run.catch(reject);
     });
-    const link = new StreamLink(port1, died);
+    const link = new StreamLink(port1, died, this.#input);
     this.#links.add(link);
     const forget = (): void => {
       this.#links.delete(link);

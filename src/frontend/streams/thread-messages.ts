@@ -7,9 +7,9 @@
  *
  * INVARIANTS:
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
- * - At most {@link outputCredits} output buffers are with the main thread; it gives each back with `returned`. (The rest
- *   of a chunk that was being framed when they ran out may add one.)
- * - At most {@link inputCredits} chunks are with the worker; it acknowledges all of them with `input-taken`.
+ * - The main thread gives each output buffer back with `returned`, once the client took it. How many a stream has there
+ *   is the worker's to say; `ended` and `failed` wait until they are few.
+ * - The worker acknowledges each `input` with `input-taken`. How many bytes it has is the main thread's to say.
  */
 import type { MessagePort } from "node:worker_threads";
 
@@ -18,10 +18,14 @@ import type { Opened, Outcome, StreamFailure } from "../../agent-client/agent-st
 
 /** The size of an output buffer in bytes. */
 export const outputBufferSize = 256 * 1024;
-/** Output buffers of one stream that may be on their way to its client. */
-export const outputCredits = 16;
-/** Input chunks of one stream, of at most 64 KiB each from a socket, that may be on their way to the agent. */
-export const inputCredits = 32;
+/** The size of those of a stream that has little left of the memory that all share. */
+export const smallBufferSize = 64 * 1024;
+
+/** How much of one stream may be on its way in one direction, in bytes: what is sure, and what brings no more speed. */
+export const onItsWay = {
+  output: { least: 2 * smallBufferSize, most: 16 * outputBufferSize },
+  input: { least: 128 * 1024, most: 2 * 1024 * 1024 },
+} as const;
 
 /** Chunks that travel as one message: a message costs as much as the bytes of several chunks. */
 export const inputBatch = 8;
@@ -71,7 +75,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: "opened"; readonly opened: Opened }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
-  | { readonly type: "input-taken"; readonly chunks: number }
+  | { readonly type: "input-taken"; readonly bytes: number }
   /** No more output; input may go on. */
   | { readonly type: "output-end" }
   | { readonly type: "ended"; readonly outcome: Outcome }

@@ -49,6 +49,8 @@ class WorkerStream {
   #early: (() => void)[] = [];
   #over: boolean = false;
   #isCancelled: boolean = false;
+  /** The last word, which waits for the client to take the output. */
+  #last: (FromWorker & { readonly type: "ended" | "failed" }) | undefined;
 
   constructor(task: StreamTask, resources: WorkerResources, done: () => void) {
     this.#task = task;
@@ -118,6 +120,7 @@ class WorkerStream {
         break;
       case "returned":
         this.#output.returned(message.buffer);
+        this.#finishOnceTaken();
         break;
       case "cancel":
         this.#cancel();
@@ -137,7 +140,8 @@ class WorkerStream {
   }
 
   #takeInput(chunks: readonly Uint8Array[]): void {
-    const taken = (): void => this.#post({ type: "input-taken", chunks: chunks.length });
+    const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const taken = (): void => this.#post({ type: "input-taken", bytes });
     if (this.#scanner === undefined) {
       this.#sendInput(chunks, taken);
       return;
@@ -172,14 +176,23 @@ class WorkerStream {
     this.#finish({ type: "ended", outcome: { kind: "detached" } });
   }
 
-  /** The last word to the main thread, after all output. */
+  /** The last word to the main thread, after all output; while its client reads little of that it is a stream still. */
   #finish(last: FromWorker & { readonly type: "ended" | "failed" }): void {
     if (this.#over) {
       return;
     }
     this.#output.end();
-    this.#post(last);
+    this.#last = last;
+    this.#finishOnceTaken();
+  }
+
+  #finishOnceTaken(): void {
+    if (this.#last === undefined || !this.#output.isMostlyTaken) {
+      return;
+    }
+    this.#post(this.#last);
     this.#over = true;
+    this.#output.discard();
     this.#done();
   }
 

@@ -1,5 +1,6 @@
 /** A stream worker: the module that the pool loads in each of its threads. */
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { BufferSupply } from "./output-buffers.ts";
 import type { StreamTask } from "./thread-messages.ts";
 import { runStream } from "./worker-stream.ts";
@@ -7,7 +8,13 @@ import { runStream } from "./worker-stream.ts";
 /** 8 MiB of free buffers per thread: enough for streams at full speed, little to keep. */
 const freeBuffers = 32;
 
-const resources = { connections: new ConnectionPool(), supply: new BufferSupply(freeBuffers) };
+/** For the output of all streams of a thread: what agents have sent unread, and what is on its way to clients. */
+const budgets = { windows: 32 * 1024 * 1024, output: 32 * 1024 * 1024 };
+
+const resources = {
+  connections: new ConnectionPool(new ByteBudget(budgets.windows)),
+  supply: new BufferSupply(freeBuffers, new ByteBudget(budgets.output)),
+};
 
 /** Runs one stream to its end. A thread runs thousands at once: they wait for bytes most of the time. */
 export function serveStream(task: StreamTask): Promise<void> {
