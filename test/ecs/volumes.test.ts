@@ -244,10 +244,10 @@ describe("volumes on ECS", () => {
       "file\nline\nrefused",
     );
     const points = await accessPoints("whole");
-    assert.deepEqual(points.map(({ RootDirectory }) => RootDirectory?.Path).sort(), [
-      "/sockerless/volumes/whole",
-      "/sockerless/volumes/whole/logs",
-    ]);
+    assert.deepEqual(
+      new Set(points.map(({ RootDirectory }) => RootDirectory?.Path)),
+      new Set(["/sockerless/volumes/whole", "/sockerless/volumes/whole/logs"]),
+    );
     const deep = await daemon.docker("create", ...part("volume-subpath=a/b"), "busybox", "true");
     assert.match(deep.errorText, /at most 4 directories deep/);
     await daemon.ok("rm", "parted");
