@@ -8,19 +8,17 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { runCommand } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { FollowingClient } from "../support/following-client.ts";
+import { isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
+/** Prints numbered lines, without an end. */
+const counter = "n=0; while :; do echo line $n; n=$((n + 1)); usleep 5000; done";
+
 /** Prints numbered lines, echoes on port 7, and ends with 7 at SIGTERM. */
-const printer = [
-  "trap 'echo end; exit 7' TERM",
-  "nc -ll -p 7 -e cat &",
-  "n=0",
-  "while :; do echo line $n; n=$((n + 1)); usleep 5000; done",
-].join("\n");
+const printer = ["trap 'echo end; exit 7' TERM", "nc -ll -p 7 -e cat &", counter].join("\n");
 
 /** Waits for the file and ends with the code. */
 function gate(code: number): string {
@@ -38,6 +36,7 @@ export class Scene {
   readonly #connection: Socket;
   #echoed = "";
   #gatedExec = "";
+  #gatedPids: readonly number[] = [];
   readonly attached: FollowingClient;
   readonly following: FollowingClient;
   readonly exec: FollowingClient;
@@ -61,14 +60,7 @@ export class Scene {
     connection.on("error", () => {}); // what is expected of it tells
     this.attached = attached;
     this.following = new FollowingClient(daemon, "logs", "--follow", "printer");
-    this.exec = new FollowingClient(
-      daemon,
-      "exec",
-      "printer",
-      "sh",
-      "-c",
-      "while :; do echo of exec; usleep 5000; done",
-    );
+    this.exec = new FollowingClient(daemon, "exec", "printer", "sh", "-c", counter);
     this.waiting = new FollowingClient(daemon, "wait", "printer");
     this.inside = new FollowingClient(daemon, "exec", "inside", "docker", "logs", "--follow", "printer");
   }
@@ -95,6 +87,11 @@ export class Scene {
     const connection = await connectToEcho(port);
     const scene = new Scene(daemon, started, directory, connection, attached);
     scene.#gatedExec = await scene.#startGatedExec();
+    scene.#gatedPids = [
+      Number(await daemon.ok("inspect", "--format={{.State.Pid}}", "gated")),
+      (JSON.parse(await scene.#request("GET", `/exec/${scene.#gatedExec}/json`)) as { Pid: number }).Pid,
+    ];
+    assert.ok(scene.#gatedPids.every(isAlive));
     await Promise.all([
       scene.attached.receives(),
       scene.following.receives(),
@@ -115,15 +112,48 @@ export class Scene {
     });
   }
 
-  /** Lets the gated container and the gated exec end. */
-  async openGate(): Promise<void> {
-    await writeFile(join(this.#directory, "open"), "");
-    // They end while nobody watches: nothing can be waited for but time.
-    await delay(100);
+  /** Every client that is connected, by what it does. */
+  get clients(): Readonly<Record<string, FollowingClient>> {
+    return {
+      attach: this.attached,
+      logs: this.following,
+      exec: this.exec,
+      wait: this.waiting,
+      inside: this.inside,
+    };
   }
 
-  /** Everything is known and works: what goes on, and what ended while nobody watched. */
-  async assertWhole(logBefore: string): Promise<void> {
+  /** The connection to the published port has been cut. */
+  async assertCut(): Promise<void> {
+    await until(() => this.#connection.destroyed || undefined);
+  }
+
+  /** Lets the gated container and the gated exec end, and waits until they have. */
+  async openGate(): Promise<void> {
+    await writeFile(join(this.#directory, "open"), "");
+    await until(() => !this.#gatedPids.some(isAlive) || undefined);
+  }
+
+  /**
+   * What the clients of before have heard is what was said: every line, once, from the first on.
+   *
+   * @param log the whole log of the printer
+   * @param streams whether those that follow it heard it to its end; else they were cut, in the middle of a line perhaps
+   */
+  assertHeard(log: string, streams: "whole" | "cut"): void {
+    for (const name of ["attach", "logs", "inside"]) {
+      const heard = this.clients[name]?.stdout ?? "";
+      if (streams === "whole" && name !== "inside") {
+        assert.equal(heard, `${log}\n`, `${name} heard everything`);
+      } else {
+        assert.ok(`${log}\n`.startsWith(heard), `${name} heard what was said`);
+      }
+    }
+    assertNumbered(this.exec.stdout.slice(0, this.exec.stdout.lastIndexOf("\n")), 0);
+  }
+
+  /** Everything is known and works: what goes on, and what ended while nobody watched. Answers the printer's log. */
+  async assertWhole(logBefore: string): Promise<string> {
     const { daemon } = this;
     assert.deepEqual(
       (await daemon.ok("ps", "--format={{.Names}}")).split("\n").toSorted(),
@@ -137,7 +167,7 @@ export class Scene {
 
     const log = await daemon.ok("logs", "printer");
     assert.ok(log.startsWith(logBefore.trimEnd()), "the log begins as it did");
-    assertNumbered(log);
+    assertNumbered(log, 0);
     const attached = new FollowingClient(daemon, "attach", "--sig-proxy=false", "printer");
     await attached.receives();
     assert.equal(await daemon.ok("exec", "printer", "echo", "exec works"), "exec works");
@@ -150,16 +180,19 @@ export class Scene {
       await daemon.ok("inspect", "--format={{.State.ExitCode}}", "printer"),
       String(EXIT_OF_PRINTER),
     );
-    assert.match(await daemon.ok("logs", "--tail=1", "printer"), /^end$/);
+    const whole = await daemon.ok("logs", "printer");
+    assert.ok(whole.startsWith(log.trimEnd()) && whole.endsWith("\nend"), "the log goes on to its end");
+    assertNumbered(whole.replace(/\nend$/, ""), 0);
     await this.#assertEvents();
+    return whole;
   }
 
   /** Sends whoever is still connected away, and removes the containers. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#connection.destroy();
-    const clients = [this.attached, this.following, this.exec, this.waiting, this.inside];
-    await Promise.all(clients.map((client) => client.leave()));
-    await this.daemon.ok("rm", "--force", "--volumes", "printer", "gated", "inside");
+    await Promise.all(Object.values(this.clients).map((client) => client.leave()));
+    // What is wrong with the daemon, the test has said: this must not hide it.
+    await this.daemon.docker("rm", "--force", "--volumes", "printer", "gated", "inside");
     await rm(this.#directory, { recursive: true });
   }
 
@@ -215,6 +248,15 @@ export class Scene {
   }
 }
 
+/** Every client ends with an error, and says why. */
+export async function assertSentAway(scene: Scene): Promise<void> {
+  for (const [name, client] of Object.entries(scene.clients)) {
+    assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
+    // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.
+    assert.ok(client.stderr !== "" || name === "exec" || name === "inside", `${name} says why`);
+  }
+}
+
 /** Connects once somebody listens in the container: until then the connection ends at once. */
 function connectToEcho(port: number): Promise<Socket> {
   return until(async () => {
@@ -229,10 +271,10 @@ function connectToEcho(port: number): Promise<Socket> {
   });
 }
 
-/** Lines that count up by one: nothing is missing, doubled or torn. */
-export function assertNumbered(log: string): void {
+/** Lines that count up by one, from a number if it is given: nothing is missing, doubled or torn. */
+export function assertNumbered(log: string, from?: number): void {
   const lines = log.trimEnd().split("\n");
-  const first = Number(/^line (\d+)$/.exec(lines[0] ?? "")?.[1]);
+  const first = from ?? Number(/^line (\d+)$/.exec(lines[0] ?? "")?.[1]);
   const wrong = lines.findIndex((line, index) => line !== `line ${first + index}`);
   assert.equal(
     wrong,

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { type DaemonRole, findProcess, isAlive, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
-import { Scene } from "./scene.ts";
+import { assertSentAway, Scene } from "./scene.ts";
 
 const setting = withDaemon();
 
@@ -35,27 +35,26 @@ describe("kill -9", () => {
       await Promise.all(victims.map((role, index) => processOf(daemon, role, pids[index])));
       await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
 
-      if (victims.includes("frontend")) {
-        const clients = {
-          attach: scene.attached,
-          logs: scene.following,
-          exec: scene.exec,
-          wait: scene.waiting,
-        };
-        for (const [name, client] of Object.entries(clients)) {
-          assert.notEqual(await client.exitCode(), 0, `${name} does not end well`);
-          // The CLI takes it that a daemon which cannot be asked for the exec's code has died, and says nothing.
-          assert.ok(client.stderr !== "" || name === "exec", `${name} says why`);
-        }
+      const isCut = victims.includes("frontend");
+      if (isCut) {
+        await assertSentAway(scene);
       } else {
         // Streams do not pass through the backend: they go on.
         for (const client of [scene.following, scene.exec, scene.attached]) {
           await client.receives(client.stdout.length);
         }
       }
-      await scene.assertWhole(logBefore);
+      if (victims.includes("backend")) {
+        assert.notEqual(await scene.waiting.exitCode(), 0, "wait does not end well");
+        assert.notEqual(scene.waiting.stderr, "", "wait says why");
+      }
+      const log = await scene.assertWhole(logBefore);
       const code = await scene.attached.exitCode();
       assert.ok(victims.join() === "host" ? code === 7 : code !== 0, `docker run ends with ${code}`);
+      if (!isCut) {
+        assert.equal(await scene.following.exitCode(), 0);
+      }
+      scene.assertHeard(log, isCut ? "cut" : "whole");
     });
   }
 });
