@@ -5,6 +5,7 @@
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from "node:http2";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -23,6 +24,8 @@ import { makeCertificates } from "./certificates.ts";
 
 /** Where agents listen. */
 const agentPort = 9111;
+/** Who hears nothing for thirty seconds takes an agent for lost. */
+const heartbeatMs = 10_000;
 /** Somebody who has the port at every address leaves none free. */
 const maxAttempts = 20;
 
@@ -164,12 +167,22 @@ async function* watch(
 ): AsyncGenerator<MessageInitShape<typeof WatchResponseSchema>> {
   const state = run.started === undefined ? {} : { started: run.started };
   yield { sequence: 1n, event: { case: "state", value: state } };
-  const gone = new Promise<undefined>((resolve) =>
-    signal.addEventListener("abort", () => resolve(undefined), { once: true }),
-  );
-  const code = await Promise.race([run.ended, gone]);
-  if (code !== undefined) {
-    const exit = { code, signal: code - 128, finishedAt: timestampNow() };
-    yield { sequence: 2n, event: { case: "exited", value: exit } };
+  let sequence = 2n;
+  let code: number | undefined;
+  while (code === undefined) {
+    code = await Promise.race([run.ended, pauseOf(heartbeatMs, signal)]);
+    if (signal.aborted) {
+      return;
+    }
+    if (code === undefined) {
+      yield { sequence: sequence++, event: { case: "heartbeat", value: {} } };
+    }
   }
+  const exit = { code, signal: code - 128, finishedAt: timestampNow() };
+  yield { sequence, event: { case: "exited", value: exit } };
+}
+
+/** Ends early where the signal aborts. */
+async function pauseOf(ms: number, signal: AbortSignal): Promise<undefined> {
+  await delay(ms, undefined, { signal, ref: false }).catch(() => {});
 }
