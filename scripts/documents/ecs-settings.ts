@@ -1,4 +1,5 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
+import { logDrivers } from "../../src/backends/common/engine/create/host-defaults.ts";
 import { DEFAULT_RATES } from "../../src/backends/ecs/aws/rates.ts";
 import { MISSING_LIMITS } from "../../src/backends/ecs/machine.ts";
 import { type FargateSetting, NOT_APPLIED, REFUSED } from "../../src/backends/ecs/settings.ts";
@@ -11,7 +12,7 @@ export function render(): string {
   return [
     "# Docker's settings on ECS",
     "",
-    "Made from `src/backends/ecs/settings.ts`. What stands in neither table works, or is unknown to Docker.",
+    "Made from `src/backends/ecs/settings.ts`. What stands nowhere here works, or is unknown to Docker.",
     "",
     "## Refused",
     "",
@@ -21,6 +22,19 @@ export function render(): string {
     ...table(REFUSED),
     "",
     "`docker update` of limits is refused with 501 too: a task's size is fixed when it starts.",
+    "",
+    "No backend has these either:",
+    "",
+    ...table([
+      {
+        name: `--log-driver (all but ${logDrivers.join(", ")})`,
+        why: "400, as Docker does not find the driver: `syslog`, `awslogs`, `fluentd` and the like; what containers write is in CloudWatch with any but `none`",
+      },
+      {
+        name: "--log-opt mode",
+        why: "501: agents do not drop what cannot be written at once",
+      },
+    ]),
     "",
     "## Accepted and not applied",
     "",
@@ -47,7 +61,7 @@ export function render(): string {
   ].join("\n");
 }
 
-function table(settings: readonly FargateSetting[]): string[] {
+function table(settings: readonly Pick<FargateSetting, "name" | "why">[]): string[] {
   return [
     "| setting | why |",
     "|---|---|",
