@@ -1,4 +1,4 @@
-/** A project of docker compose v2: two services, an alias, a named volume, a dependency that waits for health. */
+/** A project of docker compose v2: two services, an alias and a link, a named volume, a dependency that waits for health. */
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -37,6 +37,7 @@ services:
     depends_on:
       database: { condition: service_healthy }
     networks: [ inner, outer ]
+    links: [ "database:store" ]
     stop_grace_period: 0s
 networks:
   inner: { internal: true }
@@ -75,13 +76,19 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     await compose("up", "--detach", "--wait");
     assert.deepEqual(await listed(), { database: "running healthy", web: "running" });
   });
-  await t.test("a service finds another by its alias, and was started once that was healthy", async () => {
-    await until(
-      async () =>
-        /web-1 +\| hello\nweb-1 +\| connected/.test(await compose("logs", "--no-color", "web")) || undefined,
-    );
-    assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", "database", "80"), "hello");
-  });
+  await t.test(
+    "a service finds another by alias and link, and was started once that was healthy",
+    async () => {
+      await until(
+        async () =>
+          /web-1 +\| hello\nweb-1 +\| connected/.test(await compose("logs", "--no-color", "web")) ||
+          undefined,
+      );
+      for (const name of ["database", "store"]) {
+        assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", name, "80"), "hello");
+      }
+    },
+  );
   await t.test("containers carry the project's labels", async () => {
     const filter = ["--filter", "label=com.docker.compose.project=shop"];
     assert.deepEqual(
