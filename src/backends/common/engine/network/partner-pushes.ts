@@ -6,7 +6,7 @@ import { type Partner, PartnerSchema } from "../../../../gen/sockerless/agent/v1
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import type { AgentLink } from "../live.ts";
-import { networkOwnerOf, sharersOf } from "./shared-network.ts";
+import { isJoined, networkOwnerOf, sharersOf } from "./shared-network.ts";
 
 /** How long the start of a container waits for those that have the network already. */
 const startWaitMs = 10_000;
@@ -58,9 +58,7 @@ export function keepPartners(context: EngineContext): void {
     return;
   }
   const tellAll = (): void => {
-    const joined = [...context.state.containers.values()].filter(
-      (record) => networkOwnerOf(context, record) !== record,
-    );
+    const joined = [...context.state.containers.values()].filter((record) => isJoined(context, record));
     const sharers = joined.flatMap((record) => sharersOf(context, record).map(({ id }) => id));
     for (const id of new Set(sharers)) {
       tellBehind(context, id);

@@ -22,7 +22,8 @@ const next = container("c", "container:name-of-b");
 const stopped = container("d", "container:a", ContainerStatus.EXITED);
 const orphan = container("e", "container:gone");
 const alone = container("f", "host");
-const all = [owner, joiner, next, stopped, orphan, alone];
+const sibling = container("g", "container:gone");
+const all = [owner, joiner, next, stopped, orphan, alone, sibling];
 
 function sharing(joinsNetworksByAgents = true): SharingContext {
   const containers = new Map(all.map((record) => [record.id, record]));
@@ -32,7 +33,7 @@ function sharing(joinsNetworksByAgents = true): SharingContext {
 describe("a network that containers share", () => {
   it("is the first one's of a chain, or what is left of it", () => {
     const owners = all.map((record) => networkOwnerOf(sharing(), record).id);
-    assert.deepEqual(owners, ["a", "a", "a", "a", "e", "f"]);
+    assert.deepEqual(owners, ["a", "a", "a", "a", "e", "f", "g"]);
   });
 
   it("has the containers that run, whichever of them is asked for", () => {
@@ -42,6 +43,13 @@ describe("a network that containers share", () => {
         ["a", "b", "c"],
       );
     }
+  });
+
+  it("outlives its owner", () => {
+    assert.deepEqual(
+      sharersOf(sharing(), orphan).map(({ id }) => id),
+      ["e", "g"],
+    );
   });
 
   it("is what its owner is joined to", () => {

@@ -43,26 +43,43 @@ export function networkOwnerOf(context: SharingContext, record: ContainerRecord)
 }
 
 /** The container that another one has joined to share its network; undefined: none that is there. */
-export function joinedBy(
-  { driver, state }: SharingContext,
-  record: ContainerRecord,
-): ContainerRecord | undefined {
-  const { networkMode } = hostConfigOf(record);
-  if (driver.policy.joinsNetworksByAgents !== true || !networkMode.startsWith(sharedPrefix)) {
-    return undefined;
-  }
-  const reference = networkMode.slice(sharedPrefix.length);
-  return state.containers.get(reference) ?? holderOfName(state, reference);
+export function joinedBy(context: SharingContext, record: ContainerRecord): ContainerRecord | undefined {
+  const { state } = context;
+  const reference = referenceOf(context, record);
+  return reference === undefined
+    ? undefined
+    : (state.containers.get(reference) ?? holderOfName(state, reference));
 }
 
-/** The containers that start or run and have one network, that one among them. Empty: it shares its network with nobody. */
+/** What a container names whose network it shares by agents; undefined: it shares none. */
+function referenceOf({ driver }: SharingContext, record: ContainerRecord): string | undefined {
+  const { networkMode } = hostConfigOf(record);
+  return driver.policy.joinsNetworksByAgents === true && networkMode.startsWith(sharedPrefix)
+    ? networkMode.slice(sharedPrefix.length)
+    : undefined;
+}
+
+/** Whether a container has joined another one. */
+export function isJoined(context: SharingContext, record: ContainerRecord): boolean {
+  return referenceOf(context, record) !== undefined;
+}
+
+/**
+ * The containers that start or run and have one network, that one among them: those that share with one which is gone
+ * still do so with each other. Empty: the driver sees to it.
+ */
 export function sharersOf(context: SharingContext, record: ContainerRecord): readonly ContainerRecord[] {
   if (context.driver.policy.joinsNetworksByAgents !== true) {
     return [];
   }
-  const owner = networkOwnerOf(context, record).id;
+  const network = networkKeyOf(context, record);
   return [...context.state.containers.values()].filter(
-    (each) =>
-      (hasProcess(each) || each.phase === Phase.STARTING) && networkOwnerOf(context, each).id === owner,
+    (each) => (hasProcess(each) || each.phase === Phase.STARTING) && networkKeyOf(context, each) === network,
   );
+}
+
+/** The same for all that share a network. */
+function networkKeyOf(context: SharingContext, record: ContainerRecord): string {
+  const owner = networkOwnerOf(context, record);
+  return referenceOf(context, owner) ?? owner.id;
 }
