@@ -1,4 +1,5 @@
 /** The most memory that each of a daemon's processes had while something went on. */
+import { setTimeout } from "node:timers/promises";
 import type { Daemon } from "../support/daemon.ts";
 import { processOf, residentBytes, findShim } from "../support/processes.ts";
 
@@ -50,6 +51,18 @@ export class PeakMemory implements Disposable {
     return [...this.mebibytes]
       .map(([name, peak]) => `${name} ${Math.round((this.#first.get(name) ?? 0) / MIB)} → ${peak} MiB`)
       .join(", ");
+  }
+
+  /** Once no process grows any more. */
+  async settled(): Promise<void> {
+    for (let before = 0, now = this.#resident(), quiet = 0; quiet < 3; before = now, now = this.#resident()) {
+      quiet = now < before + MIB ? quiet + 1 : 0;
+      await setTimeout(5 * INTERVAL_MS);
+    }
+  }
+
+  #resident(): number {
+    return [...this.#processes.values()].reduce((sum, pid) => sum + residentBytes(pid), 0);
   }
 
   [Symbol.dispose](): void {

@@ -1,8 +1,8 @@
 /** Docker clients that cost a test little: hundreds fit into one process. */
 import { createHash } from "node:crypto";
-import { request } from "node:http";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
-import { RawClient } from "../support/raw-client.ts";
 
 /** What came of a multiplexed stream. */
 export interface Received {
@@ -31,11 +31,16 @@ export async function receive(
   path: string,
   body?: object,
 ): Promise<Received> {
+  return await readFrames(await open(socketPath, method, path, body));
+}
+
+/** Reads a stream of Docker's frames to its end. Rejects when it is cut. */
+export async function readFrames(stream: NodeJS.ReadableStream): Promise<Received> {
   const hash = createHash("sha256");
   let bytes = 0;
   let pending: Buffer = Buffer.alloc(0);
   let left = 0;
-  for await (const chunk of await open(socketPath, method, path, body)) {
+  for await (const chunk of stream) {
     let rest = pending.length === 0 ? (chunk as Buffer) : Buffer.concat([pending, chunk as Buffer]);
     pending = Buffer.alloc(0);
     while (rest.length > 0) {
@@ -55,9 +60,15 @@ export async function receive(
     }
   }
   if (left > 0 || pending.length > 0) {
-    throw new Error(`${path} ended in the middle of a frame`);
+    throw new Error("a stream ended in the middle of a frame");
   }
   return { bytes, sha256: hash.digest("hex") };
+}
+
+/** A client that leaves with the first bytes of the answer's body. */
+export async function vanishing(stream: IncomingMessage): Promise<void> {
+  await once(stream, "data");
+  stream.destroy();
 }
 
 /** A client that asks and then reads nothing. */
@@ -77,11 +88,13 @@ export async function stalled(
   return socket;
 }
 
-/** A client that reads until the answer's header is there. */
-export async function answered(socketPath: string, path: string): Promise<RawClient> {
-  const client = new RawClient(socketPath).send(`GET ${path} HTTP/1.1\r\nHost: docker\r\n\r\n`);
-  await client.answered();
-  return client;
+/** A client that reads until the answer has begun, and nothing more. */
+export async function answeredThenStalled(
+  ...request: readonly [socketPath: string, method: string, path: string, body?: object]
+): Promise<Socket> {
+  const socket = await stalled(...request);
+  await once(socket, "readable");
+  return socket;
 }
 
 /** An exec that is made and not started. */
@@ -95,12 +108,13 @@ export async function createExec(
   return Id;
 }
 
-function open(
+/** Sends a request. @returns its answer, of which only the header was read */
+export function open(
   socketPath: string,
   method: string,
   path: string,
   body?: object,
-): Promise<NodeJS.ReadableStream> {
+): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const outgoing = request(
       { socketPath, method, path, headers: { "Content-Type": "application/json" } },
