@@ -362,6 +362,7 @@ const others: readonly Call[] = [
   get("/networks/missing"),
   get("/networks/none"),
   get("/networks?filters=notjson"),
+  post("/networks/create", { Name: "swarming", Scope: "swarm" }),
   remove("/networks/missing"),
   remove("/networks/none"),
   post("/volumes/create", { Name: "odd", DriverOpts: { colour: "red" } }),

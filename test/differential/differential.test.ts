@@ -12,9 +12,14 @@ import { type Aspect, groups, isIntended } from "./intended.ts";
 
 let dockerd: Dockerd;
 let daemon: Daemon;
+/** What has to be ended, also where not everything could be started. */
+const started: (Dockerd | Daemon)[] = [];
 
 before(async () => {
-  [dockerd, daemon] = await Promise.all([Dockerd.start(), Daemon.start()]);
+  dockerd = await Dockerd.start();
+  started.push(dockerd);
+  daemon = await Daemon.start();
+  started.push(daemon);
   const archive = await busyboxArchiveFile();
   for (const engine of [dockerd, daemon]) {
     await engine.ok("load", "--input", archive);
@@ -24,7 +29,7 @@ before(async () => {
   }
 });
 after(async () => {
-  await Promise.all([dockerd.stop(), daemon.stop()]);
+  await Promise.all(started.map((engine) => engine.stop()));
 });
 
 for (const [index, call] of calls.entries()) {

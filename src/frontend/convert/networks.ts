@@ -1,7 +1,7 @@
 /** Networks: the body of a create, and what is told of one in a list and in an inspect. */
 import { create } from "@bufbuild/protobuf";
 
-import { notImplemented } from "../../common/errors.ts";
+import { forbidden, notImplemented } from "../../common/errors.ts";
 import {
   type CreateNetworkRequest,
   CreateNetworkRequestSchema,
@@ -16,7 +16,7 @@ import { mapOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
 /**
  * Reads the body of `POST /networks/create`.
  *
- * @throws SockerlessError of kind `invalid`; `not-implemented` for what needs a swarm
+ * @throws SockerlessError of kind `invalid`; `forbidden` and `not-implemented` for what needs a swarm
  */
 export function createNetworkRequestFromJson(body: unknown): CreateNetworkRequest {
   const fields = new JsonFields(body ?? {}, "CreateRequest");
@@ -28,6 +28,13 @@ export function createNetworkRequestFromJson(body: unknown): CreateNetworkReques
   }
   if ((fields.object("ConfigFrom")?.string("Network") ?? "") !== "") {
     throw notImplemented("sockerless: networks with ConfigFrom are not implemented");
+  }
+  const scope = fields.string("Scope");
+  if (scope === "swarm") {
+    throw forbidden("cannot create a swarm scoped network when swarm is not active");
+  }
+  if (scope !== "" && scope !== "local") {
+    throw notImplemented(`sockerless: networks with the scope ${scope} are not implemented`);
   }
   if (fields.optionalBoolean("EnableIPv4") === false) {
     throw notImplemented("sockerless: networks without IPv4 are not implemented");

@@ -45,6 +45,17 @@ test("a network is created from the body, as compose writes it", async (t) => {
   assert.deepEqual(created.pools[0]?.auxiliaryAddresses, { nas: "10.0.0.9" });
 });
 
+test("a network is of this machine", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(NetworkService, { createNetwork: () => ({ id: "ab".repeat(32) }) }),
+  );
+  const statusOf = async (scope: string): Promise<number> =>
+    (await api.call("POST", "/networks/create", { body: { Name: "n", Scope: scope } })).status;
+  assert.equal(await statusOf("local"), 201);
+  assert.equal(await statusOf("swarm"), 403);
+  assert.equal(await statusOf("global"), 501);
+});
+
 test("networks that need a swarm, or have no IPv4, are refused by name", async (t) => {
   const api = await serveApi(t, () => undefined);
   for (const body of [
