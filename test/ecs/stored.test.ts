@@ -51,13 +51,19 @@ describe("containers on ECS that do not run", () => {
 
   it("have the logs of all their runs, whether these were of one task or of several", async () => {
     const { daemon } = under;
-    await daemon.ok("create", "--name", "again", "busybox", "sh", "-c", "echo run");
-    for (const _ of [1, 2]) {
+    await daemon.ok("create", "--name", "again", "busybox", "sh", "-c", "echo run; exec sleep 1000");
+    const printed = (runs: number) => async (): Promise<boolean> =>
+      (await daemon.ok("logs", "again")) === Array(runs).fill("run").join("\n");
+    for (const run of [1, 2]) {
       await daemon.ok("start", "again");
-      await daemon.ok("wait", "again");
+      await untilTrue(printed(run)); // The second runs in a task of its own.
+      assert.equal(await daemon.ok("logs", "--tail", "1", "again"), "run");
+      assert.equal(await daemon.ok("logs", "--tail", "2", "again"), Array(run).fill("run").join("\n"));
+      await daemon.ok("kill", "again");
+      await untilTrue(printed(run));
       await gone("again");
     }
-    assert.equal(await daemon.ok("logs", "again"), "run\nrun");
+    assert.ok(await printed(2)());
     await daemon.ok("rm", "again");
   });
 

@@ -299,6 +299,12 @@ export interface Workloads {
    */
   encodeLimits?(limits: Resources): Uint8Array;
 
+  /**
+   * Where the log of a container is read whose agent has a part of it only; undefined: the agent that there is has it all.
+   * Absent: agents always have.
+   */
+  wholeLog?(containerId: string): AgentAddress | undefined;
+
   /** Where the log and the files of a container that does not run are served now. */
   stored(containerId: string): AgentAddress;
 }

@@ -9,6 +9,7 @@ import { notFound, unavailable } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { createAuthority } from "../common/cloud/authority.ts";
 import { readAuthority } from "../common/cloud/authority-file.ts";
 import { createSealer } from "../common/cloud/seal.ts";
@@ -24,6 +25,7 @@ import { ecsImages } from "./images.ts";
 import { instanceOf } from "./instance.ts";
 import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
 import { checkSurroundings } from "./start-checks.ts";
+import { TaskAgents } from "./tasks/task-agents.ts";
 import { unstartedMounts } from "./unstarted-mounts.ts";
 
 /**
@@ -59,6 +61,8 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     clock: systemClock,
     logger,
   });
+  const sealer = createSealer(key.secret);
+  const agents = new TaskAgents(authority, sealer);
   let imageStore: ImageStore | undefined;
   const stored = await openStoredContainers({
     stateDir: config.stateDir,
@@ -69,6 +73,10 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
       logGroup: config.ecs.logGroup,
       streamsOf: (containerId) => opened.tasks.get(containerId)?.logStreams ?? [],
     }),
+    liveAgent: (containerId) => {
+      const task = opened.tasks.get(containerId);
+      return task?.phase === TaskPhase.SERVING ? agents.targetOf(task) : undefined;
+    },
     isNew: (containerId) => {
       const record = opened.containers.get(containerId);
       return record === undefined ? undefined : record.state?.startedAt === undefined;
@@ -93,7 +101,7 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
       config: config.ecs,
       aws,
       authority,
-      sealer: createSealer(key.secret),
+      sealer,
       images,
       stored,
       state: opened,

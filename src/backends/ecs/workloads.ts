@@ -79,6 +79,11 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       });
       return nextListing;
     },
+    wholeLog(containerId) {
+      const { phase, logStreams = [] } = context.book.of(containerId) ?? {};
+      const hasAgent = phase === TaskPhase.SERVING || phase === TaskPhase.LINGERING;
+      return hasAgent && logStreams.length > 1 ? { kind: "unix", path: context.stored.socket } : undefined;
+    },
     stored(containerId) {
       const task = context.book.of(containerId);
       const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;

@@ -25,8 +25,9 @@ const nsPerMs = 1_000_000n;
 /** The log of a backend's containers. Reading throws AwsError. */
 export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
   return {
-    async *lines(containerId, { tail, sinceNs }: CloudLogRange, signal) {
-      const streams = options.streamsOf(containerId);
+    async *lines(containerId, { tail, sinceNs, beforeLastTask = false }: CloudLogRange, signal) {
+      const all = options.streamsOf(containerId);
+      const streams = beforeLastTask ? all.slice(0, -1) : all;
       if (tail !== undefined) {
         yield* (await lastEvents(options, streams, tail, signal)).map(pieceOf);
         return;

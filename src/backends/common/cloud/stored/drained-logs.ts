@@ -1,22 +1,28 @@
 /**
- * Logs of containers that have ended, taken from their agents: `<state>/logs/<container ID>.log`, a log file as agents
- * write it. Where a log could not be taken whole, `<container ID>.cloud` says that the cloud's own is shown instead.
+ * Logs of containers that have ended, taken from their agents: `<state>/logs/<container ID>.<number>.<agent>.log`, a log
+ * file as agents write it for each of the container's tasks, in their order. Where a log could not be taken whole,
+ * `<container ID>.cloud` says that the cloud's own is shown instead.
  */
+import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 
-import { createAgentClient } from "../../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../../agent-client/address.ts";
-import { errnoOf, systemError } from "../../../../common/errors.ts";
-import type { LogsResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { errnoOf } from "../../../../common/errors.ts";
+import { agentRecords } from "./agent-log.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
-
-/** An agent that sends nothing for so long is away; it sends heartbeats. */
-const silenceMs = 30_000;
 
 /** Records that are written together: a write takes longer than the bytes of many short lines. */
 const batchBytes = 256 * 1024;
+
+/** What one agent had. */
+interface Part {
+  readonly number: number;
+  /** Which agent. */
+  readonly source: string;
+  readonly file: string;
+}
 
 /** A log is larger than is kept. */
 class TooLarge extends Error {}
@@ -39,7 +45,7 @@ export class DrainedLogs {
 
   /**
    * Takes the whole log of a container's agent. What an earlier task of the container wrote is kept before it; what was
-   * taken from the same agent before is replaced.
+   * taken from the same agent before is replaced. No clock has a part in that: those of tasks may differ.
    *
    * @throws what the agent's call throws; then, and for a log that is too large, the cloud's log is shown from now on
    */
@@ -47,62 +53,57 @@ export class DrainedLogs {
     if (await this.#isInCloud(containerId)) {
       return;
     }
-    const file = this.#file(containerId);
+    const parts = await this.#parts(containerId);
+    const source = sourceOf(agent);
+    const number = parts.find((part) => part.source === source)?.number ?? (parts.at(-1)?.number ?? 0) + 1;
+    const file = this.#file(`${containerId}.${String(number).padStart(6, "0")}.${source}.log`);
     const temporary = `${file}.new`;
     try {
-      await this.#write(temporary, await this.#merged(containerId, agentRecords(agent, containerId)));
+      let room = this.#maxBytes;
+      for (const part of parts.filter((each) => each.file !== file)) {
+        room -= (await stat(part.file)).size;
+      }
+      await this.#write(temporary, agentRecords(agent, containerId), room);
       await rename(temporary, file);
     } catch (error) {
-      await rm(temporary, { force: true });
       await writeFile(this.#marker(containerId), "", { mode: 0o600 });
-      await rm(file, { force: true });
+      await this.#removeFiles(containerId);
       if (!(error instanceof TooLarge)) {
         throw error;
       }
     }
   }
 
-  /** The log of a container as a source that can be read several times; undefined: it was not taken. */
-  async find(containerId: string): Promise<(() => AsyncIterable<LogRecord>) | undefined> {
-    if (await this.#isInCloud(containerId)) {
-      return undefined;
-    }
-    const file = this.#file(containerId);
-    return (await exists(file)) ? () => readRecords(createReadStream(file)) : undefined;
+  /**
+   * The log of a container as a source that can be read several times.
+   *
+   * @param except an agent whose part is left out
+   * @returns undefined: nothing was taken, or not all
+   */
+  async find(
+    containerId: string,
+    except?: AgentTarget,
+  ): Promise<(() => AsyncIterable<LogRecord>) | undefined> {
+    const left = except === undefined ? "" : sourceOf(except);
+    const parts = (await this.#isInCloud(containerId)) ? [] : await this.#parts(containerId);
+    const wanted = parts.filter(({ source }) => source !== left);
+    return wanted.length === 0 ? undefined : () => recordsOf(wanted);
   }
 
   /** Removes what there is of a container. */
   async remove(containerId: string): Promise<void> {
-    await rm(this.#file(containerId), { force: true });
+    await this.#removeFiles(containerId);
     await rm(this.#marker(containerId), { force: true });
   }
 
-  /** What was there of earlier tasks, then what the agent has: its log begins where theirs ended. */
-  async #merged(containerId: string, agent: AsyncGenerator<RawRecord>): Promise<AsyncGenerator<RawRecord>> {
-    const known = await this.find(containerId);
-    const first = await agent.next();
-    async function* all(): AsyncGenerator<RawRecord> {
-      for await (const record of known?.() ?? []) {
-        if (first.done === true || record.timeNs < first.value.timeNs) {
-          yield record as RawRecord;
-        }
-      }
-      if (first.done !== true) {
-        yield first.value;
-        yield* agent;
-      }
-    }
-    return all();
-  }
-
-  async #write(file: string, records: AsyncIterable<RawRecord>): Promise<void> {
+  async #write(file: string, records: AsyncIterable<RawRecord>, room: number): Promise<void> {
     await using handle = await open(file, "w", 0o600);
     let bytes = 0;
     let batch: Uint8Array[] = [];
     let batched = 0;
     for await (const record of records) {
       bytes += record.bytes.length;
-      if (bytes > this.#maxBytes) {
+      if (bytes > room) {
         throw new TooLarge();
       }
       batched += record.bytes.length;
@@ -120,51 +121,45 @@ export class DrainedLogs {
     return exists(this.#marker(containerId));
   }
 
-  #file(containerId: string): string {
-    return path.join(this.#directory, `${containerId}.log`);
+  /** What was taken from each agent, oldest first. */
+  async #parts(containerId: string): Promise<readonly Part[]> {
+    const names = (await readdir(this.#directory))
+      .filter((name) => name.startsWith(`${containerId}.`))
+      .sort();
+    return names.flatMap((name) => {
+      const [, number = "", source = ""] = /^[^.]+\.(\d+)\.([0-9a-f]+)\.log$/.exec(name) ?? [];
+      return number === "" ? [] : [{ number: Number(number), source, file: this.#file(name) }];
+    });
+  }
+
+  /** Removes parts, and what a crash has left of one that was being taken. */
+  async #removeFiles(containerId: string): Promise<void> {
+    for (const name of await readdir(this.#directory)) {
+      if (name.startsWith(`${containerId}.`) && /\.log(\.new)?$/.test(name)) {
+        await rm(this.#file(name), { force: true });
+      }
+    }
+  }
+
+  #file(name: string): string {
+    return path.join(this.#directory, name);
   }
 
   #marker(containerId: string): string {
-    return path.join(this.#directory, `${containerId}.cloud`);
+    return this.#file(`${containerId}.cloud`);
   }
 }
 
-/** The records that an agent has. @throws system: its stream was cut, or is no log */
-async function* agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
-  const ended = new AbortController();
-  const { client, close } = createAgentClient(agent.address, {
-    containerId,
-    ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
-  });
-  try {
-    const answer = client.logs({ records: true }, { signal: ended.signal });
-    yield* readRecords(chunksOf(answer, ended));
-  } finally {
-    close();
+async function* recordsOf(parts: readonly Part[]): AsyncGenerator<LogRecord> {
+  for (const { file } of parts) {
+    yield* readRecords(createReadStream(file));
   }
 }
 
-async function* chunksOf(
-  answer: AsyncIterable<LogsResponse>,
-  ended: AbortController,
-): AsyncGenerator<Uint8Array> {
-  const silent = (): void => ended.abort(systemError("the agent says nothing any more"));
-  let timer = setTimeout(silent, silenceMs);
-  try {
-    for await (const { message } of answer) {
-      clearTimeout(timer);
-      timer = setTimeout(silent, silenceMs);
-      if (message.case === "end") {
-        return;
-      }
-      if (message.case === "chunk") {
-        yield message.value.data;
-      }
-    }
-  } finally {
-    clearTimeout(timer);
-  }
-  throw systemError("the agent's log ended before its last message");
+/** Every agent has a key of its own. */
+function sourceOf({ address }: AgentTarget): string {
+  const identity = address.kind === "tcp" ? address.pin : JSON.stringify(address);
+  return createHash("sha256").update(identity).digest("hex").slice(0, 16);
 }
 
 async function exists(file: string): Promise<boolean> {

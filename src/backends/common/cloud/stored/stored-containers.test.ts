@@ -9,9 +9,15 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { exportedBytes } from "../../../../agent-client/export.ts";
+import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { createAgentClient } from "../../../../agent-client/client.ts";
 import { systemClock } from "../../../../common/clock.ts";
-import { AgentService, ChangeKind, Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import {
+  AgentService,
+  ChangeKind,
+  type LogsRequest,
+  Stream,
+} from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { streamOf } from "../../../../../test/support/image-store.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../../test/support/tar.ts";
 import { until } from "../../../../../test/support/until.ts";
@@ -42,12 +48,14 @@ describe("containers without an agent", () => {
   let stored: StoredContainers;
   let cloudLines: LogPiece[];
   let layersOpened: number;
+  let live: AgentTarget | undefined;
   const cleanUps: (() => void)[] = [];
 
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "sockerless-stored-"));
     cloudLines = [];
     layersOpened = 0;
+    live = undefined;
     stored = await openStored();
   });
   afterEach(async () => {
@@ -68,6 +76,7 @@ describe("containers without an agent", () => {
           yield* tail === undefined ? cloudLines : cloudLines.slice(-Number(tail));
         },
       },
+      liveAgent: () => live,
       isNew: (id) => (id === created ? true : id === ended ? false : undefined),
       newContainer: async () => {
         const layer = await tarOf([
@@ -98,16 +107,17 @@ describe("containers without an agent", () => {
   /** An agent that has this log and keeps the archives that it is given. */
   async function agentWith(log: () => readonly Uint8Array[], answersEnd = true) {
     const archives: { path: string; bytes: string }[] = [];
+    const asked: LogsRequest[] = [];
     let refusal: ConnectError | undefined;
     const server = createServer(
       connectNodeAdapter({
         routes: (router) =>
           router.service(AgentService, {
             async *logs(request) {
-              assert.ok(request.records);
+              asked.push(request);
               let offset = 0n;
               for (const data of log()) {
-                yield { message: { case: "chunk" as const, value: { offset, data } } };
+                yield { message: { case: "chunk" as const, value: { stream: Stream.STDOUT, offset, data } } };
                 offset += BigInt(data.length);
               }
               if (answersEnd) {
@@ -139,6 +149,7 @@ describe("containers without an agent", () => {
     return {
       target: { address: { kind: "unix" as const, path: socket } },
       archives,
+      asked,
       refuse: (error: ConnectError | undefined) => {
         refusal = error;
       },
@@ -184,6 +195,40 @@ describe("containers without an agent", () => {
       const silent = await agentWith(() => []);
       await stored.drain(ended, silent.target);
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
+    });
+
+    it("are not put in order by the clocks of tasks, which may differ", async () => {
+      for (const [timeNs, text] of [
+        [9, "one\n"],
+        [1, "two\n"],
+        [5, "three\n"],
+      ] as const) {
+        const agent = await agentWith(() => [record(timeNs, text)]);
+        await stored.drain(ended, agent.target);
+        await stored.drain(ended, agent.target);
+      }
+      assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
+    });
+
+    it("of a container that runs again are those of its earlier tasks, then what its agent says", async () => {
+      const first = await agentWith(() => [record(7, "one\n"), record(8, "two\n", Stream.STDERR)]);
+      await stored.drain(ended, first.target);
+      const lines = [record(1, "three\n"), record(2, "four\n")];
+      const agent: Awaited<ReturnType<typeof agentWith>> = await agentWith(() =>
+        agent.asked.at(-1)?.records === true ? lines : [Buffer.from("as the agent shows it\n")],
+      );
+      live = agent.target;
+      const shownByAgent = "as the agent shows it\n";
+      assert.equal(await logsOf(ended, { follow: true }), `one\ntwo\n${shownByAgent}`);
+      assert.equal(agent.asked.at(-1)?.follow, true);
+      assert.equal(await logsOf(ended, { tail: 3n }), `two\n${shownByAgent}`);
+      assert.equal(agent.asked.at(-1)?.tail, undefined);
+      assert.equal(await logsOf(ended, { tail: 2n }), shownByAgent);
+      assert.equal(agent.asked.at(-1)?.tail, 2n);
+      assert.equal(await logsOf(ended, { tail: 0n }), shownByAgent);
+      assert.equal(agent.asked.at(-1)?.tail, 0n);
+      await stored.drain(ended, agent.target);
+      assert.equal(await logsOf(ended), `one\ntwo\n${shownByAgent}`, "what was just taken is not told twice");
     });
 
     it("are the cloud's where they could not be taken whole, from then on", async () => {

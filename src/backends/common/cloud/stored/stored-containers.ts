@@ -21,6 +21,8 @@ export interface StoredContainersOptions {
   /** Of one container's log, in bytes. */
   readonly logDrainMax: number;
   readonly cloud: CloudLog;
+  /** The agent of a container that runs; undefined: it has ended, or is not known. */
+  readonly liveAgent: (containerId: string) => AgentTarget | undefined;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
   /** What a container that has not run is made of. */
@@ -69,10 +71,19 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   const staged = new StagedFiles(path.join(options.stateDir, "staged"));
   await drained.open();
   await staged.open();
-  const { cloud, isNew, newContainer, backend, clock } = options;
+  const { cloud, liveAgent, isNew, newContainer, backend, clock } = options;
   const handler = connectNodeAdapter({
     routes: (router) =>
-      registerStoredService(router, { drained, staged, cloud, isNew, newContainer, backend, clock }),
+      registerStoredService(router, {
+        drained,
+        staged,
+        cloud,
+        liveAgent,
+        isNew,
+        newContainer,
+        backend,
+        clock,
+      }),
     interceptors: [tellErrors],
     grpcWeb: false,
     connect: false,

@@ -1,11 +1,11 @@
 /**
- * `AgentService` for containers without an agent, in the backend's own process: logs of those that have ended, and files
+ * `AgentService` for containers without an agent, in the backend's own process: logs of those that have ended, or have run before, and files
  * for those that have not begun. Everything else says why it cannot be.
  */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { clone, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 
-import { containerIdHeader } from "../../../../agent-client/address.ts";
+import { type AgentTarget, containerIdHeader } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { isFullId } from "../../../../common/ids.ts";
 import {
@@ -15,12 +15,14 @@ import {
   type ChangesResponseSchema,
   type ExportResponseSchema,
   type LogsRequest,
+  LogsRequestSchema,
   type LogsResponseSchema,
   type PathStatSchema,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { withHeartbeats } from "../../engine/services/heartbeats.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
+import { agentLog, countLines } from "./agent-log.ts";
 import type { DrainedLogs } from "./drained-logs.ts";
 import { type LogOutput, type LogPiece, lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
 import { goMode } from "./go-mode.ts";
@@ -42,6 +44,8 @@ export interface CloudLogRange {
   readonly tail: bigint | undefined;
   /** From here on; earlier lines may come too. Not together with `tail`. */
   readonly sinceNs: bigint | undefined;
+  /** Nothing of the task that the container runs in. */
+  readonly beforeLastTask?: boolean;
 }
 
 /** What is served. */
@@ -49,6 +53,8 @@ export interface StoredServiceOptions {
   readonly drained: DrainedLogs;
   readonly staged: StagedFiles;
   readonly cloud: CloudLog;
+  /** The agent of a container that runs; undefined: it has ended, or is not known. */
+  readonly liveAgent: (containerId: string) => AgentTarget | undefined;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
   /** What a container that has not run is made of. */
@@ -214,7 +220,7 @@ type TarMessage =
   | { readonly message: { readonly case: "end"; readonly value: { totalBytes: bigint } } };
 
 async function* logs(
-  { drained, cloud }: StoredServiceOptions,
+  { drained, cloud, liveAgent }: StoredServiceOptions,
   container: string,
   request: LogsRequest,
   signal: AbortSignal,
@@ -230,11 +236,14 @@ async function* logs(
     untilNs: request.untilUnixNs,
     prefix: request.linePrefix,
   };
-  const file = await drained.find(container);
-  const { tail, sinceUnixNs } = request;
+  const agent = liveAgent(container);
+  const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n);
+  const tail = request.tail === undefined ? undefined : request.tail - ofAgent;
+  const sinceNs = tail === undefined ? request.sinceUnixNs : undefined;
+  const file = await drained.find(container, agent);
   const pieces =
     file === undefined
-      ? cloud.lines(container, { tail, sinceNs: tail === undefined ? sinceUnixNs : undefined }, signal)
+      ? cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal)
       : tail === undefined
         ? piecesOf(file())
         : lastLines(file, tail);
@@ -242,6 +251,16 @@ async function* logs(
   for await (const { stream, data } of shown(pieces, selection) as AsyncIterable<LogOutput>) {
     yield { message: { case: "chunk", value: { stream, offset, data } } };
     offset += BigInt(data.length);
+  }
+  if (agent !== undefined) {
+    const own = clone(LogsRequestSchema, request);
+    if (tail !== 0n) {
+      delete own.tail; // It has no more lines than are asked for; what it says from now on is not cut off.
+    }
+    for await (const { stream, data } of agentLog(agent, container, own, signal)) {
+      yield { message: { case: "chunk", value: { stream, offset, data } } };
+      offset += BigInt(data.length);
+    }
   }
   yield { message: { case: "end", value: { totalBytes: offset } } };
 }

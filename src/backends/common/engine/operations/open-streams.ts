@@ -32,8 +32,12 @@ export async function openLogs(
   if (hostConfigOf(record).logConfig?.type === "none") {
     throw notImplemented("configured logging driver does not support reading");
   }
+  const whole = isRemoved(record) ? undefined : context.driver.workloads.wholeLog?.(record.id);
   return {
-    endpoint: await endpointNow(context, record, access),
+    endpoint:
+      whole === undefined
+        ? await endpointNow(context, record, access)
+        : await endpointFor(context, record.id, whole, access),
     tty: configOf(record).tty,
     details: logDetails(record),
   };

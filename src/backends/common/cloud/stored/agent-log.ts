@@ -1,0 +1,70 @@
+/** The log that an agent has, read by its backend. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+
+import type { AgentTarget } from "../../../../agent-client/address.ts";
+import { createAgentClient } from "../../../../agent-client/client.ts";
+import { systemError } from "../../../../common/errors.ts";
+import type { LogChunk, LogsRequestSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { piecesOf } from "./log-lines.ts";
+import { type RawRecord, readRecords } from "./log-record.ts";
+
+/** An agent that sends nothing for so long is away; it sends heartbeats. */
+const silenceMs = 30_000;
+
+/** What an agent answers, to its end. @throws what the call throws; system: it was cut */
+export async function* agentLog(
+  agent: AgentTarget,
+  containerId: string,
+  request: MessageInitShape<typeof LogsRequestSchema>,
+  signal?: AbortSignal,
+): AsyncGenerator<LogChunk> {
+  const ended = new AbortController();
+  const scope = signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal]);
+  const { client, close } = createAgentClient(agent.address, {
+    containerId,
+    ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
+  });
+  const silent = (): void => ended.abort(systemError("the agent says nothing any more"));
+  let timer = setTimeout(silent, silenceMs);
+  try {
+    for await (const { message } of client.logs(request, { signal: scope })) {
+      clearTimeout(timer);
+      timer = setTimeout(silent, silenceMs);
+      if (message.case === "end") {
+        return;
+      }
+      if (message.case === "chunk") {
+        yield message.value;
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+    close();
+  }
+  throw systemError("the agent's log ended before its last message");
+}
+
+/** All records that an agent has. @throws as {@link agentLog}; system: what comes is no log */
+export function agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
+  return readRecords(dataOf(agentLog(agent, containerId, { records: true })));
+}
+
+/** How many lines an agent has, counted up to a limit. */
+export async function countLines(agent: AgentTarget, containerId: string, limit: bigint): Promise<bigint> {
+  let lines = 0n;
+  if (limit > 0n) {
+    for await (const { begins } of piecesOf(agentRecords(agent, containerId))) {
+      lines += begins ? 1n : 0n;
+      if (lines === limit) {
+        break;
+      }
+    }
+  }
+  return lines;
+}
+
+async function* dataOf(chunks: AsyncIterable<LogChunk>): AsyncGenerator<Uint8Array> {
+  for await (const { data } of chunks) {
+    yield data;
+  }
+}
