@@ -1,8 +1,8 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
 import { logDrivers } from "../../src/backends/common/engine/create/host-defaults.ts";
-import { DEFAULT_RATES } from "../../src/backends/ecs/aws/rates.ts";
-import { MISSING_LIMITS } from "../../src/backends/ecs/machine.ts";
-import { type FargateSetting, NOT_APPLIED, REFUSED } from "../../src/backends/ecs/settings.ts";
+import { defaultRates } from "../../src/backends/ecs/aws/rates.ts";
+import { limitsMissing } from "../../src/backends/ecs/machine.ts";
+import { type FargateSetting, notApplied, refused } from "../../src/backends/ecs/settings.ts";
 
 /** The document, from the checkout. */
 export const file = "docs/backends/ecs-settings.md";
@@ -19,7 +19,7 @@ export function render(): string {
     "A container that has one of these is refused at its creation with 501, by name: it would be another container than was",
     "asked for.",
     "",
-    ...table(REFUSED),
+    ...table(refused),
     "",
     "`docker update` of limits is refused with 501 too: a task's size is fixed when it starts.",
     "",
@@ -40,13 +40,13 @@ export function render(): string {
     "",
     "The container works without it. Each is a warning in the backend's log when the container is created.",
     "",
-    ...table(NOT_APPLIED),
+    ...table(notApplied),
     "",
     "## Discarded with Docker's warning",
     "",
     "Limits that Fargate keeps itself, or that mean nothing to a task that has processors, memory and disk to itself:",
     "",
-    `${[...MISSING_LIMITS].map((limit) => `\`${limit}\``).join(", ")}.`,
+    `${[...limitsMissing].map((limit) => `\`${limit}\``).join(", ")}.`,
     "",
     "## Rates of AWS",
     "",
@@ -54,7 +54,7 @@ export function render(): string {
     "",
     "| rate | at once | a second |",
     "|---|---|---|",
-    ...Object.entries(DEFAULT_RATES).map(
+    ...Object.entries(defaultRates).map(
       ([name, { burst, perSecond }]) => `| \`${name}\` | ${burst} | ${perSecond} |`,
     ),
     "",

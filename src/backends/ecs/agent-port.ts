@@ -1,2 +1,2 @@
 /** Where agents listen in their tasks. */
-export const AGENT_PORT = 9111;
+export const agentPort = 9111;

@@ -40,7 +40,7 @@ export interface EcsDriverParts {
 }
 
 /** How often tasks that linger are looked at. */
-const PATIENT_POLL_MS = 5_000;
+const patientPollMs = 5_000;
 
 /** The driver of Fargate tasks. */
 export function ecsDriver(parts: EcsDriverParts): Driver {
@@ -64,7 +64,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
   const poller = new TaskPoller({ ...calls, intervalMs: config.pollInterval });
   const patientPoller = new TaskPoller({
     ...calls,
-    intervalMs: Math.max(config.pollInterval, PATIENT_POLL_MS),
+    intervalMs: Math.max(config.pollInterval, patientPollMs),
   });
   const departures = new Departures({ ...calls, poller, patientPoller });
   const definitions = new Definitions({ ...calls, state });

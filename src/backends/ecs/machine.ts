@@ -9,8 +9,8 @@ export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "arch
     osVersion: "",
     kernelVersion: "",
     architecture: config.architecture === "arm64" ? "aarch64" : "x86_64",
-    ncpu: LARGEST_VCPU,
-    memTotal: LARGEST_MEMORY,
+    ncpu: largestVcpu,
+    memTotal: largestMemory,
     storageDriver: "fargate",
     storageStatus: [],
     cgroupDriver: "none",
@@ -21,16 +21,16 @@ export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "arch
     warnings: [],
     maskedPaths: [],
     readonlyPaths: [],
-    missingLimits: MISSING_LIMITS,
+    missingLimits: limitsMissing,
   };
   return { facts: () => Promise.resolve(facts) };
 }
 
-const LARGEST_VCPU = 16;
-const LARGEST_MEMORY = 120n * 1024n ** 3n;
+const largestVcpu = 16;
+const largestMemory = 120n * 1024n ** 3n;
 
 /** A task has processors, memory and disk to itself, and Fargate keeps its other limits. */
-export const MISSING_LIMITS: ReadonlySet<LimitFeature> = new Set([
+export const limitsMissing: ReadonlySet<LimitFeature> = new Set([
   "swappiness",
   "reservation",
   "oom-kill-disable",

@@ -1,6 +1,6 @@
 import type { Policy } from "../common/driver.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
-import { REFUSED, settingsOf } from "./settings.ts";
+import { refused, settingsOf } from "./settings.ts";
 
 /** Where Docker on Fargate differs from Docker on a machine. */
 export const ecsPolicy: Policy = {
@@ -17,5 +17,5 @@ export const ecsPolicy: Policy = {
   joinsNetworksByAgents: true,
   linksContainers: true,
   mountsImages: true,
-  unsupported: (record) => settingsOf(REFUSED, record).map(({ name }) => name),
+  unsupported: (record) => settingsOf(refused, record).map(({ name }) => name),
 };

@@ -18,20 +18,20 @@ import { renderImageConfig } from "../common/images/image-config.ts";
 import { registryOptions } from "../common/serve-engine.ts";
 import { createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";
-import { AGENT_IN_IMAGE } from "./definitions/agent-container.ts";
+import { agentInImage } from "./definitions/agent-container.ts";
 import { agentTag } from "./definitions/agent-image.ts";
 import { EcrCredentials } from "./ecr/credentials.ts";
 import { EcrRepository } from "./ecr/repository.ts";
 
 /** Built by `npm start` into the checkout; this file runs as dist/src/backends/ecs/push-agent.js. */
-const BUILT_AGENT = fileURLToPath(new URL("../../../../build/sockerless-agent", import.meta.url));
+const builtAgent = fileURLToPath(new URL("../../../../build/sockerless-agent", import.meta.url));
 
 /** Part of the image's digest, so not the time of the build. */
-const CREATED_MS = Date.UTC(2025, 0, 1);
+const createdMs = Date.UTC(2025, 0, 1);
 
 /** Where an ELF file says for which processor it is, and what it says there. */
-const ELF_MACHINE_OFFSET = 18;
-const ELF_MACHINES: Readonly<Record<EcsConfig["ecs"]["architecture"], number>> = { amd64: 0x3e, arm64: 0xb7 };
+const elfMachineOffset = 18;
+const elfMachines: Readonly<Record<EcsConfig["ecs"]["architecture"], number>> = { amd64: 0x3e, arm64: 0xb7 };
 
 /** An image in ECR. */
 export interface PushedAgent {
@@ -47,7 +47,7 @@ export interface PushedAgent {
  * @param agentFile an agent for the tasks' architecture; undefined: the one that was built with this sockerless
  * @throws invalid: no repository is configured, or the agent is none for that architecture; system: AWS's refusal
  */
-export async function pushAgent(config: EcsConfig, agentFile: string = BUILT_AGENT): Promise<PushedAgent> {
+export async function pushAgent(config: EcsConfig, agentFile: string = builtAgent): Promise<PushedAgent> {
   const { ecrRepository, architecture } = config.ecs;
   if (ecrRepository === undefined) {
     throw invalid(
@@ -92,12 +92,12 @@ function repositoryOf(config: EcsConfig, uri: string, workDirectory: string): Ec
 
 function imageConfig(diffId: string, architecture: string): Uint8Array {
   return renderImageConfig({
-    created: timestampFromMs(CREATED_MS),
+    created: timestampFromMs(createdMs),
     comment: "",
     platform: create(PlatformSchema, { os: "linux", architecture }),
     config: create(ContainerConfigSchema, {
       user: "0",
-      entrypoint: { values: [AGENT_IN_IMAGE] },
+      entrypoint: { values: [agentInImage] },
       labels: { "sockerless.built-in": "agent" },
     }),
     diffIds: [diffId],
@@ -118,7 +118,7 @@ async function agentLayer(file: string, architecture: EcsConfig["ecs"]["architec
   }
   const tar = pack();
   tar.entry(
-    { name: AGENT_IN_IMAGE.replace(/^\//, ""), mode: 0o755, mtime: new Date(0), uid: 0, gid: 0 },
+    { name: agentInImage.replace(/^\//, ""), mode: 0o755, mtime: new Date(0), uid: 0, gid: 0 },
     agent,
   );
   tar.finalize();
@@ -131,8 +131,8 @@ async function agentLayer(file: string, architecture: EcsConfig["ecs"]["architec
 
 function isProgramFor(file: Buffer, architecture: EcsConfig["ecs"]["architecture"]): boolean {
   return (
-    file.length > ELF_MACHINE_OFFSET + 2 &&
+    file.length > elfMachineOffset + 2 &&
     file.toString("latin1", 1, 4) === "ELF" &&
-    file.readUInt16LE(ELF_MACHINE_OFFSET) === ELF_MACHINES[architecture]
+    file.readUInt16LE(elfMachineOffset) === elfMachines[architecture]
   );
 }

@@ -16,15 +16,15 @@ export interface FargateSetting {
 }
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
-const ADDABLE: ReadonlySet<string> = new Set([...DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]);
-const DEFAULT_SHM_SIZE = 64n * 1024n * 1024n;
-const SHARED = "container:";
+const addable: ReadonlySet<string> = new Set([...DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]);
+const defaultShmSize = 64n * 1024n * 1024n;
+const shared = "container:";
 
 /** Neutral for a container whose platform confines it anyway. */
-const NEUTRAL_SECURITY_OPTION = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
+const neutralSecurityOption = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
 
 /** Refused: the container would be another one than was asked for. */
-export const REFUSED: readonly FargateSetting[] = [
+export const refused: readonly FargateSetting[] = [
   { name: "--privileged", why: "Fargate has no privileged containers", isSet: (host) => host.privileged },
   {
     name: "--device",
@@ -44,17 +44,17 @@ export const REFUSED: readonly FargateSetting[] = [
   {
     name: "--cap-add (all but SYS_PTRACE and those that Docker gives by default)",
     why: "Fargate adds no capability but SYS_PTRACE",
-    isSet: (host) => host.capAdd.some((name) => !ADDABLE.has(name)),
+    isSet: (host) => host.capAdd.some((name) => !addable.has(name)),
   },
   {
     name: "--pid",
     why: "a task has process IDs of its own",
-    isSet: (host) => host.pidMode === "host" || host.pidMode.startsWith(SHARED),
+    isSet: (host) => host.pidMode === "host" || host.pidMode.startsWith(shared),
   },
   {
     name: "--ipc",
     why: "a task has an IPC namespace of its own",
-    isSet: (host) => host.ipcMode === "host" || host.ipcMode.startsWith(SHARED),
+    isSet: (host) => host.ipcMode === "host" || host.ipcMode.startsWith(shared),
   },
   {
     name: "--cgroup-parent",
@@ -64,17 +64,17 @@ export const REFUSED: readonly FargateSetting[] = [
   {
     name: "--security-opt",
     why: "Fargate confines containers with profiles of its own; no-new-privileges works",
-    isSet: (host) => host.securityOpt.some((option) => !NEUTRAL_SECURITY_OPTION.test(option)),
+    isSet: (host) => host.securityOpt.some((option) => !neutralSecurityOption.test(option)),
   },
   {
     name: "--shm-size",
     why: "Fargate sets the size of /dev/shm",
-    isSet: (host) => host.shmSize !== 0n && host.shmSize !== DEFAULT_SHM_SIZE,
+    isSet: (host) => host.shmSize !== 0n && host.shmSize !== defaultShmSize,
   },
 ];
 
 /** Accepted and not applied: the container works without it. */
-export const NOT_APPLIED: readonly FargateSetting[] = [
+export const notApplied: readonly FargateSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a task has no host; the path is what the image has there",

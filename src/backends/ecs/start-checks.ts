@@ -8,7 +8,7 @@ import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
 import type { EcsSection } from "../../common/config/load.ts";
 import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import { AGENT_PORT } from "./agent-port.ts";
+import { agentPort } from "./agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
@@ -25,7 +25,7 @@ export async function checkSurroundings(
 ): Promise<void> {
   const checks: readonly (readonly [what: string, Check])[] = [
     ["the caller's identity", (_config, { sts }, abortSignal) => sayCaller(sts, logger, abortSignal)],
-    ...CHECKS,
+    ...surroundings,
   ];
   await Promise.all(
     checks.map(async ([what, check]) => {
@@ -44,7 +44,7 @@ export async function checkSurroundings(
   );
 }
 
-const CHECKS: readonly (readonly [what: string, Check])[] = [
+const surroundings: readonly (readonly [what: string, Check])[] = [
   ["the cluster", checkCluster],
   ["the subnets", checkSubnets],
   ["the security groups", checkSecurityGroups],
@@ -104,12 +104,12 @@ async function checkSecurityGroups(
   const open = SecurityGroups.some(({ IpPermissions = [] }) =>
     IpPermissions.some(
       ({ IpProtocol, FromPort = 0, ToPort = 65_535 }) =>
-        IpProtocol === "-1" || (IpProtocol === "tcp" && FromPort <= AGENT_PORT && AGENT_PORT <= ToPort),
+        IpProtocol === "-1" || (IpProtocol === "tcp" && FromPort <= agentPort && agentPort <= ToPort),
     ),
   );
   return open
     ? undefined
-    : `none of ecs.security_groups lets port ${AGENT_PORT} in: agents cannot be reached, and no start will succeed`;
+    : `none of ecs.security_groups lets port ${agentPort} in: agents cannot be reached, and no start will succeed`;
 }
 
 async function checkFileSystem(

@@ -10,8 +10,8 @@ export interface Sweep {
 }
 
 /** Not at once: those who wait for their first container come first. */
-const FIRST_MS = 5 * 60_000;
-const INTERVAL_MS = 6 * 60 * 60_000;
+const firstMs = 5 * 60_000;
+const intervalMs = 6 * 60 * 60_000;
 
 /** Clears away what is not used any more now and then, until it is closed. */
 export function keepSweeping(
@@ -30,7 +30,7 @@ export function keepSweeping(
     }
   };
   const run = async (): Promise<void> => {
-    for (let pauseMs = FIRST_MS; !closed.signal.aborted; pauseMs = INTERVAL_MS) {
+    for (let pauseMs = firstMs; !closed.signal.aborted; pauseMs = intervalMs) {
       await clock.sleep(pauseMs, closed.signal).catch(() => undefined);
       for (const sweep of closed.signal.aborted ? [] : sweeps) {
         await clear(sweep);

@@ -7,7 +7,7 @@ import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
 import { refuseDirectories, withMissingDirectory } from "./access-points/parts.ts";
 import { refuseTooManyImages } from "./definitions/image-mounts.ts";
-import { NOT_APPLIED, settingsOf } from "./settings.ts";
+import { notApplied, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
@@ -44,7 +44,7 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
     async create({ record, mounts }) {
       refuseTooManyImages(mounts);
       refuseDirectories(mounts);
-      for (const { name, why } of settingsOf(NOT_APPLIED, record)) {
+      for (const { name, why } of settingsOf(notApplied, record)) {
         context.logger.warn({ container: record.id }, `accepted and not applied: ${name}: ${why}`);
       }
       // A created container costs nothing.

@@ -33,9 +33,9 @@ export interface AccessPointsOptions {
 }
 
 /** A new access point can be mounted after a moment. */
-const AVAILABLE_WITHIN_MS = 60_000;
-const FIRST_LOOK_AFTER_MS = 100;
-const LONGEST_PAUSE_MS = 2_000;
+const availableWithinMs = 60_000;
+const firstLookAfterMs = 100;
+const longestPauseMs = 2_000;
 
 /** The access points of the configured file system. */
 export class AccessPoints {
@@ -137,16 +137,16 @@ export class AccessPoints {
 
   async #available(id: string, known: LifeCycleState | undefined): Promise<void> {
     const { efs, clock } = this.#options;
-    const deadline = clock.nowMs() + AVAILABLE_WITHIN_MS;
+    const deadline = clock.nowMs() + availableWithinMs;
     let state = known;
-    for (let pause = FIRST_LOOK_AFTER_MS; state !== LifeCycleState.AVAILABLE; pause *= 2) {
+    for (let pause = firstLookAfterMs; state !== LifeCycleState.AVAILABLE; pause *= 2) {
       if (state === LifeCycleState.ERROR || clock.nowMs() > deadline) {
         throw systemError(
           `access point ${id} of the file system is ${state ?? "unknown"} and cannot be mounted`,
         );
       }
       if (state !== undefined) {
-        await clock.sleep(Math.min(pause, LONGEST_PAUSE_MS));
+        await clock.sleep(Math.min(pause, longestPauseMs));
       }
       const answer = await efs.send(new DescribeAccessPointsCommand({ AccessPointId: id }));
       state = answer.AccessPoints?.[0]?.LifeCycleState ?? LifeCycleState.CREATING;

@@ -3,7 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isThrottled, isTransient } from "./errors.ts";
-import { DEFAULT_RATES, paceOf, type RateName } from "./rates.ts";
+import { defaultRates, paceOf, type RateName } from "./rates.ts";
 import { type Rate, TokenBucket } from "./token-bucket.ts";
 
 /** What all clients of the SDK have in common. */
@@ -29,11 +29,11 @@ export interface CallerOptions {
 }
 
 /** A call that AWS itself failed, or that was lost, is made again so often. */
-const TRANSIENT_ATTEMPTS = 4;
+const transientAttempts = 4;
 /** One that came too soon may wait longer: others share the account's rates. */
-const THROTTLED_ATTEMPTS = 12;
-const FIRST_DELAY_MS = 100;
-const LONGEST_DELAY_MS = 5_000;
+const throttledAttempts = 12;
+const firstDelayMs = 100;
+const longestDelayMs = 5_000;
 
 /**
  * Makes calls at the account's rates, all services together.
@@ -49,7 +49,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
     if (known !== undefined) {
       return known;
     }
-    const made = new TokenBucket(options.rates[name] ?? DEFAULT_RATES[name], clock);
+    const made = new TokenBucket(options.rates[name] ?? defaultRates[name], clock);
     buckets.set(name, made);
     return made;
   };
@@ -113,14 +113,14 @@ async function once(
 /** How often a call is made in all that failed like this. */
 function attemptsAfter(error: AwsError): number {
   if (isThrottled(error)) {
-    return THROTTLED_ATTEMPTS;
+    return throttledAttempts;
   }
-  return isTransient(error) ? TRANSIENT_ATTEMPTS : 1;
+  return isTransient(error) ? transientAttempts : 1;
 }
 
 /** Doubles, and strays by half so that those who were refused together do not come back together. */
 function delayBefore(attempt: number): number {
-  const full = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
+  const full = Math.min(longestDelayMs, firstDelayMs * 2 ** (attempt - 1));
   return full / 2 + Math.random() * (full / 2);
 }
 

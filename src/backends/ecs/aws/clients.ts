@@ -48,9 +48,9 @@ export interface AwsClients {
 }
 
 /** A call that AWS does not answer within this time is repeated. */
-const REQUEST_TIMEOUT_MS = 30_000;
-const CONNECT_TIMEOUT_MS = 5_000;
-const MAX_SOCKETS = 64;
+const requestTimeoutMs = 30_000;
+const connectTimeoutMs = 5_000;
+const mostSockets = 64;
 
 /** Makes the clients; nothing is called yet. */
 export function createAwsClients(options: AwsOptions): AwsClients {
@@ -61,11 +61,11 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     customUserAgent: `sockerless/${version}`,
     maxAttempts: 1, // The caller repeats, at the pace of all calls together.
     requestHandler: {
-      connectionTimeout: CONNECT_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      connectionTimeout: connectTimeoutMs,
+      requestTimeout: requestTimeoutMs,
       throwOnRequestTimeout: true,
-      httpAgent: { maxSockets: MAX_SOCKETS },
-      httpsAgent: { maxSockets: MAX_SOCKETS },
+      httpAgent: { maxSockets: mostSockets },
+      httpsAgent: { maxSockets: mostSockets },
     },
   };
   const clients: SdkClient[] = [];

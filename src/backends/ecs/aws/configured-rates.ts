@@ -1,6 +1,6 @@
 import { invalid } from "../../../common/errors.ts";
 import { nearestName } from "../../../common/config/nearest-name.ts";
-import { DEFAULT_RATES, type RateName } from "./rates.ts";
+import { defaultRates, type RateName } from "./rates.ts";
 import type { Rate } from "./token-bucket.ts";
 
 /**
@@ -13,7 +13,7 @@ export function parseRates(settings: readonly string[]): Partial<Record<RateName
   for (const setting of settings) {
     const [name = "", value = ""] = setting.split("=");
     if (!isRateName(name)) {
-      const meant = nearestName(name, Object.keys(DEFAULT_RATES));
+      const meant = nearestName(name, Object.keys(defaultRates));
       const hint = meant === undefined ? "" : `: did you mean ${meant}?`;
       throw invalid(`configuration: ecs.api_rates: there is no rate ${name}${hint}`);
     }
@@ -27,5 +27,5 @@ export function parseRates(settings: readonly string[]): Partial<Record<RateName
 }
 
 function isRateName(name: string): name is RateName {
-  return Object.hasOwn(DEFAULT_RATES, name);
+  return Object.hasOwn(defaultRates, name);
 }

@@ -42,15 +42,15 @@ export function isAwsError(error: unknown, ...codes: readonly string[]): error i
 
 /** Whether AWS asks to be called less often. */
 export function isThrottled(error: AwsError): boolean {
-  return THROTTLED.has(error.code);
+  return throttled.has(error.code);
 }
 
 /** Whether the same call may well succeed in a moment: a fault of AWS's own, or of the way there. */
 export function isTransient(error: AwsError): boolean {
-  return error.status >= 500 || TRANSIENT.has(error.code);
+  return error.status >= 500 || transient.has(error.code);
 }
 
-const THROTTLED: ReadonlySet<string> = new Set([
+const throttled: ReadonlySet<string> = new Set([
   "ThrottlingException",
   "Throttling",
   "ThrottledException",
@@ -60,7 +60,7 @@ const THROTTLED: ReadonlySet<string> = new Set([
   "SlowDown",
 ]);
 
-const TRANSIENT: ReadonlySet<string> = new Set([
+const transient: ReadonlySet<string> = new Set([
   "ECONNABORTED",
   "ECONNREFUSED",
   "ECONNRESET",
@@ -76,8 +76,8 @@ const TRANSIENT: ReadonlySet<string> = new Set([
  * configuration names and that does not exist, a request of ours that AWS does not understand. None of these is the
  * fault of whoever speaks Docker to us.
  */
-const KINDS: Readonly<Record<string, ErrorKind>> = {
-  ...Object.fromEntries([...THROTTLED].map((code) => [code, "unavailable" as const])),
+const kinds: Readonly<Record<string, ErrorKind>> = {
+  ...Object.fromEntries([...throttled].map((code) => [code, "unavailable" as const])),
   // Quotas: the same request succeeds once there is room.
   AccessPointLimitExceeded: "unavailable",
   InstanceLimitExceeded: "unavailable",
@@ -91,7 +91,7 @@ const KINDS: Readonly<Record<string, ErrorKind>> = {
 };
 
 function kindOf(code: string): ErrorKind {
-  return KINDS[code] ?? "system";
+  return kinds[code] ?? "system";
 }
 
 /** The name in AWS's answer; the SDK's classes carry it too, but not every error has a class. */

@@ -2,7 +2,7 @@
 import type { Rate } from "./token-bucket.ts";
 
 /** AWS's published defaults. Where an account's differ, `ecs.api_rates` says so. */
-export const DEFAULT_RATES = {
+export const defaultRates = {
   /** Registering and deregistering task definitions. */
   "task-definition-writes": { burst: 20, perSecond: 1 },
   "task-definition-reads": { burst: 50, perSecond: 20 },
@@ -21,10 +21,10 @@ export const DEFAULT_RATES = {
 } as const satisfies Record<string, Rate>;
 
 /** A rate that several calls share. */
-export type RateName = keyof typeof DEFAULT_RATES;
+export type RateName = keyof typeof defaultRates;
 
 /** Starts come first, since a user waits for them; then what ends something; then what clears away. */
-export const PRIORITY = { start: 0, stop: 1, clear: 2 } as const;
+export const priorities = { start: 0, stop: 1, clear: 2 } as const;
 
 interface Pace {
   readonly rates: readonly RateName[];
@@ -36,23 +36,23 @@ export function paceOf(operation: string, spot: boolean): Pace | undefined {
   if (operation === "RunTask") {
     return {
       rates: ["run-task", spot ? "spot-launches" : "fargate-launches", "task-writes"],
-      priority: PRIORITY.start,
+      priority: priorities.start,
     };
   }
-  return PACES[operation];
+  return paces[operation];
 }
 
-const PACES: Readonly<Record<string, Pace>> = {
-  StopTask: { rates: ["task-writes"], priority: PRIORITY.stop },
-  RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.start },
-  DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.clear },
-  DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: PRIORITY.start },
-  ListTaskDefinitions: { rates: ["task-definition-reads"], priority: PRIORITY.clear },
-  DescribeTasks: { rates: ["task-reads"], priority: PRIORITY.start },
-  ListTasks: { rates: ["task-reads"], priority: PRIORITY.clear },
-  GetLogEvents: { rates: ["log-reads"], priority: PRIORITY.start },
-  CreateService: { rates: ["name-services"], priority: PRIORITY.start },
-  DeleteService: { rates: ["name-services"], priority: PRIORITY.clear },
-  RegisterInstance: { rates: ["name-instances"], priority: PRIORITY.start },
-  DeregisterInstance: { rates: ["name-instances"], priority: PRIORITY.clear },
+const paces: Readonly<Record<string, Pace>> = {
+  StopTask: { rates: ["task-writes"], priority: priorities.stop },
+  RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.start },
+  DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.clear },
+  DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: priorities.start },
+  ListTaskDefinitions: { rates: ["task-definition-reads"], priority: priorities.clear },
+  DescribeTasks: { rates: ["task-reads"], priority: priorities.start },
+  ListTasks: { rates: ["task-reads"], priority: priorities.clear },
+  GetLogEvents: { rates: ["log-reads"], priority: priorities.start },
+  CreateService: { rates: ["name-services"], priority: priorities.start },
+  DeleteService: { rates: ["name-services"], priority: priorities.clear },
+  RegisterInstance: { rates: ["name-instances"], priority: priorities.start },
+  DeregisterInstance: { rates: ["name-instances"], priority: priorities.clear },
 };

@@ -7,11 +7,11 @@ export type AgentSource =
   | { readonly kind: "efs"; readonly fileSystemId: string; readonly accessPointId: string };
 
 /** The agent's own directory in every container: its binary and the record of the output. */
-const AGENT_DIRECTORY = "/.sockerless";
+const agentDirectory = "/.sockerless";
 /** The binary in the agent's image; `sockerless ecs push-agent` puts it there. */
-export const AGENT_IN_IMAGE = "/sockerless-agent";
-const AGENT_VOLUME = "sockerless";
-const BINARY_VOLUME = "sockerless-agent";
+export const agentInImage = "/sockerless-agent";
+const agentVolume = "sockerless";
+const binaryVolume = "sockerless-agent";
 
 /** What the agent adds to a task definition. */
 export interface AgentParts {
@@ -27,8 +27,8 @@ export interface AgentParts {
 /** The parts of a task definition that bring the agent. */
 export function agentParts(source: AgentSource): AgentParts {
   const own = {
-    volumes: [{ name: AGENT_VOLUME }],
-    mountPoints: [{ sourceVolume: AGENT_VOLUME, containerPath: AGENT_DIRECTORY }],
+    volumes: [{ name: agentVolume }],
+    mountPoints: [{ sourceVolume: agentVolume, containerPath: agentDirectory }],
   };
   if (source.kind === "image") {
     return {
@@ -39,20 +39,20 @@ export function agentParts(source: AgentSource): AgentParts {
           image: source.image,
           essential: false,
           user: "0",
-          entryPoint: [AGENT_IN_IMAGE],
-          command: ["cp", `${AGENT_DIRECTORY}/sockerless-agent`],
+          entryPoint: [agentInImage],
+          command: ["cp", `${agentDirectory}/sockerless-agent`],
           mountPoints: own.mountPoints,
         },
       ],
-      binary: `${AGENT_DIRECTORY}/sockerless-agent`,
+      binary: `${agentDirectory}/sockerless-agent`,
     };
   }
-  const directory = `${AGENT_DIRECTORY}/bin`;
+  const directory = `${agentDirectory}/bin`;
   return {
     volumes: [
       ...own.volumes,
       {
-        name: BINARY_VOLUME,
+        name: binaryVolume,
         efsVolumeConfiguration: {
           fileSystemId: source.fileSystemId,
           transitEncryption: "ENABLED",
@@ -63,7 +63,7 @@ export function agentParts(source: AgentSource): AgentParts {
     ],
     mountPoints: [
       ...own.mountPoints,
-      { sourceVolume: BINARY_VOLUME, containerPath: directory, readOnly: true },
+      { sourceVolume: binaryVolume, containerPath: directory, readOnly: true },
     ],
     containers: [],
     binary: `${directory}/sockerless-agent`,

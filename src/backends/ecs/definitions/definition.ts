@@ -21,7 +21,7 @@ import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
 import { dependsOn, imageMountParts } from "./image-mounts.ts";
-import { SMALLEST_SIZE } from "./sizes.ts";
+import { smallestSize } from "./sizes.ts";
 import { taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
@@ -38,15 +38,15 @@ export interface DefinitionSettings {
 export type Definition = RegisterTaskDefinitionCommandInput & { readonly family: string };
 
 /** The container that runs the user's process. */
-export const MAIN_CONTAINER = "main";
+export const mainContainerName = "main";
 /** Streams are `<prefix>/main/<task ID>`. */
-export const LOG_STREAM_PREFIX = "sockerless";
+export const logStreamPrefix = "sockerless";
 /** Begins the families of this backend's definitions. */
-export const FAMILY_PREFIX = "sockerless-";
+export const familyPrefix = "sockerless-";
 
 /** A stop through AWS leaves the agent as long as AWS allows. Seconds. */
-const STOP_TIMEOUT_S = 120;
-const FAMILY_DIGITS = 32;
+const stopTimeoutS = 120;
+const familyDigits = 32;
 
 /**
  * The definition of a container.
@@ -70,8 +70,8 @@ export function definitionOf(
       cpuArchitecture: settings.architecture === "arm64" ? "ARM64" : "X86_64",
       operatingSystemFamily: "LINUX",
     },
-    cpu: String(SMALLEST_SIZE.cpu),
-    memory: String(SMALLEST_SIZE.memory),
+    cpu: String(smallestSize.cpu),
+    memory: String(smallestSize.memory),
     executionRoleArn: settings.executionRoleArn,
     volumes: [...agent.volumes, ...volumes.volumes, ...images.volumes],
     containerDefinitions: [
@@ -87,7 +87,7 @@ export function definitionOf(
     ],
   };
   const hash = createHash("sha256").update(JSON.stringify(content)).digest("hex");
-  return { family: `${FAMILY_PREFIX}${hash.slice(0, FAMILY_DIGITS)}`, ...content };
+  return { family: `${familyPrefix}${hash.slice(0, familyDigits)}`, ...content };
 }
 
 function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinition {
@@ -95,11 +95,11 @@ function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinitio
   const ulimits = hostConfig?.resources?.ulimits ?? [];
   const sysctls = Object.entries(hostConfig?.sysctls ?? {}).sort(byName);
   return {
-    name: MAIN_CONTAINER,
+    name: mainContainerName,
     image: image.reference,
     essential: true,
     user: "0", // The agent takes on users itself, one for each process.
-    stopTimeout: STOP_TIMEOUT_S,
+    stopTimeout: stopTimeoutS,
     linuxParameters: linuxParameters(spec, hostConfig),
     ...(hostConfig?.readonlyRootfs === true ? { readonlyRootFilesystem: true } : {}),
     ...(ulimits.length === 0
@@ -143,7 +143,7 @@ function logsOf(settings: DefinitionSettings): LogConfiguration {
     options: {
       "awslogs-group": settings.logGroup,
       "awslogs-region": settings.region,
-      "awslogs-stream-prefix": LOG_STREAM_PREFIX,
+      "awslogs-stream-prefix": logStreamPrefix,
       mode: "blocking", // An account's default may drop lines.
     },
   };

@@ -12,7 +12,7 @@ import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
 import type { Definition } from "./definition.ts";
 import { Definitions } from "./definitions.ts";
 
-const DAY_MS = 24 * 60 * 60_000;
+const dayMs = 24 * 60 * 60_000;
 const definition: Definition = { family: "sockerless-a", containerDefinitions: [] };
 const arn = (family: string): string => `arn:aws:ecs:eu-west-1:123456789012:task-definition/${family}:1`;
 
@@ -110,14 +110,14 @@ describe("task definitions", () => {
     registered.add("sockerless-other");
     registered.add("web");
     await sweep(known);
-    await clock.advance(DAY_MS - 60_000);
+    await clock.advance(dayMs - 60_000);
     await known.ensure(definition);
     await sweep(known);
     assert.deepEqual(registered, new Set(["sockerless-a", "sockerless-other", "web"]));
     await clock.advance(2 * 60_000);
     await sweep(known);
     assert.deepEqual(registered, new Set(["sockerless-a", "web"]));
-    await clock.advance(DAY_MS);
+    await clock.advance(dayMs);
     await sweep(known);
     assert.deepEqual(registered, new Set(["web"]));
     assert.equal(records.size, 0);

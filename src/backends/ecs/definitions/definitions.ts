@@ -16,7 +16,7 @@ import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_p
 import type { State } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
-import { type Definition, FAMILY_PREFIX } from "./definition.ts";
+import { type Definition, familyPrefix } from "./definition.ts";
 
 /** What the definitions are kept with. */
 export interface DefinitionsOptions {
@@ -27,9 +27,9 @@ export interface DefinitionsOptions {
 }
 
 /** An unused definition is kept for a day, and how long ago it was used is written down by the hour. */
-const KEPT_MS = 24 * 60 * 60_000;
-const USE_WRITTEN_MS = 60 * 60_000;
-const PAGE = 100;
+const keptMs = 24 * 60 * 60_000;
+const useWrittenMs = 60 * 60_000;
+const pageSize = 100;
 
 /** The definitions of this backend. */
 export class Definitions {
@@ -76,7 +76,7 @@ export class Definitions {
         continue;
       }
       const usedMs = record.lastUsed === undefined ? 0 : timestampDate(record.lastUsed).getTime();
-      if (clock.nowMs() - usedMs < KEPT_MS) {
+      if (clock.nowMs() - usedMs < keptMs) {
         continue;
       }
       this.#arns.delete(family);
@@ -126,14 +126,14 @@ export class Definitions {
       const page = await this.#options.ecs.send(
         new ListTaskDefinitionsCommand({
           status: "ACTIVE",
-          maxResults: PAGE,
+          maxResults: pageSize,
           ...(nextToken === undefined ? {} : { nextToken }),
         }),
         { abortSignal: signal },
       );
       for (const arn of page.taskDefinitionArns ?? []) {
         const family = familyOf(arn);
-        if (family.startsWith(FAMILY_PREFIX)) {
+        if (family.startsWith(familyPrefix)) {
           found.set(family, arn);
         }
       }
@@ -146,7 +146,7 @@ export class Definitions {
     const { state, clock } = this.#options;
     const record = state.definitions.get(family);
     const usedMs = record?.lastUsed === undefined ? 0 : timestampDate(record.lastUsed).getTime();
-    if (record?.arn !== arn || clock.nowMs() - usedMs > USE_WRITTEN_MS) {
+    if (record?.arn !== arn || clock.nowMs() - usedMs > useWrittenMs) {
       await this.#write(family, arn);
     }
   }

@@ -2,8 +2,8 @@
 import { invalid } from "../../../common/errors.ts";
 
 /** What every task has, GiB. */
-const INCLUDED_GIB = 20;
-const LARGEST_GIB = 200;
+const includedGib = 20;
+const largestGib = 200;
 
 /**
  * The disk that `--storage-opt size=` asks for.
@@ -22,8 +22,8 @@ export function ephemeralStorageOf(storageOpt: Readonly<Record<string, string>>)
   }
   const power = ["", "k", "m", "g", "t"].indexOf((match[2] ?? "").toLowerCase());
   const gib = Math.ceil((Number(match[1]) * 1024 ** power) / 1024 ** 3);
-  if (gib > LARGEST_GIB) {
-    throw invalid(`a task has at most ${LARGEST_GIB} GiB of disk: ${size} was asked for`);
+  if (gib > largestGib) {
+    throw invalid(`a task has at most ${largestGib} GiB of disk: ${size} was asked for`);
   }
-  return gib <= INCLUDED_GIB ? undefined : gib;
+  return gib <= includedGib ? undefined : gib;
 }

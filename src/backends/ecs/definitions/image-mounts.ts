@@ -21,10 +21,10 @@ export interface ImageMountParts {
 }
 
 /** AWS allows ten containers a task: the main one and the agent's are two. */
-export const MOST_MOUNTED_IMAGES = 8;
+export const mostMountedImages = 8;
 /** Where the files go in the container that puts them there. */
-const DESTINATION = "/.sockerless-image";
-const NAME_DIGITS = 12;
+const copiedTo = "/.sockerless-image";
+const nameDigits = 12;
 
 /** The parts of a task definition that mount images. @throws invalid: too many; what `taskImage` throws */
 export function imageMountParts(
@@ -54,16 +54,16 @@ export function refuseTooManyImages(mounts: readonly ResolvedMount[]): void {
     image === undefined ? [] : [partName(image, subpath)],
   );
   const { size } = new Set(names);
-  if (size > MOST_MOUNTED_IMAGES) {
+  if (size > mostMountedImages) {
     throw invalid(
-      `a task on Fargate has at most ten containers: a container can mount ${MOST_MOUNTED_IMAGES} images, not ${size}`,
+      `a task on Fargate has at most ten containers: a container can mount ${mostMountedImages} images, not ${size}`,
     );
   }
 }
 
 /** One for mounts that show the same. */
 function partName({ id }: ImageRecord, subpath: string): string {
-  return `image-${createHash("sha256").update(`${id}\n${subpath}`).digest("hex").slice(0, NAME_DIGITS)}`;
+  return `image-${createHash("sha256").update(`${id}\n${subpath}`).digest("hex").slice(0, nameDigits)}`;
 }
 
 function copyingContainer(
@@ -78,8 +78,8 @@ function copyingContainer(
     essential: false,
     user: "0",
     entryPoint: [agent.binary],
-    command: ["copy-image", DESTINATION, ...(subpath === "" ? [] : [subpath])],
-    mountPoints: [...agent.mountPoints, { sourceVolume: name, containerPath: DESTINATION }],
+    command: ["copy-image", copiedTo, ...(subpath === "" ? [] : [subpath])],
+    mountPoints: [...agent.mountPoints, { sourceVolume: name, containerPath: copiedTo }],
     dependsOn: dependsOn(agent.containers),
     ...repositoryCredentials(image),
   };

@@ -8,7 +8,7 @@ import { ResourcesSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts
 import { ephemeralStorageOf } from "./ephemeral-storage.ts";
 import { taskSizeOf } from "./sizes.ts";
 
-const MIB = 1024n ** 2n;
+const mib = 1024n ** 2n;
 
 function size(resources: MessageInitShape<typeof ResourcesSchema>): string {
   const { cpu, memory } = taskSizeOf(create(ResourcesSchema, resources));
@@ -23,25 +23,25 @@ describe("a task's size", () => {
 
   it("is rounded up to the next that AWS has", () => {
     for (const [resources, expected] of [
-      [{ memory: 4n * MIB }, "256/512"],
-      [{ memory: 513n * MIB }, "256/1024"],
-      [{ memory: 2049n * MIB }, "512/3072"],
-      [{ memory: 5000n * MIB }, "1024/5120"],
+      [{ memory: 4n * mib }, "256/512"],
+      [{ memory: 513n * mib }, "256/1024"],
+      [{ memory: 2049n * mib }, "512/3072"],
+      [{ memory: 5000n * mib }, "1024/5120"],
       [{ nanoCpus: 1_000_000_000n }, "1024/2048"],
       [{ nanoCpus: 1_100_000_000n }, "2048/4096"],
-      [{ nanoCpus: 250_000_000n, memory: 1024n * MIB }, "256/1024"],
+      [{ nanoCpus: 250_000_000n, memory: 1024n * mib }, "256/1024"],
       [{ cpuShares: 512n }, "512/1024"],
       [{ cpuQuota: 400_000n, cpuPeriod: 100_000n }, "4096/8192"],
       [{ cpuQuota: 150_000n }, "2048/4096"],
-      [{ memory: 62_000n * MIB }, "16384/65536"],
-      [{ nanoCpus: 16_000_000_000n, memory: 120n * 1024n * MIB }, "16384/122880"],
+      [{ memory: 62_000n * mib }, "16384/65536"],
+      [{ nanoCpus: 16_000_000_000n, memory: 120n * 1024n * mib }, "16384/122880"],
     ] as const) {
       assert.equal(size(resources), expected);
     }
   });
 
   it("has an end", () => {
-    for (const resources of [{ nanoCpus: 17_000_000_000n }, { memory: 121n * 1024n * MIB }]) {
+    for (const resources of [{ nanoCpus: 17_000_000_000n }, { memory: 121n * 1024n * mib }]) {
       assert.throws(
         () => size(resources),
         (error: Error) => isErrorKind(error, "invalid") && /at most 16 vCPU and 120 GiB/.test(error.message),

@@ -11,13 +11,13 @@ export interface TaskSize {
 }
 
 /** For a container that asks for nothing. */
-export const SMALLEST_SIZE: TaskSize = { cpu: 256, memory: 512 };
+export const smallestSize: TaskSize = { cpu: 256, memory: 512 };
 
-const GIB = 1024;
-const CPU_UNITS = 1024;
-const NANOS = 1_000_000_000;
+const gib = 1024;
+const cpuUnits = 1024;
+const nanos = 1_000_000_000;
 /** Docker's default period of CPU quotas, microseconds. */
-const CPU_PERIOD_US = 100_000;
+const cpuPeriodUs = 100_000;
 
 interface CpuSize {
   readonly cpu: number;
@@ -26,8 +26,8 @@ interface CpuSize {
 }
 
 /** AWS's table, the smallest first. */
-const SIZES: readonly CpuSize[] = [
-  { cpu: 256, memories: [512, GIB, 2 * GIB] },
+const sizes: readonly CpuSize[] = [
+  { cpu: 256, memories: [512, gib, 2 * gib] },
   { cpu: 512, memories: memories(1, 4, 1) },
   { cpu: 1024, memories: memories(2, 8, 1) },
   { cpu: 2048, memories: memories(4, 16, 1) },
@@ -38,7 +38,7 @@ const SIZES: readonly CpuSize[] = [
 
 function memories(fromGib: number, toGib: number, stepGib: number): readonly number[] {
   const count = Math.floor((toGib - fromGib) / stepGib) + 1;
-  return Array.from({ length: count }, (_, index) => (fromGib + index * stepGib) * GIB);
+  return Array.from({ length: count }, (_, index) => (fromGib + index * stepGib) * gib);
 }
 
 /**
@@ -48,18 +48,18 @@ function memories(fromGib: number, toGib: number, stepGib: number): readonly num
  * @throws invalid: there is none so large
  */
 export function taskSizeOf(resources: Resources | undefined): TaskSize {
-  const cpu = Math.ceil(cpuOf(resources) * CPU_UNITS);
+  const cpu = Math.ceil(cpuOf(resources) * cpuUnits);
   const memory = Math.ceil(Number(resources?.memory ?? 0n) / 1024 ** 2);
-  for (const size of SIZES) {
+  for (const size of sizes) {
     const fitting = size.cpu < cpu ? undefined : size.memories.find((each) => each >= memory);
     if (fitting !== undefined) {
       return { cpu: size.cpu, memory: fitting };
     }
   }
-  const largest = SIZES.at(-1);
+  const largest = sizes.at(-1);
   throw invalid(
-    `a task has at most ${(largest?.cpu ?? 0) / CPU_UNITS} vCPU and ${(largest?.memories.at(-1) ?? 0) / GIB} GiB of memory: ` +
-      `${cpu / CPU_UNITS} vCPU and ${memory} MiB were asked for`,
+    `a task has at most ${(largest?.cpu ?? 0) / cpuUnits} vCPU and ${(largest?.memories.at(-1) ?? 0) / gib} GiB of memory: ` +
+      `${cpu / cpuUnits} vCPU and ${memory} MiB were asked for`,
   );
 }
 
@@ -69,10 +69,10 @@ function cpuOf(resources: Resources | undefined): number {
     return 0;
   }
   if (resources.nanoCpus > 0n) {
-    return Number(resources.nanoCpus) / NANOS;
+    return Number(resources.nanoCpus) / nanos;
   }
   if (resources.cpuQuota > 0n) {
-    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || CPU_PERIOD_US);
+    return Number(resources.cpuQuota) / (Number(resources.cpuPeriod) || cpuPeriodUs);
   }
-  return Number(resources.cpuShares) / CPU_UNITS;
+  return Number(resources.cpuShares) / cpuUnits;
 }

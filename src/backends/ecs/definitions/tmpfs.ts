@@ -5,8 +5,8 @@ import { invalid } from "../../../common/errors.ts";
 import type { ResolvedMount } from "../../common/driver.ts";
 
 /** AWS demands a size; Docker's clients rarely name one. MiB. */
-const DEFAULT_MIB = 64;
-const UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
+const defaultMib = 64;
+const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
 /**
  * A tmpfs mount. Its size is an option of its own for AWS; the other options are the kernel's for both.
@@ -19,7 +19,7 @@ export function taskTmpfs(mount: ResolvedMount): Tmpfs {
   const rest = options.filter((option) => !option.startsWith("size="));
   return {
     containerPath: mount.destination,
-    size: size === undefined ? DEFAULT_MIB : mebibytes(size),
+    size: size === undefined ? defaultMib : mebibytes(size),
     ...(rest.length > 0 ? { mountOptions: rest } : {}),
   };
 }
@@ -29,6 +29,6 @@ function mebibytes(text: string): number {
   if (match === null) {
     throw invalid(`invalid tmpfs size: ${text}`);
   }
-  const bytes = Number(match[1]) * (UNITS[(match[2] ?? "").toLowerCase()] ?? 1);
+  const bytes = Number(match[1]) * (units[(match[2] ?? "").toLowerCase()] ?? 1);
   return Math.max(1, Math.ceil(bytes / 1024 ** 2));
 }

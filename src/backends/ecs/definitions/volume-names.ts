@@ -1,16 +1,16 @@
 import { createHash } from "node:crypto";
 
-const LEGAL = /^[A-Za-z0-9_-]{1,251}$/;
-const LONGEST_KEPT = 200;
+const legal = /^[A-Za-z0-9_-]{1,251}$/;
+const longestKept = 200;
 
 /**
  * What a Docker volume is called in a task definition: `vol-<name>`. AWS takes letters, digits, `_` and `-`; of a name
  * with others, or one that is too long, a hash keeps it apart from its like.
  */
 export function taskVolumeName(name: string): string {
-  if (LEGAL.test(name)) {
+  if (legal.test(name)) {
     return `vol-${name}`;
   }
   const hash = createHash("sha256").update(name).digest("hex").slice(0, 12);
-  return `vol-${name.replaceAll(/[^A-Za-z0-9_-]/g, "_").slice(0, LONGEST_KEPT)}-${hash}`;
+  return `vol-${name.replaceAll(/[^A-Za-z0-9_-]/g, "_").slice(0, longestKept)}-${hash}`;
 }

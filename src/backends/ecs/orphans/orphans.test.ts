@@ -10,7 +10,7 @@ import { systemClock } from "../../../common/clock.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { EcrCredentials } from "../ecr/credentials.ts";
 import { EcrRepository } from "../ecr/repository.ts";
-import { CONTAINER_VARIABLE } from "../tasks/variables.ts";
+import { containerVariable } from "../tasks/variables.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
 import { orphanedImages } from "./images.ts";
 import type { Known } from "./orphan.ts";
@@ -27,7 +27,7 @@ describe("what nobody's state knows", () => {
     const task = (id: string) => ({
       taskArn: `arn:${id}`,
       overrides: {
-        containerOverrides: [{ name: "main", environment: [{ name: CONTAINER_VARIABLE, value: id }] }],
+        containerOverrides: [{ name: "main", environment: [{ name: containerVariable, value: id }] }],
       },
     });
     const { client, made } = fakeClient<AwsService<ECSClient>>({

@@ -7,7 +7,7 @@ import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { AGENT_PORT } from "../agent-port.ts";
+import { agentPort } from "../agent-port.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";
@@ -256,11 +256,11 @@ export class NetworkGroups {
       );
     }
     this.#agentPeers ??= groups.withIds(configuredGroups).then((configured) => {
-      const peers = configured.flatMap(({ IpPermissions }) => peersAt(AGENT_PORT, IpPermissions ?? []));
+      const peers = configured.flatMap(({ IpPermissions }) => peersAt(agentPort, IpPermissions ?? []));
       if (peers.length === 0) {
         this.#logger.warn(
           { groups: configuredGroups },
-          `nobody may reach port ${AGENT_PORT}: set ecs.agent_ingress, or allow it in the configured security groups`,
+          `nobody may reach port ${agentPort}: set ecs.agent_ingress, or allow it in the configured security groups`,
         );
       }
       return peers;

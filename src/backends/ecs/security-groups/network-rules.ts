@@ -1,5 +1,5 @@
 /** What the security group of a network lets through. Pure. */
-import { AGENT_PORT } from "../agent-port.ts";
+import { agentPort } from "../agent-port.ts";
 import { nfsPort, type Rule } from "./rules.ts";
 
 /** What rules depend on. */
@@ -18,7 +18,7 @@ const anywhere = { cidr: "0.0.0.0/0" } as const;
 /** What a group lets in. */
 export function ingressRules({ groupId, connected, agentPeers }: RuleContext): Rule[] {
   const among: Rule[] = connected ? [{ tcpPort: undefined, peer: { group: groupId } }] : [];
-  return [...among, ...agentPeers.map((peer) => ({ tcpPort: AGENT_PORT, peer }))];
+  return [...among, ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
 }
 
 /**

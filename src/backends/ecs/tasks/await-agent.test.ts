@@ -9,7 +9,7 @@ import type { Task } from "@aws-sdk/client-ecs";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
-import { AGENT_PORT } from "../agent-port.ts";
+import { agentPort } from "../agent-port.ts";
 import { awaitAgent } from "./await-agent.ts";
 import type { TaskListener } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
@@ -158,7 +158,7 @@ describe("waiting for a task's agent", () => {
       const address = someAddress();
       waitAt(address);
       await untilTrue(() => clock.sleeping === 1 && dialled.length === 0);
-      await once(silent.listen(AGENT_PORT, address), "listening");
+      await once(silent.listen(agentPort, address), "listening");
       await untilTrue(async () => {
         await clock.advance(5);
         return dialled.length === 1;
@@ -167,7 +167,7 @@ describe("waiting for a task's agent", () => {
 
     it("that has taken the connection, a busy agent gets time for its handshake", async () => {
       const address = someAddress();
-      await once(silent.listen(AGENT_PORT, address), "listening");
+      await once(silent.listen(agentPort, address), "listening");
       waitAt(address);
       await untilTrue(() => dialled.length === 1);
       await clock.advance(29_000);

@@ -4,7 +4,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
-import { AGENT_PORT } from "../agent-port.ts";
+import { agentPort } from "../agent-port.ts";
 import { failureOfTask, startFailure } from "./reasons.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
@@ -26,16 +26,16 @@ export interface AwaitOptions {
 }
 
 /** Right after a start AWS may not know a task; after this long it is lost. */
-const MISSING_LIMIT_MS = 60_000;
+const missingLimitMs = 60_000;
 /** Of the time that an agent has been awaited so far: what a pause may add to it. */
-const PAUSE_SHARE = 1 / 8;
-const SHORTEST_PAUSE_MS = 20;
-const LONGEST_PAUSE_MS = 500;
+const pauseShare = 1 / 8;
+const shortestPauseMs = 20;
+const longestPauseMs = 500;
 /** A packet to an address that nobody has yet is dropped without a word, and sent again only after a second. */
-const CONNECT_SHARE = 1 / 2;
-const SHORTEST_CONNECT_MS = 250;
-const LONGEST_CONNECT_MS = 2_000;
-const HANDSHAKE_LIMIT_MS = 30_000;
+const connectShare = 1 / 2;
+const shortestConnectMs = 250;
+const longestConnectMs = 2_000;
+const handshakeLimitMs = 30_000;
 /** Ends waits that are over. Made once: the signal's own reason is an error with a stack each time. */
 const over = new Error("over");
 
@@ -60,7 +60,7 @@ export async function awaitAgent(
   const unlisten = options.poller.listen(arn, (view) => {
     if (view === "missing") {
       missingSinceMs ??= options.clock.nowMs();
-      if (options.clock.nowMs() - missingSinceMs > MISSING_LIMIT_MS) {
+      if (options.clock.nowMs() - missingSinceMs > missingLimitMs) {
         found.reject(startFailure("ECS does not know the task any more"));
       }
       return;
@@ -104,12 +104,12 @@ async function dialUntilAnswered(
     signal.throwIfAborted();
     try {
       const credentials = await authority.credentialsFor(containerId);
-      const limitMs = share(CONNECT_SHARE, SHORTEST_CONNECT_MS, LONGEST_CONNECT_MS);
+      const limitMs = share(connectShare, shortestConnectMs, longestConnectMs);
       return { address, pin: await attempt(address, credentials, limitMs, signal, clock) };
     } catch {
       // It is not there yet; the task's end is heard of elsewhere.
     }
-    await clock.sleep(share(PAUSE_SHARE, SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS), signal);
+    await clock.sleep(share(pauseShare, shortestPauseMs, longestPauseMs), signal);
   }
 }
 
@@ -137,9 +137,9 @@ async function attempt(
   giveUpAfter(limitMs, AbortSignal.any([ended.signal, reached.signal]));
   try {
     const scope = AbortSignal.any([signal, limit.signal]);
-    return await learnPin({ host: address, port: AGENT_PORT }, credentials, scope, () => {
+    return await learnPin({ host: address, port: agentPort }, credentials, scope, () => {
       reached.abort(over);
-      giveUpAfter(HANDSHAKE_LIMIT_MS, ended.signal);
+      giveUpAfter(handshakeLimitMs, ended.signal);
     });
   } finally {
     ended.abort(over);
@@ -156,6 +156,6 @@ function abortReason(signal: AbortSignal, last: TaskView | undefined): unknown {
       ? "ECS does not show it"
       : last.address === undefined
         ? `it is ${last.status}`
-        : `it is ${last.status}, and its agent does not answer at ${last.address}:${AGENT_PORT} (do its security groups let this backend in?)`;
+        : `it is ${last.status}, and its agent does not answer at ${last.address}:${agentPort} (do its security groups let this backend in?)`;
   return systemError(`${messageOf(signal.reason)}: ${state}`, signal.reason);
 }

@@ -7,7 +7,7 @@ import type { Logger } from "../../../common/logger.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 import type { TaskPoller } from "./poller.ts";
-import { OWN_REASON } from "./reasons.ts";
+import { ownReason } from "./reasons.ts";
 
 /** What departures are watched with. */
 export interface DeparturesOptions {
@@ -21,8 +21,8 @@ export interface DeparturesOptions {
 }
 
 /** An agent that was let go ends at once; AWS tells of it some time later. */
-const PATIENCE_MS = 60_000;
-const RETRY_MS = 5_000;
+const patienceMs = 60_000;
+const retryMs = 5_000;
 
 /** Sees to it that tasks end. */
 export class Departures {
@@ -70,7 +70,7 @@ export class Departures {
   async stop(arn: string, reason: string): Promise<void> {
     const { ecs, cluster } = this.#options;
     try {
-      await ecs.send(new StopTaskCommand({ cluster, task: arn, reason: OWN_REASON + reason }));
+      await ecs.send(new StopTaskCommand({ cluster, task: arn, reason: ownReason + reason }));
     } catch (error) {
       if (!isAwsError(error, "InvalidParameterException", "ResourceNotFoundException")) {
         throw error;
@@ -90,11 +90,11 @@ export class Departures {
         await gone();
         return;
       }
-      while (!(await this.#hasStopped(arn, PATIENCE_MS, signal))) {
+      while (!(await this.#hasStopped(arn, patienceMs, signal))) {
         logger.warn({ task: arn }, "a task that should have ended is stopped");
         await this.stop(arn, "the container has ended").catch(async (error: unknown) => {
           logger.warn({ err: error, task: arn }, `cannot stop a task: ${messageOf(error)}`);
-          await clock.sleep(RETRY_MS, signal);
+          await clock.sleep(retryMs, signal);
         });
       }
       await gone();

@@ -10,7 +10,7 @@ import type { TaskContext } from "./task-context.ts";
 import { hasEnded } from "./task-view.ts";
 
 /** Right after its start AWS may not know a task: a stop that comes so early is lost, and is made good after this time. */
-const KNOWN_AFTER_MS = 10_000;
+const knownAfterMs = 10_000;
 
 /**
  * The run is over, as it should or not: its log is taken in, and its task lingers or goes.
@@ -89,7 +89,7 @@ export function resumeDepartures(context: TaskContext): void {
 async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   const arns = task.task === "" ? await unansweredTasks(context, task) : [task.task];
   for (const arn of arns) {
-    context.departures.expect(arn, context.clock.nowMs() + KNOWN_AFTER_MS, () => Promise.resolve());
+    context.departures.expect(arn, context.clock.nowMs() + knownAfterMs, () => Promise.resolve());
     await context.departures.stop(arn, "the start failed");
   }
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });

@@ -13,7 +13,7 @@ export interface FindOptions {
   readonly poller: TaskPoller;
 }
 
-const PAGE = 100;
+const pageSize = 100;
 
 /**
  * Looks for the tasks of this instance.
@@ -32,7 +32,7 @@ export async function findTasks(
       new ListTasksCommand({
         cluster,
         startedBy: instance, // AWS takes no other filter beside it.
-        maxResults: PAGE,
+        maxResults: pageSize,
         ...(nextToken === undefined ? {} : { nextToken }),
       }),
     );

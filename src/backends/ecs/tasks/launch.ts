@@ -14,9 +14,9 @@ import { StartLimit } from "./start-limit.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /** What of the last run does not hold for the next. */
-const ANEW = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
+const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
 /** A task that leaves within this time is not used again: it may be gone before it is told to start. */
-const MARGIN_MS = 3_000;
+const marginMs = 3_000;
 
 /**
  * Launches a container. What AWS is asked stands in the books before it is asked, so that a launch which a crash has cut
@@ -72,11 +72,11 @@ async function prepare(
   const request = await requestFor(context, spec, limit);
   if (known !== undefined && (await canServe(context, known, request))) {
     context.departures.cancel(known.task);
-    return await book.note(id, { ...ANEW, generation, phase: TaskPhase.SERVING });
+    return await book.note(id, { ...anew, generation, phase: TaskPhase.SERVING });
   }
   await limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
   return await book.note(id, {
-    ...ANEW,
+    ...anew,
     launchGeneration: generation,
     generation,
     request: JSON.stringify(request),
@@ -110,7 +110,7 @@ async function canServe(
   request: RunTaskCommandInput,
 ): Promise<boolean> {
   return (
-    lingersUntilMs(known) - MARGIN_MS > context.clock.nowMs() &&
+    lingersUntilMs(known) - marginMs > context.clock.nowMs() &&
     isSameTask(known.request, request) &&
     (await context.agents.answers(known))
   );

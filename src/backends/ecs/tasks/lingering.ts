@@ -2,7 +2,7 @@
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { GENERATION_VARIABLE } from "./variables.ts";
+import { generationVariable } from "./variables.ts";
 
 /** Until when a task's agent answers, milliseconds; 0: it does not. */
 export function lingersUntilMs(task: TaskRecord | undefined): number {
@@ -18,6 +18,6 @@ export function isSameTask(journalled: string, request: RunTaskCommandInput): bo
 
 function withoutStart(request: RunTaskCommandInput): string {
   return JSON.stringify({ ...request, clientToken: undefined }, (_key, value: unknown) =>
-    Array.isArray(value) ? value.filter((item) => item?.name !== GENERATION_VARIABLE) : value,
+    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
   );
 }

@@ -21,9 +21,9 @@ export interface PollerOptions {
 export type TaskListener = (view: TaskView | "missing") => void;
 
 /** Tasks that one call describes. */
-export const DESCRIBED_AT_ONCE = 100;
+export const describedAtOnce = 100;
 /** A task that is new here is looked at so soon, with all that came in the meantime. */
-const FIRST_LOOK_MS = 150;
+const firstLookMs = 150;
 /** Made once: a signal's own reason is an error with a stack each time. */
 const woken = new Error("somebody expects news");
 
@@ -67,7 +67,7 @@ export class TaskPoller {
    */
   hasten(): void {
     const { clock, intervalMs } = this.#options;
-    const soon = clock.nowMs() + Math.min(FIRST_LOOK_MS, intervalMs);
+    const soon = clock.nowMs() + Math.min(firstLookMs, intervalMs);
     const early = Math.max(soon, this.#lastMs + intervalMs / 2);
     this.#nextMs = this.#polling === undefined ? early : Math.min(this.#nextMs, early);
     this.#wake?.abort(woken);
@@ -76,8 +76,8 @@ export class TaskPoller {
   /** Asks now, once. Tasks that AWS does not know are left out. */
   async describe(arns: readonly string[]): Promise<readonly TaskView[]> {
     const views: TaskView[] = [];
-    for (let from = 0; from < arns.length; from += DESCRIBED_AT_ONCE) {
-      const { tasks = [] } = await this.#describe(arns.slice(from, from + DESCRIBED_AT_ONCE));
+    for (let from = 0; from < arns.length; from += describedAtOnce) {
+      const { tasks = [] } = await this.#describe(arns.slice(from, from + describedAtOnce));
       views.push(...tasks.map(viewOf));
     }
     return views;
@@ -123,8 +123,8 @@ export class TaskPoller {
 
   async #round(): Promise<void> {
     const arns = [...this.#listeners.keys()];
-    for (let from = 0; from < arns.length; from += DESCRIBED_AT_ONCE) {
-      const { tasks = [], failures = [] } = await this.#describe(arns.slice(from, from + DESCRIBED_AT_ONCE));
+    for (let from = 0; from < arns.length; from += describedAtOnce) {
+      const { tasks = [], failures = [] } = await this.#describe(arns.slice(from, from + describedAtOnce));
       for (const task of tasks) {
         this.#tell(task.taskArn ?? "", viewOf(task));
       }

@@ -4,18 +4,18 @@ import type { FoundExit } from "../../common/driver.ts";
 import type { TaskView } from "./task-view.ts";
 
 /** AWS tells no exit code: never 0, because nobody saw it succeed. */
-const UNKNOWN_EXIT = 255;
+const unknownExit = 255;
 /** 128 + SIGKILL. */
-const KILLED_EXIT = 137;
+const killedExit = 137;
 
 /** Words in AWS's reasons that mean: the same start may succeed later. */
-const NO_CAPACITY = /capacity is unavailable|RESOURCE:|insufficient capacity/i;
+const noCapacity = /capacity is unavailable|RESOURCE:|insufficient capacity/i;
 /** The account's quota of vCPU, in the words of RunTask. */
-const QUOTA = /limit on the number of (vCPUs|tasks)/i;
+const quota = /limit on the number of (vCPUs|tasks)/i;
 
 /** Whether AWS refuses tasks because the account runs as many as it may. */
 export function isQuota(reason: string): boolean {
-  return QUOTA.test(reason);
+  return quota.test(reason);
 }
 
 /**
@@ -25,7 +25,7 @@ export function isQuota(reason: string): boolean {
  */
 export function startFailure(reason: string, cause?: unknown): SockerlessError {
   const message = `failed to start a task for the container: ${reason}`;
-  return NO_CAPACITY.test(reason) || isQuota(reason)
+  return noCapacity.test(reason) || isQuota(reason)
     ? unavailable(message, cause)
     : systemError(message, cause);
 }
@@ -54,14 +54,14 @@ export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
   const finishedAt = task.stoppedAt ?? now;
   if (task.exitCode === undefined) {
     return {
-      code: oomKilled ? KILLED_EXIT : UNKNOWN_EXIT,
+      code: oomKilled ? killedExit : unknownExit,
       oomKilled,
       finishedAt,
       error: reasonOf(task),
     };
   }
   return {
-    code: interrupted !== "" && task.exitCode === 0 ? UNKNOWN_EXIT : task.exitCode,
+    code: interrupted !== "" && task.exitCode === 0 ? unknownExit : task.exitCode,
     oomKilled,
     finishedAt,
     error: interrupted || (oomKilled ? task.mainReason : ""),
@@ -71,9 +71,9 @@ export function exitOfTask(task: TaskView, now: Date): Required<FoundExit> {
 /** What AWS, or somebody in ECS, has done to a task; empty: it ended by itself, or by us. */
 export function interruptionOf({ stopCode, stoppedReason }: TaskView): string {
   if (stopCode === "UserInitiated") {
-    return stoppedReason.startsWith(OWN_REASON) ? "" : told("the task was stopped in ECS", stoppedReason);
+    return stoppedReason.startsWith(ownReason) ? "" : told("the task was stopped in ECS", stoppedReason);
   }
-  const words = INTERRUPTIONS[stopCode];
+  const words = interruptions[stopCode];
   return words === undefined ? "" : told(words, stoppedReason);
 }
 
@@ -82,9 +82,9 @@ function told(words: string, reason: string): string {
 }
 
 /** Begins the reasons that this backend gives when it stops a task. */
-export const OWN_REASON = "sockerless: ";
+export const ownReason = "sockerless: ";
 
-const INTERRUPTIONS: Readonly<Record<string, string>> = {
+const interruptions: Readonly<Record<string, string>> = {
   SpotInterruption: "the task was interrupted, because AWS took its Spot capacity back",
   TerminationNotice: "the task was ended by AWS",
 };

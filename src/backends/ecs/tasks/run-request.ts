@@ -5,17 +5,17 @@ import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { logSettings } from "../../common/log-settings.ts";
-import { MAIN_CONTAINER } from "../definitions/definition.ts";
+import { mainContainerName } from "../definitions/definition.ts";
 import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";
 import {
-  CONTAINER_VARIABLE,
-  GENERATION_VARIABLE,
-  LOG_FILES_VARIABLE,
-  LOG_SIZE_VARIABLE,
-  PIN_VARIABLE,
-  START_TIMEOUT_VARIABLE,
-  STOP_SIGNAL_VARIABLE,
+  containerVariable,
+  generationVariable,
+  logFilesVariable,
+  logSizeVariable,
+  pinVariable,
+  startTimeoutVariable,
+  stopSignalVariable,
 } from "./variables.ts";
 
 /** What all starts of this backend have in common. */
@@ -35,7 +35,7 @@ export interface RunSettings {
 }
 
 /** An agent waits so much longer than its backend tries, in which files are unpacked and attachments come. */
-const AGENT_MARGIN_S = 120;
+const agentMarginS = 120;
 
 /** Makes the request to start a container's task: the same for the same start, whoever asks. */
 export function runRequest(
@@ -67,7 +67,7 @@ export function runRequest(
       memory: String(size.memory),
       ...(settings.taskRoleArn === undefined ? {} : { taskRoleArn: settings.taskRoleArn }),
       ...(disk === undefined ? {} : { ephemeralStorage: { sizeInGiB: disk } }),
-      containerOverrides: [{ name: MAIN_CONTAINER, environment: environmentOf(record, settings) }],
+      containerOverrides: [{ name: mainContainerName, environment: environmentOf(record, settings) }],
     },
   };
 }
@@ -87,14 +87,14 @@ function clientTokenOf(record: ContainerRecord): string {
 function environmentOf(record: ContainerRecord, settings: RunSettings) {
   const stopSignal = record.config?.stopSignal ?? "";
   return [
-    { name: CONTAINER_VARIABLE, value: record.id },
-    { name: GENERATION_VARIABLE, value: String(record.generation) },
-    { name: PIN_VARIABLE, value: `sha256/${Buffer.from(settings.authorityPin).toString("base64")}` },
+    { name: containerVariable, value: record.id },
+    { name: generationVariable, value: String(record.generation) },
+    { name: pinVariable, value: `sha256/${Buffer.from(settings.authorityPin).toString("base64")}` },
     {
-      name: START_TIMEOUT_VARIABLE,
-      value: `${Math.ceil(settings.startTimeoutMs / 1000) + AGENT_MARGIN_S}s`,
+      name: startTimeoutVariable,
+      value: `${Math.ceil(settings.startTimeoutMs / 1000) + agentMarginS}s`,
     },
-    ...(stopSignal === "" ? [] : [{ name: STOP_SIGNAL_VARIABLE, value: stopSignal }]),
+    ...(stopSignal === "" ? [] : [{ name: stopSignalVariable, value: stopSignal }]),
     ...logLimitsOf(record),
   ];
 }
@@ -105,7 +105,7 @@ function logLimitsOf({ hostConfig }: ContainerRecord) {
   return maxSize === 0n
     ? []
     : [
-        { name: LOG_SIZE_VARIABLE, value: String(maxSize) },
-        { name: LOG_FILES_VARIABLE, value: String(maxFiles) },
+        { name: logSizeVariable, value: String(maxSize) },
+        { name: logFilesVariable, value: String(maxFiles) },
       ];
 }

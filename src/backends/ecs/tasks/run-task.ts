@@ -23,8 +23,8 @@ export interface RunOptions {
 /** A start that AWS refuses because its task definition is not there any more. */
 export class DefinitionGone extends Error {}
 
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 10_000;
+const firstPauseMs = 1_000;
+const longestPauseMs = 10_000;
 
 /**
  * Asks AWS for a task. A quota that is used up is waited for, and said in the log; told again with the same token, AWS
@@ -40,7 +40,7 @@ export async function runTask(
   { ecs, clock, logger }: RunOptions,
 ): Promise<string> {
   let told = "";
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
     const answer = await ask(ecs, request, signal);
     if ("arn" in answer) {
       return answer.arn;

@@ -11,13 +11,13 @@ import { learnPin } from "../../common/cloud/first-contact.ts";
 import type { Sealer } from "../../common/cloud/seal.ts";
 import type { AgentAddress, AgentAuthority, FoundExit } from "../../common/driver.ts";
 import { sigkill } from "../../common/engine/signals.ts";
-import { AGENT_PORT } from "../agent-port.ts";
+import { agentPort } from "../agent-port.ts";
 import type { FoundAgent } from "./await-agent.ts";
 
 /** A stranger's agent answers in this time, or is left alone. */
-const CALL_LIMIT_MS = 5_000;
+const callLimitMs = 5_000;
 /** A killed process ends in this time. */
-const END_LIMIT_MS = 20_000;
+const endLimitMs = 20_000;
 
 /** What the agent of a task whose container the state does not know has told. */
 export interface Described extends FoundAgent {
@@ -39,7 +39,7 @@ export class TaskAgents {
   addressOf(task: TaskRecord): AgentAddress | undefined {
     return task.address === "" || task.agentPin.length === 0
       ? undefined
-      : { kind: "tcp", host: task.address, port: AGENT_PORT, pin: task.agentPin };
+      : { kind: "tcp", host: task.address, port: agentPort, pin: task.agentPin };
   }
 
   /** How a task's agent is dialled; undefined while nobody knows. */
@@ -51,7 +51,7 @@ export class TaskAgents {
   /** Whether the agent answers. */
   async answers(task: TaskRecord): Promise<boolean> {
     return await this.#call(task, async ({ client }) => {
-      await client.hello({}, { timeoutMs: CALL_LIMIT_MS });
+      await client.hello({}, { timeoutMs: callLimitMs });
     });
   }
 
@@ -62,7 +62,7 @@ export class TaskAgents {
    */
   async letGo(task: TaskRecord): Promise<boolean> {
     return await this.#call(task, async ({ client }) => {
-      await client.release({ generation: task.generation }, { timeoutMs: CALL_LIMIT_MS });
+      await client.release({ generation: task.generation }, { timeoutMs: callLimitMs });
     });
   }
 
@@ -91,12 +91,12 @@ export class TaskAgents {
    * @throws unavailable: it does not answer
    */
   async describe(containerId: string, address: string): Promise<Described> {
-    const host = { host: address, port: AGENT_PORT };
+    const host = { host: address, port: agentPort };
     const credentials = await this.#authority.credentialsFor(containerId);
-    const pin = await learnPin(host, credentials, AbortSignal.timeout(CALL_LIMIT_MS));
+    const pin = await learnPin(host, credentials, AbortSignal.timeout(callLimitMs));
     const agent = createAgentClient({ kind: "tcp", ...host, pin }, this.#optionsFor(containerId));
     try {
-      const sealed = await agent.client.describe({}, { timeoutMs: CALL_LIMIT_MS }).catch(undefinedIfNew);
+      const sealed = await agent.client.describe({}, { timeoutMs: callLimitMs }).catch(undefinedIfNew);
       return {
         address,
         pin,
@@ -138,7 +138,7 @@ function undefinedIfNew(error: unknown): undefined {
 }
 
 async function endedRun({ client }: AgentClient, generation: bigint): Promise<FoundExit | undefined> {
-  for await (const { event, generation: told } of client.watch({}, { timeoutMs: END_LIMIT_MS })) {
+  for await (const { event, generation: told } of client.watch({}, { timeoutMs: endLimitMs })) {
     if (event.case === "exited") {
       return exitOf(event.value);
     }
@@ -155,7 +155,7 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Fo
     if (failure !== undefined) {
       return { code: failure.exitCode, oomKilled: false, finishedAt: new Date() };
     }
-    await client.signal({ signal: sigkill }, { timeoutMs: CALL_LIMIT_MS });
+    await client.signal({ signal: sigkill }, { timeoutMs: callLimitMs });
   }
   throw systemError("the agent ended its watch before the container ended");
 }

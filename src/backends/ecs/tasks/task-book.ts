@@ -9,7 +9,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../common/driver.ts";
 import type { State } from "../../common/state/state.ts";
-import { LOG_STREAM_PREFIX, MAIN_CONTAINER } from "../definitions/definition.ts";
+import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts";
 
 /** Fields of a record that change. */
 export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;
@@ -82,5 +82,5 @@ export function endOf(task: TaskRecord): FoundExit | undefined {
 
 /** `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`. */
 function logStreamOf(arn: string): string {
-  return `${LOG_STREAM_PREFIX}/${MAIN_CONTAINER}/${arn.slice(arn.lastIndexOf("/") + 1)}`;
+  return `${logStreamPrefix}/${mainContainerName}/${arn.slice(arn.lastIndexOf("/") + 1)}`;
 }

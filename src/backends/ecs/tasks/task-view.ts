@@ -1,8 +1,8 @@
 /** A task as AWS describes it, reduced to what matters here. */
 import type { Container, Task } from "@aws-sdk/client-ecs";
 
-import { MAIN_CONTAINER } from "../definitions/definition.ts";
-import { CONTAINER_VARIABLE, GENERATION_VARIABLE } from "./variables.ts";
+import { mainContainerName } from "../definitions/definition.ts";
+import { containerVariable, generationVariable } from "./variables.ts";
 
 /** What is known of a task. */
 export interface TaskView {
@@ -32,7 +32,7 @@ export interface TaskView {
 
 /** Reads AWS's description of a task. */
 export function viewOf(task: Task): TaskView {
-  const main = task.containers?.find(({ name }) => name === MAIN_CONTAINER);
+  const main = task.containers?.find(({ name }) => name === mainContainerName);
   const environment = environmentOf(task);
   return {
     arn: task.taskArn ?? "",
@@ -40,8 +40,8 @@ export function viewOf(task: Task): TaskView {
     stopping: task.desiredStatus === "STOPPED",
     stopped: task.lastStatus === "STOPPED",
     startedBy: task.startedBy ?? "",
-    containerId: environment.get(CONTAINER_VARIABLE) ?? "",
-    generation: BigInt(/^\d+$/.exec(environment.get(GENERATION_VARIABLE) ?? "")?.[0] ?? 0),
+    containerId: environment.get(containerVariable) ?? "",
+    generation: BigInt(/^\d+$/.exec(environment.get(generationVariable) ?? "")?.[0] ?? 0),
     address: addressOf(task, main),
     exitCode: main?.exitCode,
     mainReason: main?.reason ?? "",
@@ -60,7 +60,7 @@ export function hasEnded({ stopped, stopping, exitCode }: TaskView): boolean {
 }
 
 function environmentOf(task: Task): ReadonlyMap<string, string> {
-  const main = task.overrides?.containerOverrides?.find(({ name }) => name === MAIN_CONTAINER);
+  const main = task.overrides?.containerOverrides?.find(({ name }) => name === mainContainerName);
   return new Map((main?.environment ?? []).map(({ name = "", value = "" }) => [name, value]));
 }
 
