@@ -213,6 +213,23 @@ describe("docker run", () => {
       refused.errorText,
       new RegExp(`Bind for 127\\.0\\.0\\.1:${port} failed: port is already allocated`),
     );
+    assert.match(
+      await ok("inspect", "--format={{.State.ExitCode}} {{.State.Error}}", "second"),
+      /^128 .*allocated$/,
+    );
+    const passing = await docker(
+      "run",
+      "--rm",
+      "--name",
+      "third",
+      "-p",
+      `127.0.0.1:${port}:80`,
+      "busybox",
+      "true",
+    );
+    assert.equal(passing.code, 125);
+    assert.match(passing.errorText, /port is already allocated/);
+    await until(async () => ((await docker("inspect", "third")).code === 1 ? true : undefined));
     await ok("rm", "-f", "first");
     await ok("start", "second");
     await ok("rm", "-f", "second");

@@ -48,6 +48,8 @@ class Backend {
   active = false;
   wanted: WantedPort[] = [];
   published: PortMapping[] = [];
+  /** Of the last start that failed because of its ports. */
+  failure = "";
   readonly #listeners = new Set<(action: string) => void>();
 
   constructor(readonly agentSocket: string) {}
@@ -180,7 +182,11 @@ describe("a frontend that publishes", () => {
 
   /** Starts the container as a route does. */
   const start = async (): Promise<PortMapping[]> => {
-    await publisher.start("web", async (published) => {
+    await publisher.start("web", async ({ published, publishFailure }) => {
+      if (publishFailure !== "") {
+        backend.failure = publishFailure;
+        throw systemError(publishFailure);
+      }
       backend.published = published;
       backend.become(true, "start");
     });
@@ -226,6 +232,7 @@ describe("a frontend that publishes", () => {
       return true;
     });
     assert.equal(backend.active, false);
+    assert.match(backend.failure, /port is already allocated$/, "the backend knows of it");
   });
 
   it("takes the first free port of a range", async () => {
@@ -237,7 +244,7 @@ describe("a frontend that publishes", () => {
   it("frees the ports when the start fails", async () => {
     backend.wanted = [wanted(servicePort)];
     let port = 0;
-    const failing = publisher.start("web", async ([bound]) => {
+    const failing = publisher.start("web", async ({ published: [bound] }) => {
       port = bound?.publicPort ?? 0;
       throw systemError("no capacity");
     });

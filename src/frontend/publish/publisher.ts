@@ -36,6 +36,13 @@ interface Published {
   readonly mappings: readonly PortMapping[];
 }
 
+/** What a start tells the backend of the container's ports. */
+export interface Listening {
+  readonly published: PortMapping[];
+  /** Why they cannot be listened for; empty: they are. */
+  readonly publishFailure: string;
+}
+
 /** What a publisher works with. */
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
@@ -71,20 +78,24 @@ export class Publisher {
    * Starts a container: its ports are bound first.
    *
    * @param container name or ID
-   * @param start asks the backend, telling it what was bound
+   * @param start asks the backend, telling it what was bound, or that it was not: the backend, too, has to know of a
+   *   start that failed
    * @throws SockerlessError of kind `system` where a port is taken; what `start` throws. Nothing stays bound then.
    */
-  async start(container: string, start: (published: PortMapping[]) => Promise<unknown>): Promise<void> {
+  async start(container: string, start: (listening: Listening) => Promise<unknown>): Promise<void> {
     const ports = this.#idle ? undefined : await this.#describe(container);
     if (ports === undefined) {
-      await start([]); // It does not exist, which the start will say, or its ports are no business of ours.
+      await start({ published: [], publishFailure: "" }); // It does not exist, which the start will say, or its ports are no business of ours.
       return;
     }
     const id = ports.containerId;
     this.#starting.set(id, (this.#starting.get(id) ?? 0) + 1);
     try {
-      const mappings = await this.#step(id, () => this.#bindFor(ports));
-      await start([...mappings]);
+      const published = await this.#step(id, () => this.#bindFor(ports)).catch(async (error: unknown) => {
+        await start({ published: [], publishFailure: messageOf(error) });
+        throw error;
+      });
+      await start({ published: [...published], publishFailure: "" });
     } finally {
       const others = (this.#starting.get(id) ?? 1) - 1;
       if (others === 0) {

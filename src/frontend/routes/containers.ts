@@ -2,17 +2,14 @@
 import { randomUUID } from "node:crypto";
 
 import { fromUnknown, invalid, SockerlessError, systemError } from "../../common/errors.ts";
-import {
-  type PortMapping,
-  WaitCondition,
-  type WaitExited,
-} from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { WaitCondition, type WaitExited } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
 import { createRequestFromJson } from "../convert/create-request.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
 import { refuse } from "../not-built.ts";
+import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -105,8 +102,8 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   }
   const container = nameOf(context);
   const clientToken = randomUUID();
-  const start = (published: PortMapping[] = []) =>
-    services.backend.containers.startContainer({ container, clientToken, published });
+  const start = (listening?: Listening) =>
+    services.backend.containers.startContainer({ container, clientToken, ...listening });
   await (services.publisher?.start(container, start) ?? start());
   replyEmpty(response, 204);
 }
@@ -120,8 +117,8 @@ async function postContainersStop(context: ReplyContext): Promise<void> {
 async function postContainersRestart(context: ReplyContext): Promise<void> {
   const { services, response } = context;
   const container = nameOf(context);
-  const restart = (published: PortMapping[] = []) =>
-    services.backend.containers.restartContainer({ container, ...stopOptions(context), published });
+  const restart = (listening?: Listening) =>
+    services.backend.containers.restartContainer({ container, ...stopOptions(context), ...listening });
   await (services.publisher?.start(container, restart) ?? restart());
   replyEmpty(response, 204);
 }

@@ -396,9 +396,12 @@ type StartContainerRequest struct {
 	ClientToken string                 `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
 	// What the frontend listens on for this container, where the backend leaves
 	// that to it; kept for starts that nobody asks for (restart policies).
-	Published     []*PortMapping `protobuf:"bytes,3,rep,name=published,proto3" json:"published,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Published []*PortMapping `protobuf:"bytes,3,rep,name=published,proto3" json:"published,omitempty"`
+	// Why the frontend cannot listen: the start fails with it, as one that the
+	// backend itself cannot carry out.
+	PublishFailure string `protobuf:"bytes,4,opt,name=publish_failure,json=publishFailure,proto3" json:"publish_failure,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StartContainerRequest) Reset() {
@@ -450,6 +453,13 @@ func (x *StartContainerRequest) GetPublished() []*PortMapping {
 		return x.Published
 	}
 	return nil
+}
+
+func (x *StartContainerRequest) GetPublishFailure() string {
+	if x != nil {
+		return x.PublishFailure
+	}
+	return ""
 }
 
 type StartContainerResponse struct {
@@ -981,7 +991,8 @@ type RestartContainerRequest struct {
 	Container      string                 `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
 	TimeoutSeconds *int32                 `protobuf:"varint,2,opt,name=timeout_seconds,json=timeoutSeconds,proto3,oneof" json:"timeout_seconds,omitempty"`
 	Signal         string                 `protobuf:"bytes,3,opt,name=signal,proto3" json:"signal,omitempty"`
-	Published      []*PortMapping         `protobuf:"bytes,4,rep,name=published,proto3" json:"published,omitempty"` // as StartContainer's; empty: as before
+	Published      []*PortMapping         `protobuf:"bytes,4,rep,name=published,proto3" json:"published,omitempty"`                                 // as StartContainer's; empty: as before
+	PublishFailure string                 `protobuf:"bytes,5,opt,name=publish_failure,json=publishFailure,proto3" json:"publish_failure,omitempty"` // as StartContainer's
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1042,6 +1053,13 @@ func (x *RestartContainerRequest) GetPublished() []*PortMapping {
 		return x.Published
 	}
 	return nil
+}
+
+func (x *RestartContainerRequest) GetPublishFailure() string {
+	if x != nil {
+		return x.PublishFailure
+	}
+	return ""
 }
 
 type RestartContainerResponse struct {
@@ -4259,11 +4277,12 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\bplatform\x18\x06 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"E\n" +
 	"\x17CreateContainerResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x9a\x01\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\xc3\x01\n" +
 	"\x15StartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12!\n" +
 	"\fclient_token\x18\x02 \x01(\tR\vclientToken\x12@\n" +
-	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\"\x18\n" +
+	"\tpublished\x18\x03 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12'\n" +
+	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xf0\x01\n" +
@@ -4296,12 +4315,13 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x14KillContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\"\x17\n" +
-	"\x15KillContainerResponse\"\xd3\x01\n" +
+	"\x15KillContainerResponse\"\xfc\x01\n" +
 	"\x17RestartContainerRequest\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\tR\tcontainer\x12,\n" +
 	"\x0ftimeout_seconds\x18\x02 \x01(\x05H\x00R\x0etimeoutSeconds\x88\x01\x01\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\tR\x06signal\x12@\n" +
-	"\tpublished\x18\x04 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublishedB\x12\n" +
+	"\tpublished\x18\x04 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12'\n" +
+	"\x0fpublish_failure\x18\x05 \x01(\tR\x0epublishFailureB\x12\n" +
 	"\x10_timeout_seconds\"\x1a\n" +
 	"\x18RestartContainerResponse\"z\n" +
 	"\x16RemoveContainerRequest\x12\x1c\n" +

@@ -54,18 +54,26 @@ class FailedStart extends Error {
   }
 }
 
+/** What a frontend that publishes says of a container's ports. */
+export interface FrontendPorts {
+  /** What it listens on. */
+  readonly published: readonly PortMapping[];
+  /** Why it cannot listen: the start fails with it. Empty: it does. */
+  readonly publishFailure: string;
+}
+
 /**
  * Starts a container and answers once its process runs.
  *
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
- * @param published what a frontend listens on for it; undefined: what it listened on before
+ * @param ports what a frontend says of them; undefined: it listens on what it listened on before
  * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
  */
 export async function startContainer(
   context: EngineContext,
   containerId: string,
   by: "user" | "policy" = "user",
-  published?: readonly PortMapping[],
+  ports?: FrontendPorts,
 ): Promise<void> {
   const live = context.live.of(containerId);
   await live.lock.run(async () => {
@@ -82,7 +90,10 @@ export async function startContainer(
       live.restartDelayMs = 0;
     }
     await live.released;
-    const asked = published === undefined ? record : withFields(record, { publishedPorts: [...published] });
+    if (ports !== undefined && ports.publishFailure !== "") {
+      throw await recordFailure(context, live, record, systemError(ports.publishFailure));
+    }
+    const asked = ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
     const begun = await beginStart(context, live, asked, by);
     await runStart(context, live, begun);
   });

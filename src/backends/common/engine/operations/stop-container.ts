@@ -1,6 +1,5 @@
 /** Stopping and restarting. */
 import { isErrorKind } from "../../../../common/errors.ts";
-import type { PortMapping } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
@@ -17,7 +16,7 @@ import {
   sendSignal,
   settleRestarting,
 } from "./signal-container.ts";
-import { startContainer } from "./start-container.ts";
+import { type FrontendPorts, startContainer } from "./start-container.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -51,14 +50,14 @@ export async function stopContainer(
 /**
  * Stops a container, if it runs, and starts it.
  *
- * @param published as for a start
+ * @param ports as for a start
  * @throws not-found; what the start throws
  */
 export async function restartContainer(
   context: EngineContext,
   reference: string,
   options: StopOptions,
-  published?: readonly PortMapping[],
+  ports?: FrontendPorts,
 ): Promise<void> {
   const record = findContainer(context.state, reference);
   const live = context.live.of(record.id);
@@ -72,7 +71,7 @@ export async function restartContainer(
       }
     }
     try {
-      await startContainer(context, record.id, "user", published);
+      await startContainer(context, record.id, "user", ports);
     } catch (error) {
       if (!isErrorKind(error, "not-modified")) {
         throw error;

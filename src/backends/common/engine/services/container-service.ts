@@ -48,9 +48,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async ({ container, clientToken, published }) => {
+    startContainer: async ({ container, clientToken, published, publishFailure }) => {
       await starts.once(clientToken, async () => {
-        await startContainer(context, findContainer(context.state, container).id, "user", published);
+        const { id } = findContainer(context.state, container);
+        await startContainer(context, id, "user", { published, publishFailure });
       });
       return {};
     },
@@ -62,8 +63,9 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await signalContainer(context, container, signal);
       return {};
     },
-    restartContainer: async ({ container, timeoutSeconds, signal, published }) => {
-      const ports = published.length === 0 ? undefined : published;
+    restartContainer: async ({ container, timeoutSeconds, signal, published, publishFailure }) => {
+      const ports =
+        published.length === 0 && publishFailure === "" ? undefined : { published, publishFailure };
       await restartContainer(context, container, { timeoutSeconds, signal }, ports);
       return {};
     },
