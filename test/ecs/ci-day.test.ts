@@ -25,7 +25,7 @@ const jobs = isWhole ? 200 : 15;
 /** Each is two tasks of a quarter of a vCPU, and the quota has room for 24 of them; 15 services leave some for builds. */
 const atWork = 15;
 /** Their networks are there before their tasks are started. */
-const prepared = isWhole ? 75 : 15;
+const prepared = isWhole ? 100 : 15;
 /** AWS's default. */
 const rulesPerGroup = isWhole ? 60 : 10;
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
+import { AuthorizeSecurityGroupIngressCommand, CreateSecurityGroupCommand } from "@aws-sdk/client-ec2";
 import { ClusterNotFoundException, ECSServiceException, RunTaskCommand } from "@aws-sdk/client-ecs";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
@@ -67,6 +68,25 @@ describe("a call of AWS", () => {
     const client = scripted(throttled, throttled, throttled, throttled, throttled, { tasks: [] });
     await settled(clock, call("ecs", client, command));
     assert.equal(client.made, 6);
+  });
+
+  it("waits for its turn where its rate is used up, and calls of EC2 have a rate each", async () => {
+    const { clock, call } = setUp();
+    const client = scripted({});
+    const calls = (made: () => object) => Array.from({ length: 60 }, () => call("ec2", client, made()));
+    const group = { GroupId: "sg-1" };
+    const permitted = Promise.all(calls(() => new AuthorizeSecurityGroupIngressCommand(group)));
+    await clock.advance(0);
+    assert.equal(client.made, 50);
+    await clock.advance(1_000);
+    assert.equal(client.made, 55);
+    const created = Promise.all(
+      calls(() => new CreateSecurityGroupCommand({ GroupName: "g", Description: "d" })),
+    );
+    await clock.advance(0);
+    assert.equal(client.made, 105);
+    await settled(clock, Promise.all([permitted, created]));
+    assert.equal(client.made, 120);
   });
 
   it("that AWS fails is repeated a few times", async () => {

@@ -15,6 +15,11 @@ export const defaultRates = {
   "task-reads": { burst: 100, perSecond: 20 },
   /** 25 in most regions, 10 in several large ones. */
   "log-reads": { burst: 10, perSecond: 10 },
+  /** EC2 counts each of its calls apart. */
+  "group-creations": { burst: 50, perSecond: 5 },
+  "group-permissions": { burst: 50, perSecond: 5 },
+  "group-revocations": { burst: 50, perSecond: 5 },
+  "group-deletions": { burst: 50, perSecond: 5 },
   /** AWS publishes no rates for Cloud Map; these are what it has been seen to take. */
   "name-services": { burst: 5, perSecond: 5 },
   "name-instances": { burst: 50, perSecond: 50 },
@@ -42,6 +47,7 @@ export function paceOf(operation: string, spot: boolean): Pace | undefined {
   return paces[operation];
 }
 
+<<<<<<< Updated upstream
 const paces: Readonly<Record<string, Pace>> = {
   StopTask: { rates: ["task-writes"], priority: priorities.stop },
   RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.start },
@@ -55,4 +61,23 @@ const paces: Readonly<Record<string, Pace>> = {
   DeleteService: { rates: ["name-services"], priority: priorities.clear },
   RegisterInstance: { rates: ["name-instances"], priority: priorities.start },
   DeregisterInstance: { rates: ["name-instances"], priority: priorities.clear },
+=======
+const PACES: Readonly<Record<string, Pace>> = {
+  StopTask: { rates: ["task-writes"], priority: PRIORITY.stop },
+  RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.start },
+  DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.clear },
+  DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: PRIORITY.start },
+  ListTaskDefinitions: { rates: ["task-definition-reads"], priority: PRIORITY.clear },
+  DescribeTasks: { rates: ["task-reads"], priority: PRIORITY.start },
+  ListTasks: { rates: ["task-reads"], priority: PRIORITY.clear },
+  GetLogEvents: { rates: ["log-reads"], priority: PRIORITY.start },
+  CreateSecurityGroup: { rates: ["group-creations"], priority: PRIORITY.start },
+  AuthorizeSecurityGroupIngress: { rates: ["group-permissions"], priority: PRIORITY.start },
+  RevokeSecurityGroupIngress: { rates: ["group-revocations"], priority: PRIORITY.clear },
+  DeleteSecurityGroup: { rates: ["group-deletions"], priority: PRIORITY.clear },
+  CreateService: { rates: ["name-services"], priority: PRIORITY.start },
+  DeleteService: { rates: ["name-services"], priority: PRIORITY.clear },
+  RegisterInstance: { rates: ["name-instances"], priority: PRIORITY.start },
+  DeregisterInstance: { rates: ["name-instances"], priority: PRIORITY.clear },
+>>>>>>> Stashed changes
 };
