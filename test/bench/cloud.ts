@@ -81,7 +81,7 @@ async function measure(count: number): Promise<void> {
   aws.calls.clear();
   const processorMs = processorMsOf(daemon);
   const before = performance.now();
-  await Promise.all(ids.map(start));
+  const starts = await Promise.allSettled(ids.map(start));
   const tookMs = performance.now() - before;
   aws.rates.enabled = false;
   const calls = Object.entries(aws.calls.counts()).map(([name, times]) => `${times} ${name}`);
@@ -95,4 +95,8 @@ async function measure(count: number): Promise<void> {
   ];
   console.log(`| ${cells.join(" | ")} |`);
   await daemon.shutDown(); // Nothing really runs: removing thousands of containers would only take its time.
+  const failures = starts.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+  if (failures.length > 0) {
+    throw new Error(`${failures.length} of ${count} starts failed: ${failures[0]}`);
+  }
 }
