@@ -47,7 +47,6 @@ export function paceOf(operation: string, spot: boolean): Pace | undefined {
   return paces[operation];
 }
 
-<<<<<<< Updated upstream
 const paces: Readonly<Record<string, Pace>> = {
   StopTask: { rates: ["task-writes"], priority: priorities.stop },
   RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: priorities.start },
@@ -57,27 +56,12 @@ const paces: Readonly<Record<string, Pace>> = {
   DescribeTasks: { rates: ["task-reads"], priority: priorities.start },
   ListTasks: { rates: ["task-reads"], priority: priorities.clear },
   GetLogEvents: { rates: ["log-reads"], priority: priorities.start },
+  CreateSecurityGroup: { rates: ["group-creations"], priority: priorities.start },
+  AuthorizeSecurityGroupIngress: { rates: ["group-permissions"], priority: priorities.start },
+  RevokeSecurityGroupIngress: { rates: ["group-revocations"], priority: priorities.clear },
+  DeleteSecurityGroup: { rates: ["group-deletions"], priority: priorities.clear },
   CreateService: { rates: ["name-services"], priority: priorities.start },
   DeleteService: { rates: ["name-services"], priority: priorities.clear },
   RegisterInstance: { rates: ["name-instances"], priority: priorities.start },
   DeregisterInstance: { rates: ["name-instances"], priority: priorities.clear },
-=======
-const PACES: Readonly<Record<string, Pace>> = {
-  StopTask: { rates: ["task-writes"], priority: PRIORITY.stop },
-  RegisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.start },
-  DeregisterTaskDefinition: { rates: ["task-definition-writes"], priority: PRIORITY.clear },
-  DescribeTaskDefinition: { rates: ["task-definition-reads"], priority: PRIORITY.start },
-  ListTaskDefinitions: { rates: ["task-definition-reads"], priority: PRIORITY.clear },
-  DescribeTasks: { rates: ["task-reads"], priority: PRIORITY.start },
-  ListTasks: { rates: ["task-reads"], priority: PRIORITY.clear },
-  GetLogEvents: { rates: ["log-reads"], priority: PRIORITY.start },
-  CreateSecurityGroup: { rates: ["group-creations"], priority: PRIORITY.start },
-  AuthorizeSecurityGroupIngress: { rates: ["group-permissions"], priority: PRIORITY.start },
-  RevokeSecurityGroupIngress: { rates: ["group-revocations"], priority: PRIORITY.clear },
-  DeleteSecurityGroup: { rates: ["group-deletions"], priority: PRIORITY.clear },
-  CreateService: { rates: ["name-services"], priority: PRIORITY.start },
-  DeleteService: { rates: ["name-services"], priority: PRIORITY.clear },
-  RegisterInstance: { rates: ["name-instances"], priority: PRIORITY.start },
-  DeregisterInstance: { rates: ["name-instances"], priority: PRIORITY.clear },
->>>>>>> Stashed changes
 };
