@@ -9,8 +9,8 @@ export type Unit = "ms" | "MB/s" | "per s" | "MB";
 export interface Measure {
   readonly name: string;
   readonly unit: Unit;
-  /** The bar: our median against dockerd's. `most` for times and memory, `least` for rates. */
-  readonly bar?: { readonly most: number } | { readonly least: number };
+  /** The bar: our median against dockerd's, `most` for times, `least` for rates; `mostOurs`: our median alone. */
+  readonly bar?: { readonly most: number } | { readonly least: number } | { readonly mostOurs: number };
   /** Runs that make one figure; the figure is their mean. */
   readonly repeat: number;
   run(target: Target): Promise<number>;
@@ -240,7 +240,7 @@ export const measures: readonly Measure[] = [
       return time;
     },
   },
-  { name: "keystroke echo (p90)", unit: "ms", repeat: 1, run: echo },
+  { name: "keystroke echo (p90)", unit: "ms", bar: { mostOurs: 0.5 }, repeat: 1, run: echo },
   {
     name: "create",
     unit: "ms",
