@@ -86,7 +86,9 @@ func (p *partner) run() {
 		if p.context.Err() != nil {
 			return
 		}
-		p.mirror.options.Logger.Warn("a container with the same network is not reached", "container", p.told.Load().ContainerID, "error", err)
+		if pause == firstPause { // once: a line costs money in some clouds
+			p.mirror.options.Logger.Warn("a container with the same network is not reached", "container", p.told.Load().ContainerID, "error", err)
+		}
 		select {
 		case <-time.After(pause):
 		case <-p.context.Done():
