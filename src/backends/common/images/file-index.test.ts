@@ -4,7 +4,8 @@ import { gzipSync } from "node:zlib";
 
 import { streamOf } from "../../../../test/support/image-store.ts";
 import { entriesOf, type TarEntry, tarOf } from "../../../../test/support/tar.ts";
-import { FileIndex, type IndexedFile } from "./file-index.ts";
+import { FileIndex } from "./file-index.ts";
+import type { IndexedFile } from "./indexed-file.ts";
 import { type NamedFile, tarOfFiles } from "./files-tar.ts";
 import { endOfTar, fileHeader } from "./tar-entries.ts";
 

@@ -8,30 +8,21 @@ import path from "node:path";
 import type { Header } from "tar-stream";
 
 import { invalid } from "../../../common/errors.ts";
-import { capabilityRecord } from "./tar-entries.ts";
+import {
+  countOf,
+  elementsOf,
+  type Hidden,
+  lay,
+  makeDirectory,
+  type MountedFiles,
+  type Node,
+  nodeAt,
+  put,
+  putOver,
+  sorted,
+} from "./file-tree.ts";
+import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
 import { entriesIn } from "./tar-reader.ts";
-
-/** A file, directory or link. One with several names is one object. */
-export interface IndexedFile {
-  readonly type: "file" | "directory" | "symlink" | "fifo" | "character-device" | "block-device" | "other";
-  /** Bytes; of a symlink those of its target. */
-  readonly size: number;
-  /** Permission bits, set-user-ID, set-group-ID and sticky among them, as in a tar. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  /** Unix seconds. */
-  readonly mtime: number;
-  /** Where a symlink points, as it is written. */
-  readonly target: string;
-  /** Of a device: major and minor number. */
-  readonly device?: readonly [number, number];
-  /** Value of `security.capability`. */
-  readonly capability?: string;
-  /** Which of the tars has its content, in the order in which they were added, and in which of its entries. */
-  readonly source: number;
-  readonly entry: number;
-}
 
 /** What a path turned out to be. */
 export type Found =
@@ -56,9 +47,6 @@ export interface ChangedFile {
   readonly kind: "added" | "modified" | "none";
 }
 
-/** What a mount point shows: what is there beneath it, nothing, or files of which nothing is known here. */
-export type MountedFiles = "image" | "nothing" | "elsewhere";
-
 /** Who the entries of an archive belong to in place of who it says. */
 export interface FileOwner {
   readonly uid: number;
@@ -69,37 +57,8 @@ export interface FileOwner {
 export const mostFiles = 1_000_000;
 /** As Linux does. */
 const mostLinks = 40;
-const longestPath = 4096;
 const whiteout = ".wh.";
 const opaqueWhiteout = ".wh..wh..opq";
-/** A directory that no tar names. */
-const implied: IndexedFile = {
-  type: "directory",
-  size: 0,
-  mode: 0o755,
-  uid: 0,
-  gid: 0,
-  mtime: 0,
-  target: "",
-  source: -1,
-  entry: -1,
-};
-
-interface Node {
-  file: IndexedFile;
-  /** Of directories. */
-  children?: Map<string, Node> | undefined;
-  /** What the image has there, where an archive has put something else; null: nothing. */
-  before?: IndexedFile | null;
-  mounted?: MountedFiles;
-}
-
-/** What of the layers beneath a directory of a layer hides. */
-interface Hidden {
-  all: boolean;
-  readonly names: string[];
-}
-
 /** Where a path leads. */
 interface Place {
   /** Elements, links followed. */
@@ -382,10 +341,6 @@ function tooMany(limit: number): Error {
   return invalid(`more than ${limit} files: they are read once the container runs`);
 }
 
-function elementsOf(name: string): string[] {
-  return name.split("/").filter((element) => element !== "" && element !== ".");
-}
-
 /** Where the link of an archive points, before links are followed; what is no link points to itself. */
 function linkedPath({ type, linkname }: Header, directory: string, name: string): string {
   switch (type) {
@@ -400,93 +355,6 @@ function linkedPath({ type, linkname }: Header, directory: string, name: string)
 
 function isWithin(directory: string, name: string): boolean {
   return name === directory || name.startsWith(directory === "/" ? "/" : `${directory}/`);
-}
-
-/** @throws invalid: longer than a path can be */
-function cleanPath(name: string): string {
-  if (Buffer.byteLength(name) > longestPath) {
-    throw invalid(`archive/tar: a path of more than ${longestPath} bytes`);
-  }
-  return path.posix.resolve("/", name);
-}
-
-function nodeAt(root: Node, elements: readonly string[]): Node | undefined {
-  let at: Node | undefined = root;
-  for (const name of elements) {
-    at = at?.children?.get(name);
-  }
-  return at;
-}
-
-/** The directory of a layer at a path; what of it the layer does not name is made. */
-function makeDirectory(root: Node, elements: readonly string[]): Node {
-  let at = root;
-  for (const name of elements) {
-    const there = at.children?.get(name);
-    at = there?.file.type === "directory" ? there : put(at, name, implied);
-  }
-  return at;
-}
-
-/** Puts a file where it replaces everything but a directory that stays one. */
-function put(directory: Node, name: string, file: IndexedFile): Node {
-  const there = directory.children?.get(name);
-  if (there?.file.type === "directory" && file.type === "directory") {
-    there.file = file;
-    return there;
-  }
-  const node: Node = { file };
-  directory.children ??= new Map();
-  directory.children.set(name, node);
-  return node;
-}
-
-/** As {@link put}, and remembers what the image has there. */
-function putOver(directory: Node, name: string, file: IndexedFile): Node {
-  const there = directory.children?.get(name);
-  const before = there === undefined ? null : there.before === undefined ? there.file : there.before;
-  const node = put(directory, name, file);
-  node.before = before;
-  return node;
-}
-
-/** Lays a layer's tree over another; nodes of it are used. */
-function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>): void {
-  const gone = hidden.get(above);
-  if (gone?.all === true) {
-    below.children = undefined;
-  }
-  for (const name of gone?.names ?? []) {
-    below.children?.delete(name);
-  }
-  if (above.file !== implied) {
-    below.file = above.file;
-  }
-  for (const [name, node] of above.children ?? []) {
-    const there = below.children?.get(name);
-    if (there?.file.type === "directory" && node.file.type === "directory") {
-      lay(there, node, hidden);
-    } else {
-      below.children ??= new Map();
-      below.children.set(name, node);
-    }
-  }
-}
-
-function countOf(root: Node): number {
-  let count = 0;
-  const waiting = [root];
-  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
-    count++;
-    for (const child of node.children?.values() ?? []) {
-      waiting.push(child);
-    }
-  }
-  return count;
-}
-
-function sorted(children: ReadonlyMap<string, Node> | undefined): [string, Node][] {
-  return [...(children ?? [])].sort(([one], [other]) => (one < other ? -1 : 1));
 }
 
 /** As the agent compares a file with what it was. */
@@ -513,49 +381,4 @@ function kindOf(
         file.capability === before.capability &&
         file.device?.join() === before.device?.join()));
   return isKept ? "none" : "modified";
-}
-
-function fileOf(header: Header, source: number, entry: number): IndexedFile {
-  const { type, mode = 0, uid = 0, gid = 0, mtime, devmajor = 0, devminor = 0 } = header;
-  const pax = header.pax as Readonly<Record<string, string>> | null | undefined;
-  const capability = pax?.[capabilityRecord];
-  const file = {
-    size: 0,
-    mode: mode & 0o7777,
-    uid: numberOf(pax?.["uid"], uid),
-    gid: numberOf(pax?.["gid"], gid),
-    mtime: numberOf(pax?.["mtime"], (mtime?.getTime() ?? 0) / 1000),
-    target: "",
-    source,
-    entry,
-  };
-  switch (type) {
-    case "directory":
-    case "fifo":
-      return { ...file, type };
-    case "character-device":
-    case "block-device":
-      return { ...file, type, device: [devmajor, devminor] };
-    case "symlink": {
-      const target = header.linkname ?? "";
-      cleanPath(target);
-      return { ...file, type, target, size: Buffer.byteLength(target) };
-    }
-    case "link": // Its file is not there.
-      return { ...file, type: "file" };
-    case "file":
-    case "contiguous-file": {
-      // What the reader could not decode is not passed on as something else.
-      const isWhole = capability !== undefined && !capability.includes("\ufffd");
-      return { ...file, type: "file", size: header.size ?? 0, ...(isWhole ? { capability } : {}) };
-    }
-    default:
-      return { ...file, type: "other" };
-  }
-}
-
-/** A number that a PAX record tells, whole. */
-function numberOf(record: string | undefined, otherwise: number): number {
-  const number = record === undefined ? Number.NaN : Number(record);
-  return Math.floor(Number.isFinite(number) ? number : otherwise);
 }

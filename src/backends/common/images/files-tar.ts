@@ -1,6 +1,7 @@
 /** Writes files of an index as a tar, with the contents that its sources have. */
 import { systemError } from "../../../common/errors.ts";
-import type { FileIndex, IndexedFile } from "./file-index.ts";
+import type { FileIndex } from "./file-index.ts";
+import type { IndexedFile } from "./indexed-file.ts";
 import { endOfTar, entryHeader, paddingAfter, type TarHeader } from "./tar-entries.ts";
 import { entriesIn } from "./tar-reader.ts";
 

@@ -1,5 +1,6 @@
 import { invalid, systemError } from "../../../common/errors.ts";
-import type { FileIndex, IndexedFile } from "./file-index.ts";
+import type { FileIndex } from "./file-index.ts";
+import type { IndexedFile } from "./indexed-file.ts";
 import { entriesIn } from "./tar-reader.ts";
 
 /**

@@ -5,7 +5,9 @@
 import path from "node:path";
 
 import { conflict, notFound, systemError } from "../../../../common/errors.ts";
-import { FileIndex, type IndexedFile, type MountedFiles, type WalkedFile } from "../../images/file-index.ts";
+import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
+import type { MountedFiles } from "../../images/file-tree.ts";
+import type { IndexedFile } from "../../images/indexed-file.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 

@@ -1,4 +1,4 @@
-import type { IndexedFile } from "../../images/file-index.ts";
+import type { IndexedFile } from "../../images/indexed-file.ts";
 
 const kinds: Readonly<Record<IndexedFile["type"], number>> = {
   file: 0,

@@ -1,0 +1,108 @@
+/** The directories of a file index. */
+import { type IndexedFile, implied } from "./indexed-file.ts";
+
+/** What a mount point shows: what is there beneath it, nothing, or files of which nothing is known here. */
+export type MountedFiles = "image" | "nothing" | "elsewhere";
+
+/** A file with its place in the tree. */
+export interface Node {
+  file: IndexedFile;
+  /** Of directories. */
+  children?: Map<string, Node> | undefined;
+  /** What the image has there, where an archive has put something else; null: nothing. */
+  before?: IndexedFile | null;
+  mounted?: MountedFiles;
+}
+
+/** What of the layers beneath a directory of a layer hides. */
+export interface Hidden {
+  all: boolean;
+  readonly names: string[];
+}
+
+/** The elements of a path. */
+export function elementsOf(name: string): string[] {
+  return name.split("/").filter((element) => element !== "" && element !== ".");
+}
+
+/** What lies at a path, no links followed. */
+export function nodeAt(root: Node, elements: readonly string[]): Node | undefined {
+  let at: Node | undefined = root;
+  for (const name of elements) {
+    at = at?.children?.get(name);
+  }
+  return at;
+}
+
+/** The directory of a layer at a path; what of it the layer does not name is made. */
+export function makeDirectory(root: Node, elements: readonly string[]): Node {
+  let at = root;
+  for (const name of elements) {
+    const there = at.children?.get(name);
+    at = there?.file.type === "directory" ? there : put(at, name, implied);
+  }
+  return at;
+}
+
+/** Puts a file where it replaces everything but a directory that stays one. */
+export function put(directory: Node, name: string, file: IndexedFile): Node {
+  const there = directory.children?.get(name);
+  if (there?.file.type === "directory" && file.type === "directory") {
+    there.file = file;
+    return there;
+  }
+  const node: Node = { file };
+  directory.children ??= new Map();
+  directory.children.set(name, node);
+  return node;
+}
+
+/** As {@link put}, and remembers what the image has there. */
+export function putOver(directory: Node, name: string, file: IndexedFile): Node {
+  const there = directory.children?.get(name);
+  const before = there === undefined ? null : there.before === undefined ? there.file : there.before;
+  const node = put(directory, name, file);
+  node.before = before;
+  return node;
+}
+
+/** Lays a layer's tree over another; nodes of it are used. */
+export function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>): void {
+  const gone = hidden.get(above);
+  if (gone?.all === true) {
+    below.children = undefined;
+  }
+  for (const name of gone?.names ?? []) {
+    below.children?.delete(name);
+  }
+  if (above.file !== implied) {
+    below.file = above.file;
+  }
+  for (const [name, node] of above.children ?? []) {
+    const there = below.children?.get(name);
+    if (there?.file.type === "directory" && node.file.type === "directory") {
+      lay(there, node, hidden);
+    } else {
+      below.children ??= new Map();
+      below.children.set(name, node);
+    }
+  }
+}
+
+/** How many files a tree has. */
+export function countOf(root: Node): number {
+  let count = 0;
+  const waiting = [root];
+  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+    count++;
+    for (const child of node.children?.values() ?? []) {
+      waiting.push(child);
+    }
+  }
+  return count;
+}
+
+/** What a directory has, in the order of names. */
+export function sorted(children: ReadonlyMap<string, Node> | undefined): [string, Node][] {
+  return [...(children ?? [])].sort(([one], [other]) => (one < other ? -1 : 1));
+}
