@@ -70,7 +70,7 @@ export class HostProcess {
 
   /**
    * Makes a call that may be repeated, and repeats it when the host process died in it or is not there: another one is
-   * started, and what was to be cleared away is not left behind.
+   * started, and nothing is left half made or half cleared away.
    *
    * @throws what the call throws; what its last attempt throws where no host process answers in time
    */

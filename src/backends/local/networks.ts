@@ -10,7 +10,8 @@ import {
   Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
-import { fromHostError, type HostClient } from "./host-client.ts";
+import { fromHostError } from "./host-client.ts";
+import type { HostProcess } from "./host-process.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
 /** Interface names have at most 15 characters: `skl` and 12 digits of the network's ID. */
@@ -19,7 +20,8 @@ export function bridgeName(network: NetworkRecord): string {
 }
 
 /** One bridge per Docker network; `host` and `none` need nothing. */
-export function localNetworks(host: HostClient["client"]): NetworkFabric {
+export function localNetworks(process: HostProcess): NetworkFabric {
+  const host = process.client;
   return {
     async ensure(record) {
       const network = record.network;
@@ -30,14 +32,16 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
       const bridge = bridgeName(record);
       const prefix = pool.subnet.slice(pool.subnet.indexOf("/"));
       try {
-        await host.ensureNetwork({
-          networkId: network.id,
-          bridge,
-          gateway: `${pool.gateway}${prefix}`,
-          internal: network.internal,
-          isolate: true,
-          alone: record.phase === Phase.CREATING && !pool.configured,
-        });
+        await process.persist((client) =>
+          client.ensureNetwork({
+            networkId: network.id,
+            bridge,
+            gateway: `${pool.gateway}${prefix}`,
+            internal: network.internal,
+            isolate: true,
+            alone: record.phase === Phase.CREATING && !pool.configured,
+          }),
+        );
       } catch (error) {
         throw isTaken(error) ? conflict(error.rawMessage, error) : fromHostError(error);
       }
@@ -45,7 +49,8 @@ export function localNetworks(host: HostClient["client"]): NetworkFabric {
     },
     async remove(record) {
       try {
-        await host.removeNetwork({ networkId: record.network?.id ?? "", bridge: bridgeName(record) });
+        const request = { networkId: record.network?.id ?? "", bridge: bridgeName(record) };
+        await process.persist((client) => client.removeNetwork(request));
       } catch (error) {
         throw fromHostError(error);
       }

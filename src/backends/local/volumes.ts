@@ -1,12 +1,13 @@
 import { invalid, notImplemented } from "../../common/errors.ts";
 import type { VolumeStore } from "../common/driver.ts";
-import { fromHostError, type HostClient } from "./host-client.ts";
+import { fromHostError } from "./host-client.ts";
+import type { HostProcess } from "./host-process.ts";
 
 /** What Docker's driver `local` knows. */
 const dockerOptions: ReadonlySet<string> = new Set(["type", "o", "device", "size"]);
 
 /** A volume is a directory of this machine. */
-export function localVolumes(host: HostClient["client"]): VolumeStore {
+export function localVolumes(host: HostProcess): VolumeStore {
   return {
     async create(record) {
       const options = Object.keys(record.options);
@@ -18,7 +19,7 @@ export function localVolumes(host: HostClient["client"]): VolumeStore {
         throw notImplemented(`the local backend does not support volume options (${options.join(", ")})`);
       }
       try {
-        const { path } = await host.createVolume({ name: record.name });
+        const { path } = await host.persist((client) => client.createVolume({ name: record.name }));
         return { reference: path, mountpoint: path };
       } catch (error) {
         throw fromHostError(error);
@@ -26,7 +27,7 @@ export function localVolumes(host: HostClient["client"]): VolumeStore {
     },
     async remove(record) {
       try {
-        await host.removeVolume({ name: record.name });
+        await host.persist((client) => client.removeVolume({ name: record.name }));
       } catch (error) {
         throw fromHostError(error);
       }
