@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
 import { describeTrespass, findTrespasses } from "./import-fences.ts";
+import { findLeaks, takeInventory } from "./leaks.ts";
 import { type Outcome, root, run } from "./program.ts";
 
 interface Step {
@@ -16,6 +17,8 @@ interface Step {
   /** Names of steps that must have succeeded. */
   readonly after?: readonly string[];
   readonly run: () => Promise<Outcome>;
+  /** It runs code of ours, as root in a container: it must leave the machine as it was. */
+  readonly runsTests?: boolean;
 }
 
 const unitTestFlags = ["--test", "--enable-source-maps", "--test-timeout=60000", "--test-reporter=dot"];
@@ -34,15 +37,18 @@ const steps: readonly Step[] = [
   { name: "go vet", run: () => run("go", ["vet", "./..."], { cwd: "agent" }) },
   {
     name: "unit tests",
+    runsTests: true,
     after: ["build"],
     run: () => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"]),
   },
   {
     name: "tests of scripts",
+    runsTests: true,
     run: () => run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"]),
   },
   {
     name: "go test",
+    runsTests: true,
     after: ["go vet"],
     run: () => run("go", ["test", "-short", "-timeout=30m", "./..."], { cwd: "agent" }),
   },
@@ -113,13 +119,17 @@ if (unknown.length > 0) {
   );
   process.exit(1);
 }
-const verdicts = await runSteps(
-  names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name)),
-);
+const chosen = names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name));
+const before = takeInventory();
+const verdicts = await runSteps(chosen);
+const leaks = chosen.some(({ runsTests }) => runsTests === true) ? await findLeaks(before) : [];
+if (leaks.length > 0) {
+  console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
+}
 const failed = [...verdicts].filter(([, verdict]) => verdict !== "ok");
 console.log(
   failed.length === 0
     ? `check: all ${verdicts.size} steps ok`
     : `check: ${failed.map(([{ name }, verdict]) => `${name} ${verdict}`).join(", ")}`,
 );
-process.exitCode = failed.length === 0 ? 0 : 1;
+process.exitCode = failed.length === 0 && leaks.length === 0 ? 0 : 1;

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
 import { findLeaks, takeInventory } from "./leaks.ts";
@@ -18,6 +21,24 @@ describe("the leak check", () => {
     const child = await sleeper(context, "sockerless-agent");
     const leaks = await findLeaks(before, 0);
     assert.ok(leaks.includes(`process ${child.pid} sockerless-agent`), leaks.join("\n"));
+  });
+
+  it("finds directories of tests, and mounts in them", async (context) => {
+    const before = takeInventory();
+    const directory = mkdtempSync(join(tmpdir(), "skl-leak-"));
+    const canMount = spawnSync("mount", ["-t", "tmpfs", "tmpfs", directory]).status === 0;
+    context.after(() => {
+      if (canMount) {
+        spawnSync("umount", [directory]);
+      }
+      rmSync(directory, { recursive: true });
+    });
+    const foreign = mkdtempSync(join(tmpdir(), "somebody-"));
+    context.after(() => rmSync(foreign, { recursive: true }));
+    const leaks = await findLeaks(before, 0);
+    assert.ok(leaks.includes(directory), leaks.join("\n"));
+    assert.ok(!canMount || leaks.includes(`mount ${directory}`), leaks.join("\n"));
+    assert.ok(!leaks.includes(foreign));
   });
 
   it("lets pass what was there before, what belongs to others, and what ends in time", async (context) => {

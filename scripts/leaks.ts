@@ -1,7 +1,7 @@
 /** What sockerless may leave on a machine: seen before and after tests, it must be the same. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -18,9 +18,10 @@ export function takeInventory(): Inventory {
     ...mounts(),
     ...networkNamespaces(),
     ...interfaces(),
-    ...firewallTables(),
+    ...firewall(),
     ...controlGroups(),
     ...filesBelow("/run/sockerless"),
+    ...temporaryDirectories(),
   ]);
 }
 
@@ -49,12 +50,21 @@ function processes(): string[] {
   return found;
 }
 
-/** Mounts of ours, and network namespaces that are held by a mount. */
+/** What our tests name their directories in the temporary directory, those in Go by their own names. */
+const ownTemporary = new RegExp(
+  `^(?:Test[A-Z]|(?:${[
+    ...["agent", "authority", "botocore", "bulk-stream", "dockerd", "engine", "lying-agent", "machine"],
+    ...["publish", "record-docker-cli", "skl", "sockerless", "start", "state"],
+  ].join("|")})-)`,
+);
+
+/** Mounts of ours, those in directories of tests, and network namespaces that are held by a mount. */
 function mounts(): string[] {
   const found: string[] = [];
   for (const line of read("/proc/self/mountinfo").split("\n")) {
     const path = line.split(" ")[4] ?? "";
-    if (line.includes("sockerless") || line.includes(" - nsfs ")) {
+    const [below = ""] = path.startsWith(`${tmpdir()}/`) ? path.slice(tmpdir().length + 1).split("/") : [];
+    if (line.includes("sockerless") || line.includes(" - nsfs ") || ownTemporary.test(below)) {
       found.push(`mount ${path}`);
     }
   }
@@ -70,19 +80,41 @@ function interfaces(): string[] {
   return present.map((name) => `network interface ${name}`);
 }
 
-function firewallTables(): string[] {
+/** Tables of ours, and what we put into the chains of others. */
+function firewall(): string[] {
   if (process.getuid?.() !== 0) {
     return [];
   }
+  let rules: string;
   try {
-    const output = execFileSync("nft", ["list", "tables"], {
+    rules = execFileSync("nft", ["--stateless", "list", "ruleset"], {
       encoding: "utf8",
+      maxBuffer: 64 * 1024 * 1024,
       stdio: ["ignore", "pipe", "ignore"],
     });
-    return output.split("\n").filter((line) => line.includes("sockerless"));
   } catch {
     return []; // No nft, hence no tables of ours.
   }
+  const found: string[] = [];
+  let table = "";
+  for (const line of rules.split("\n")) {
+    if (line.startsWith("table ")) {
+      table = line.replace(" {", "");
+      if (table.includes("sockerless")) {
+        found.push(table);
+      }
+    } else if (!table.includes("sockerless") && /\bskl[\da-f]{12}\b|sockerless/.test(line)) {
+      found.push(`rule of ${table}: ${line.trim()}`);
+    }
+  }
+  return found;
+}
+
+/** What tests keep for the next run is in the checkout; what is in here is left. */
+function temporaryDirectories(): string[] {
+  return namesIn(tmpdir())
+    .filter((name) => ownTemporary.test(name))
+    .map((name) => `${tmpdir()}/${name}`);
 }
 
 function controlGroups(): string[] {
@@ -93,7 +125,8 @@ function controlGroups(): string[] {
       if (!entry.isDirectory()) {
         continue;
       }
-      if (entry.name.includes("sockerless")) {
+      // The runtime makes the group above all containers' with the first one, and it stays.
+      if (path.includes("sockerless") && entry.name !== "sockerless") {
         found.push(`control group ${path}`);
       }
       if (depth > 0) {

@@ -1,9 +1,10 @@
 /**
  * The loops and fault sweeps whole, of which `npm test` runs samples: every fault point, the loads at their full sizes, a
- * thousand runs of each kind, and each Go fuzz target for a while. Arguments are those of the integration tests and leave
- * out the fuzzing: `npm run soak -- test/ecs` is for the ECS backend.
+ * thousand runs of each kind, the Go tests without their short cuts, and each Go fuzz target for a while. Arguments are
+ * those of the integration tests and leave out what is Go: `npm run soak -- test/ecs` is for the ECS backend.
  */
 import { spawnSync } from "node:child_process";
+import { findLeaks, takeInventory } from "./leaks.ts";
 import { root } from "./program.ts";
 
 const FUZZ_SECONDS = 30;
@@ -40,10 +41,13 @@ run(
   root,
 );
 if (chosen.length === 0) {
+  const before = takeInventory();
+  run("Go tests", "go", ["test", "-count=1", "-timeout=60m", "./..."], `${root}/agent`);
   for (const [folder, target] of fuzzTargets) {
     const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${FUZZ_SECONDS}s`];
     run(`${target} in agent/${folder}`, "go", args, `${root}/agent`);
   }
+  failures.push(...(await findLeaks(before)).map((leak) => `left behind: ${leak}`));
 }
 if (failures.length > 0) {
   console.error(`failed: ${failures.join(", ")}`);
