@@ -7,7 +7,6 @@ import { entriesOf, type TarEntry, tarOf } from "../../../../test/support/tar.ts
 import { FileIndex } from "./file-index.ts";
 import type { IndexedFile } from "./indexed-file.ts";
 import { type NamedFile, tarOfFiles } from "./files-tar.ts";
-import { endOfTar, fileHeader } from "./tar-entries.ts";
 
 type Entries = readonly TarEntry[];
 
@@ -117,26 +116,6 @@ describe("the files of an image", () => {
     await assert.rejects(one.addLayer(readerOf(await tarOf(layer))), /more than 50 files/);
     const deep = await tarOf([{ name: "d/".repeat(3000), type: "directory" }]);
     await assert.rejects(new FileIndex().addLayer(readerOf(deep)), /a path of more than 4096 bytes/);
-  });
-
-  it("take as many steps as there are whiteouts, not as many as there are whiteouts and files together", async () => {
-    // Where each whiteout looks at every file, these are 400 million steps.
-    const numbers = Array.from({ length: 10_000 }, (_, number) => number);
-    const tarWith = (name: (number: number) => string) =>
-      Buffer.concat([...numbers.map((number) => fileHeader(name(number), 0)), endOfTar()]);
-    const below = tarWith((number) => `d/${number}/f`);
-    const above = tarWith((number) => (number % 2 === 0 ? `d/.wh.${number}` : `d/${number}/.wh..wh..opq`));
-    const index = new FileIndex();
-    const lap = async (tar: Buffer): Promise<bigint> => {
-      const begun = process.cpuUsage();
-      await index.addLayer(readerOf(tar));
-      const { user, system } = process.cpuUsage(begun);
-      return BigInt(user + system);
-    };
-    const first = await lap(below);
-    const second = await lap(above);
-    assert.equal(walked(index, "/d").length, 1 + numbers.length / 2);
-    assert.ok(second < 10n * first, `${second} µs for whiteouts, ${first} µs for files`);
   });
 });
 
