@@ -9,10 +9,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxImage } from "../support/images.ts";
+import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { type DaemonRole, processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
+import { contentOf } from "../support/traces.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import {
   assertBelongings,
@@ -113,4 +114,16 @@ describe("kill -9 at a step", () => {
       await until(() => readdirSync(join(daemon.stateDir, "trash")).length === 0 || undefined);
     });
   }
+});
+
+test("a load whose host process dies leaves nothing behind", async () => {
+  const armed = join(await mkdtemp(join(tmpdir(), "skl-fault-")), "step");
+  await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+  const before = contentOf(daemon);
+  await writeFile(armed, "host.layer.published");
+  const { code, errorText } = await daemon.docker("load", "--input", await busyboxArchiveFile());
+  assert.ok(!existsSync(armed), "the step was taken");
+  await rm(dirname(armed), { recursive: true });
+  assert.notEqual(code, 0, errorText);
+  assert.deepEqual(contentOf(daemon), before); // Nothing goes on behind the answer.
 });
