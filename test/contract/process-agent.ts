@@ -107,6 +107,10 @@ export class ProcessAgent {
 
   /** What the container's resolver answers: addresses by `name.network`. */
   names: ReadonlyMap<string, string> = new Map();
+  /** What it was told to keep instead of what its start brought. */
+  resealed: Uint8Array | undefined;
+  /** How many of the next tells of names fail. */
+  failingNames = 0;
 
   /** Tells the watchers something that the processes do not do by themselves. */
   tell(event: WatchResponse["event"]): void {
@@ -154,6 +158,10 @@ export class ProcessAgent {
       },
       describe: () => ({}),
       names: ({ networks }) => {
+        if (this.failingNames > 0) {
+          this.failingNames -= 1;
+          throw new ConnectError("not now", Code.Unavailable);
+        }
         this.names = new Map(
           networks.flatMap(({ name, peers }) =>
             peers.flatMap((peer) =>

@@ -56,6 +56,14 @@ describe("user-defined networks", () => {
     await until(() => ([...namesOf(first).keys()].sort().join() === left ? true : undefined));
   });
 
+  it("tell names again to a member that could not take them, and start others all the same", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const first = await on("net", "first");
+    bench.machine.agentOf(first).failingNames = 1;
+    const second = await on("net", "second");
+    await until(() => namesOf(first).get("second.net") === addressOf(second, "net") || undefined);
+  });
+
   it("tell names again to containers that ran on while the backend was away", async () => {
     await bench.networks.createNetwork({ name: "net" });
     const id = await on("net", "stays");

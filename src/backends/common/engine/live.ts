@@ -31,10 +31,12 @@ export class LiveContainer {
   /** What the last run left is being taken away; resolves when that is over, well or not. */
   released: Promise<void> = Promise.resolve();
   /** Tells of names to the agent: the one under way, and the one that all who came since then wait for. */
-  readonly names: { running: Promise<void> | undefined; waiting: Promise<void> | undefined } = {
-    running: undefined,
-    waiting: undefined,
-  };
+  readonly names: {
+    running: Promise<void> | undefined;
+    waiting: Promise<void> | undefined;
+    /** One that failed is made good: it may take longer. */
+    isLate: boolean;
+  } = { running: undefined, waiting: undefined, isLate: false };
   /** Held while the agent is told who shares the container's network. */
   readonly partners = new Lock();
   /** A removal is under way. */

@@ -10,14 +10,14 @@ import type { Endpoints } from "./endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./names.ts";
 import { networkOwnerOf, sharersOf } from "./shared-network.ts";
 
-/** A peer's agent that does not take its names in this time is told them again at the next change. */
+/** A peer's agent that does not take its names in this time is told them again, and nobody waits for it. */
 const pushTimeoutMs = 2_000;
-/** That of a container that starts is waited for: without names the start fails. */
-const startTimeoutMs = 20_000;
+/** For the second attempt; and for a container that starts, which waits: without names its start fails. */
+const patientTimeoutMs = 20_000;
 
 /**
  * Tells a container that starts, its peers, and those that are linked to it, each other's names: when the promise
- * resolves they all know. That one of the others cannot be told is its own trouble and only logged.
+ * resolves they all know. One of the others that cannot be told now is told behind the answer.
  *
  * @throws what the container's own agent answers
  */
@@ -62,20 +62,31 @@ export async function tellPeers(
 
 async function tellEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
   await Promise.all(
-    containerIds.map((id) => push(context, id).catch((error: unknown) => logFailure(context, id, error))),
+    containerIds.map((id) => push(context, id).catch((error: unknown) => tellAgain(context, id, error))),
   );
 }
 
-function logFailure({ logger }: EngineContext, containerId: string, error: unknown): void {
-  logger.warn(
+/** Behind the answer, once: what fails then is told at the next change. */
+function tellAgain(context: EngineContext, containerId: string, error: unknown): void {
+  context.logger.warn(
     { err: error, container: containerId },
     `a container does not know its peers: ${messageOf(error)}`,
+  );
+  const live = context.live.peek(containerId);
+  if (live === undefined || live.names.isLate) {
+    return;
+  }
+  live.names.isLate = true;
+  void context.background.run(`tell container ${containerId} its peers`, () =>
+    pushTo(context, containerId).finally(() => {
+      live.names.isLate = false;
+    }),
   );
 }
 
 /**
- * Tells one container, and those that have its network, its names as they are when the agents are called. That one of the
- * others cannot be told is only logged.
+ * Tells one container, and those that have its network, its names as they are when the agents are called. One of the
+ * others that cannot be told now is told later.
  */
 export async function push(context: EngineContext, containerId: string): Promise<void> {
   const record = context.state.containers.get(containerId);
@@ -83,7 +94,7 @@ export async function push(context: EngineContext, containerId: string): Promise
   const sharers = isOwner ? sharersOf(context, record).filter(({ id }) => id !== containerId) : [];
   await Promise.all([
     pushTo(context, containerId),
-    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => logFailure(context, id, error))),
+    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => tellAgain(context, id, error))),
   ]);
 }
 
@@ -112,7 +123,7 @@ async function tell(context: EngineContext, live: LiveContainer): Promise<void> 
   }
   try {
     await link.agent.client.names(namesFor(context.state, networkOwnerOf(context, record)), {
-      timeoutMs: record.phase === Phase.STARTING ? startTimeoutMs : pushTimeoutMs,
+      timeoutMs: record.phase === Phase.STARTING || live.names.isLate ? patientTimeoutMs : pushTimeoutMs,
       signal: link.ended.signal,
     });
   } catch (error) {
