@@ -39,11 +39,14 @@ type container struct {
 	released   bool // the backend needs nothing more
 	// The platform said stop while the main process ran.
 	platformStop bool
-	sealed       *agentv1.DescribeResponse // of the last start
+	sealed       *agentv1.DescribeResponse // of the last start, or what has replaced it
 	changed      chan struct{}             // closed and replaced whenever one of these changes
 }
 
-var _ server.Container = (*container)(nil)
+var (
+	_ server.Container = (*container)(nil)
+	_ server.Sealed    = (*container)(nil)
+)
 
 func newContainer(settings *settings, launcher *launcher, sessions *session.Container, log *log.Writer, names *nameService, partners *partnership, stock *stock, limitations []string) *container {
 	return &container{
@@ -156,6 +159,17 @@ func (c *container) Describe(context.Context) (*agentv1.DescribeResponse, error)
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the container was not started by this agent"))
 	}
 	return c.sealed, nil
+}
+
+// Reseal replaces what the last start brought.
+func (c *container) Reseal(_ context.Context, request *agentv1.ResealRequest) (*agentv1.ResealResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sealed == nil || request.Generation != c.generation {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("the container was started anew, or never"))
+	}
+	c.sealed = &agentv1.DescribeResponse{Specification: request.Specification, Seal: request.Seal}
+	return &agentv1.ResealResponse{}, nil
 }
 
 // Watch counts its watchers: they say by leaving that they need nothing more.

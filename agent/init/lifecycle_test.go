@@ -36,6 +36,18 @@ func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
 	if string(described.Msg.Specification) != "spec" || string(described.Msg.Seal) != "seal" {
 		t.Errorf("described %v", described.Msg)
 	}
+	reseal := &agentv1.ResealRequest{Generation: 2, Specification: []byte("renamed"), Seal: []byte("anew")}
+	if _, err := client.Reseal(patience(t), connect.NewRequest(reseal)); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("resealing another start answered %v", err)
+	}
+	reseal.Generation = 1
+	_, err = client.Reseal(patience(t), connect.NewRequest(reseal))
+	must(t, err)
+	described, err = client.Describe(patience(t), connect.NewRequest(&agentv1.DescribeRequest{}))
+	must(t, err)
+	if string(described.Msg.Specification) != "renamed" || string(described.Msg.Seal) != "anew" {
+		t.Errorf("described %v after it was resealed", described.Msg)
+	}
 	c.write("hello")
 	c.until("hello")
 	c.closeStdin()

@@ -48,6 +48,7 @@ driverContract("ecs", async () => {
     aws: clients,
     authority,
     sealer: createSealer(key.secret),
+    imageDocuments: () => Promise.resolve(undefined),
     images: ecsImages({
       ecr,
       ecrRepository,

@@ -395,6 +395,11 @@ function testImages(state: State): ImageSource {
     idOf: (reference) => (known.has(reference) ? id : undefined),
     makeRunnable: async () => {},
     commit: async () => id,
+    adopt: async ({ record }) => {
+      if (record !== undefined) {
+        await state.commit((change) => change.images.put(record));
+      }
+    },
     forgetUnusedLayers: async () => {},
     diskUsage: () => ({ layersSize: 0n, images: [] }),
   };

@@ -2,7 +2,7 @@
 import { rmSync } from "node:fs";
 import path from "node:path";
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { systemError } from "../../src/common/errors.ts";
 import type {
@@ -16,8 +16,11 @@ import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent
 import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import {
   type ContainerRecord,
+  type ImageRecord,
   type NetworkRecord,
   Phase,
+  type SealedContainer,
+  SealedContainerSchema,
   type VolumeRecord,
 } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { ProcessAgent } from "./process-agent.ts";
@@ -29,7 +32,7 @@ interface Workload {
   exit: FoundWorkload["exit"];
   execExits: ReadonlyMap<string, number>;
   /** What was told with the start. */
-  sealed?: ContainerRecord;
+  sealed?: SealedContainer;
 }
 
 /** What survives the backend: workloads, volumes, networks. A driver of it can be made again and again. */
@@ -113,8 +116,14 @@ export class MemoryMachine {
         list: async () =>
           [...this.workloads].map(([containerId, workload]) => ({
             ...found(containerId, workload),
-            ...(this.cloud && workload.sealed !== undefined && { record: workload.sealed }),
+            ...(this.cloud && keptBy(workload)),
           })),
+        ...(this.cloud && {
+          seal: async (container: ContainerRecord, images: readonly ImageRecord[]) => ({
+            specification: toBinary(SealedContainerSchema, sealedOf(container, images)),
+            seal: new Uint8Array(),
+          }),
+        }),
         ...(this.cloud && { startDetails: (spec: WorkloadSpec) => this.#startDetails(spec) }),
         stored: () => ({ kind: "unix", path: path.join(this.directory, "stored") }),
       },
@@ -241,7 +250,7 @@ export class MemoryMachine {
   }
 
   async #startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>> {
-    this.#workload(spec).sealed = spec.record;
+    this.#workload(spec).sealed = sealedOf(spec.record, [spec.image]);
     return { process: { args: [...spec.args], env: [...spec.env] } };
   }
 
@@ -259,6 +268,16 @@ export class MemoryMachine {
     }
     Object.assign(workload, { agent: undefined, ...endOf(agent) });
   }
+}
+
+function sealedOf(container: ContainerRecord, images: readonly ImageRecord[]): SealedContainer {
+  return create(SealedContainerSchema, { container, images: images.map((record) => ({ record })) });
+}
+
+/** What a backend without a state learns of a workload. */
+function keptBy({ sealed, agent }: Workload): Pick<FoundWorkload, "record" | "images"> {
+  const kept = agent?.resealed === undefined ? sealed : fromBinary(SealedContainerSchema, agent.resealed);
+  return kept?.container === undefined ? {} : { record: kept.container, images: kept.images };
 }
 
 function found(containerId: string, { spec, agent, boundPorts, exit, execExits }: Workload): FoundWorkload {

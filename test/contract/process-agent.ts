@@ -157,6 +157,10 @@ export class ProcessAgent {
         return this.#result;
       },
       describe: () => ({}),
+      reseal: ({ specification }) => {
+        this.resealed = specification;
+        return {};
+      },
       names: ({ networks }) => {
         if (this.failingNames > 0) {
           this.failingNames -= 1;

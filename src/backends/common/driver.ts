@@ -25,6 +25,7 @@ import type {
   ContainerRecord,
   ImageRecord,
   NetworkRecord,
+  SealedImage,
   VolumeRecord,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 
@@ -235,10 +236,12 @@ export interface FoundWorkload {
   /** Ends of execs that the record tells, by exec ID. */
   readonly execExits: ReadonlyMap<string, number>;
   /**
-   * The engine's record as it was when the run began, where the driver can vouch for it: what a state that lost the
-   * container is rebuilt from.
+   * The engine's record as it was when the run began or {@link Workloads.seal} was told, where the driver can vouch for
+   * it: what a state that lost the container is rebuilt from.
    */
   readonly record?: ContainerRecord;
+  /** With the record: the container's images, as far as they were kept. */
+  readonly images?: readonly SealedImage[];
 }
 
 /** Running containers. */
@@ -262,6 +265,15 @@ export interface Workloads {
    * limits. Absent: its driver has told it already.
    */
   startDetails?(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
+
+  /**
+   * What the agent of a container is to keep of it and of its images, as they are now (`AgentService.Reseal`), for
+   * {@link FoundWorkload.record}. Absent: agents keep nothing.
+   */
+  seal?(
+    record: ContainerRecord,
+    images: readonly ImageRecord[],
+  ): Promise<{ readonly specification: Uint8Array; readonly seal: Uint8Array }>;
 
   /**
    * Takes away what a run leaves (network, mounts, task), killing what still

@@ -4,6 +4,7 @@ import { invalid } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { CloudAuthority } from "../common/cloud/authority.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
+import type { DocumentsOfImage } from "../common/cloud/sealed-container.ts";
 import type { Driver, ImagePreparer } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
 import type { AwsClients } from "./aws/clients.ts";
@@ -32,6 +33,7 @@ export interface EcsDriverParts {
   readonly aws: AwsClients;
   readonly authority: CloudAuthority;
   readonly sealer: Sealer;
+  readonly imageDocuments: DocumentsOfImage;
   readonly images: ImagePreparer;
   readonly stored: StoredContainers;
   readonly state: State;
@@ -118,7 +120,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     capabilities: ecsCapabilities,
     policy: ecsPolicy,
     authority,
-    workloads: ecsWorkloads({ context, sealer, state }),
+    workloads: ecsWorkloads({ context, sealer, imageDocuments: parts.imageDocuments, state }),
     images,
     networks,
     volumes: ecsVolumes({

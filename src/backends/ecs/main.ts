@@ -102,6 +102,7 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
       aws,
       authority,
       sealer,
+      imageDocuments: async (image, mostBytes) => await imageStore?.documentsOf(image, mostBytes),
       images,
       stored,
       state: opened,

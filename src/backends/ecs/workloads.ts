@@ -1,6 +1,12 @@
-import { TaskPhase, type TaskRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  type ImageRecord,
+  TaskPhase,
+  type TaskRecord,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
 import { messageOf } from "../../common/errors.ts";
-import type { Sealer } from "../common/cloud/seal.ts";
+import type { SealedRecord, Sealer } from "../common/cloud/seal.ts";
+import { type DocumentsOfImage, sealedContainerOf } from "../common/cloud/sealed-container.ts";
 import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
 import type { State } from "../common/state/state.ts";
@@ -18,11 +24,12 @@ import type { TaskContext } from "./tasks/task-context.ts";
 export interface EcsWorkloadsOptions {
   readonly context: TaskContext;
   readonly sealer: Sealer;
+  readonly imageDocuments: DocumentsOfImage;
   readonly state: Pick<State, "containers">;
 }
 
 /** Containers as Fargate tasks: one task for one start, and for those that follow while it lingers. */
-export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): Workloads {
+export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWorkloadsOptions): Workloads {
   let listing: Promise<readonly FoundWorkload[]> | undefined;
   let nextListing: Promise<readonly FoundWorkload[]> | undefined;
   /** The engine has asked once, when it started. */
@@ -39,6 +46,8 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       isRecovered = true;
     }
   };
+  const seal = async (record: ContainerRecord, images: readonly ImageRecord[]): Promise<SealedRecord> =>
+    sealer.seal(await sealedContainerOf(record, images, imageDocuments));
   resumeDepartures(context);
   return {
     async create({ record, mounts }) {
@@ -56,11 +65,14 @@ export function ecsWorkloads({ context, sealer, state }: EcsWorkloadsOptions): W
       context.mirror?.announce(spec.record, launched.address ?? "");
       return launched;
     },
-    startDetails: (spec) =>
-      Promise.resolve({
-        ...startDetails(spec, context.start, sealer),
+    async startDetails(spec) {
+      const mounted = spec.mounts.map(({ image }) => image).filter((image) => image !== undefined);
+      return {
+        ...startDetails(spec, context.start, await seal(spec.record, [spec.image, ...mounted])),
         volumeDirectories: [...unmountedVolumes(spec)],
-      }),
+      };
+    },
+    seal,
     async release(containerId) {
       context.mirror?.withdraw(containerId);
       const record = state.containers.get(containerId);

@@ -138,4 +138,24 @@ describe("containers that run in a cloud", () => {
     assert.equal(await exit, 143);
     assert.equal(bench.machine.calls.filter((call) => call === "create").length, 1);
   });
+
+  it("are taken over as they were last: renamed, updated, joined to networks, with their image", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const id = await bench.runScript("exec sleep 60", { name: "first" });
+    await bench.networks.connectNetwork({ network: "web", container: id });
+    await bench.networks.disconnectNetwork({ network: "bridge", container: id });
+    await bench.containers.updateContainer({ container: id, restartPolicy: { name: "unless-stopped" } });
+    await bench.containers.renameContainer({ container: id, name: "second" });
+    const before = await inspect(id);
+    await bench.stopBackend();
+    bench.emptyState();
+    await bench.startBackend();
+    await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
+    const after = await inspect(id);
+    assert.equal(after?.name, "/second");
+    assert.equal(after?.hostConfig?.restartPolicy?.name, "unless-stopped");
+    assert.deepEqual(Object.keys(after?.networkSettings?.networks ?? {}), ["web"]);
+    assert.deepEqual(after?.networkSettings?.networks, before?.networkSettings?.networks);
+    assert.ok(bench.state.images.has(after?.imageId ?? ""));
+  });
 });

@@ -4,9 +4,9 @@
  */
 import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
-import { type ContainerRecord, ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { type SealedContainer, SealedContainerSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** A container's record as an agent keeps it. */
 export interface SealedRecord {
@@ -16,12 +16,12 @@ export interface SealedRecord {
 
 /** Seals records, and opens those that it has sealed. */
 export interface Sealer {
-  seal(record: ContainerRecord): SealedRecord;
+  seal(container: MessageInitShape<typeof SealedContainerSchema>): SealedRecord;
   /** @returns undefined where the seal is not ours, or is that of another container */
-  open(containerId: string, sealed: SealedRecord): ContainerRecord | undefined;
+  open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
 }
 
-const KEY_PURPOSE = "sockerless: seal of container records, version 1";
+const KEY_PURPOSE = "sockerless: seal of container records, version 2";
 const KEY_BYTES = 32;
 
 /** @param secret of the instance, kept apart from its state; the key is derived from it */
@@ -30,8 +30,8 @@ export function createSealer(secret: Uint8Array): Sealer {
   const mac = (specification: Uint8Array): Uint8Array =>
     createHmac("sha256", key).update(specification).digest();
   return {
-    seal(record) {
-      const specification = toBinary(ContainerRecordSchema, record);
+    seal(container) {
+      const specification = toBinary(SealedContainerSchema, create(SealedContainerSchema, container));
       return { specification, seal: mac(specification) };
     },
     open(containerId, { specification, seal }) {
@@ -39,8 +39,8 @@ export function createSealer(secret: Uint8Array): Sealer {
       if (seal.length !== expected.length || !timingSafeEqual(seal, expected)) {
         return undefined;
       }
-      const record = fromBinary(ContainerRecordSchema, specification);
-      return record.id === containerId ? record : undefined;
+      const opened = fromBinary(SealedContainerSchema, specification);
+      return opened.container?.id === containerId ? opened : undefined;
     },
   };
 }

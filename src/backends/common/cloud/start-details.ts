@@ -11,7 +11,7 @@ import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.
 import { DEFAULT_CAPABILITIES } from "../default-capabilities.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import { parseSignal, sigterm } from "../engine/signals.ts";
-import type { Sealer } from "./seal.ts";
+import type { SealedRecord } from "./seal.ts";
 
 /** What of the configuration an agent is told. */
 export interface StartSettings {
@@ -24,11 +24,15 @@ export interface StartSettings {
 /** Docker's, for a container that names none. */
 const DEFAULT_STOP_TIMEOUT_S = 10;
 
-/** The start of a container whose agent is its init process. */
+/**
+ * The start of a container whose agent is its init process.
+ *
+ * @param sealed what the agent keeps for a backend that has lost its state
+ */
 export function startDetails(
   spec: WorkloadSpec,
   settings: StartSettings,
-  sealer: Sealer,
+  sealed: SealedRecord,
 ): MessageInitShape<typeof StartRequestSchema> {
   const { record } = spec;
   const { config, hostConfig } = record;
@@ -53,7 +57,7 @@ export function startDetails(
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
     stopTimeoutSeconds: config?.stopTimeout ?? DEFAULT_STOP_TIMEOUT_S,
-    ...sealer.seal(record),
+    ...sealed,
   };
 }
 

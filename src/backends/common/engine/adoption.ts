@@ -4,8 +4,10 @@
  */
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
+import type { ContainerRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
+import { builtinNetworks } from "./network/networks.ts";
 
 /** Takes over networks. One whose name is taken is reported and left. */
 export async function adoptNetworks({ driver, state, logger }: EngineContext): Promise<void> {
@@ -51,14 +53,15 @@ export async function adoptVolumes({ driver, state, logger }: EngineContext): Pr
 }
 
 /**
- * Takes over containers whose agents answer. Their records are those of starts under way: taking such a start up again
- * finds the run, since a start of one generation happens once.
+ * Takes over containers whose agents answer, and their images. Their records are those of runs, or of starts under way:
+ * taking such a start up again finds the run, since a start of one generation happens once.
  */
 export async function adoptContainers(
-  { state, logger }: EngineContext,
-  found: Iterable<FoundWorkload>,
+  context: EngineContext,
+  found: readonly FoundWorkload[],
 ): Promise<void> {
-  for (const { record, agent, containerId } of found) {
+  const { state, logger } = context;
+  for (const { record, images = [], agent, containerId } of found) {
     if (record === undefined || agent === undefined || state.containers.has(containerId)) {
       continue;
     }
@@ -69,7 +72,41 @@ export async function adoptContainers(
       );
       continue;
     }
+    for (const image of images) {
+      await adoptImage(context, image);
+    }
     await state.commit((change) => change.containers.put(record));
-    logger.info({ container: containerId }, `container ${record.name} is taken over`);
+    const lost = lostWith(context, record);
+    if (lost.length === 0) {
+      logger.info({ container: containerId }, `container ${record.name} is taken over`);
+    } else {
+      logger.warn(
+        { container: containerId },
+        `container ${record.name} is taken over; what nobody knows any more: ${lost.join(", ")}`,
+      );
+    }
   }
+}
+
+/** A container runs on, whatever becomes of its image. */
+async function adoptImage({ images, logger }: EngineContext, image: SealedImage): Promise<void> {
+  const id = image.record?.id;
+  try {
+    await images.adopt(image);
+  } catch (error) {
+    logger.error({ err: error, image: id }, `image ${id} cannot be taken over: ${messageOf(error)}`);
+  }
+}
+
+/** What a container names and the state does not have. */
+function lostWith({ state }: EngineContext, record: ContainerRecord): string[] {
+  const imageIds = new Set([record.imageId, ...record.imageMounts.map(({ imageId }) => imageId)]);
+  const volumes = record.mounts.filter(({ type }) => type === "volume").map(({ name }) => name);
+  return [
+    ...[...imageIds].filter((id) => !state.images.has(id)).map((id) => `image ${id}`),
+    ...volumes.filter((name) => !state.volumes.has(name)).map((name) => `volume ${name}`),
+    ...Object.entries(record.endpoints)
+      .filter(([name, { networkId }]) => !builtinNetworks.has(name) && !state.networks.has(networkId))
+      .map(([name]) => `network ${name}`),
+  ];
 }

@@ -1,7 +1,7 @@
 /** What the engine asks of images, and what images ask of the engine. */
 import type { ContainerConfig, Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageSummary } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
 import { usesImage } from "./mounts/image-mounts.ts";
 import { isRemoved } from "./records.ts";
@@ -35,6 +35,14 @@ export interface ImageSource {
    * @throws not-found: the container's image is gone; invalid: the name, or what the layer turns out to be
    */
   commit(request: ImageCommit): Promise<string>;
+
+  /**
+   * Takes over an image that a container of a lost state needs, whose layers are elsewhere. One that is there is left as
+   * it is, and so are names that others have.
+   *
+   * @throws invalid: what describes it is not what its record names
+   */
+  adopt(image: SealedImage): Promise<void>;
 
   /** A container that stood on these layers (diff IDs) is gone: what nothing needs any more is cleared away. */
   forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;

@@ -39,6 +39,8 @@ export class LiveContainer {
   } = { running: undefined, waiting: undefined, isLate: false };
   /** Held while the agent is told who shares the container's network. */
   readonly partners = new Lock();
+  /** Held while the agent is told what it is to keep of the container. */
+  readonly sealing = new Lock();
   /** A removal is under way. */
   removing: boolean = false;
   /** A user restarts it: its exit is no reason to remove it. */

@@ -38,6 +38,7 @@ import { thawAfterCommit } from "./operations/pause-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
 import { resumeStart, startContainer } from "./operations/start-container.ts";
 import { watchContainer } from "./operations/watch-container.ts";
+import { reseal } from "./reseal.ts";
 import { settleVolume } from "./volumes.ts";
 import {
   hasProcess,
@@ -106,7 +107,7 @@ export async function recoverContainers(context: EngineContext): Promise<void> {
     found.set(workload.containerId, workload);
   }
   await adoptVolumes(context);
-  await adoptContainers(context, found.values());
+  await adoptContainers(context, [...found.values()]);
   const records = [...context.state.containers.values()];
   for (const record of records) {
     if (hasProcess(record) || record.phase === Phase.STARTING) {
@@ -158,6 +159,7 @@ async function recoverContainer(
       watchContainer(context, live, link);
       expectSessions(context, link, record.id);
       adoptEndpoints(context, live);
+      void reseal(context, record.id); // An earlier process may have ended between a change and telling it.
     } else {
       const run = isSameRun ? found : undefined;
       await containerExited(

@@ -11,7 +11,7 @@ import { tarOf } from "../../../../test/support/tar.ts";
 import { PlatformSchema, StringListSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerStateSchema, ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ListImagesRequestSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { ContainerRecordSchema, SealedImageSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 const signal = new AbortController().signal;
 const containerId = `${"c0ffee".repeat(10)}0000`;
@@ -413,5 +413,50 @@ describe("a start", () => {
     const again = await store.reopen();
     assert.deepEqual(await again.blobs(), blobs);
     assert.deepEqual(await again.ingests(), []);
+  });
+});
+
+describe("an image of a lost state", () => {
+  const kept = async ({ store, id, images }: Awaited<ReturnType<typeof storeOf>>) => {
+    const record = store.state.images.get(id);
+    assert.ok(record);
+    const documents = await images.documentsOf(record, 1_000_000);
+    assert.ok(documents);
+    return create(SealedImageSchema, { record, ...documents });
+  };
+
+  it("is taken over with what describes it, and its layers are elsewhere", async (context) => {
+    const lost = await storeOf(context, "nginx:latest");
+    const store = await openImageStore(context);
+    await store.images.adopt(await kept(lost));
+    assert.deepEqual(names(list(store)), ["nginx:latest"]);
+    assert.deepEqual((await store.images.resolve("nginx")).config.labels, { text: "x" });
+    assert.deepEqual(store.state.images.get(lost.id)?.layerSizes, []);
+  });
+
+  it("leaves names to the images that have them", async (context) => {
+    const lost = await storeOf(context, "nginx:latest");
+    const store = await openImageStore(context);
+    const other = await load(store, await image("other"), "nginx:latest");
+    await store.images.adopt(await kept(lost));
+    assert.equal((await store.images.resolve("nginx")).record.id, other);
+    assert.equal((await store.images.resolve(lost.id)).record.id, lost.id);
+  });
+
+  it("is refused where what describes it is not its own", async (context) => {
+    const lost = await kept(await storeOf(context, "nginx:latest"));
+    const store = await openImageStore(context);
+    await assert.rejects(
+      store.images.adopt({ ...lost, config: Buffer.concat([lost.config, Buffer.from(" ")]) }),
+      /verification failed/,
+    );
+    assert.deepEqual(list(store), []);
+  });
+
+  it("is not kept where what describes it is too much", async (context) => {
+    const { store, id, images } = await storeOf(context, "nginx:latest");
+    const record = store.state.images.get(id);
+    assert.ok(record);
+    assert.equal(await images.documentsOf(record, 10), undefined);
   });
 });

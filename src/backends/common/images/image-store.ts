@@ -19,7 +19,7 @@ import {
   type ListImagesRequest,
   ListImagesRequestSchema,
 } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
 import { OneAtATime } from "../engine/one-at-a-time.ts";
 import type { ImageCommit, ImageSource, ResolvedImage } from "../engine/image-source.ts";
@@ -30,6 +30,7 @@ import { type DistributedImage, inspectDistribution } from "./distribution.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
+import { type ImageDocuments, readDocuments, storeDocuments } from "./image-documents.ts";
 import { commitImage } from "./image-commit.ts";
 import { imageEvent } from "./image-events.ts";
 import { historyOf } from "./image-history.ts";
@@ -352,6 +353,36 @@ export class ImageStore implements ImageSource {
       await release();
       throw error;
     }
+  }
+
+  /** An image's configuration and manifest; undefined where they are not there, or have more bytes than that. */
+  async documentsOf(image: ImageRecord, mostBytes: number): Promise<ImageDocuments | undefined> {
+    return await readDocuments(this.#content, image, mostBytes);
+  }
+
+  /**
+   * Takes over an image whose layers are elsewhere. Names that other images have stay theirs; an image that is there is
+   * left as it is.
+   *
+   * @throws invalid: its documents are not the ones that its record names
+   */
+  async adopt({ record, config, manifest }: SealedImage): Promise<void> {
+    if (record === undefined || this.#index.get(record.id) !== undefined) {
+      return;
+    }
+    await this.#leased(this.#closing.signal, async (lease) => {
+      const parsed = await storeDocuments(this.#content, lease, record, { config, manifest });
+      this.#configs.add(record.id, parsed);
+      const isFree = (name: string): boolean => this.#index.named(parseNamed(name)) === undefined;
+      const { names, digests } = record;
+      const adopted = {
+        ...record,
+        names: names.filter(isFree),
+        digests: digests.filter(isFree),
+        layerSizes: [],
+      };
+      await this.#index.commit({ put: [adopted] });
+    });
   }
 
   /** The steps in which an image was made, newest first. Throws as {@link resolve}. */

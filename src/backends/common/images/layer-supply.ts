@@ -45,7 +45,7 @@ export class LayerSupply {
       return record;
     }
     let failure: unknown;
-    for (const source of record.digests.map(parseNamed)) {
+    for (const source of sourcesOf(record)) {
       try {
         return await this.#fetch(lease, record, source, signal);
       } catch (error) {
@@ -66,23 +66,33 @@ export class LayerSupply {
     signal: AbortSignal,
   ): Promise<ImageRecord> {
     const { content, index, configs, clock, downloads, credentialsFor } = this.#parts;
-    const bytes = await content.read(record.manifestDigest, maxJsonBytes);
-    const document = parseManifest(bytes, record.manifestMediaType);
+    const auth = await credentialsFor(source);
+    using registry = await Registry.connect(source.domain, auth, this.#parts.registry, signal);
+    const manifest =
+      record.digests.length > 0
+        ? {
+            bytes: await content.read(record.manifestDigest, maxJsonBytes),
+            mediaType: record.manifestMediaType,
+            digest: record.manifestDigest,
+          }
+        : await registry.manifest(source.path, source.digest ?? "", signal); // The driver has compressed its layers.
+    const document = parseManifest(manifest.bytes, manifest.mediaType);
     if (document.kind !== "manifest") {
       throw systemError(`the manifest of image ${record.id} is an index`);
     }
-    const auth = await credentialsFor(source);
-    using registry = await Registry.connect(source.domain, auth, this.#parts.registry, signal);
     const report = (): void => {};
     const download = { registry, path: source.path, store: content, lease, clock, report, signal };
     const layers = await new LayerFetch(download, index, downloads).fetch(
       document.manifest.layers,
       configs.get(record.id),
     );
-    await content.sync(layers.map(({ digest }) => digest));
+    await content.putBytes(lease, manifest.bytes, { digest: manifest.digest });
+    await content.sync([manifest.digest, ...layers.map(({ digest }) => digest)]);
     const completed = {
       ...(index.get(record.id) ?? record),
       size: BigInt(layers.reduce((sum, { size }) => sum + size, 0)),
+      manifestDigest: manifest.digest,
+      manifestMediaType: manifest.mediaType,
       layerDigests: layers.map(({ digest }) => digest),
       layerSizes: layers.map(({ size }) => BigInt(size)),
     };
@@ -91,4 +101,12 @@ export class LayerSupply {
     }
     return completed;
   }
+}
+
+/** Where an image was pulled from; one that was made here and taken over: where the driver runs it from. */
+function sourcesOf({ digests, driverReference }: ImageRecord): NamedReference[] {
+  if (digests.length > 0 || driverReference === "") {
+    return digests.map(parseNamed);
+  }
+  return [parseNamed(driverReference)].filter(({ digest }) => digest !== undefined);
 }

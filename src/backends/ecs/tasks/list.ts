@@ -78,7 +78,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
     return await doomed(context, view);
   }
   try {
-    const { record, address, pin } = await agents.describe(view.containerId, view.address);
+    const { record, images, address, pin } = await agents.describe(view.containerId, view.address);
     if (record === undefined) {
       logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
       return await doomed(context, view);
@@ -91,7 +91,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
       agentPin: pin,
       phase: TaskPhase.SERVING,
     });
-    return { ...workloadOf(task), agent: agents.addressOf(task), record };
+    return { ...workloadOf(task), agent: agents.addressOf(task), record, images };
   } catch (error) {
     logger.warn(
       { ...about, err: error },

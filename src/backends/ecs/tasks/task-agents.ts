@@ -6,7 +6,7 @@ import type { AgentTarget } from "../../../agent-client/address.ts";
 import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ExitStatus } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { ContainerRecord, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, SealedImage, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
 import type { Sealer } from "../../common/cloud/seal.ts";
 import type { AgentAddress, AgentAuthority, FoundExit } from "../../common/driver.ts";
@@ -21,8 +21,10 @@ const endLimitMs = 20_000;
 
 /** What the agent of a task whose container the state does not know has told. */
 export interface Described extends FoundAgent {
-  /** As sealed at its start; undefined: it was never started, or what it handed back is not believed. */
+  /** As sealed last; undefined: it was never started, or what it handed back is not believed. */
   readonly record: ContainerRecord | undefined;
+  /** Of the record, as far as they were sealed with it. */
+  readonly images: readonly SealedImage[];
 }
 
 /** Agents as this process reaches them. */
@@ -97,11 +99,8 @@ export class TaskAgents {
     const agent = createAgentClient({ kind: "tcp", ...host, pin }, this.#optionsFor(containerId));
     try {
       const sealed = await agent.client.describe({}, { timeoutMs: callLimitMs }).catch(undefinedIfNew);
-      return {
-        address,
-        pin,
-        record: sealed === undefined ? undefined : this.#sealer.open(containerId, sealed),
-      };
+      const opened = sealed === undefined ? undefined : this.#sealer.open(containerId, sealed);
+      return { address, pin, record: opened?.container, images: opened?.images ?? [] };
     } finally {
       agent.close();
     }

@@ -1455,6 +1455,102 @@ func (x *DescribeResponse) GetSeal() []byte {
 	return nil
 }
 
+type ResealRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"` // of the start whose specification is replaced
+	Specification []byte                 `protobuf:"bytes,2,opt,name=specification,proto3" json:"specification,omitempty"`
+	Seal          []byte                 `protobuf:"bytes,3,opt,name=seal,proto3" json:"seal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealRequest) Reset() {
+	*x = ResealRequest{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealRequest) ProtoMessage() {}
+
+func (x *ResealRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealRequest.ProtoReflect.Descriptor instead.
+func (*ResealRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ResealRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ResealRequest) GetSpecification() []byte {
+	if x != nil {
+		return x.Specification
+	}
+	return nil
+}
+
+func (x *ResealRequest) GetSeal() []byte {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
+}
+
+type ResealResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealResponse) Reset() {
+	*x = ResealResponse{}
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealResponse) ProtoMessage() {}
+
+func (x *ResealResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealResponse.ProtoReflect.Descriptor instead.
+func (*ResealResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+}
+
 type SessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -1472,7 +1568,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1580,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1593,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionRequest) GetMessage() isSessionRequest_Message {
@@ -1618,7 +1714,7 @@ type OpenExec struct {
 
 func (x *OpenExec) Reset() {
 	*x = OpenExec{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1726,7 @@ func (x *OpenExec) String() string {
 func (*OpenExec) ProtoMessage() {}
 
 func (x *OpenExec) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1739,7 @@ func (x *OpenExec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenExec.ProtoReflect.Descriptor instead.
 func (*OpenExec) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpenExec) GetExecId() string {
@@ -1704,7 +1800,7 @@ type OpenAttach struct {
 
 func (x *OpenAttach) Reset() {
 	*x = OpenAttach{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1812,7 @@ func (x *OpenAttach) String() string {
 func (*OpenAttach) ProtoMessage() {}
 
 func (x *OpenAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1825,7 @@ func (x *OpenAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenAttach.ProtoReflect.Descriptor instead.
 func (*OpenAttach) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OpenAttach) GetAttachId() string {
@@ -1784,7 +1880,7 @@ type Stdin struct {
 
 func (x *Stdin) Reset() {
 	*x = Stdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1892,7 @@ func (x *Stdin) String() string {
 func (*Stdin) ProtoMessage() {}
 
 func (x *Stdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1905,7 @@ func (x *Stdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stdin.ProtoReflect.Descriptor instead.
 func (*Stdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stdin) GetOffset() uint64 {
@@ -1834,7 +1930,7 @@ type CloseStdin struct {
 
 func (x *CloseStdin) Reset() {
 	*x = CloseStdin{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1942,7 @@ func (x *CloseStdin) String() string {
 func (*CloseStdin) ProtoMessage() {}
 
 func (x *CloseStdin) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1955,7 @@ func (x *CloseStdin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdin.ProtoReflect.Descriptor instead.
 func (*CloseStdin) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type Leave struct {
@@ -1870,7 +1966,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1978,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1991,7 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type Heartbeat struct {
@@ -1906,7 +2002,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2014,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2027,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type SessionResponse struct {
@@ -1952,7 +2048,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2060,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2073,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -2107,7 +2203,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2215,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2228,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Output) GetOffset() uint64 {
@@ -2159,7 +2255,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2267,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2280,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SessionStarted) GetPid() int64 {
@@ -2209,7 +2305,7 @@ type SessionDetached struct {
 
 func (x *SessionDetached) Reset() {
 	*x = SessionDetached{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2317,7 @@ func (x *SessionDetached) String() string {
 func (*SessionDetached) ProtoMessage() {}
 
 func (x *SessionDetached) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2330,7 @@ func (x *SessionDetached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionDetached.ProtoReflect.Descriptor instead.
 func (*SessionDetached) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 type ExitStatus struct {
@@ -2252,7 +2348,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2360,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2373,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExitStatus) GetCode() int32 {
@@ -2328,7 +2424,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2436,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2449,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SessionError) GetReason() SessionErrorReason {
@@ -2387,7 +2483,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2495,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2508,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResizeRequest) GetExecId() string {
@@ -2437,7 +2533,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2545,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2558,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 type SignalRequest struct {
@@ -2476,7 +2572,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2584,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2597,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalRequest) GetExecId() string {
@@ -2533,7 +2629,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2641,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2654,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 type ExecInspectRequest struct {
@@ -2572,7 +2668,7 @@ type ExecInspectRequest struct {
 
 func (x *ExecInspectRequest) Reset() {
 	*x = ExecInspectRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2680,7 @@ func (x *ExecInspectRequest) String() string {
 func (*ExecInspectRequest) ProtoMessage() {}
 
 func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[31]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2693,7 @@ func (x *ExecInspectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectRequest.ProtoReflect.Descriptor instead.
 func (*ExecInspectRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExecInspectRequest) GetExecId() string {
@@ -2625,7 +2721,7 @@ type ExecInspectResponse struct {
 
 func (x *ExecInspectResponse) Reset() {
 	*x = ExecInspectResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2733,7 @@ func (x *ExecInspectResponse) String() string {
 func (*ExecInspectResponse) ProtoMessage() {}
 
 func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[32]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2746,7 @@ func (x *ExecInspectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecInspectResponse.ProtoReflect.Descriptor instead.
 func (*ExecInspectResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExecInspectResponse) GetRunning() bool {
@@ -2682,7 +2778,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2790,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2803,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 type WatchResponse struct {
@@ -2733,7 +2829,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2841,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2854,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchResponse) GetSequence() uint64 {
@@ -2936,7 +3032,7 @@ type ContainerState struct {
 
 func (x *ContainerState) Reset() {
 	*x = ContainerState{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3044,7 @@ func (x *ContainerState) String() string {
 func (*ContainerState) ProtoMessage() {}
 
 func (x *ContainerState) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3057,7 @@ func (x *ContainerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerState.ProtoReflect.Descriptor instead.
 func (*ContainerState) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ContainerState) GetStarted() *StartedProcess {
@@ -3023,7 +3119,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3131,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3144,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExecStarted) GetExecId() string {
@@ -3075,7 +3171,7 @@ type ExecEnded struct {
 
 func (x *ExecEnded) Reset() {
 	*x = ExecEnded{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3183,7 @@ func (x *ExecEnded) String() string {
 func (*ExecEnded) ProtoMessage() {}
 
 func (x *ExecEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3196,7 @@ func (x *ExecEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecEnded.ProtoReflect.Descriptor instead.
 func (*ExecEnded) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExecEnded) GetExecId() string {
@@ -3130,7 +3226,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3238,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3251,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HealthResult) GetStart() *timestamppb.Timestamp {
@@ -3201,7 +3297,7 @@ type OutOfMemory struct {
 
 func (x *OutOfMemory) Reset() {
 	*x = OutOfMemory{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3309,7 @@ func (x *OutOfMemory) String() string {
 func (*OutOfMemory) ProtoMessage() {}
 
 func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[39]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3322,7 @@ func (x *OutOfMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutOfMemory.ProtoReflect.Descriptor instead.
 func (*OutOfMemory) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{39}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
 }
 
 // The agent has nothing more to tell and leaves; a later call gets UNAVAILABLE.
@@ -3238,7 +3334,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3346,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[40]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3359,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{40}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
 }
 
 type PauseRequest struct {
@@ -3274,7 +3370,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3382,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[41]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3395,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{41}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
 }
 
 type PauseResponse struct {
@@ -3310,7 +3406,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +3418,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[42]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +3431,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{42}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
 }
 
 type ResumeRequest struct {
@@ -3346,7 +3442,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3454,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[43]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3467,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{43}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
 }
 
 type ResumeResponse struct {
@@ -3382,7 +3478,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3394,7 +3490,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[44]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3407,7 +3503,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{44}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
 }
 
 type LogsRequest struct {
@@ -3433,7 +3529,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +3541,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[45]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +3554,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{45}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogsRequest) GetStdout() bool {
@@ -3538,7 +3634,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3646,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[46]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3659,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{46}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LogsResponse) GetMessage() isLogsResponse_Message {
@@ -3635,7 +3731,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3743,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[47]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3756,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{47}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *LogChunk) GetStream() Stream {
@@ -3693,7 +3789,7 @@ type LogsEnd struct {
 
 func (x *LogsEnd) Reset() {
 	*x = LogsEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3705,7 +3801,7 @@ func (x *LogsEnd) String() string {
 func (*LogsEnd) ProtoMessage() {}
 
 func (x *LogsEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[48]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3718,7 +3814,7 @@ func (x *LogsEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsEnd.ProtoReflect.Descriptor instead.
 func (*LogsEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{48}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *LogsEnd) GetTotalBytes() uint64 {
@@ -3741,7 +3837,7 @@ type PathStat struct {
 
 func (x *PathStat) Reset() {
 	*x = PathStat{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3849,7 @@ func (x *PathStat) String() string {
 func (*PathStat) ProtoMessage() {}
 
 func (x *PathStat) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[49]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +3862,7 @@ func (x *PathStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathStat.ProtoReflect.Descriptor instead.
 func (*PathStat) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{49}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PathStat) GetName() string {
@@ -3813,7 +3909,7 @@ type ArchiveStatRequest struct {
 
 func (x *ArchiveStatRequest) Reset() {
 	*x = ArchiveStatRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +3921,7 @@ func (x *ArchiveStatRequest) String() string {
 func (*ArchiveStatRequest) ProtoMessage() {}
 
 func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[50]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +3934,7 @@ func (x *ArchiveStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveStatRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{50}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ArchiveStatRequest) GetPath() string {
@@ -3857,7 +3953,7 @@ type ArchiveStatResponse struct {
 
 func (x *ArchiveStatResponse) Reset() {
 	*x = ArchiveStatResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +3965,7 @@ func (x *ArchiveStatResponse) String() string {
 func (*ArchiveStatResponse) ProtoMessage() {}
 
 func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[51]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +3978,7 @@ func (x *ArchiveStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveStatResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveStatResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{51}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ArchiveStatResponse) GetStat() *PathStat {
@@ -3901,7 +3997,7 @@ type ArchiveGetRequest struct {
 
 func (x *ArchiveGetRequest) Reset() {
 	*x = ArchiveGetRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4009,7 @@ func (x *ArchiveGetRequest) String() string {
 func (*ArchiveGetRequest) ProtoMessage() {}
 
 func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[52]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4022,7 @@ func (x *ArchiveGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveGetRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{52}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ArchiveGetRequest) GetPath() string {
@@ -3951,7 +4047,7 @@ type ArchiveGetResponse struct {
 
 func (x *ArchiveGetResponse) Reset() {
 	*x = ArchiveGetResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4059,7 @@ func (x *ArchiveGetResponse) String() string {
 func (*ArchiveGetResponse) ProtoMessage() {}
 
 func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[53]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4072,7 @@ func (x *ArchiveGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveGetResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveGetResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{53}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ArchiveGetResponse) GetMessage() isArchiveGetResponse_Message {
@@ -4060,7 +4156,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4168,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[54]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4181,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{54}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ArchiveChunk) GetOffset() uint64 {
@@ -4111,7 +4207,7 @@ type ArchiveEnd struct {
 
 func (x *ArchiveEnd) Reset() {
 	*x = ArchiveEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4219,7 @@ func (x *ArchiveEnd) String() string {
 func (*ArchiveEnd) ProtoMessage() {}
 
 func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[55]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4232,7 @@ func (x *ArchiveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveEnd.ProtoReflect.Descriptor instead.
 func (*ArchiveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{55}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ArchiveEnd) GetTotalBytes() uint64 {
@@ -4161,7 +4257,7 @@ type ArchivePutRequest struct {
 
 func (x *ArchivePutRequest) Reset() {
 	*x = ArchivePutRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4173,7 +4269,7 @@ func (x *ArchivePutRequest) String() string {
 func (*ArchivePutRequest) ProtoMessage() {}
 
 func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[56]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4186,7 +4282,7 @@ func (x *ArchivePutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutRequest.ProtoReflect.Descriptor instead.
 func (*ArchivePutRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{56}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ArchivePutRequest) GetMessage() isArchivePutRequest_Message {
@@ -4272,7 +4368,7 @@ type ArchivePutOpen struct {
 
 func (x *ArchivePutOpen) Reset() {
 	*x = ArchivePutOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4380,7 @@ func (x *ArchivePutOpen) String() string {
 func (*ArchivePutOpen) ProtoMessage() {}
 
 func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[57]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4393,7 @@ func (x *ArchivePutOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutOpen.ProtoReflect.Descriptor instead.
 func (*ArchivePutOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{57}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ArchivePutOpen) GetPath() string {
@@ -4337,7 +4433,7 @@ type ArchivePutResponse struct {
 
 func (x *ArchivePutResponse) Reset() {
 	*x = ArchivePutResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +4445,7 @@ func (x *ArchivePutResponse) String() string {
 func (*ArchivePutResponse) ProtoMessage() {}
 
 func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[58]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +4458,7 @@ func (x *ArchivePutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchivePutResponse.ProtoReflect.Descriptor instead.
 func (*ArchivePutResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{58}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ArchivePutResponse) GetTotalBytes() uint64 {
@@ -4380,7 +4476,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4488,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[59]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4501,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{59}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
 }
 
 type ChangesResponse struct {
@@ -4422,7 +4518,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4434,7 +4530,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[60]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4447,7 +4543,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{60}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ChangesResponse) GetMessage() isChangesResponse_Message {
@@ -4516,7 +4612,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4624,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[61]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4637,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{61}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Change) GetPath() string {
@@ -4567,7 +4663,7 @@ type ChangesEnd struct {
 
 func (x *ChangesEnd) Reset() {
 	*x = ChangesEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4579,7 +4675,7 @@ func (x *ChangesEnd) String() string {
 func (*ChangesEnd) ProtoMessage() {}
 
 func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[62]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4592,7 +4688,7 @@ func (x *ChangesEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesEnd.ProtoReflect.Descriptor instead.
 func (*ChangesEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{62}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ChangesEnd) GetCount() uint64 {
@@ -4610,7 +4706,7 @@ type DiskUsageRequest struct {
 
 func (x *DiskUsageRequest) Reset() {
 	*x = DiskUsageRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +4718,7 @@ func (x *DiskUsageRequest) String() string {
 func (*DiskUsageRequest) ProtoMessage() {}
 
 func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[63]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +4731,7 @@ func (x *DiskUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageRequest.ProtoReflect.Descriptor instead.
 func (*DiskUsageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{63}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
 }
 
 type DiskUsageResponse struct {
@@ -4647,7 +4743,7 @@ type DiskUsageResponse struct {
 
 func (x *DiskUsageResponse) Reset() {
 	*x = DiskUsageResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4755,7 @@ func (x *DiskUsageResponse) String() string {
 func (*DiskUsageResponse) ProtoMessage() {}
 
 func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[64]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4768,7 @@ func (x *DiskUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskUsageResponse.ProtoReflect.Descriptor instead.
 func (*DiskUsageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{64}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DiskUsageResponse) GetWrittenBytes() uint64 {
@@ -4692,7 +4788,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4704,7 +4800,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[65]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4717,7 +4813,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{65}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ExportRequest) GetLayer() bool {
@@ -4741,7 +4837,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4753,7 +4849,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[66]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4766,7 +4862,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{66}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ExportResponse) GetMessage() isExportResponse_Message {
@@ -4834,7 +4930,7 @@ type TopRequest struct {
 
 func (x *TopRequest) Reset() {
 	*x = TopRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4846,7 +4942,7 @@ func (x *TopRequest) String() string {
 func (*TopRequest) ProtoMessage() {}
 
 func (x *TopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[67]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4859,7 +4955,7 @@ func (x *TopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
 func (*TopRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{67}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TopRequest) GetPsArgs() string {
@@ -4879,7 +4975,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4891,7 +4987,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[68]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4904,7 +5000,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{68}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TopResponse) GetTitles() []string {
@@ -4930,7 +5026,7 @@ type ProcessRow struct {
 
 func (x *ProcessRow) Reset() {
 	*x = ProcessRow{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5038,7 @@ func (x *ProcessRow) String() string {
 func (*ProcessRow) ProtoMessage() {}
 
 func (x *ProcessRow) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[69]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +5051,7 @@ func (x *ProcessRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRow.ProtoReflect.Descriptor instead.
 func (*ProcessRow) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{69}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ProcessRow) GetColumns() []string {
@@ -4975,7 +5071,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4987,7 +5083,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[70]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +5096,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{70}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *StatsRequest) GetStream() bool {
@@ -5034,7 +5130,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5046,7 +5142,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[71]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5059,7 +5155,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{71}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *StatsResponse) GetRead() *timestamppb.Timestamp {
@@ -5135,7 +5231,7 @@ type CpuStats struct {
 
 func (x *CpuStats) Reset() {
 	*x = CpuStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5147,7 +5243,7 @@ func (x *CpuStats) String() string {
 func (*CpuStats) ProtoMessage() {}
 
 func (x *CpuStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[72]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5160,7 +5256,7 @@ func (x *CpuStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuStats.ProtoReflect.Descriptor instead.
 func (*CpuStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{72}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CpuStats) GetTotalUsageNs() uint64 {
@@ -5239,7 +5335,7 @@ type MemoryStats struct {
 
 func (x *MemoryStats) Reset() {
 	*x = MemoryStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5251,7 +5347,7 @@ func (x *MemoryStats) String() string {
 func (*MemoryStats) ProtoMessage() {}
 
 func (x *MemoryStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[73]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5264,7 +5360,7 @@ func (x *MemoryStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStats.ProtoReflect.Descriptor instead.
 func (*MemoryStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{73}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MemoryStats) GetUsage() uint64 {
@@ -5312,7 +5408,7 @@ type PidsStats struct {
 
 func (x *PidsStats) Reset() {
 	*x = PidsStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5324,7 +5420,7 @@ func (x *PidsStats) String() string {
 func (*PidsStats) ProtoMessage() {}
 
 func (x *PidsStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[74]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5337,7 +5433,7 @@ func (x *PidsStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsStats.ProtoReflect.Descriptor instead.
 func (*PidsStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{74}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PidsStats) GetCurrent() uint64 {
@@ -5367,7 +5463,7 @@ type BlockIoEntry struct {
 
 func (x *BlockIoEntry) Reset() {
 	*x = BlockIoEntry{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +5475,7 @@ func (x *BlockIoEntry) String() string {
 func (*BlockIoEntry) ProtoMessage() {}
 
 func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[75]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +5488,7 @@ func (x *BlockIoEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockIoEntry.ProtoReflect.Descriptor instead.
 func (*BlockIoEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{75}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *BlockIoEntry) GetKind() string {
@@ -5446,7 +5542,7 @@ type NetworkStats struct {
 
 func (x *NetworkStats) Reset() {
 	*x = NetworkStats{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5458,7 +5554,7 @@ func (x *NetworkStats) String() string {
 func (*NetworkStats) ProtoMessage() {}
 
 func (x *NetworkStats) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[76]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5471,7 +5567,7 @@ func (x *NetworkStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkStats.ProtoReflect.Descriptor instead.
 func (*NetworkStats) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{76}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *NetworkStats) GetRxBytes() uint64 {
@@ -5541,7 +5637,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5553,7 +5649,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[77]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5566,7 +5662,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{77}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UpdateRequest) GetOciResources() []byte {
@@ -5584,7 +5680,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5596,7 +5692,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[78]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5609,7 +5705,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{78}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
 }
 
 type NamesRequest struct {
@@ -5632,7 +5728,7 @@ type NamesRequest struct {
 
 func (x *NamesRequest) Reset() {
 	*x = NamesRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5644,7 +5740,7 @@ func (x *NamesRequest) String() string {
 func (*NamesRequest) ProtoMessage() {}
 
 func (x *NamesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[79]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5657,7 +5753,7 @@ func (x *NamesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesRequest.ProtoReflect.Descriptor instead.
 func (*NamesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{79}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *NamesRequest) GetNetworks() []*NamedNetwork {
@@ -5698,7 +5794,7 @@ type NamedNetwork struct {
 
 func (x *NamedNetwork) Reset() {
 	*x = NamedNetwork{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5710,7 +5806,7 @@ func (x *NamedNetwork) String() string {
 func (*NamedNetwork) ProtoMessage() {}
 
 func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[80]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5723,7 +5819,7 @@ func (x *NamedNetwork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedNetwork.ProtoReflect.Descriptor instead.
 func (*NamedNetwork) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{80}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *NamedNetwork) GetName() string {
@@ -5752,7 +5848,7 @@ type NamedPeer struct {
 
 func (x *NamedPeer) Reset() {
 	*x = NamedPeer{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5764,7 +5860,7 @@ func (x *NamedPeer) String() string {
 func (*NamedPeer) ProtoMessage() {}
 
 func (x *NamedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[81]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5777,7 +5873,7 @@ func (x *NamedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPeer.ProtoReflect.Descriptor instead.
 func (*NamedPeer) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{81}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NamedPeer) GetNames() []string {
@@ -5802,7 +5898,7 @@ type NamesResponse struct {
 
 func (x *NamesResponse) Reset() {
 	*x = NamesResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5814,7 +5910,7 @@ func (x *NamesResponse) String() string {
 func (*NamesResponse) ProtoMessage() {}
 
 func (x *NamesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[82]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5827,7 +5923,7 @@ func (x *NamesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResponse.ProtoReflect.Descriptor instead.
 func (*NamesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{82}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
 }
 
 type TunnelRequest struct {
@@ -5845,7 +5941,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5857,7 +5953,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[83]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5870,7 +5966,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{83}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TunnelRequest) GetMessage() isTunnelRequest_Message {
@@ -5960,7 +6056,7 @@ type TunnelResponse struct {
 
 func (x *TunnelResponse) Reset() {
 	*x = TunnelResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5972,7 +6068,7 @@ func (x *TunnelResponse) String() string {
 func (*TunnelResponse) ProtoMessage() {}
 
 func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[84]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5985,7 +6081,7 @@ func (x *TunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelResponse.ProtoReflect.Descriptor instead.
 func (*TunnelResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{84}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *TunnelResponse) GetMessage() isTunnelResponse_Message {
@@ -6086,7 +6182,7 @@ type TunnelOpen struct {
 
 func (x *TunnelOpen) Reset() {
 	*x = TunnelOpen{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6098,7 +6194,7 @@ func (x *TunnelOpen) String() string {
 func (*TunnelOpen) ProtoMessage() {}
 
 func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[85]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6111,7 +6207,7 @@ func (x *TunnelOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpen.ProtoReflect.Descriptor instead.
 func (*TunnelOpen) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{85}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TunnelOpen) GetProtocol() TransportProtocol {
@@ -6143,7 +6239,7 @@ type TunnelOpened struct {
 
 func (x *TunnelOpened) Reset() {
 	*x = TunnelOpened{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6155,7 +6251,7 @@ func (x *TunnelOpened) String() string {
 func (*TunnelOpened) ProtoMessage() {}
 
 func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[86]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6168,7 +6264,7 @@ func (x *TunnelOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelOpened.ProtoReflect.Descriptor instead.
 func (*TunnelOpened) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{86}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
 }
 
 // The field order is fixed: clients decode it by hand.
@@ -6183,7 +6279,7 @@ type TunnelData struct {
 
 func (x *TunnelData) Reset() {
 	*x = TunnelData{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6195,7 +6291,7 @@ func (x *TunnelData) String() string {
 func (*TunnelData) ProtoMessage() {}
 
 func (x *TunnelData) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[87]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6208,7 +6304,7 @@ func (x *TunnelData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelData.ProtoReflect.Descriptor instead.
 func (*TunnelData) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{87}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *TunnelData) GetOffset() uint64 {
@@ -6234,7 +6330,7 @@ type TunnelEnd struct {
 
 func (x *TunnelEnd) Reset() {
 	*x = TunnelEnd{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6246,7 +6342,7 @@ func (x *TunnelEnd) String() string {
 func (*TunnelEnd) ProtoMessage() {}
 
 func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[88]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6259,7 +6355,7 @@ func (x *TunnelEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelEnd.ProtoReflect.Descriptor instead.
 func (*TunnelEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{88}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *TunnelEnd) GetTotalBytes() uint64 {
@@ -6280,7 +6376,7 @@ type TunnelError struct {
 
 func (x *TunnelError) Reset() {
 	*x = TunnelError{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6292,7 +6388,7 @@ func (x *TunnelError) String() string {
 func (*TunnelError) ProtoMessage() {}
 
 func (x *TunnelError) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[89]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6305,7 +6401,7 @@ func (x *TunnelError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelError.ProtoReflect.Descriptor instead.
 func (*TunnelError) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{89}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TunnelError) GetReason() TunnelErrorReason {
@@ -6331,7 +6427,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6343,7 +6439,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[90]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6356,7 +6452,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{90}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ReleaseRequest) GetGeneration() uint64 {
@@ -6374,7 +6470,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6386,7 +6482,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[91]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6399,7 +6495,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{91}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
 }
 
 type PartnersRequest struct {
@@ -6415,7 +6511,7 @@ type PartnersRequest struct {
 
 func (x *PartnersRequest) Reset() {
 	*x = PartnersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6427,7 +6523,7 @@ func (x *PartnersRequest) String() string {
 func (*PartnersRequest) ProtoMessage() {}
 
 func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[92]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6440,7 +6536,7 @@ func (x *PartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersRequest.ProtoReflect.Descriptor instead.
 func (*PartnersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{92}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *PartnersRequest) GetPartners() []*Partner {
@@ -6474,7 +6570,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6486,7 +6582,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[93]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6499,7 +6595,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{93}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Partner) GetContainerId() string {
@@ -6548,7 +6644,7 @@ type PartnersResponse struct {
 
 func (x *PartnersResponse) Reset() {
 	*x = PartnersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6560,7 +6656,7 @@ func (x *PartnersResponse) String() string {
 func (*PartnersResponse) ProtoMessage() {}
 
 func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[94]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6573,7 +6669,7 @@ func (x *PartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnersResponse.ProtoReflect.Descriptor instead.
 func (*PartnersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{94}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *PartnersResponse) GetFailures() []*PartnerFailure {
@@ -6593,7 +6689,7 @@ type PartnerFailure struct {
 
 func (x *PartnerFailure) Reset() {
 	*x = PartnerFailure{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6605,7 +6701,7 @@ func (x *PartnerFailure) String() string {
 func (*PartnerFailure) ProtoMessage() {}
 
 func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[95]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6618,7 +6714,7 @@ func (x *PartnerFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerFailure.ProtoReflect.Descriptor instead.
 func (*PartnerFailure) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{95}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PartnerFailure) GetContainerId() string {
@@ -6643,7 +6739,7 @@ type ListenersRequest struct {
 
 func (x *ListenersRequest) Reset() {
 	*x = ListenersRequest{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6655,7 +6751,7 @@ func (x *ListenersRequest) String() string {
 func (*ListenersRequest) ProtoMessage() {}
 
 func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[96]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6668,7 +6764,7 @@ func (x *ListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListenersRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{96}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
 }
 
 type ListenersResponse struct {
@@ -6684,7 +6780,7 @@ type ListenersResponse struct {
 
 func (x *ListenersResponse) Reset() {
 	*x = ListenersResponse{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6696,7 +6792,7 @@ func (x *ListenersResponse) String() string {
 func (*ListenersResponse) ProtoMessage() {}
 
 func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[97]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6709,7 +6805,7 @@ func (x *ListenersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenersResponse.ProtoReflect.Descriptor instead.
 func (*ListenersResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{97}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ListenersResponse) GetMessage() isListenersResponse_Message {
@@ -6763,7 +6859,7 @@ type ListenerTable struct {
 
 func (x *ListenerTable) Reset() {
 	*x = ListenerTable{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6775,7 +6871,7 @@ func (x *ListenerTable) String() string {
 func (*ListenerTable) ProtoMessage() {}
 
 func (x *ListenerTable) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[98]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6788,7 +6884,7 @@ func (x *ListenerTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerTable.ProtoReflect.Descriptor instead.
 func (*ListenerTable) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{98}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ListenerTable) GetListeners() []*Listener {
@@ -6808,7 +6904,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6820,7 +6916,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[99]
+	mi := &file_sockerless_agent_v1_agent_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6833,7 +6929,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{99}
+	return file_sockerless_agent_v1_agent_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Listener) GetAddress() string {
@@ -6947,7 +7043,14 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x0fDescribeRequest\"L\n" +
 	"\x10DescribeResponse\x12$\n" +
 	"\rspecification\x18\x01 \x01(\fR\rspecification\x12\x12\n" +
-	"\x04seal\x18\x02 \x01(\fR\x04seal\"\x89\x03\n" +
+	"\x04seal\x18\x02 \x01(\fR\x04seal\"i\n" +
+	"\rResealRequest\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x12$\n" +
+	"\rspecification\x18\x02 \x01(\fR\rspecification\x12\x12\n" +
+	"\x04seal\x18\x03 \x01(\fR\x04seal\"\x10\n" +
+	"\x0eResealResponse\"\x89\x03\n" +
 	"\x0eSessionRequest\x12<\n" +
 	"\topen_exec\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.OpenExecH\x00R\bopenExec\x12B\n" +
 	"\vopen_attach\x18\x02 \x01(\v2\x1f.sockerless.agent.v1.OpenAttachH\x00R\n" +
@@ -7339,11 +7442,12 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x1bTUNNEL_ERROR_REASON_REFUSED\x10\x01\x12#\n" +
 	"\x1fTUNNEL_ERROR_REASON_UNREACHABLE\x10\x02\x12\x1d\n" +
 	"\x19TUNNEL_ERROR_REASON_RESET\x10\x03\x12 \n" +
-	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\x96\x11\n" +
+	"\x1cTUNNEL_ERROR_REASON_INTERNAL\x10\x042\xe9\x11\n" +
 	"\fAgentService\x12S\n" +
 	"\x05Hello\x12!.sockerless.agent.v1.HelloRequest\x1a\".sockerless.agent.v1.HelloResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Start\x12!.sockerless.agent.v1.StartRequest\x1a\".sockerless.agent.v1.StartResponse\x12\\\n" +
-	"\bDescribe\x12$.sockerless.agent.v1.DescribeRequest\x1a%.sockerless.agent.v1.DescribeResponse\"\x03\x90\x02\x01\x12X\n" +
+	"\bDescribe\x12$.sockerless.agent.v1.DescribeRequest\x1a%.sockerless.agent.v1.DescribeResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\x06Reseal\x12\".sockerless.agent.v1.ResealRequest\x1a#.sockerless.agent.v1.ResealResponse\x12X\n" +
 	"\aSession\x12#.sockerless.agent.v1.SessionRequest\x1a$.sockerless.agent.v1.SessionResponse(\x010\x01\x12Q\n" +
 	"\x06Resize\x12\".sockerless.agent.v1.ResizeRequest\x1a#.sockerless.agent.v1.ResizeResponse\x12Q\n" +
 	"\x06Signal\x12\".sockerless.agent.v1.SignalRequest\x1a#.sockerless.agent.v1.SignalResponse\x12e\n" +
@@ -7384,7 +7488,7 @@ func file_sockerless_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
+var file_sockerless_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 104)
 var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(Mode)(0),                     // 0: sockerless.agent.v1.Mode
 	(Tee)(0),                      // 1: sockerless.agent.v1.Tee
@@ -7407,95 +7511,97 @@ var file_sockerless_agent_v1_agent_proto_goTypes = []any{
 	(*HealthCheck)(nil),           // 18: sockerless.agent.v1.HealthCheck
 	(*DescribeRequest)(nil),       // 19: sockerless.agent.v1.DescribeRequest
 	(*DescribeResponse)(nil),      // 20: sockerless.agent.v1.DescribeResponse
-	(*SessionRequest)(nil),        // 21: sockerless.agent.v1.SessionRequest
-	(*OpenExec)(nil),              // 22: sockerless.agent.v1.OpenExec
-	(*OpenAttach)(nil),            // 23: sockerless.agent.v1.OpenAttach
-	(*Stdin)(nil),                 // 24: sockerless.agent.v1.Stdin
-	(*CloseStdin)(nil),            // 25: sockerless.agent.v1.CloseStdin
-	(*Leave)(nil),                 // 26: sockerless.agent.v1.Leave
-	(*Heartbeat)(nil),             // 27: sockerless.agent.v1.Heartbeat
-	(*SessionResponse)(nil),       // 28: sockerless.agent.v1.SessionResponse
-	(*Output)(nil),                // 29: sockerless.agent.v1.Output
-	(*SessionStarted)(nil),        // 30: sockerless.agent.v1.SessionStarted
-	(*SessionDetached)(nil),       // 31: sockerless.agent.v1.SessionDetached
-	(*ExitStatus)(nil),            // 32: sockerless.agent.v1.ExitStatus
-	(*SessionError)(nil),          // 33: sockerless.agent.v1.SessionError
-	(*ResizeRequest)(nil),         // 34: sockerless.agent.v1.ResizeRequest
-	(*ResizeResponse)(nil),        // 35: sockerless.agent.v1.ResizeResponse
-	(*SignalRequest)(nil),         // 36: sockerless.agent.v1.SignalRequest
-	(*SignalResponse)(nil),        // 37: sockerless.agent.v1.SignalResponse
-	(*ExecInspectRequest)(nil),    // 38: sockerless.agent.v1.ExecInspectRequest
-	(*ExecInspectResponse)(nil),   // 39: sockerless.agent.v1.ExecInspectResponse
-	(*WatchRequest)(nil),          // 40: sockerless.agent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 41: sockerless.agent.v1.WatchResponse
-	(*ContainerState)(nil),        // 42: sockerless.agent.v1.ContainerState
-	(*ExecStarted)(nil),           // 43: sockerless.agent.v1.ExecStarted
-	(*ExecEnded)(nil),             // 44: sockerless.agent.v1.ExecEnded
-	(*HealthResult)(nil),          // 45: sockerless.agent.v1.HealthResult
-	(*OutOfMemory)(nil),           // 46: sockerless.agent.v1.OutOfMemory
-	(*Released)(nil),              // 47: sockerless.agent.v1.Released
-	(*PauseRequest)(nil),          // 48: sockerless.agent.v1.PauseRequest
-	(*PauseResponse)(nil),         // 49: sockerless.agent.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 50: sockerless.agent.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 51: sockerless.agent.v1.ResumeResponse
-	(*LogsRequest)(nil),           // 52: sockerless.agent.v1.LogsRequest
-	(*LogsResponse)(nil),          // 53: sockerless.agent.v1.LogsResponse
-	(*LogChunk)(nil),              // 54: sockerless.agent.v1.LogChunk
-	(*LogsEnd)(nil),               // 55: sockerless.agent.v1.LogsEnd
-	(*PathStat)(nil),              // 56: sockerless.agent.v1.PathStat
-	(*ArchiveStatRequest)(nil),    // 57: sockerless.agent.v1.ArchiveStatRequest
-	(*ArchiveStatResponse)(nil),   // 58: sockerless.agent.v1.ArchiveStatResponse
-	(*ArchiveGetRequest)(nil),     // 59: sockerless.agent.v1.ArchiveGetRequest
-	(*ArchiveGetResponse)(nil),    // 60: sockerless.agent.v1.ArchiveGetResponse
-	(*ArchiveChunk)(nil),          // 61: sockerless.agent.v1.ArchiveChunk
-	(*ArchiveEnd)(nil),            // 62: sockerless.agent.v1.ArchiveEnd
-	(*ArchivePutRequest)(nil),     // 63: sockerless.agent.v1.ArchivePutRequest
-	(*ArchivePutOpen)(nil),        // 64: sockerless.agent.v1.ArchivePutOpen
-	(*ArchivePutResponse)(nil),    // 65: sockerless.agent.v1.ArchivePutResponse
-	(*ChangesRequest)(nil),        // 66: sockerless.agent.v1.ChangesRequest
-	(*ChangesResponse)(nil),       // 67: sockerless.agent.v1.ChangesResponse
-	(*Change)(nil),                // 68: sockerless.agent.v1.Change
-	(*ChangesEnd)(nil),            // 69: sockerless.agent.v1.ChangesEnd
-	(*DiskUsageRequest)(nil),      // 70: sockerless.agent.v1.DiskUsageRequest
-	(*DiskUsageResponse)(nil),     // 71: sockerless.agent.v1.DiskUsageResponse
-	(*ExportRequest)(nil),         // 72: sockerless.agent.v1.ExportRequest
-	(*ExportResponse)(nil),        // 73: sockerless.agent.v1.ExportResponse
-	(*TopRequest)(nil),            // 74: sockerless.agent.v1.TopRequest
-	(*TopResponse)(nil),           // 75: sockerless.agent.v1.TopResponse
-	(*ProcessRow)(nil),            // 76: sockerless.agent.v1.ProcessRow
-	(*StatsRequest)(nil),          // 77: sockerless.agent.v1.StatsRequest
-	(*StatsResponse)(nil),         // 78: sockerless.agent.v1.StatsResponse
-	(*CpuStats)(nil),              // 79: sockerless.agent.v1.CpuStats
-	(*MemoryStats)(nil),           // 80: sockerless.agent.v1.MemoryStats
-	(*PidsStats)(nil),             // 81: sockerless.agent.v1.PidsStats
-	(*BlockIoEntry)(nil),          // 82: sockerless.agent.v1.BlockIoEntry
-	(*NetworkStats)(nil),          // 83: sockerless.agent.v1.NetworkStats
-	(*UpdateRequest)(nil),         // 84: sockerless.agent.v1.UpdateRequest
-	(*UpdateResponse)(nil),        // 85: sockerless.agent.v1.UpdateResponse
-	(*NamesRequest)(nil),          // 86: sockerless.agent.v1.NamesRequest
-	(*NamedNetwork)(nil),          // 87: sockerless.agent.v1.NamedNetwork
-	(*NamedPeer)(nil),             // 88: sockerless.agent.v1.NamedPeer
-	(*NamesResponse)(nil),         // 89: sockerless.agent.v1.NamesResponse
-	(*TunnelRequest)(nil),         // 90: sockerless.agent.v1.TunnelRequest
-	(*TunnelResponse)(nil),        // 91: sockerless.agent.v1.TunnelResponse
-	(*TunnelOpen)(nil),            // 92: sockerless.agent.v1.TunnelOpen
-	(*TunnelOpened)(nil),          // 93: sockerless.agent.v1.TunnelOpened
-	(*TunnelData)(nil),            // 94: sockerless.agent.v1.TunnelData
-	(*TunnelEnd)(nil),             // 95: sockerless.agent.v1.TunnelEnd
-	(*TunnelError)(nil),           // 96: sockerless.agent.v1.TunnelError
-	(*ReleaseRequest)(nil),        // 97: sockerless.agent.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 98: sockerless.agent.v1.ReleaseResponse
-	(*PartnersRequest)(nil),       // 99: sockerless.agent.v1.PartnersRequest
-	(*Partner)(nil),               // 100: sockerless.agent.v1.Partner
-	(*PartnersResponse)(nil),      // 101: sockerless.agent.v1.PartnersResponse
-	(*PartnerFailure)(nil),        // 102: sockerless.agent.v1.PartnerFailure
-	(*ListenersRequest)(nil),      // 103: sockerless.agent.v1.ListenersRequest
-	(*ListenersResponse)(nil),     // 104: sockerless.agent.v1.ListenersResponse
-	(*ListenerTable)(nil),         // 105: sockerless.agent.v1.ListenerTable
-	(*Listener)(nil),              // 106: sockerless.agent.v1.Listener
-	nil,                           // 107: sockerless.agent.v1.StatsResponse.NetworksEntry
-	nil,                           // 108: sockerless.agent.v1.MemoryStats.StatsEntry
-	(*timestamppb.Timestamp)(nil), // 109: google.protobuf.Timestamp
+	(*ResealRequest)(nil),         // 21: sockerless.agent.v1.ResealRequest
+	(*ResealResponse)(nil),        // 22: sockerless.agent.v1.ResealResponse
+	(*SessionRequest)(nil),        // 23: sockerless.agent.v1.SessionRequest
+	(*OpenExec)(nil),              // 24: sockerless.agent.v1.OpenExec
+	(*OpenAttach)(nil),            // 25: sockerless.agent.v1.OpenAttach
+	(*Stdin)(nil),                 // 26: sockerless.agent.v1.Stdin
+	(*CloseStdin)(nil),            // 27: sockerless.agent.v1.CloseStdin
+	(*Leave)(nil),                 // 28: sockerless.agent.v1.Leave
+	(*Heartbeat)(nil),             // 29: sockerless.agent.v1.Heartbeat
+	(*SessionResponse)(nil),       // 30: sockerless.agent.v1.SessionResponse
+	(*Output)(nil),                // 31: sockerless.agent.v1.Output
+	(*SessionStarted)(nil),        // 32: sockerless.agent.v1.SessionStarted
+	(*SessionDetached)(nil),       // 33: sockerless.agent.v1.SessionDetached
+	(*ExitStatus)(nil),            // 34: sockerless.agent.v1.ExitStatus
+	(*SessionError)(nil),          // 35: sockerless.agent.v1.SessionError
+	(*ResizeRequest)(nil),         // 36: sockerless.agent.v1.ResizeRequest
+	(*ResizeResponse)(nil),        // 37: sockerless.agent.v1.ResizeResponse
+	(*SignalRequest)(nil),         // 38: sockerless.agent.v1.SignalRequest
+	(*SignalResponse)(nil),        // 39: sockerless.agent.v1.SignalResponse
+	(*ExecInspectRequest)(nil),    // 40: sockerless.agent.v1.ExecInspectRequest
+	(*ExecInspectResponse)(nil),   // 41: sockerless.agent.v1.ExecInspectResponse
+	(*WatchRequest)(nil),          // 42: sockerless.agent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 43: sockerless.agent.v1.WatchResponse
+	(*ContainerState)(nil),        // 44: sockerless.agent.v1.ContainerState
+	(*ExecStarted)(nil),           // 45: sockerless.agent.v1.ExecStarted
+	(*ExecEnded)(nil),             // 46: sockerless.agent.v1.ExecEnded
+	(*HealthResult)(nil),          // 47: sockerless.agent.v1.HealthResult
+	(*OutOfMemory)(nil),           // 48: sockerless.agent.v1.OutOfMemory
+	(*Released)(nil),              // 49: sockerless.agent.v1.Released
+	(*PauseRequest)(nil),          // 50: sockerless.agent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 51: sockerless.agent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 52: sockerless.agent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 53: sockerless.agent.v1.ResumeResponse
+	(*LogsRequest)(nil),           // 54: sockerless.agent.v1.LogsRequest
+	(*LogsResponse)(nil),          // 55: sockerless.agent.v1.LogsResponse
+	(*LogChunk)(nil),              // 56: sockerless.agent.v1.LogChunk
+	(*LogsEnd)(nil),               // 57: sockerless.agent.v1.LogsEnd
+	(*PathStat)(nil),              // 58: sockerless.agent.v1.PathStat
+	(*ArchiveStatRequest)(nil),    // 59: sockerless.agent.v1.ArchiveStatRequest
+	(*ArchiveStatResponse)(nil),   // 60: sockerless.agent.v1.ArchiveStatResponse
+	(*ArchiveGetRequest)(nil),     // 61: sockerless.agent.v1.ArchiveGetRequest
+	(*ArchiveGetResponse)(nil),    // 62: sockerless.agent.v1.ArchiveGetResponse
+	(*ArchiveChunk)(nil),          // 63: sockerless.agent.v1.ArchiveChunk
+	(*ArchiveEnd)(nil),            // 64: sockerless.agent.v1.ArchiveEnd
+	(*ArchivePutRequest)(nil),     // 65: sockerless.agent.v1.ArchivePutRequest
+	(*ArchivePutOpen)(nil),        // 66: sockerless.agent.v1.ArchivePutOpen
+	(*ArchivePutResponse)(nil),    // 67: sockerless.agent.v1.ArchivePutResponse
+	(*ChangesRequest)(nil),        // 68: sockerless.agent.v1.ChangesRequest
+	(*ChangesResponse)(nil),       // 69: sockerless.agent.v1.ChangesResponse
+	(*Change)(nil),                // 70: sockerless.agent.v1.Change
+	(*ChangesEnd)(nil),            // 71: sockerless.agent.v1.ChangesEnd
+	(*DiskUsageRequest)(nil),      // 72: sockerless.agent.v1.DiskUsageRequest
+	(*DiskUsageResponse)(nil),     // 73: sockerless.agent.v1.DiskUsageResponse
+	(*ExportRequest)(nil),         // 74: sockerless.agent.v1.ExportRequest
+	(*ExportResponse)(nil),        // 75: sockerless.agent.v1.ExportResponse
+	(*TopRequest)(nil),            // 76: sockerless.agent.v1.TopRequest
+	(*TopResponse)(nil),           // 77: sockerless.agent.v1.TopResponse
+	(*ProcessRow)(nil),            // 78: sockerless.agent.v1.ProcessRow
+	(*StatsRequest)(nil),          // 79: sockerless.agent.v1.StatsRequest
+	(*StatsResponse)(nil),         // 80: sockerless.agent.v1.StatsResponse
+	(*CpuStats)(nil),              // 81: sockerless.agent.v1.CpuStats
+	(*MemoryStats)(nil),           // 82: sockerless.agent.v1.MemoryStats
+	(*PidsStats)(nil),             // 83: sockerless.agent.v1.PidsStats
+	(*BlockIoEntry)(nil),          // 84: sockerless.agent.v1.BlockIoEntry
+	(*NetworkStats)(nil),          // 85: sockerless.agent.v1.NetworkStats
+	(*UpdateRequest)(nil),         // 86: sockerless.agent.v1.UpdateRequest
+	(*UpdateResponse)(nil),        // 87: sockerless.agent.v1.UpdateResponse
+	(*NamesRequest)(nil),          // 88: sockerless.agent.v1.NamesRequest
+	(*NamedNetwork)(nil),          // 89: sockerless.agent.v1.NamedNetwork
+	(*NamedPeer)(nil),             // 90: sockerless.agent.v1.NamedPeer
+	(*NamesResponse)(nil),         // 91: sockerless.agent.v1.NamesResponse
+	(*TunnelRequest)(nil),         // 92: sockerless.agent.v1.TunnelRequest
+	(*TunnelResponse)(nil),        // 93: sockerless.agent.v1.TunnelResponse
+	(*TunnelOpen)(nil),            // 94: sockerless.agent.v1.TunnelOpen
+	(*TunnelOpened)(nil),          // 95: sockerless.agent.v1.TunnelOpened
+	(*TunnelData)(nil),            // 96: sockerless.agent.v1.TunnelData
+	(*TunnelEnd)(nil),             // 97: sockerless.agent.v1.TunnelEnd
+	(*TunnelError)(nil),           // 98: sockerless.agent.v1.TunnelError
+	(*ReleaseRequest)(nil),        // 99: sockerless.agent.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),       // 100: sockerless.agent.v1.ReleaseResponse
+	(*PartnersRequest)(nil),       // 101: sockerless.agent.v1.PartnersRequest
+	(*Partner)(nil),               // 102: sockerless.agent.v1.Partner
+	(*PartnersResponse)(nil),      // 103: sockerless.agent.v1.PartnersResponse
+	(*PartnerFailure)(nil),        // 104: sockerless.agent.v1.PartnerFailure
+	(*ListenersRequest)(nil),      // 105: sockerless.agent.v1.ListenersRequest
+	(*ListenersResponse)(nil),     // 106: sockerless.agent.v1.ListenersResponse
+	(*ListenerTable)(nil),         // 107: sockerless.agent.v1.ListenerTable
+	(*Listener)(nil),              // 108: sockerless.agent.v1.Listener
+	nil,                           // 109: sockerless.agent.v1.StatsResponse.NetworksEntry
+	nil,                           // 110: sockerless.agent.v1.MemoryStats.StatsEntry
+	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
 }
 var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	0,   // 0: sockerless.agent.v1.HelloResponse.mode:type_name -> sockerless.agent.v1.Mode
@@ -7508,146 +7614,148 @@ var file_sockerless_agent_v1_agent_proto_depIdxs = []int32{
 	1,   // 7: sockerless.agent.v1.StartRequest.tee:type_name -> sockerless.agent.v1.Tee
 	16,  // 8: sockerless.agent.v1.StartResponse.started:type_name -> sockerless.agent.v1.StartedProcess
 	17,  // 9: sockerless.agent.v1.StartResponse.failure:type_name -> sockerless.agent.v1.StartFailure
-	109, // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
-	22,  // 11: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
-	23,  // 12: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
-	24,  // 13: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
-	25,  // 14: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
-	27,  // 15: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	26,  // 16: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
+	111, // 10: sockerless.agent.v1.StartedProcess.started_at:type_name -> google.protobuf.Timestamp
+	24,  // 11: sockerless.agent.v1.SessionRequest.open_exec:type_name -> sockerless.agent.v1.OpenExec
+	25,  // 12: sockerless.agent.v1.SessionRequest.open_attach:type_name -> sockerless.agent.v1.OpenAttach
+	26,  // 13: sockerless.agent.v1.SessionRequest.stdin:type_name -> sockerless.agent.v1.Stdin
+	27,  // 14: sockerless.agent.v1.SessionRequest.close_stdin:type_name -> sockerless.agent.v1.CloseStdin
+	29,  // 15: sockerless.agent.v1.SessionRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	28,  // 16: sockerless.agent.v1.SessionRequest.leave:type_name -> sockerless.agent.v1.Leave
 	9,   // 17: sockerless.agent.v1.OpenExec.process:type_name -> sockerless.agent.v1.ProcessSpec
-	30,  // 18: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
-	29,  // 19: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
-	29,  // 20: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
-	32,  // 21: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	33,  // 22: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
-	27,  // 23: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	31,  // 24: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
-	109, // 25: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
+	32,  // 18: sockerless.agent.v1.SessionResponse.started:type_name -> sockerless.agent.v1.SessionStarted
+	31,  // 19: sockerless.agent.v1.SessionResponse.stdout:type_name -> sockerless.agent.v1.Output
+	31,  // 20: sockerless.agent.v1.SessionResponse.stderr:type_name -> sockerless.agent.v1.Output
+	34,  // 21: sockerless.agent.v1.SessionResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	35,  // 22: sockerless.agent.v1.SessionResponse.error:type_name -> sockerless.agent.v1.SessionError
+	29,  // 23: sockerless.agent.v1.SessionResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	33,  // 24: sockerless.agent.v1.SessionResponse.detached:type_name -> sockerless.agent.v1.SessionDetached
+	111, // 25: sockerless.agent.v1.ExitStatus.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 26: sockerless.agent.v1.SessionError.reason:type_name -> sockerless.agent.v1.SessionErrorReason
 	11,  // 27: sockerless.agent.v1.ResizeRequest.size:type_name -> sockerless.agent.v1.ConsoleSize
-	32,  // 28: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
-	42,  // 29: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
+	34,  // 28: sockerless.agent.v1.ExecInspectResponse.exit:type_name -> sockerless.agent.v1.ExitStatus
+	44,  // 29: sockerless.agent.v1.WatchResponse.state:type_name -> sockerless.agent.v1.ContainerState
 	16,  // 30: sockerless.agent.v1.WatchResponse.started:type_name -> sockerless.agent.v1.StartedProcess
-	32,  // 31: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
-	43,  // 32: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
-	44,  // 33: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
-	45,  // 34: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
-	46,  // 35: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
-	47,  // 36: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
-	27,  // 37: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	34,  // 31: sockerless.agent.v1.WatchResponse.exited:type_name -> sockerless.agent.v1.ExitStatus
+	45,  // 32: sockerless.agent.v1.WatchResponse.exec_started:type_name -> sockerless.agent.v1.ExecStarted
+	46,  // 33: sockerless.agent.v1.WatchResponse.exec_ended:type_name -> sockerless.agent.v1.ExecEnded
+	47,  // 34: sockerless.agent.v1.WatchResponse.health:type_name -> sockerless.agent.v1.HealthResult
+	48,  // 35: sockerless.agent.v1.WatchResponse.oom:type_name -> sockerless.agent.v1.OutOfMemory
+	49,  // 36: sockerless.agent.v1.WatchResponse.released:type_name -> sockerless.agent.v1.Released
+	29,  // 37: sockerless.agent.v1.WatchResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	16,  // 38: sockerless.agent.v1.ContainerState.started:type_name -> sockerless.agent.v1.StartedProcess
-	32,  // 39: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
-	44,  // 40: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
-	43,  // 41: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
-	45,  // 42: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
+	34,  // 39: sockerless.agent.v1.ContainerState.exit:type_name -> sockerless.agent.v1.ExitStatus
+	46,  // 40: sockerless.agent.v1.ContainerState.ended_execs:type_name -> sockerless.agent.v1.ExecEnded
+	45,  // 41: sockerless.agent.v1.ContainerState.running_execs:type_name -> sockerless.agent.v1.ExecStarted
+	47,  // 42: sockerless.agent.v1.ContainerState.health:type_name -> sockerless.agent.v1.HealthResult
 	17,  // 43: sockerless.agent.v1.ContainerState.failure:type_name -> sockerless.agent.v1.StartFailure
-	32,  // 44: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
-	109, // 45: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
-	109, // 46: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
-	54,  // 47: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
-	55,  // 48: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
-	27,  // 49: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	34,  // 44: sockerless.agent.v1.ExecEnded.exit:type_name -> sockerless.agent.v1.ExitStatus
+	111, // 45: sockerless.agent.v1.HealthResult.start:type_name -> google.protobuf.Timestamp
+	111, // 46: sockerless.agent.v1.HealthResult.end:type_name -> google.protobuf.Timestamp
+	56,  // 47: sockerless.agent.v1.LogsResponse.chunk:type_name -> sockerless.agent.v1.LogChunk
+	57,  // 48: sockerless.agent.v1.LogsResponse.end:type_name -> sockerless.agent.v1.LogsEnd
+	29,  // 49: sockerless.agent.v1.LogsResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	3,   // 50: sockerless.agent.v1.LogChunk.stream:type_name -> sockerless.agent.v1.Stream
-	109, // 51: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
-	56,  // 52: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	56,  // 53: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
-	61,  // 54: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	62,  // 55: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	27,  // 56: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	64,  // 57: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
-	61,  // 58: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	62,  // 59: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	27,  // 60: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	68,  // 61: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
-	69,  // 62: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
-	27,  // 63: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	111, // 51: sockerless.agent.v1.PathStat.mtime:type_name -> google.protobuf.Timestamp
+	58,  // 52: sockerless.agent.v1.ArchiveStatResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	58,  // 53: sockerless.agent.v1.ArchiveGetResponse.stat:type_name -> sockerless.agent.v1.PathStat
+	63,  // 54: sockerless.agent.v1.ArchiveGetResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	64,  // 55: sockerless.agent.v1.ArchiveGetResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	29,  // 56: sockerless.agent.v1.ArchiveGetResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	66,  // 57: sockerless.agent.v1.ArchivePutRequest.open:type_name -> sockerless.agent.v1.ArchivePutOpen
+	63,  // 58: sockerless.agent.v1.ArchivePutRequest.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	64,  // 59: sockerless.agent.v1.ArchivePutRequest.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	29,  // 60: sockerless.agent.v1.ArchivePutRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	70,  // 61: sockerless.agent.v1.ChangesResponse.change:type_name -> sockerless.agent.v1.Change
+	71,  // 62: sockerless.agent.v1.ChangesResponse.end:type_name -> sockerless.agent.v1.ChangesEnd
+	29,  // 63: sockerless.agent.v1.ChangesResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	4,   // 64: sockerless.agent.v1.Change.kind:type_name -> sockerless.agent.v1.ChangeKind
-	61,  // 65: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
-	62,  // 66: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
-	27,  // 67: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	76,  // 68: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
-	109, // 69: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
-	79,  // 70: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
-	79,  // 71: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
-	109, // 72: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
-	80,  // 73: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
-	81,  // 74: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
-	82,  // 75: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
-	107, // 76: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
-	108, // 77: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
-	87,  // 78: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
+	63,  // 65: sockerless.agent.v1.ExportResponse.chunk:type_name -> sockerless.agent.v1.ArchiveChunk
+	64,  // 66: sockerless.agent.v1.ExportResponse.end:type_name -> sockerless.agent.v1.ArchiveEnd
+	29,  // 67: sockerless.agent.v1.ExportResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	78,  // 68: sockerless.agent.v1.TopResponse.processes:type_name -> sockerless.agent.v1.ProcessRow
+	111, // 69: sockerless.agent.v1.StatsResponse.read:type_name -> google.protobuf.Timestamp
+	81,  // 70: sockerless.agent.v1.StatsResponse.cpu:type_name -> sockerless.agent.v1.CpuStats
+	81,  // 71: sockerless.agent.v1.StatsResponse.previous_cpu:type_name -> sockerless.agent.v1.CpuStats
+	111, // 72: sockerless.agent.v1.StatsResponse.previous_read:type_name -> google.protobuf.Timestamp
+	82,  // 73: sockerless.agent.v1.StatsResponse.memory:type_name -> sockerless.agent.v1.MemoryStats
+	83,  // 74: sockerless.agent.v1.StatsResponse.pids:type_name -> sockerless.agent.v1.PidsStats
+	84,  // 75: sockerless.agent.v1.StatsResponse.block_io:type_name -> sockerless.agent.v1.BlockIoEntry
+	109, // 76: sockerless.agent.v1.StatsResponse.networks:type_name -> sockerless.agent.v1.StatsResponse.NetworksEntry
+	110, // 77: sockerless.agent.v1.MemoryStats.stats:type_name -> sockerless.agent.v1.MemoryStats.StatsEntry
+	89,  // 78: sockerless.agent.v1.NamesRequest.networks:type_name -> sockerless.agent.v1.NamedNetwork
 	13,  // 79: sockerless.agent.v1.NamesRequest.hosts:type_name -> sockerless.agent.v1.HostsEntry
-	88,  // 80: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
-	92,  // 81: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
-	94,  // 82: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
-	95,  // 83: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
-	27,  // 84: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	93,  // 85: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
-	94,  // 86: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
-	95,  // 87: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
-	96,  // 88: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
-	27,  // 89: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	90,  // 80: sockerless.agent.v1.NamedNetwork.peers:type_name -> sockerless.agent.v1.NamedPeer
+	94,  // 81: sockerless.agent.v1.TunnelRequest.open:type_name -> sockerless.agent.v1.TunnelOpen
+	96,  // 82: sockerless.agent.v1.TunnelRequest.data:type_name -> sockerless.agent.v1.TunnelData
+	97,  // 83: sockerless.agent.v1.TunnelRequest.end:type_name -> sockerless.agent.v1.TunnelEnd
+	29,  // 84: sockerless.agent.v1.TunnelRequest.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	95,  // 85: sockerless.agent.v1.TunnelResponse.opened:type_name -> sockerless.agent.v1.TunnelOpened
+	96,  // 86: sockerless.agent.v1.TunnelResponse.data:type_name -> sockerless.agent.v1.TunnelData
+	97,  // 87: sockerless.agent.v1.TunnelResponse.end:type_name -> sockerless.agent.v1.TunnelEnd
+	98,  // 88: sockerless.agent.v1.TunnelResponse.error:type_name -> sockerless.agent.v1.TunnelError
+	29,  // 89: sockerless.agent.v1.TunnelResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
 	5,   // 90: sockerless.agent.v1.TunnelOpen.protocol:type_name -> sockerless.agent.v1.TransportProtocol
 	6,   // 91: sockerless.agent.v1.TunnelError.reason:type_name -> sockerless.agent.v1.TunnelErrorReason
-	100, // 92: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
-	102, // 93: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
-	105, // 94: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
-	27,  // 95: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
-	106, // 96: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
-	83,  // 97: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
+	102, // 92: sockerless.agent.v1.PartnersRequest.partners:type_name -> sockerless.agent.v1.Partner
+	104, // 93: sockerless.agent.v1.PartnersResponse.failures:type_name -> sockerless.agent.v1.PartnerFailure
+	107, // 94: sockerless.agent.v1.ListenersResponse.table:type_name -> sockerless.agent.v1.ListenerTable
+	29,  // 95: sockerless.agent.v1.ListenersResponse.heartbeat:type_name -> sockerless.agent.v1.Heartbeat
+	108, // 96: sockerless.agent.v1.ListenerTable.listeners:type_name -> sockerless.agent.v1.Listener
+	85,  // 97: sockerless.agent.v1.StatsResponse.NetworksEntry.value:type_name -> sockerless.agent.v1.NetworkStats
 	7,   // 98: sockerless.agent.v1.AgentService.Hello:input_type -> sockerless.agent.v1.HelloRequest
 	12,  // 99: sockerless.agent.v1.AgentService.Start:input_type -> sockerless.agent.v1.StartRequest
 	19,  // 100: sockerless.agent.v1.AgentService.Describe:input_type -> sockerless.agent.v1.DescribeRequest
-	21,  // 101: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
-	34,  // 102: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
-	36,  // 103: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
-	38,  // 104: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
-	40,  // 105: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
-	48,  // 106: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
-	50,  // 107: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
-	52,  // 108: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
-	57,  // 109: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
-	59,  // 110: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
-	63,  // 111: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
-	66,  // 112: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
-	70,  // 113: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
-	72,  // 114: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
-	74,  // 115: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
-	77,  // 116: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
-	84,  // 117: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
-	86,  // 118: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
-	90,  // 119: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
-	99,  // 120: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
-	103, // 121: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
-	97,  // 122: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
-	8,   // 123: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
-	15,  // 124: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
-	20,  // 125: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
-	28,  // 126: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
-	35,  // 127: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
-	37,  // 128: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
-	39,  // 129: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
-	41,  // 130: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
-	49,  // 131: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
-	51,  // 132: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
-	53,  // 133: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
-	58,  // 134: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
-	60,  // 135: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
-	65,  // 136: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
-	67,  // 137: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
-	71,  // 138: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
-	73,  // 139: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
-	75,  // 140: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
-	78,  // 141: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
-	85,  // 142: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
-	89,  // 143: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
-	91,  // 144: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
-	101, // 145: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
-	104, // 146: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
-	98,  // 147: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
-	123, // [123:148] is the sub-list for method output_type
-	98,  // [98:123] is the sub-list for method input_type
+	21,  // 101: sockerless.agent.v1.AgentService.Reseal:input_type -> sockerless.agent.v1.ResealRequest
+	23,  // 102: sockerless.agent.v1.AgentService.Session:input_type -> sockerless.agent.v1.SessionRequest
+	36,  // 103: sockerless.agent.v1.AgentService.Resize:input_type -> sockerless.agent.v1.ResizeRequest
+	38,  // 104: sockerless.agent.v1.AgentService.Signal:input_type -> sockerless.agent.v1.SignalRequest
+	40,  // 105: sockerless.agent.v1.AgentService.ExecInspect:input_type -> sockerless.agent.v1.ExecInspectRequest
+	42,  // 106: sockerless.agent.v1.AgentService.Watch:input_type -> sockerless.agent.v1.WatchRequest
+	50,  // 107: sockerless.agent.v1.AgentService.Pause:input_type -> sockerless.agent.v1.PauseRequest
+	52,  // 108: sockerless.agent.v1.AgentService.Resume:input_type -> sockerless.agent.v1.ResumeRequest
+	54,  // 109: sockerless.agent.v1.AgentService.Logs:input_type -> sockerless.agent.v1.LogsRequest
+	59,  // 110: sockerless.agent.v1.AgentService.ArchiveStat:input_type -> sockerless.agent.v1.ArchiveStatRequest
+	61,  // 111: sockerless.agent.v1.AgentService.ArchiveGet:input_type -> sockerless.agent.v1.ArchiveGetRequest
+	65,  // 112: sockerless.agent.v1.AgentService.ArchivePut:input_type -> sockerless.agent.v1.ArchivePutRequest
+	68,  // 113: sockerless.agent.v1.AgentService.Changes:input_type -> sockerless.agent.v1.ChangesRequest
+	72,  // 114: sockerless.agent.v1.AgentService.DiskUsage:input_type -> sockerless.agent.v1.DiskUsageRequest
+	74,  // 115: sockerless.agent.v1.AgentService.Export:input_type -> sockerless.agent.v1.ExportRequest
+	76,  // 116: sockerless.agent.v1.AgentService.Top:input_type -> sockerless.agent.v1.TopRequest
+	79,  // 117: sockerless.agent.v1.AgentService.Stats:input_type -> sockerless.agent.v1.StatsRequest
+	86,  // 118: sockerless.agent.v1.AgentService.Update:input_type -> sockerless.agent.v1.UpdateRequest
+	88,  // 119: sockerless.agent.v1.AgentService.Names:input_type -> sockerless.agent.v1.NamesRequest
+	92,  // 120: sockerless.agent.v1.AgentService.Tunnel:input_type -> sockerless.agent.v1.TunnelRequest
+	101, // 121: sockerless.agent.v1.AgentService.Partners:input_type -> sockerless.agent.v1.PartnersRequest
+	105, // 122: sockerless.agent.v1.AgentService.Listeners:input_type -> sockerless.agent.v1.ListenersRequest
+	99,  // 123: sockerless.agent.v1.AgentService.Release:input_type -> sockerless.agent.v1.ReleaseRequest
+	8,   // 124: sockerless.agent.v1.AgentService.Hello:output_type -> sockerless.agent.v1.HelloResponse
+	15,  // 125: sockerless.agent.v1.AgentService.Start:output_type -> sockerless.agent.v1.StartResponse
+	20,  // 126: sockerless.agent.v1.AgentService.Describe:output_type -> sockerless.agent.v1.DescribeResponse
+	22,  // 127: sockerless.agent.v1.AgentService.Reseal:output_type -> sockerless.agent.v1.ResealResponse
+	30,  // 128: sockerless.agent.v1.AgentService.Session:output_type -> sockerless.agent.v1.SessionResponse
+	37,  // 129: sockerless.agent.v1.AgentService.Resize:output_type -> sockerless.agent.v1.ResizeResponse
+	39,  // 130: sockerless.agent.v1.AgentService.Signal:output_type -> sockerless.agent.v1.SignalResponse
+	41,  // 131: sockerless.agent.v1.AgentService.ExecInspect:output_type -> sockerless.agent.v1.ExecInspectResponse
+	43,  // 132: sockerless.agent.v1.AgentService.Watch:output_type -> sockerless.agent.v1.WatchResponse
+	51,  // 133: sockerless.agent.v1.AgentService.Pause:output_type -> sockerless.agent.v1.PauseResponse
+	53,  // 134: sockerless.agent.v1.AgentService.Resume:output_type -> sockerless.agent.v1.ResumeResponse
+	55,  // 135: sockerless.agent.v1.AgentService.Logs:output_type -> sockerless.agent.v1.LogsResponse
+	60,  // 136: sockerless.agent.v1.AgentService.ArchiveStat:output_type -> sockerless.agent.v1.ArchiveStatResponse
+	62,  // 137: sockerless.agent.v1.AgentService.ArchiveGet:output_type -> sockerless.agent.v1.ArchiveGetResponse
+	67,  // 138: sockerless.agent.v1.AgentService.ArchivePut:output_type -> sockerless.agent.v1.ArchivePutResponse
+	69,  // 139: sockerless.agent.v1.AgentService.Changes:output_type -> sockerless.agent.v1.ChangesResponse
+	73,  // 140: sockerless.agent.v1.AgentService.DiskUsage:output_type -> sockerless.agent.v1.DiskUsageResponse
+	75,  // 141: sockerless.agent.v1.AgentService.Export:output_type -> sockerless.agent.v1.ExportResponse
+	77,  // 142: sockerless.agent.v1.AgentService.Top:output_type -> sockerless.agent.v1.TopResponse
+	80,  // 143: sockerless.agent.v1.AgentService.Stats:output_type -> sockerless.agent.v1.StatsResponse
+	87,  // 144: sockerless.agent.v1.AgentService.Update:output_type -> sockerless.agent.v1.UpdateResponse
+	91,  // 145: sockerless.agent.v1.AgentService.Names:output_type -> sockerless.agent.v1.NamesResponse
+	93,  // 146: sockerless.agent.v1.AgentService.Tunnel:output_type -> sockerless.agent.v1.TunnelResponse
+	103, // 147: sockerless.agent.v1.AgentService.Partners:output_type -> sockerless.agent.v1.PartnersResponse
+	106, // 148: sockerless.agent.v1.AgentService.Listeners:output_type -> sockerless.agent.v1.ListenersResponse
+	100, // 149: sockerless.agent.v1.AgentService.Release:output_type -> sockerless.agent.v1.ReleaseResponse
+	124, // [124:150] is the sub-list for method output_type
+	98,  // [98:124] is the sub-list for method input_type
 	98,  // [98:98] is the sub-list for extension type_name
 	98,  // [98:98] is the sub-list for extension extendee
 	0,   // [0:98] is the sub-list for field type_name
@@ -7663,7 +7771,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*StartResponse_Started)(nil),
 		(*StartResponse_Failure)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[14].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[16].OneofWrappers = []any{
 		(*SessionRequest_OpenExec)(nil),
 		(*SessionRequest_OpenAttach)(nil),
 		(*SessionRequest_Stdin)(nil),
@@ -7671,7 +7779,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionRequest_Heartbeat)(nil),
 		(*SessionRequest_Leave)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[21].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[23].OneofWrappers = []any{
 		(*SessionResponse_Started)(nil),
 		(*SessionResponse_Stdout)(nil),
 		(*SessionResponse_Stderr)(nil),
@@ -7680,7 +7788,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*SessionResponse_Heartbeat)(nil),
 		(*SessionResponse_Detached)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[34].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[36].OneofWrappers = []any{
 		(*WatchResponse_State)(nil),
 		(*WatchResponse_Started)(nil),
 		(*WatchResponse_Exited)(nil),
@@ -7691,48 +7799,48 @@ func file_sockerless_agent_v1_agent_proto_init() {
 		(*WatchResponse_Released)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[45].OneofWrappers = []any{}
-	file_sockerless_agent_v1_agent_proto_msgTypes[46].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[47].OneofWrappers = []any{}
+	file_sockerless_agent_v1_agent_proto_msgTypes[48].OneofWrappers = []any{
 		(*LogsResponse_Chunk)(nil),
 		(*LogsResponse_End)(nil),
 		(*LogsResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[53].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[55].OneofWrappers = []any{
 		(*ArchiveGetResponse_Stat)(nil),
 		(*ArchiveGetResponse_Chunk)(nil),
 		(*ArchiveGetResponse_End)(nil),
 		(*ArchiveGetResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[56].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[58].OneofWrappers = []any{
 		(*ArchivePutRequest_Open)(nil),
 		(*ArchivePutRequest_Chunk)(nil),
 		(*ArchivePutRequest_End)(nil),
 		(*ArchivePutRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[60].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[62].OneofWrappers = []any{
 		(*ChangesResponse_Change)(nil),
 		(*ChangesResponse_End)(nil),
 		(*ChangesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[66].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[68].OneofWrappers = []any{
 		(*ExportResponse_Chunk)(nil),
 		(*ExportResponse_End)(nil),
 		(*ExportResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[83].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[85].OneofWrappers = []any{
 		(*TunnelRequest_Open)(nil),
 		(*TunnelRequest_Data)(nil),
 		(*TunnelRequest_End)(nil),
 		(*TunnelRequest_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[84].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[86].OneofWrappers = []any{
 		(*TunnelResponse_Opened)(nil),
 		(*TunnelResponse_Data)(nil),
 		(*TunnelResponse_End)(nil),
 		(*TunnelResponse_Error)(nil),
 		(*TunnelResponse_Heartbeat)(nil),
 	}
-	file_sockerless_agent_v1_agent_proto_msgTypes[97].OneofWrappers = []any{
+	file_sockerless_agent_v1_agent_proto_msgTypes[99].OneofWrappers = []any{
 		(*ListenersResponse_Table)(nil),
 		(*ListenersResponse_Heartbeat)(nil),
 	}
@@ -7742,7 +7850,7 @@ func file_sockerless_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_agent_v1_agent_proto_rawDesc), len(file_sockerless_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   102,
+			NumMessages:   104,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1053,6 +1053,121 @@ func (x *NetworkRecord) GetPhase() Phase {
 	return Phase_PHASE_UNSPECIFIED
 }
 
+// What the agent of a cloud container keeps, sealed, for a backend that has lost
+// its state.
+type SealedContainer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Container     *ContainerRecord       `protobuf:"bytes,1,opt,name=container,proto3" json:"container,omitempty"`
+	Images        []*SealedImage         `protobuf:"bytes,2,rep,name=images,proto3" json:"images,omitempty"` // that it is made from, and that it mounts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedContainer) Reset() {
+	*x = SealedContainer{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedContainer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedContainer) ProtoMessage() {}
+
+func (x *SealedContainer) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedContainer.ProtoReflect.Descriptor instead.
+func (*SealedContainer) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SealedContainer) GetContainer() *ContainerRecord {
+	if x != nil {
+		return x.Container
+	}
+	return nil
+}
+
+func (x *SealedContainer) GetImages() []*SealedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// An image whose layers a registry has.
+type SealedImage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Record        *ImageRecord           `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	Config        []byte                 `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`     // the blob that the ID names
+	Manifest      []byte                 `protobuf:"bytes,3,opt,name=manifest,proto3" json:"manifest,omitempty"` // the blob that manifest_digest names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedImage) Reset() {
+	*x = SealedImage{}
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedImage) ProtoMessage() {}
+
+func (x *SealedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedImage.ProtoReflect.Descriptor instead.
+func (*SealedImage) Descriptor() ([]byte, []int) {
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SealedImage) GetRecord() *ImageRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *SealedImage) GetConfig() []byte {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *SealedImage) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
 // What a container of a cloud backend runs in.
 type TaskRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1079,7 +1194,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1206,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[8]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1219,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TaskRecord) GetContainerId() string {
@@ -1217,7 +1332,7 @@ type DefinitionRecord struct {
 
 func (x *DefinitionRecord) Reset() {
 	*x = DefinitionRecord{}
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1344,7 @@ func (x *DefinitionRecord) String() string {
 func (*DefinitionRecord) ProtoMessage() {}
 
 func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_state_v1_state_proto_msgTypes[9]
+	mi := &file_sockerless_state_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1357,7 @@ func (x *DefinitionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DefinitionRecord.ProtoReflect.Descriptor instead.
 func (*DefinitionRecord) Descriptor() ([]byte, []int) {
-	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_sockerless_state_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DefinitionRecord) GetFamily() string {
@@ -1384,7 +1499,14 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\rNetworkRecord\x128\n" +
 	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\x12)\n" +
 	"\x10driver_reference\x18\x02 \x01(\tR\x0fdriverReference\x120\n" +
-	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\"\x9c\x04\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x1a.sockerless.state.v1.PhaseR\x05phase\"\x8f\x01\n" +
+	"\x0fSealedContainer\x12B\n" +
+	"\tcontainer\x18\x01 \x01(\v2$.sockerless.state.v1.ContainerRecordR\tcontainer\x128\n" +
+	"\x06images\x18\x02 \x03(\v2 .sockerless.state.v1.SealedImageR\x06images\"{\n" +
+	"\vSealedImage\x128\n" +
+	"\x06record\x18\x01 \x01(\v2 .sockerless.state.v1.ImageRecordR\x06record\x12\x16\n" +
+	"\x06config\x18\x02 \x01(\fR\x06config\x12\x1a\n" +
+	"\bmanifest\x18\x03 \x01(\fR\bmanifest\"\x9c\x04\n" +
 	"\n" +
 	"TaskRecord\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12+\n" +
@@ -1447,7 +1569,7 @@ func file_sockerless_state_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_sockerless_state_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_sockerless_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(Phase)(0),                    // 0: sockerless.state.v1.Phase
 	(ExecPhase)(0),                // 1: sockerless.state.v1.ExecPhase
@@ -1460,63 +1582,68 @@ var file_sockerless_state_v1_state_proto_goTypes = []any{
 	(*VolumeRecord)(nil),          // 8: sockerless.state.v1.VolumeRecord
 	(*VolumePart)(nil),            // 9: sockerless.state.v1.VolumePart
 	(*NetworkRecord)(nil),         // 10: sockerless.state.v1.NetworkRecord
-	(*TaskRecord)(nil),            // 11: sockerless.state.v1.TaskRecord
-	(*DefinitionRecord)(nil),      // 12: sockerless.state.v1.DefinitionRecord
-	nil,                           // 13: sockerless.state.v1.ContainerRecord.EndpointsEntry
-	nil,                           // 14: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	nil,                           // 15: sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
-	nil,                           // 16: sockerless.state.v1.VolumeRecord.LabelsEntry
-	nil,                           // 17: sockerless.state.v1.VolumeRecord.OptionsEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*v1.ContainerConfig)(nil),    // 19: sockerless.backend.v1.ContainerConfig
-	(*v1.HostConfig)(nil),         // 20: sockerless.backend.v1.HostConfig
-	(*v1.NetworkingConfig)(nil),   // 21: sockerless.backend.v1.NetworkingConfig
-	(*v1.Platform)(nil),           // 22: sockerless.backend.v1.Platform
-	(*v1.ContainerState)(nil),     // 23: sockerless.backend.v1.ContainerState
-	(*v1.MountPoint)(nil),         // 24: sockerless.backend.v1.MountPoint
-	(*v1.PortMapping)(nil),        // 25: sockerless.backend.v1.PortMapping
-	(*v1.ExecConfig)(nil),         // 26: sockerless.backend.v1.ExecConfig
-	(*v1.Network)(nil),            // 27: sockerless.backend.v1.Network
-	(*v1.NetworkEndpoint)(nil),    // 28: sockerless.backend.v1.NetworkEndpoint
+	(*SealedContainer)(nil),       // 11: sockerless.state.v1.SealedContainer
+	(*SealedImage)(nil),           // 12: sockerless.state.v1.SealedImage
+	(*TaskRecord)(nil),            // 13: sockerless.state.v1.TaskRecord
+	(*DefinitionRecord)(nil),      // 14: sockerless.state.v1.DefinitionRecord
+	nil,                           // 15: sockerless.state.v1.ContainerRecord.EndpointsEntry
+	nil,                           // 16: sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	nil,                           // 17: sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
+	nil,                           // 18: sockerless.state.v1.VolumeRecord.LabelsEntry
+	nil,                           // 19: sockerless.state.v1.VolumeRecord.OptionsEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*v1.ContainerConfig)(nil),    // 21: sockerless.backend.v1.ContainerConfig
+	(*v1.HostConfig)(nil),         // 22: sockerless.backend.v1.HostConfig
+	(*v1.NetworkingConfig)(nil),   // 23: sockerless.backend.v1.NetworkingConfig
+	(*v1.Platform)(nil),           // 24: sockerless.backend.v1.Platform
+	(*v1.ContainerState)(nil),     // 25: sockerless.backend.v1.ContainerState
+	(*v1.MountPoint)(nil),         // 26: sockerless.backend.v1.MountPoint
+	(*v1.PortMapping)(nil),        // 27: sockerless.backend.v1.PortMapping
+	(*v1.ExecConfig)(nil),         // 28: sockerless.backend.v1.ExecConfig
+	(*v1.Network)(nil),            // 29: sockerless.backend.v1.Network
+	(*v1.NetworkEndpoint)(nil),    // 30: sockerless.backend.v1.NetworkEndpoint
 }
 var file_sockerless_state_v1_state_proto_depIdxs = []int32{
-	18, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
-	19, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
-	20, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
-	21, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
-	22, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
-	23, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
+	20, // 0: sockerless.state.v1.ContainerRecord.created:type_name -> google.protobuf.Timestamp
+	21, // 1: sockerless.state.v1.ContainerRecord.config:type_name -> sockerless.backend.v1.ContainerConfig
+	22, // 2: sockerless.state.v1.ContainerRecord.host_config:type_name -> sockerless.backend.v1.HostConfig
+	23, // 3: sockerless.state.v1.ContainerRecord.networking:type_name -> sockerless.backend.v1.NetworkingConfig
+	24, // 4: sockerless.state.v1.ContainerRecord.platform:type_name -> sockerless.backend.v1.Platform
+	25, // 5: sockerless.state.v1.ContainerRecord.state:type_name -> sockerless.backend.v1.ContainerState
 	0,  // 6: sockerless.state.v1.ContainerRecord.phase:type_name -> sockerless.state.v1.Phase
-	24, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
-	13, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
-	25, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
-	24, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
-	14, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
-	25, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
+	26, // 7: sockerless.state.v1.ContainerRecord.mounts:type_name -> sockerless.backend.v1.MountPoint
+	15, // 8: sockerless.state.v1.ContainerRecord.endpoints:type_name -> sockerless.state.v1.ContainerRecord.EndpointsEntry
+	27, // 9: sockerless.state.v1.ContainerRecord.bound_ports:type_name -> sockerless.backend.v1.PortMapping
+	26, // 10: sockerless.state.v1.ContainerRecord.image_volumes:type_name -> sockerless.backend.v1.MountPoint
+	16, // 11: sockerless.state.v1.ContainerRecord.image_env_labels:type_name -> sockerless.state.v1.ContainerRecord.ImageEnvLabelsEntry
+	27, // 12: sockerless.state.v1.ContainerRecord.published_ports:type_name -> sockerless.backend.v1.PortMapping
 	5,  // 13: sockerless.state.v1.ContainerRecord.image_mounts:type_name -> sockerless.state.v1.ImageMount
 	4,  // 14: sockerless.state.v1.ContainerRecord.links:type_name -> sockerless.state.v1.Link
-	15, // 15: sockerless.state.v1.ContainerRecord.taken_subpaths:type_name -> sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
-	26, // 16: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
+	17, // 15: sockerless.state.v1.ContainerRecord.taken_subpaths:type_name -> sockerless.state.v1.ContainerRecord.TakenSubpathsEntry
+	28, // 16: sockerless.state.v1.ExecRecord.config:type_name -> sockerless.backend.v1.ExecConfig
 	1,  // 17: sockerless.state.v1.ExecRecord.phase:type_name -> sockerless.state.v1.ExecPhase
-	18, // 18: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
-	22, // 19: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
-	18, // 20: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
-	16, // 21: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
-	17, // 22: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
+	20, // 18: sockerless.state.v1.ImageRecord.last_tagged:type_name -> google.protobuf.Timestamp
+	24, // 19: sockerless.state.v1.ImageRecord.platform:type_name -> sockerless.backend.v1.Platform
+	20, // 20: sockerless.state.v1.VolumeRecord.created:type_name -> google.protobuf.Timestamp
+	18, // 21: sockerless.state.v1.VolumeRecord.labels:type_name -> sockerless.state.v1.VolumeRecord.LabelsEntry
+	19, // 22: sockerless.state.v1.VolumeRecord.options:type_name -> sockerless.state.v1.VolumeRecord.OptionsEntry
 	0,  // 23: sockerless.state.v1.VolumeRecord.phase:type_name -> sockerless.state.v1.Phase
 	9,  // 24: sockerless.state.v1.VolumeRecord.parts:type_name -> sockerless.state.v1.VolumePart
-	27, // 25: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
+	29, // 25: sockerless.state.v1.NetworkRecord.network:type_name -> sockerless.backend.v1.Network
 	0,  // 26: sockerless.state.v1.NetworkRecord.phase:type_name -> sockerless.state.v1.Phase
-	2,  // 27: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
-	18, // 28: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
-	18, // 29: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
-	18, // 30: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
-	28, // 31: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	3,  // 27: sockerless.state.v1.SealedContainer.container:type_name -> sockerless.state.v1.ContainerRecord
+	12, // 28: sockerless.state.v1.SealedContainer.images:type_name -> sockerless.state.v1.SealedImage
+	7,  // 29: sockerless.state.v1.SealedImage.record:type_name -> sockerless.state.v1.ImageRecord
+	2,  // 30: sockerless.state.v1.TaskRecord.phase:type_name -> sockerless.state.v1.TaskPhase
+	20, // 31: sockerless.state.v1.TaskRecord.leaves_at:type_name -> google.protobuf.Timestamp
+	20, // 32: sockerless.state.v1.TaskRecord.finished_at:type_name -> google.protobuf.Timestamp
+	20, // 33: sockerless.state.v1.DefinitionRecord.last_used:type_name -> google.protobuf.Timestamp
+	30, // 34: sockerless.state.v1.ContainerRecord.EndpointsEntry.value:type_name -> sockerless.backend.v1.NetworkEndpoint
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_state_v1_state_proto_init() }
@@ -1525,14 +1652,14 @@ func file_sockerless_state_v1_state_proto_init() {
 		return
 	}
 	file_sockerless_state_v1_state_proto_msgTypes[3].OneofWrappers = []any{}
-	file_sockerless_state_v1_state_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sockerless_state_v1_state_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_state_v1_state_proto_rawDesc), len(file_sockerless_state_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

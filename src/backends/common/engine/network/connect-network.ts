@@ -15,6 +15,7 @@ import { networkEvents } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { hasProcess, hostConfigOf, withFields } from "../records.ts";
+import { reseal } from "../reseal.ts";
 import { defaultGatewayOf } from "./default-gateway.ts";
 import {
   connectedEndpoint,
@@ -147,6 +148,7 @@ async function connectRunning(
   await Promise.all([
     tellPeers(context, namedNetworks({ [name]: endpoint }), record.id),
     tellLinked(context, record.id),
+    reseal(context, record.id),
   ]);
 }
 
@@ -178,9 +180,8 @@ async function disconnectRunning(
   });
   releaseAddresses(context.addresses, { [name]: endpoint });
   const left = namedNetworks({ [name]: endpoint });
-  if (left.length > 0) {
-    await Promise.all([push(context, record.id), tellPeers(context, left)]);
-  }
+  const names = left.length > 0 ? [push(context, record.id), tellPeers(context, left)] : [];
+  await Promise.all([...names, reseal(context, record.id)]);
 }
 
 /** It is the same on every network of a container. */

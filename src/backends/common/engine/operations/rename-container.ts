@@ -9,6 +9,7 @@ import { nameFor } from "../names.ts";
 import { tellPeers } from "../network/name-pushes.ts";
 import { namedNetworks } from "../network/names.ts";
 import { withFields } from "../records.ts";
+import { reseal } from "../reseal.ts";
 import { withErrorPrefix } from "./signal-container.ts";
 
 /**
@@ -38,7 +39,7 @@ export async function renameContainer(
         change.containers.put(next);
         change.event(containerEvent(next, "rename", { oldName: `/${record.name}` }));
       });
-      await tellPeers(context, namedNetworks(next.endpoints));
+      await Promise.all([tellPeers(context, namedNetworks(next.endpoints)), reseal(context, id)]);
     });
   });
 }

@@ -17,6 +17,7 @@ import { containerOfId, findContainer } from "../lookup.ts";
 import { updateRefusal } from "../machine/refusals.ts";
 import { saidOf, updatedHostConfig } from "../machine/update-limits.ts";
 import { hasProcess, hostConfigOf, withFields } from "../records.ts";
+import { reseal } from "../reseal.ts";
 import { askAgent } from "./running-agent.ts";
 import { withErrorPrefix } from "./signal-container.ts";
 
@@ -59,6 +60,7 @@ export async function updateContainer(
         change.containers.put(withFields(record, { hostConfig }));
         change.event(containerEvent(record, "update"));
       });
+      await reseal(context, id);
     });
   });
   return warnings;

@@ -62,6 +62,8 @@ const (
 	AgentServiceStartProcedure = "/sockerless.agent.v1.AgentService/Start"
 	// AgentServiceDescribeProcedure is the fully-qualified name of the AgentService's Describe RPC.
 	AgentServiceDescribeProcedure = "/sockerless.agent.v1.AgentService/Describe"
+	// AgentServiceResealProcedure is the fully-qualified name of the AgentService's Reseal RPC.
+	AgentServiceResealProcedure = "/sockerless.agent.v1.AgentService/Reseal"
 	// AgentServiceSessionProcedure is the fully-qualified name of the AgentService's Session RPC.
 	AgentServiceSessionProcedure = "/sockerless.agent.v1.AgentService/Session"
 	// AgentServiceResizeProcedure is the fully-qualified name of the AgentService's Resize RPC.
@@ -123,9 +125,13 @@ type AgentServiceClient interface {
 	// with a later generation runs the container again, files and all. Its
 	// settings replace the ones of the start before.
 	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
-	// The specification that Start was given, as the backend sealed it. The
+	// The specification that Start or Reseal was given, as the backend sealed it. The
 	// caller believes it only where the seal verifies. init mode only.
 	Describe(context.Context, *connect.Request[v1.DescribeRequest]) (*connect.Response[v1.DescribeResponse], error)
+	// Replaces what Describe hands back, after the container was renamed, updated
+	// or joined to networks. FAILED_PRECONDITION: the container's last start is
+	// another, or there was none. init mode only.
+	Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error)
 	// One exec or one attachment. The first request opens it, the first
 	// response is `started` or `error`, the last `exit`, `detached` or `error`.
 	// A client that half-closes without close_stdin leaves stdin open. A client
@@ -242,6 +248,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			baseURL+AgentServiceDescribeProcedure,
 			connect.WithSchema(agentServiceMethods.ByName("Describe")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		reseal: connect.NewClient[v1.ResealRequest, v1.ResealResponse](
+			httpClient,
+			baseURL+AgentServiceResealProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Reseal")),
 			connect.WithClientOptions(opts...),
 		),
 		session: connect.NewClient[v1.SessionRequest, v1.SessionResponse](
@@ -387,6 +399,7 @@ type agentServiceClient struct {
 	hello       *connect.Client[v1.HelloRequest, v1.HelloResponse]
 	start       *connect.Client[v1.StartRequest, v1.StartResponse]
 	describe    *connect.Client[v1.DescribeRequest, v1.DescribeResponse]
+	reseal      *connect.Client[v1.ResealRequest, v1.ResealResponse]
 	session     *connect.Client[v1.SessionRequest, v1.SessionResponse]
 	resize      *connect.Client[v1.ResizeRequest, v1.ResizeResponse]
 	signal      *connect.Client[v1.SignalRequest, v1.SignalResponse]
@@ -424,6 +437,11 @@ func (c *agentServiceClient) Start(ctx context.Context, req *connect.Request[v1.
 // Describe calls sockerless.agent.v1.AgentService.Describe.
 func (c *agentServiceClient) Describe(ctx context.Context, req *connect.Request[v1.DescribeRequest]) (*connect.Response[v1.DescribeResponse], error) {
 	return c.describe.CallUnary(ctx, req)
+}
+
+// Reseal calls sockerless.agent.v1.AgentService.Reseal.
+func (c *agentServiceClient) Reseal(ctx context.Context, req *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error) {
+	return c.reseal.CallUnary(ctx, req)
 }
 
 // Session calls sockerless.agent.v1.AgentService.Session.
@@ -549,9 +567,13 @@ type AgentServiceHandler interface {
 	// with a later generation runs the container again, files and all. Its
 	// settings replace the ones of the start before.
 	Start(context.Context, *connect.Request[v1.StartRequest]) (*connect.Response[v1.StartResponse], error)
-	// The specification that Start was given, as the backend sealed it. The
+	// The specification that Start or Reseal was given, as the backend sealed it. The
 	// caller believes it only where the seal verifies. init mode only.
 	Describe(context.Context, *connect.Request[v1.DescribeRequest]) (*connect.Response[v1.DescribeResponse], error)
+	// Replaces what Describe hands back, after the container was renamed, updated
+	// or joined to networks. FAILED_PRECONDITION: the container's last start is
+	// another, or there was none. init mode only.
+	Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error)
 	// One exec or one attachment. The first request opens it, the first
 	// response is `started` or `error`, the last `exit`, `detached` or `error`.
 	// A client that half-closes without close_stdin leaves stdin open. A client
@@ -664,6 +686,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		svc.Describe,
 		connect.WithSchema(agentServiceMethods.ByName("Describe")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceResealHandler := connect.NewUnaryHandler(
+		AgentServiceResealProcedure,
+		svc.Reseal,
+		connect.WithSchema(agentServiceMethods.ByName("Reseal")),
 		connect.WithHandlerOptions(opts...),
 	)
 	agentServiceSessionHandler := connect.NewBidiStreamHandler(
@@ -809,6 +837,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceStartHandler.ServeHTTP(w, r)
 		case AgentServiceDescribeProcedure:
 			agentServiceDescribeHandler.ServeHTTP(w, r)
+		case AgentServiceResealProcedure:
+			agentServiceResealHandler.ServeHTTP(w, r)
 		case AgentServiceSessionProcedure:
 			agentServiceSessionHandler.ServeHTTP(w, r)
 		case AgentServiceResizeProcedure:
@@ -872,6 +902,10 @@ func (UnimplementedAgentServiceHandler) Start(context.Context, *connect.Request[
 
 func (UnimplementedAgentServiceHandler) Describe(context.Context, *connect.Request[v1.DescribeRequest]) (*connect.Response[v1.DescribeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Describe is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Reseal(context.Context, *connect.Request[v1.ResealRequest]) (*connect.Response[v1.ResealResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.agent.v1.AgentService.Reseal is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Session(context.Context, *connect.BidiStream[v1.SessionRequest, v1.SessionResponse]) error {

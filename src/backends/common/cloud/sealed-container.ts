@@ -1,0 +1,40 @@
+/** What is sealed of a container: its record, and the images that it needs, as far as an agent can keep them. */
+import { create } from "@bufbuild/protobuf";
+
+import {
+  type ContainerRecord,
+  type ImageRecord,
+  type SealedContainer,
+  SealedContainerSchema,
+  type SealedImage,
+  SealedImageSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ImageDocuments } from "../images/image-documents.ts";
+
+/**
+ * Reads an image's documents.
+ *
+ * @returns undefined: they are gone, or have more bytes than that
+ */
+export type DocumentsOfImage = (image: ImageRecord, mostBytes: number) => Promise<ImageDocuments | undefined>;
+
+/** What an agent is given to keep of all images together, bytes: what describes one has a few KiB. */
+const mostImageBytes = 1024 * 1024;
+
+/** The record with those of the images whose documents there are. */
+export async function sealedContainerOf(
+  container: ContainerRecord,
+  images: readonly ImageRecord[],
+  documentsOf: DocumentsOfImage,
+): Promise<SealedContainer> {
+  const kept: SealedImage[] = [];
+  let left = mostImageBytes;
+  for (const record of new Map(images.map((image) => [image.id, image])).values()) {
+    const documents = await documentsOf(record, left);
+    if (documents !== undefined) {
+      left -= documents.config.length + documents.manifest.length;
+      kept.push(create(SealedImageSchema, { record, ...documents }));
+    }
+  }
+  return create(SealedContainerSchema, { container, images: kept });
+}

@@ -1,0 +1,54 @@
+/** Keeping what agents hold of their containers as it is now, for a backend that loses its state. */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { messageOf } from "../../../common/errors.ts";
+import type { ContainerRecord, ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "./context.ts";
+import { imageRecordOf } from "./mounts/image-mounts.ts";
+import { hasProcess } from "./records.ts";
+
+/** An agent that does not take it in this time is told again at the next change, and by the next backend. */
+const timeoutMs = 2_000;
+
+/**
+ * Has the agent of a container that runs keep its record as it is now. Nothing happens where the driver's agents keep
+ * none, or the container does not run; that an agent cannot be told is only logged.
+ */
+export async function reseal(context: EngineContext, containerId: string): Promise<void> {
+  const { driver, logger } = context;
+  const live = context.live.peek(containerId);
+  if (driver.workloads.seal === undefined || live === undefined) {
+    return;
+  }
+  try {
+    // One after the other, so that the last told is the latest.
+    await live.sealing.run(async () => {
+      const record = context.state.containers.get(containerId);
+      const { link } = live;
+      if (record === undefined || link?.generation !== record.generation || !hasProcess(record)) {
+        return;
+      }
+      const sealed = await driver.workloads.seal?.(record, imagesOf(context, record));
+      await link.agent.client.reseal(
+        { generation: record.generation, ...sealed },
+        { timeoutMs, signal: link.ended.signal },
+      );
+    });
+  } catch (error) {
+    if (live.link?.ended.signal.aborted !== false) {
+      return; // It has ended meanwhile.
+    }
+    const isEarlier = error instanceof ConnectError && error.code === Code.Unimplemented;
+    logger[isEarlier ? "debug" : "warn"](
+      { err: error, container: containerId },
+      `a container's agent does not keep how the container is now: ${messageOf(error)}`,
+    );
+  }
+}
+
+function imagesOf({ state: { images } }: EngineContext, record: ContainerRecord): ImageRecord[] {
+  return [
+    imageRecordOf(images, record, record.imageId, record.layerDiffIds),
+    ...record.imageMounts.map((mount) => imageRecordOf(images, record, mount.imageId, mount.layerDiffIds)),
+  ];
+}
