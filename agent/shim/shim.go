@@ -120,6 +120,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	var recovery log.Recovery
 	s.log, recovery, err = log.Open(spec.LogDir, log.Settings{
 		Disabled: spec.Log.Disabled, MaxSize: spec.Log.MaxSize, MaxFiles: spec.Log.MaxFiles,
+		BufferSize: spec.Log.BufferSize,
 	})
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
-import { logDrivers } from "../../src/backends/common/engine/create/host-defaults.ts";
+import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
 import { defaultRates } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/ecs/machine.ts";
 import { type FargateSetting, notApplied, refused } from "../../src/backends/ecs/settings.ts";
@@ -29,10 +29,6 @@ export function render(): string {
       {
         name: `--log-driver (all but ${logDrivers.join(", ")})`,
         why: "400, as Docker does not find the driver: `syslog`, `awslogs`, `fluentd` and the like; what containers write is in CloudWatch with any but `none`",
-      },
-      {
-        name: "--log-opt mode",
-        why: "501: agents do not drop what cannot be written at once",
       },
     ]),
     "",

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
+import { onlyOn } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { channelText, framesOf } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
@@ -136,6 +137,18 @@ describe("where a log goes", () => {
       await api.remove(id);
     });
   }
+
+  test("a log that does not hold up its process is whole while there is room, and details have the tag", {
+    skip: onlyOn("local", "agents of tasks do not drop output"),
+  }, async () => {
+    const Config = { mode: "non-blocking", "max-buffer-size": "4m", tag: "{{upper .Name}}", env: "A" };
+    const HostConfig = { LogConfig: { Type: "json-file", Config } };
+    const id = await api.script("seq 1 1000", { Env: ["A=1"], HostConfig }, "tagged");
+    await api.wait(id);
+    const lines = (await stdoutOf(id, "details=1")).split("\n");
+    assert.deepEqual([lines.length, lines[0], lines[999]], [1001, "A=1,tag=TAGGED 1", "A=1,tag=TAGGED 1000"]);
+    await api.remove(id);
+  });
 
   test("none keeps nothing, and says so", async () => {
     const id = await api.script("echo lost", { HostConfig: { LogConfig: { Type: "none" } } });

@@ -24,6 +24,9 @@ type Settings struct {
 	Disabled bool   // keep nothing (log driver "none")
 	MaxSize  uint64 // bytes of a file, framing included; 0: no limit
 	MaxFiles uint32 // files altogether, the oldest is dropped; 0 or 1: one file
+	// Bytes that may wait to be written, so that Append never waits for a disk:
+	// output beyond is dropped, by lines. nil: Append writes.
+	BufferSize *uint64
 }
 
 // Recovery tells what Open found at the end of an earlier log.
@@ -38,6 +41,7 @@ type Writer struct {
 	settings Settings
 	chain    *chain // nil when disabled
 	fresh    [3]bool
+	backlog  *backlog // nil: what is appended is written at once
 }
 
 // Open continues the log in dir, or begins it (the directory is made, mode
@@ -59,6 +63,7 @@ func Open(dir string, settings Settings) (*Writer, Recovery, error) {
 			return nil, recovery, err
 		}
 		w.chain = newChain([]*segment{first})
+		w.startBacklog()
 		return w, recovery, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -75,6 +80,7 @@ func Open(dir string, settings Settings) (*Writer, Recovery, error) {
 	}
 	w.chain = newChain(segments)
 	w.dropSurplus()
+	w.startBacklog()
 	return w, recovery, nil
 }
 
@@ -121,10 +127,24 @@ func (w *Writer) recordLimit() int {
 
 // Append records one chunk. data is not kept. After an error nothing of the
 // chunk is in the log (of a chunk above maxWritten, no more than whole parts).
+// With a BufferSize the error is one of what was appended before.
 func (w *Writer) Append(stream Stream, at time.Time, data []byte) error {
 	if w.chain == nil {
 		return nil
 	}
+	if w.backlog != nil {
+		return w.backlog.add(stream, at, data)
+	}
+	return w.write(stream, at, data)
+}
+
+func (w *Writer) startBacklog() {
+	if size := w.settings.BufferSize; size != nil {
+		w.backlog = startBacklog(*size, w.write)
+	}
+}
+
+func (w *Writer) write(stream Stream, at time.Time, data []byte) error {
 	w.chain.mu.Lock()
 	defer w.chain.mu.Unlock()
 	limit := w.recordLimit()
@@ -209,6 +229,7 @@ func (w *Writer) End() Position {
 	if w.chain == nil {
 		return Position{}
 	}
+	w.backlog.flush()
 	w.chain.mu.Lock()
 	defer w.chain.mu.Unlock()
 	return w.chain.end()
@@ -231,6 +252,7 @@ func (w *Writer) setEnded(ended bool) {
 	if w.chain == nil {
 		return
 	}
+	w.backlog.flush()
 	w.chain.mu.Lock()
 	defer w.chain.mu.Unlock()
 	if ended && !w.chain.ended {
@@ -250,6 +272,7 @@ func (w *Writer) Close() error {
 		return nil
 	}
 	w.EndRun()
+	w.backlog.close()
 	w.chain.close()
 	return nil
 }

@@ -123,6 +123,7 @@ func (l *launch) shimSpec() shimspec.Spec {
 		TTY: request.Tty, OpenStdin: request.OpenStdin, StdinOnce: request.StdinOnce,
 		Log: shimspec.LogSettings{
 			Disabled: request.GetLog().GetDisabled(), MaxSize: request.GetLog().GetMaxSize(), MaxFiles: request.GetLog().GetMaxFiles(),
+			BufferSize: bufferSize(request.Log),
 		},
 	}
 	if size := request.ConsoleSize; size != nil {
@@ -140,4 +141,11 @@ func (l *launch) shimSpec() shimspec.Spec {
 		})
 	}
 	return spec
+}
+
+func bufferSize(log *hostv1.LogSettings) *uint64 {
+	if log == nil {
+		return nil
+	}
+	return log.BufferSize
 }

@@ -94,6 +94,9 @@ type LogSettings struct {
 	Disabled bool   `json:"disabled,omitempty"`
 	MaxSize  uint64 `json:"max_size,omitempty"`  // bytes a file; 0: no limit
 	MaxFiles uint32 `json:"max_files,omitempty"` // 0 or 1: one file
+	// Bytes that wait to be recorded, beyond which output is dropped; nil: the
+	// process waits instead.
+	BufferSize *uint64 `json:"buffer_size,omitempty"`
 }
 
 // PublishedPort is a port that the shim listens on and forwards, with the

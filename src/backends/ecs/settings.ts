@@ -97,6 +97,11 @@ export const notApplied: readonly FargateSetting[] = [
   },
   { name: "--oom-score-adj", why: "a task has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a task has no host", isSet: (host) => host.utsMode === "host" },
+  {
+    name: "--log-opt mode=non-blocking",
+    why: "agents do not drop what cannot be written at once",
+    isSet: ({ logConfig }) => logConfig?.type !== "none" && logConfig?.config["mode"] === "non-blocking",
+  },
   { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
   {
     name: "--network host",

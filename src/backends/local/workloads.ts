@@ -12,7 +12,7 @@ import { defaultGatewayOf } from "../common/engine/network/default-gateway.ts";
 import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
-import { logSettings } from "../common/log-settings.ts";
+import { logSettings } from "../common/logging/log-settings.ts";
 import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { encodeOciLimits } from "./oci/limits.ts";

@@ -99,6 +99,7 @@ describe("a creation", () => {
       ],
       [{ logConfig: { type: "syslog" } }, "invalid", /^logger: no log driver named 'syslog' is registered$/],
       [{ logConfig: { type: "papyrus" } }, "invalid", /no log driver named 'papyrus' is registered/],
+      [{ logConfig: { type: "json-file", config: { mode: "x" } } }, "invalid", /^logger: logging mode not/],
       [{ networkMode: "container:", portBindings: [] }, "invalid", /container format/],
     ];
     for (const [hostConfig, kind, message] of refused) {

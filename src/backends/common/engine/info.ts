@@ -5,7 +5,7 @@ import { version } from "../../../common/version.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type GetInfoResponse, GetInfoResponseSchema } from "../../../gen/sockerless/backend/v1/system_pb.ts";
 import type { EngineContext } from "./context.ts";
-import { logDrivers } from "./create/host-defaults.ts";
+import { logDrivers } from "../logging/log-options.ts";
 import { toldPools } from "./network/address-pools.ts";
 import { builtinNetworks } from "./network/networks.ts";
 import { isVisible, stateOf, timestampOfNs } from "./records.ts";

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { logSettings } from "../../common/log-settings.ts";
+import { logSettings } from "../../common/logging/log-settings.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";

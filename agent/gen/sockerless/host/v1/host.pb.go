@@ -1209,10 +1209,13 @@ func (x *ManagedFile) GetMode() uint32 {
 }
 
 type LogSettings struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Disabled      bool                   `protobuf:"varint,1,opt,name=disabled,proto3" json:"disabled,omitempty"`                 // log driver "none"
-	MaxSize       uint64                 `protobuf:"varint,2,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`    // bytes a file; 0: no limit
-	MaxFiles      uint32                 `protobuf:"varint,3,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"` // 0 or 1: one file
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Disabled bool                   `protobuf:"varint,1,opt,name=disabled,proto3" json:"disabled,omitempty"`                 // log driver "none"
+	MaxSize  uint64                 `protobuf:"varint,2,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`    // bytes a file; 0: no limit
+	MaxFiles uint32                 `protobuf:"varint,3,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"` // 0 or 1: one file
+	// Bytes that wait to be recorded, beyond which output is dropped; absent: the
+	// process waits instead.
+	BufferSize    *uint64 `protobuf:"varint,4,opt,name=buffer_size,json=bufferSize,proto3,oneof" json:"buffer_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1264,6 +1267,13 @@ func (x *LogSettings) GetMaxSize() uint64 {
 func (x *LogSettings) GetMaxFiles() uint32 {
 	if x != nil {
 		return x.MaxFiles
+	}
+	return 0
+}
+
+func (x *LogSettings) GetBufferSize() uint64 {
+	if x != nil && x.BufferSize != nil {
+		return *x.BufferSize
 	}
 	return 0
 }
@@ -2893,11 +2903,14 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\vManagedFile\x12%\n" +
 	"\x0econtainer_path\x18\x01 \x01(\tR\rcontainerPath\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\rR\x04mode\"a\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\"\x97\x01\n" +
 	"\vLogSettings\x12\x1a\n" +
 	"\bdisabled\x18\x01 \x01(\bR\bdisabled\x12\x19\n" +
 	"\bmax_size\x18\x02 \x01(\x04R\amaxSize\x12\x1b\n" +
-	"\tmax_files\x18\x03 \x01(\rR\bmaxFiles\"\xbb\x01\n" +
+	"\tmax_files\x18\x03 \x01(\rR\bmaxFiles\x12$\n" +
+	"\vbuffer_size\x18\x04 \x01(\x04H\x00R\n" +
+	"bufferSize\x88\x01\x01B\x0e\n" +
+	"\f_buffer_size\"\xbb\x01\n" +
 	"\x17LaunchContainerResponse\x12!\n" +
 	"\fagent_socket\x18\x01 \x01(\tR\vagentSocket\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12>\n" +
@@ -3164,6 +3177,7 @@ func file_sockerless_host_v1_host_proto_init() {
 		(*NetworkNamespace_ContainerId)(nil),
 		(*NetworkNamespace_Bridged)(nil),
 	}
+	file_sockerless_host_v1_host_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

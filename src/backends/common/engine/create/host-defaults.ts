@@ -1,7 +1,6 @@
 /** A host configuration with Docker's defaults in place, as inspect shows it. Pure. */
 import { create } from "@bufbuild/protobuf";
 
-import { invalid, notImplemented } from "../../../../common/errors.ts";
 import {
   type HostConfig,
   type LogConfig,
@@ -10,34 +9,21 @@ import {
   StringListSchema,
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MachineFacts } from "../../driver.ts";
+import { validateLogOptions } from "../../logging/log-options.ts";
 import { resourcesOf } from "../records.ts";
 import { normalizeCapabilities } from "./capabilities.ts";
 
 const defaultShmSize = 64n * 1024n * 1024n;
 
-/** The log drivers that are honoured. */
-export const logDrivers = ["json-file", "local", "none"] as const;
-const honouredLogOptions: ReadonlySet<string> = new Set([
-  "compress",
-  "env",
-  "env-regex",
-  "labels",
-  "labels-regex",
-  "max-file",
-  "max-size",
-  "tag",
-]);
-
 /**
  * The host configuration of a new container. The argument is not changed.
  *
  * @param resolveContainer the ID of the container that a reference means; the reference itself where there is none
- * @throws invalid; not-implemented: an option of the log
+ * @throws invalid
  */
 export function withHostDefaults(
   said: HostConfig,
   facts: MachineFacts,
-  backend: string,
   resolveContainer: (reference: string) => string,
 ): HostConfig {
   const resources = resourcesOf(said);
@@ -57,7 +43,7 @@ export function withHostDefaults(
           name: "no",
           maximumRetryCount: said.restartPolicy?.maximumRetryCount ?? 0,
         }),
-    logConfig: withLogDefaults(said.logConfig, backend),
+    logConfig: withLogDefaults(said.logConfig),
     shmSize: said.shmSize === 0n ? defaultShmSize : said.shmSize,
     capAdd: normalizeCapabilities(said.capAdd, "CapAdd"),
     capDrop: normalizeCapabilities(said.capDrop, "CapDrop"),
@@ -75,20 +61,10 @@ export function withHostDefaults(
   };
 }
 
-function withLogDefaults(said: LogConfig | undefined, backend: string): LogConfig {
-  const type = said?.type || "json-file";
-  const config = said?.config ?? {};
-  if (!logDrivers.some((driver) => driver === type)) {
-    throw invalid(`logger: no log driver named '${type}' is registered`);
-  }
-  const unknown = Object.keys(config).find((option) => !honouredLogOptions.has(option));
-  if (type !== "none" && unknown === "mode") {
-    throw notImplemented(`the ${backend} backend does not support --log-opt mode`);
-  }
-  if (type !== "none" && unknown !== undefined && unknown !== "max-buffer-size") {
-    throw invalid(`unknown log opt '${unknown}' for ${type} log driver`);
-  }
-  return create(LogConfigSchema, { type, config });
+function withLogDefaults(said: LogConfig | undefined): LogConfig {
+  const config = create(LogConfigSchema, { type: said?.type || "json-file", config: said?.config ?? {} });
+  validateLogOptions(config);
+  return config;
 }
 
 function sharedMode(mode: string, resolveContainer: (reference: string) => string): string {

@@ -128,11 +128,8 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     throw invalid("no image was specified");
   }
   const image = await context.images.resolve(said.image, request.platform);
-  const hostConfig = withHostDefaults(
-    { ...saidToHost, resources: limits.resources },
-    facts,
-    driver.name,
-    (reference) => idOfContainer(context, reference),
+  const hostConfig = withHostDefaults({ ...saidToHost, resources: limits.resources }, facts, (reference) =>
+    idOfContainer(context, reference),
   );
   requireDonors(state, hostConfig);
   const config = mergeConfig(said, image.config);

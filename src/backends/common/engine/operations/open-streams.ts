@@ -3,6 +3,7 @@ import { conflict, forbidden, isErrorKind, notImplemented } from "../../../../co
 import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import { logDetails } from "../container-log.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
@@ -39,7 +40,7 @@ export async function openLogs(
         ? await endpointNow(context, record, access)
         : await endpointFor(context, record.id, whole, access),
     tty: configOf(record).tty,
-    details: logDetails(record),
+    details: shownDetails(context, record),
   };
 }
 
@@ -106,40 +107,12 @@ function endpointNow(
   return endpointFor(context, record.id, address ?? context.driver.workloads.stored(record.id), access);
 }
 
-/** Labels and environment that the log options `labels` and `env` (and their `-regex`) name. */
-function logDetails(record: ContainerRecord): Record<string, string> {
-  const options = hostConfigOf(record).logConfig?.config ?? {};
-  const { labels, env } = configOf(record);
-  const pairs = Object.fromEntries(
-    env.filter((entry) => entry.includes("=")).map((entry) => splitEntry(entry)),
-  );
-  return {
-    ...chosen(labels, options["labels"], options["labels-regex"]),
-    ...chosen(pairs, options["env"], options["env-regex"]),
-  };
-}
-
-function chosen(
-  pairs: Readonly<Record<string, string>>,
-  names: string | undefined,
-  pattern: string | undefined,
-): Record<string, string> {
-  const wanted = new Set(names?.split(",").map((name) => name.trim()));
-  const regex = patternOf(pattern);
-  return Object.fromEntries(
-    Object.entries(pairs).filter(([name]) => wanted.has(name) || regex?.test(name) === true),
-  );
-}
-
-function patternOf(pattern: string | undefined): RegExp | undefined {
+/** None where its log options are in error: such a container has not started. */
+function shownDetails({ logger }: EngineContext, record: ContainerRecord): Record<string, string> {
   try {
-    return pattern === undefined || pattern === "" ? undefined : new RegExp(pattern, "u");
-  } catch {
-    return undefined;
+    return logDetails(record);
+  } catch (error) {
+    logger.warn({ container: record.id, err: error }, "the details of a log cannot be told");
+    return {};
   }
-}
-
-function splitEntry(entry: string): [string, string] {
-  const equals = entry.indexOf("=");
-  return [entry.slice(0, equals), entry.slice(equals + 1)];
 }

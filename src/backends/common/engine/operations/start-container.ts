@@ -12,6 +12,7 @@ import { ContainerStatus, type PortMapping } from "../../../../gen/sockerless/ba
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, Workloads } from "../../driver.ts";
 import { agentOptions } from "../agent-endpoint.ts";
+import { requireLog } from "../container-log.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent, mountEvents, networkEvents } from "../events/container-events.ts";
 import type { AgentLink, LiveContainer } from "../live.ts";
@@ -137,6 +138,7 @@ async function settledDonor(context: EngineContext, record: ContainerRecord): Pr
 /** With the container's lock held: from the journalled intention to a running process, or back. */
 async function runStart(context: EngineContext, live: LiveContainer, record: ContainerRecord): Promise<void> {
   try {
+    requireLog(record);
     await ensureVolumeParts(context, record);
     const spec = workloadOf(context, record, live.reservations.ids(), "joined");
     const launched = await withScopedSignal(context.shutdown, (signal) =>

@@ -1,0 +1,144 @@
+package log
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// backlog is what waits to be written, so that whoever appends need not wait.
+// What does not fit is dropped, by whole lines.
+type backlog struct {
+	write func(stream Stream, at time.Time, data []byte) error
+	limit uint64
+
+	mu      sync.Mutex
+	changed sync.Cond
+	waiting []chunk
+	size    uint64 // of what waits
+	writing bool
+	closed  bool
+	failure error // of a write, until an add has told it
+	lines   [3]lineProgress
+}
+
+type chunk struct {
+	stream Stream
+	at     time.Time
+	data   []byte
+}
+
+// lineProgress is where the output of a stream stands.
+type lineProgress struct {
+	open    bool // what was taken last has no line's end
+	dropped bool // the line that goes on was dropped
+}
+
+func startBacklog(limit uint64, write func(Stream, time.Time, []byte) error) *backlog {
+	b := &backlog{write: write, limit: limit}
+	b.changed.L = &b.mu
+	go b.run()
+	return b
+}
+
+// add takes a copy of data, or of as much as there is room for. The error is
+// that of an earlier chunk.
+func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return fmt.Errorf("append to log: %w", os.ErrClosed)
+	}
+	if taken := b.fit(&b.lines[stream], data); len(taken) > 0 {
+		b.waiting = append(b.waiting, chunk{stream, at, bytes.Clone(taken)})
+		b.size += uint64(len(taken))
+		b.changed.Broadcast()
+	}
+	err := b.failure
+	b.failure = nil
+	return err
+}
+
+// fit answers what of data is to be taken. Where nothing waits anything is, so
+// that something is recorded however small the limit.
+func (b *backlog) fit(line *lineProgress, data []byte) []byte {
+	if line.dropped {
+		end := bytes.IndexByte(data, '\n')
+		if end < 0 {
+			return nil
+		}
+		line.dropped = false
+		if !line.open { // else its begin was taken and is ended by this newline
+			end++
+		}
+		data = data[end:]
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	if len(b.waiting) > 0 && b.size+uint64(len(data)) > b.limit {
+		room := b.limit - min(b.size, b.limit)
+		whole := bytes.LastIndexByte(data[:room], '\n') + 1
+		line.dropped = data[len(data)-1] != '\n'
+		data = data[:whole]
+		if len(data) == 0 {
+			// The rest of a line of which the begin was taken goes up to its own end.
+			line.dropped = line.dropped || line.open
+			return nil
+		}
+	}
+	line.open = data[len(data)-1] != '\n'
+	return data
+}
+
+func (b *backlog) run() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		for len(b.waiting) == 0 && !b.closed {
+			b.changed.Wait()
+		}
+		if len(b.waiting) == 0 {
+			return
+		}
+		next := b.waiting[0]
+		b.waiting[0] = chunk{}
+		b.waiting = b.waiting[1:]
+		b.size -= uint64(len(next.data))
+		b.writing = true
+		b.mu.Unlock()
+		err := b.write(next.stream, next.at, next.data)
+		b.mu.Lock()
+		b.writing = false
+		if err != nil {
+			b.failure = err
+		}
+		b.changed.Broadcast()
+	}
+}
+
+// flush waits until everything that was added is written.
+func (b *backlog) flush() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.waiting) > 0 || b.writing {
+		b.changed.Wait()
+	}
+}
+
+// close writes what waits and takes no more.
+func (b *backlog) close() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	b.closed = true
+	b.changed.Broadcast()
+	b.mu.Unlock()
+	b.flush()
+}

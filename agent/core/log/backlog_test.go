@@ -1,0 +1,134 @@
+package log
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// stalled is a disk that takes nothing until it is released.
+type stalled struct {
+	release chan struct{}
+	begun   chan struct{}
+	mu      sync.Mutex
+	written strings.Builder
+	err     error
+}
+
+func newStalled() *stalled {
+	return &stalled{release: make(chan struct{}), begun: make(chan struct{}, 1000)}
+}
+
+func (s *stalled) write(_ Stream, _ time.Time, data []byte) error {
+	s.begun <- struct{}{}
+	<-s.release
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written.Write(data)
+	return s.err
+}
+
+func (s *stalled) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written.String()
+}
+
+func TestABacklogDropsWholeLinesWhenTheDiskStalls(t *testing.T) {
+	disk := newStalled()
+	b := startBacklog(10, disk.write)
+	add := func(text string) {
+		t.Helper()
+		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("first\n")
+	<-disk.begun         // is being written, and waits no more
+	add("12345678\n")    // 9 of 10
+	add("dropped\nand ") // no room; a line is left in its middle
+	add("so on\nx")      // its end is dropped with it; what follows has room
+	close(disk.release)
+	b.flush()
+	add("yz\n") // nothing waits: there is room again
+	b.close()
+	if got := disk.text(); got != "first\n12345678\nxyz\n" {
+		t.Errorf("%q was written", got)
+	}
+}
+
+func TestALineOfWhichTheBeginIsKeptEndsWhereItsRestIsDropped(t *testing.T) {
+	disk := newStalled()
+	b := startBacklog(8, disk.write)
+	for _, text := range []string{"held\n", "begin ", "of a line that ", "is long\n"} {
+		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if text == "held\n" {
+			<-disk.begun
+		}
+	}
+	close(disk.release)
+	b.flush()
+	if err := b.add(Stdout, time.Now(), []byte("next\n")); err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+	if got := disk.text(); got != "held\nbegin \nnext\n" {
+		t.Errorf("%q was written", got)
+	}
+}
+
+func TestABacklogHoldsOneChunkHoweverSmallItIs(t *testing.T) {
+	disk := newStalled()
+	b := startBacklog(0, disk.write)
+	for _, text := range []string{"a\n", "long line\n", "dropped\n"} {
+		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if text == "a\n" {
+			<-disk.begun
+		}
+	}
+	close(disk.release)
+	b.close()
+	if got := disk.text(); got != "a\nlong line\n" {
+		t.Errorf("%q was written", got)
+	}
+}
+
+func TestAFailedWriteIsToldByALaterAppendOnce(t *testing.T) {
+	disk := newStalled()
+	disk.err = errors.New("disk full")
+	close(disk.release)
+	b := startBacklog(100, disk.write)
+	_ = b.add(Stdout, time.Now(), []byte("lost\n"))
+	b.flush()
+	if err := b.add(Stdout, time.Now(), []byte("lost\n")); !errors.Is(err, disk.err) {
+		t.Errorf("told %v", err)
+	}
+	b.close()
+	if err := b.add(Stdout, time.Now(), []byte("late\n")); err == nil {
+		t.Error("taken after the end")
+	}
+}
+
+func TestALogWithABacklogHasEverythingAtTheEndOfARun(t *testing.T) {
+	size := uint64(1 << 20)
+	w := open(t, t.TempDir(), Settings{BufferSize: &size})
+	want := strings.Repeat("line\n", 10_000)
+	for range 10 {
+		write(t, w, entry{Stdout, 1, want[:len(want)/10]})
+	}
+	end := w.End()
+	if end == (Position{}) || end.offset < int64(len(want)) {
+		t.Errorf("the end is at %v", end)
+	}
+	w.EndRun()
+	r, err := w.Reader(both)
+	if out, _ := everything(t, r, err); out != want {
+		t.Errorf("%d bytes instead of %d", len(out), len(want))
+	}
+}

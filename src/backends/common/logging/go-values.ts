@@ -1,0 +1,100 @@
+/** Values of log options, in Go's spellings and with its errors: dockerd hands them to the user as they are. */
+
+const DECIMAL = 1000;
+const BINARY = 1024;
+const UNITS = "bkmgtp";
+const LARGEST = Number.MAX_SAFE_INTEGER;
+
+/** A size such as `10m`, `1.5 GiB` or `512kb` in powers of 1000, as `max-size` has it. @throws Error in Go's words */
+export function parseDecimalSize(text: string): bigint {
+  return parseSize(text, DECIMAL);
+}
+
+/** A size as {@link parseDecimalSize} takes it, in powers of 1024, as `max-buffer-size` has it. @throws Error */
+export function parseBinarySize(text: string): bigint {
+  return parseSize(text, BINARY);
+}
+
+function parseSize(text: string, base: number): bigint {
+  const end = text.search(/[^0-9. ][^0-9. ]*$/);
+  const number = end === -1 ? text : text.slice(0, end);
+  const suffix = end === -1 ? "" : text.slice(end).toLowerCase();
+  if (number === "") {
+    throw new Error(`invalid size: '${text}'`);
+  }
+  const bare = number.endsWith(" ") ? number.slice(0, -1) : number;
+  if (!/^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(bare)) {
+    throw new Error(`strconv.ParseFloat: parsing ${JSON.stringify(bare)}: invalid syntax`);
+  }
+  const size = Number(bare);
+  if (size < 0) {
+    throw new Error(`invalid size: '${text}'`);
+  }
+  const power = suffix === "" ? 0 : UNITS.indexOf(suffix.charAt(0));
+  if (power < 0 || !(power === 0 ? ["", "b"] : ["", "b", "ib"]).includes(suffix.slice(power === 0 ? 0 : 1))) {
+    throw new Error(`invalid suffix: '${suffix}'`);
+  }
+  return BigInt(Math.floor(Math.min(size * base ** power, LARGEST)));
+}
+
+/** An integer as Go's `strconv.Atoi` reads it. @throws Error in Go's words */
+export function parseInteger(text: string): number {
+  if (!/^[+-]?[0-9]+$/.test(text)) {
+    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  }
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) {
+    throw new Error(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
+  }
+  return value;
+}
+
+/** A truth value as Go's `strconv.ParseBool` reads it. @throws Error in Go's words */
+export function parseBoolean(text: string): boolean {
+  if (["1", "t", "T", "TRUE", "true", "True"].includes(text)) {
+    return true;
+  }
+  if (["0", "f", "F", "FALSE", "false", "False"].includes(text)) {
+    return false;
+  }
+  throw new Error(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
+}
+
+/** Go's flags at the begin of an expression. */
+const leadingFlags = /^\(\?([ims]+)\)/;
+
+/**
+ * A regular expression as Go writes it, so far as JavaScript has the like.
+ *
+ * @throws Error in Go's words
+ */
+export function parseRegex(text: string): RegExp {
+  const flags = leadingFlags.exec(text)?.[1] ?? "";
+  const source = text.replace(leadingFlags, "");
+  for (const mode of ["u", ""]) {
+    try {
+      return new RegExp(source, flags + mode);
+    } catch (error) {
+      if (mode === "") {
+        throw new Error(`error parsing regexp: ${regexFault(source, String(error))}`, { cause: error });
+      }
+    }
+  }
+  throw new Error(`error parsing regexp: \`${text}\``);
+}
+
+function regexFault(source: string, fault: string): string {
+  if (/Unterminated character class/.test(fault)) {
+    return `missing closing ]: \`${source.slice(source.indexOf("["))}\``;
+  }
+  if (/Unterminated group/.test(fault)) {
+    return `missing closing ): \`${source}\``;
+  }
+  if (/Unmatched '\)'/.test(fault)) {
+    return `unexpected ): \`${source}\``;
+  }
+  if (/Nothing to repeat/.test(fault)) {
+    return `missing argument to repetition operator: \`${/[*+?]+/.exec(source)?.[0] ?? source}\``;
+  }
+  return `invalid or unsupported syntax: \`${source}\``;
+}

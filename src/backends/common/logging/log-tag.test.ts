@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { renderLogTag } from "./log-tag.ts";
+
+const fields = { ID: "0123456789ab", Name: "web", ImageName: "shop/web:1", ContainerArgs: ["a", "b"] };
+
+test("a tag names what is known of a container, with Docker's functions", () => {
+  for (const [template, text] of [
+    ["", ""],
+    ["plain", "plain"],
+    ["{{.ImageName}}/{{.Name}}/{{ .ID }}", "shop/web:1/web/0123456789ab"],
+    ["{{upper .Name}}", "WEB"],
+    ["{{.Name | upper | lower}}", "web"],
+    ["{{truncate .ID 4}}", "0123"],
+    ['{{pad .Name 1 2}}{{"}}"}}', " web  }}"],
+    ['{{join .ContainerArgs ","}}', "a,b"],
+    ['{{join (split) ","}}', undefined],
+    ["{{json .Name}}{{/* nothing */}}", '"web"'],
+    ["a {{- .Name -}} b", "awebb"],
+    ["{{.ContainerArgs}}", "[a b]"],
+  ] as const) {
+    if (text === undefined) {
+      assert.throws(() => renderLogTag(template, fields), /is not supported in a log tag$/);
+    } else {
+      assert.equal(renderLogTag(template, fields), text, template);
+    }
+  }
+});
+
+test("a template that is none is refused in Go's words", () => {
+  for (const [template, message] of [
+    ["{{.Name", "template: log-tag:1: unclosed action"],
+    ["{{}}", "template: log-tag:1: missing value for command"],
+    ["{{foo}}", 'template: log-tag:1: function "foo" not defined'],
+    ["{{constructor}}", 'template: log-tag:1: function "constructor" not defined'],
+    [
+      "{{.Nonsense}}",
+      'template: log-tag:1:2: executing "log-tag" at <.Nonsense>: can\'t evaluate field Nonsense in type *logger.Info',
+    ],
+    ["{{if .Name}}x{{end}}", 'template: log-tag:1: "if" is not supported in a log tag'],
+  ] as const) {
+    assert.throws(() => renderLogTag(template, fields), { message });
+  }
+});
