@@ -54,6 +54,10 @@ export class MemoryMachine {
   readonly takenPorts = new Set<number>();
   /** As a cloud: addresses of endpoints are virtual, agents are told the process, and what exists tells what it is. */
   cloud: boolean = false;
+  /** While it is set nobody tells what exists: until it is resolved, or with its failure. */
+  silence: PromiseWithResolvers<void> | undefined;
+  /** The driver remembers nothing of what it has launched. */
+  hasLostBooks = false;
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
   #sockets = 0;
 
@@ -95,6 +99,7 @@ export class MemoryMachine {
         bridgeSettings: "refuse",
         privilegedExecs: !this.cloud,
         joinsNetworksByAgents: this.cloud,
+        ...(this.cloud && { startPatienceMs: 200 }),
         publishesPorts: this.cloud ? "frontend" : "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
       },
@@ -113,11 +118,14 @@ export class MemoryMachine {
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
-        list: async () =>
-          [...this.workloads].map(([containerId, workload]) => ({
-            ...found(containerId, workload),
-            ...(this.cloud && keptBy(workload)),
-          })),
+        list: () =>
+          this.#answered(() =>
+            [...this.workloads].map(([containerId, workload]) => ({
+              ...found(containerId, workload),
+              ...(this.cloud && keptBy(workload)),
+            })),
+          ),
+        ...(this.cloud && { known: () => [...this.#books].map(([id, workload]) => found(id, workload)) }),
         ...(this.cloud && {
           seal: async (container: ContainerRecord, images: readonly ImageRecord[]) => ({
             specification: toBinary(SealedContainerSchema, sealedOf(container, images)),
@@ -145,11 +153,11 @@ export class MemoryMachine {
         disconnect: async ({ before, network }) => {
           this.legs.delete(`${before.id} ${network.network?.name}`);
         },
-        ...(this.cloud && { found: async () => [...this.networkRecords.values()] }),
+        ...(this.cloud && { found: () => this.#answered(() => [...this.networkRecords.values()]) }),
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {
-        ...(this.cloud && { found: async () => [...this.volumeRecords.values()] }),
+        ...(this.cloud && { found: () => this.#answered(() => [...this.volumeRecords.values()]) }),
         create: async (record) => {
           const { name } = record;
           this.volumes.add(name);
@@ -247,6 +255,16 @@ export class MemoryMachine {
       reference: "",
       ...(this.cloud && { address: `10.9.0.${this.#sockets}` }),
     };
+  }
+
+  /** As far as a backend's own books know; they are lost with its state. */
+  get #books(): ReadonlyMap<string, Workload> {
+    return this.hasLostBooks ? new Map() : this.workloads;
+  }
+
+  async #answered<T>(answer: () => T): Promise<T> {
+    await this.silence?.promise;
+    return answer();
   }
 
   async #startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>> {

@@ -44,6 +44,11 @@ export interface Driver {
   readonly disk?: DiskMeter;
   /** Absent: no agent of this driver is on TCP. */
   readonly authority?: AgentAuthority;
+  /**
+   * The engine ends and waits no longer for what others have not answered: calls that wait for them end. What they were
+   * for is taken up by the next process. Absent: nothing waits for long.
+   */
+  abandon?(): void;
   /** Drains and lets go of connections and helper processes; containers go on. */
   close(): Promise<void>;
 }
@@ -79,6 +84,11 @@ export interface Policy {
    * (`AgentService.Partners`), and names are told to each. Absent: the driver shares the namespace itself.
    */
   readonly joinsNetworksByAgents?: boolean;
+  /**
+   * How long a start waits for what others are asked, all of it together; what is not known by then is asked behind.
+   * Absent: for as long as it takes.
+   */
+  readonly startPatienceMs?: number;
   /** Whether containers on the default bridge can be linked. Absent: they cannot. */
   readonly linksContainers?: boolean;
   /** Whether a container can mount images beside its own. Absent: it cannot. */
@@ -302,6 +312,12 @@ export interface Workloads {
 
   /** Everything of ours that exists, running or not. */
   list(): Promise<readonly FoundWorkload[]>;
+
+  /**
+   * What {@link list} would tell as far as it is known here; what ran is taken to run. Absent: a backend whose list fails
+   * does not start.
+   */
+  known?(): readonly FoundWorkload[];
 
   /**
    * Limits as the agent of a running container takes them (`AgentService.Update`). Absent: the limits of a running

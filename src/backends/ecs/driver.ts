@@ -132,6 +132,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       logger,
     }),
     machine: ecsMachine(config),
+    abandon: () => aws.abandon(),
     async close() {
       await Promise.all([
         sweeps.close(),

@@ -114,10 +114,11 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
   resources.defer(() => driver.close());
   const closing = new AbortController();
   const checks = checkSurroundings(config.ecs, aws, logger, closing.signal);
-  resources.defer(() => {
+  const endChecks = (): Promise<void> => {
     closing.abort(unavailable("the backend is shutting down"));
     return checks;
-  });
+  };
+  resources.defer(endChecks);
 
   const service = await serveEngine({
     config,
@@ -133,5 +134,11 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
   });
   resources.defer(() => service.close());
   const owned = resources.move();
-  return { ...service, close: () => owned.disposeAsync() };
+  return {
+    ...service,
+    async close() {
+      await endChecks(); // Before the engine, which has calls ended that are not answered.
+      await owned.disposeAsync();
+    },
+  };
 }

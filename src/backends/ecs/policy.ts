@@ -15,6 +15,7 @@ export const ecsPolicy: Policy = {
   privilegedExecs: false,
   publishesPorts: "frontend",
   joinsNetworksByAgents: true,
+  startPatienceMs: 10_000,
   linksContainers: true,
   mountsImages: true,
   unsupported: (record) => settingsOf(refused, record).map(({ name }) => name),

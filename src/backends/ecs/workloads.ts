@@ -4,7 +4,6 @@ import {
   TaskPhase,
   type TaskRecord,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { messageOf } from "../../common/errors.ts";
 import type { SealedRecord, Sealer } from "../common/cloud/seal.ts";
 import { type DocumentsOfImage, sealedContainerOf } from "../common/cloud/sealed-container.ts";
 import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
@@ -32,20 +31,6 @@ export interface EcsWorkloadsOptions {
 export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWorkloadsOptions): Workloads {
   let listing: Promise<readonly FoundWorkload[]> | undefined;
   let nextListing: Promise<readonly FoundWorkload[]> | undefined;
-  /** The engine has asked once, when it started. */
-  let isRecovered = false;
-  const ask = async (): Promise<readonly FoundWorkload[]> => {
-    try {
-      return await listAll(context);
-    } catch (error) {
-      if (isRecovered) {
-        throw error;
-      }
-      return withoutAws(context, error);
-    } finally {
-      isRecovered = true;
-    }
-  };
   const seal = async (record: ContainerRecord, images: readonly ImageRecord[]): Promise<SealedRecord> =>
     sealer.seal(await sealedContainerOf(record, images, imageDocuments));
   resumeDepartures(context);
@@ -87,10 +72,11 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
       nextListing ??= Promise.allSettled([listing]).then(() => {
         listing = nextListing;
         nextListing = undefined;
-        return ask();
+        return listAll(context);
       });
       return nextListing;
     },
+    known: () => listKnown(context),
     wholeLog(containerId) {
       const { phase, logStreams = [] } = context.book.of(containerId) ?? {};
       const hasAgent = phase === TaskPhase.SERVING || phase === TaskPhase.LINGERING;
@@ -116,13 +102,4 @@ async function listAll(context: TaskContext): Promise<readonly FoundWorkload[]> 
     new Set(found.filter(({ agent }) => agent !== undefined).map(({ containerId }) => containerId)),
   );
   return found;
-}
-
-/** What keeps AWS from answering when the backend starts is said, and keeps nobody from what needs no answer. */
-function withoutAws(context: TaskContext, error: unknown): readonly FoundWorkload[] {
-  context.logger.error(
-    { err: error },
-    `cannot ask ECS which tasks there are; those that were known are taken to run: ${messageOf(error)}`,
-  );
-  return listKnown(context);
 }

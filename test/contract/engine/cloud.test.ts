@@ -158,4 +158,50 @@ describe("containers that run in a cloud", () => {
     assert.deepEqual(after?.networkSettings?.networks, before?.networkSettings?.networks);
     assert.ok(bench.state.images.has(after?.imageId ?? ""));
   });
+
+  it("go on under a backend whose start nobody answers, and are taken over once somebody does", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    await bench.volumes.createVolume({ name: "data" });
+    const id = await bench.runScript("exec sleep 60", {
+      name: "lasting",
+      hostConfig: { networkMode: "web", binds: ["data:/data"] },
+    });
+    bench.machine.silence = Promise.withResolvers();
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
+
+    bench.machine.silence.resolve();
+    await bench.stopBackend();
+    bench.emptyState();
+    bench.machine.hasLostBooks = true;
+    bench.machine.silence = Promise.withResolvers();
+    await bench.startBackend();
+    assert.deepEqual((await bench.containers.listContainers({ all: true })).containers, []);
+    bench.machine.silence.resolve();
+    await until(async () => (await bench.containers.listContainers({})).containers.length > 0 || undefined);
+    assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
+    assert.deepEqual(Object.keys((await inspect(id))?.networkSettings?.networks ?? {}), ["web"]);
+    const { volumes } = await bench.volumes.listVolumes({});
+    assert.deepEqual(
+      volumes.map(({ name }) => name),
+      ["data"],
+    );
+  });
+
+  it("get no volume back that was removed while somebody looked for it", async () => {
+    await bench.volumes.createVolume({ name: "going" });
+    const record = bench.machine.volumeRecords.get("going");
+    assert.ok(record);
+    await bench.stopBackend();
+    bench.machine.silence = Promise.withResolvers();
+    await bench.startBackend();
+    await bench.volumes.removeVolume({ name: "going" });
+    // As an answer tells it that was on its way.
+    bench.machine.volumeRecords.set("going", record).set("lost", { ...record, name: "lost" });
+    bench.machine.silence.resolve();
+    const names = async () => (await bench.volumes.listVolumes({})).volumes.map(({ name }) => name);
+    await until(async () => (await names()).length > 0 || undefined);
+    assert.deepEqual(await names(), ["lost"]);
+  });
 });

@@ -2,18 +2,41 @@
  * Taking over what exists and the state does not know: a state directory that was lost is rebuilt from what the driver
  * finds of this instance. Volumes and networks come first, because containers name them.
  */
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+
 import { messageOf } from "../../../common/errors.ts";
-import type { Logger } from "../../../common/logger.ts";
 import type { ContainerRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
 import { builtinNetworks } from "./network/networks.ts";
 
+/**
+ * What can have been lost before this start: what the state knew then, or what was made since, may have been removed while
+ * the driver looked.
+ */
+export class LostState {
+  readonly #known: ReadonlySet<string>;
+  readonly #beganMs: number;
+
+  constructor({ state, clock }: EngineContext) {
+    this.#known = new Set([...state.networks.keys(), ...state.volumes.keys(), ...state.containers.keys()]);
+    this.#beganMs = clock.nowMs();
+  }
+
+  /** @param created undefined: nobody knows */
+  has(id: string, created: Timestamp | undefined): boolean {
+    return !this.#known.has(id) && (created === undefined || timestampMs(created) < this.#beganMs);
+  }
+}
+
 /** Takes over networks. One whose name is taken is reported and left. */
-export async function adoptNetworks({ driver, state, logger }: EngineContext): Promise<void> {
-  for (const record of await whatIsFound("networks", () => driver.networks.found?.(), logger)) {
-    const { id, name } = record.network ?? { id: "", name: "" };
-    if (state.networks.has(id)) {
+export async function adoptNetworks(
+  { driver, state, logger }: EngineContext,
+  lost: LostState,
+): Promise<void> {
+  for (const record of (await driver.networks.found?.()) ?? []) {
+    const { id, name, created } = record.network ?? { id: "", name: "" };
+    if (state.networks.has(id) || !lost.has(id, created)) {
       continue;
     }
     if ([...state.networks.values()].some(({ network }) => network?.name === name)) {
@@ -28,24 +51,10 @@ export async function adoptNetworks({ driver, state, logger }: EngineContext): P
   }
 }
 
-/** A driver that cannot look for what was lost keeps nobody from what the state knows. */
-async function whatIsFound<T>(
-  what: string,
-  find: () => Promise<readonly T[]> | undefined,
-  logger: Logger,
-): Promise<readonly T[]> {
-  try {
-    return (await find()) ?? [];
-  } catch (error) {
-    logger.error({ err: error }, `cannot look for ${what} that the state does not know: ${messageOf(error)}`);
-    return [];
-  }
-}
-
 /** Takes over volumes. */
-export async function adoptVolumes({ driver, state, logger }: EngineContext): Promise<void> {
-  for (const record of await whatIsFound("volumes", () => driver.volumes.found?.(), logger)) {
-    if (!state.volumes.has(record.name)) {
+export async function adoptVolumes({ driver, state, logger }: EngineContext, lost: LostState): Promise<void> {
+  for (const record of (await driver.volumes.found?.()) ?? []) {
+    if (!state.volumes.has(record.name) && lost.has(record.name, record.created)) {
       await state.commit((change) => change.volumes.put(record));
       logger.info({ volume: record.name }, `volume ${record.name} is taken over`);
     }
@@ -58,11 +67,16 @@ export async function adoptVolumes({ driver, state, logger }: EngineContext): Pr
  */
 export async function adoptContainers(
   context: EngineContext,
+  lost: LostState,
   found: readonly FoundWorkload[],
-): Promise<void> {
+): Promise<readonly ContainerRecord[]> {
   const { state, logger } = context;
+  const adopted: ContainerRecord[] = [];
   for (const { record, images = [], agent, containerId } of found) {
     if (record === undefined || agent === undefined || state.containers.has(containerId)) {
+      continue;
+    }
+    if (!lost.has(containerId, record.created)) {
       continue;
     }
     if ([...state.containers.values()].some(({ name }) => name === record.name)) {
@@ -76,16 +90,18 @@ export async function adoptContainers(
       await adoptImage(context, image);
     }
     await state.commit((change) => change.containers.put(record));
-    const lost = lostWith(context, record);
-    if (lost.length === 0) {
+    adopted.push(record);
+    const missing = lostWith(context, record);
+    if (missing.length === 0) {
       logger.info({ container: containerId }, `container ${record.name} is taken over`);
     } else {
       logger.warn(
         { container: containerId },
-        `container ${record.name} is taken over; what nobody knows any more: ${lost.join(", ")}`,
+        `container ${record.name} is taken over; what nobody knows any more: ${missing.join(", ")}`,
       );
     }
   }
+  return adopted;
 }
 
 /** A container runs on, whatever becomes of its image. */

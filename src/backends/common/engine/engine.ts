@@ -8,6 +8,7 @@ import { unavailable } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import type { Driver } from "../driver.ts";
 import type { State } from "../state/state.ts";
+import { LostState } from "./adoption.ts";
 import { agentTargetOf } from "./agent-endpoint.ts";
 import { BackgroundWork } from "./background.ts";
 import type { EngineContext } from "./context.ts";
@@ -20,6 +21,7 @@ import { removeInBackground } from "./operations/remove-container.ts";
 import { startContainer } from "./operations/start-container.ts";
 import { ensureNetworks, recoverContainers } from "./recovery.ts";
 import { KeyedLocks } from "./serial.ts";
+import { StartWork } from "./start-work.ts";
 
 /** What an engine works with; it owns none of them. */
 export interface EngineOptions {
@@ -42,6 +44,9 @@ export interface Engine {
    */
   close(): Promise<void>;
 }
+
+/** What goes on when the engine ends may take so long, then others are waited for no longer. */
+const closePatienceMs = 3_000;
 
 /** Starts an engine: networks are there and containers recovered when it resolves. */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
@@ -68,11 +73,16 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const close = async (): Promise<void> => {
     shutdown.abort(unavailable("the backend is shutting down"));
     live.disconnect();
+    const abandon = setTimeout(() => options.driver.abandon?.(), closePatienceMs);
     await context.background.settle();
+    clearTimeout(abandon);
   };
   try {
-    await ensureNetworks(context);
-    await recoverContainers(context);
+    const start = new StartWork(context);
+    const lost = new LostState(context);
+    await ensureNetworks(context, start, lost);
+    await recoverContainers(context, start, lost);
+    start.leave();
     keepPartners(context);
     sweepExecsRegularly(context);
   } catch (error) {

@@ -20,7 +20,7 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../driver.ts";
 import type { EngineContext } from "./context.ts";
-import { adoptContainers, adoptNetworks, adoptVolumes } from "./adoption.ts";
+import { adoptContainers, adoptNetworks, adoptVolumes, type LostState } from "./adoption.ts";
 import { agentOptions } from "./agent-endpoint.ts";
 import { expectSessions } from "./exec/execs.ts";
 import { formatAddress, formatCidr } from "./network/cidr.ts";
@@ -39,6 +39,7 @@ import { clearRemains } from "./operations/remove-container.ts";
 import { resumeStart, startContainer } from "./operations/start-container.ts";
 import { watchContainer } from "./operations/watch-container.ts";
 import { reseal } from "./reseal.ts";
+import type { StartWork } from "./start-work.ts";
 import { settleVolume } from "./volumes.ts";
 import {
   hasProcess,
@@ -51,23 +52,23 @@ import {
 } from "./records.ts";
 
 /** Makes the networks that always exist, and whatever of the known networks the machine has lost. */
-export async function ensureNetworks(context: EngineContext): Promise<void> {
+export async function ensureNetworks(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<void> {
   const { state, driver, clock } = context;
-  await adoptNetworks(context);
-  for (const record of [...state.networks.values()]) {
-    try {
-      if (record.phase === Phase.UNSPECIFIED) {
+  await start.do("look for networks that the state does not know", () => adoptNetworks(context, lost));
+  for (const { network } of [...state.networks.values()]) {
+    // One that fails is its containers' trouble, and no other's.
+    await start.do(`make network ${network?.name} what it should be`, async () => {
+      const record = state.networks.get(network?.id ?? "");
+      if (record?.phase === Phase.UNSPECIFIED) {
         await driver.networks.ensure(record);
-      } else {
+      } else if (record !== undefined) {
         await settleNetwork(context, record);
       }
-    } catch (error) {
-      // It is its containers' trouble, and no other's.
-      context.logger.error(
-        { err: error, network: record.network?.id },
-        `network ${record.network?.name} is not as it should be: ${messageOf(error)}`,
-      );
-    }
+    });
   }
   const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
   for (const [name, networkDriver] of builtinNetworks) {
@@ -101,14 +102,74 @@ export async function ensureNetworks(context: EngineContext): Promise<void> {
 }
 
 /** Brings containers in line. Starts that were under way, and whatever takes long, goes on behind the return. */
-export async function recoverContainers(context: EngineContext): Promise<void> {
-  const found = new Map<string, FoundWorkload>();
-  for (const workload of await context.driver.workloads.list()) {
-    found.set(workload.containerId, workload);
+export async function recoverContainers(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<void> {
+  const { state } = context;
+  const found = await foundWorkloads(context, start, lost);
+  await start.do("look for volumes that the state does not know", () => adoptVolumes(context, lost));
+  await adoptContainers(context, lost, found);
+  await recoverEach(context, [...state.containers.values()], found);
+  for (const { name, phase } of [...state.volumes.values()]) {
+    if (phase !== Phase.UNSPECIFIED) {
+      await start.do(`finish what was begun with volume ${name}`, async () => {
+        const volume = state.volumes.get(name);
+        if (volume !== undefined && volume.phase !== Phase.UNSPECIFIED) {
+          await settleVolume(context, volume);
+        }
+      });
+    }
   }
-  await adoptVolumes(context);
-  await adoptContainers(context, [...found.values()]);
-  const records = [...context.state.containers.values()];
+}
+
+/** What there is; where nobody tells in time, what is known here, and the others are taken over once somebody does. */
+async function foundWorkloads(
+  context: EngineContext,
+  start: StartWork,
+  lost: LostState,
+): Promise<readonly FoundWorkload[]> {
+  const { workloads } = context.driver;
+  if (workloads.known === undefined) {
+    return await workloads.list();
+  }
+  let found: readonly FoundWorkload[] | undefined;
+  let isLate = false;
+  await start.do("ask which containers there are", async () => {
+    const listed = await workloads.list();
+    if (isLate) {
+      await recoverLate(context, lost, listed);
+    } else {
+      found = listed;
+    }
+  });
+  isLate = true;
+  return found ?? workloads.known();
+}
+
+/** Of containers that the state knows their agents tell; those that it has lost come back. */
+async function recoverLate(
+  context: EngineContext,
+  lost: LostState,
+  listed: readonly FoundWorkload[],
+): Promise<void> {
+  await adoptNetworks(context, lost);
+  await adoptVolumes(context, lost);
+  const adopted = await adoptContainers(context, lost, listed);
+  await recoverEach(
+    context,
+    adopted,
+    listed.filter(({ containerId }) => lost.has(containerId, undefined)),
+  );
+}
+
+async function recoverEach(
+  context: EngineContext,
+  records: readonly ContainerRecord[],
+  workloads: readonly FoundWorkload[],
+): Promise<void> {
+  const found = new Map(workloads.map((workload) => [workload.containerId, workload]));
   for (const record of records) {
     if (hasProcess(record) || record.phase === Phase.STARTING) {
       for (const { networkId, ipAddress } of Object.values(record.endpoints)) {
@@ -118,19 +179,9 @@ export async function recoverContainers(context: EngineContext): Promise<void> {
   }
   reportUnexplained(context, found);
   // Deaths in the order in which they happened, so that their events are.
-  const inOrder = records.sort((a, b) => endOf(found, a) - endOf(found, b));
+  const inOrder = [...records].sort((a, b) => endOf(found, a) - endOf(found, b));
   for (const record of inOrder) {
     await recoverContainer(context, record, found.get(record.id));
-  }
-  for (const volume of context.state.volumes.values()) {
-    if (volume.phase !== Phase.UNSPECIFIED) {
-      await settleVolume(context, volume).catch((error: unknown) =>
-        context.logger.error(
-          { err: error, volume: volume.name },
-          `cannot finish what was begun with a volume: ${messageOf(error)}`,
-        ),
-      );
-    }
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { AuthorizeSecurityGroupIngressCommand, CreateSecurityGroupCommand } from "@aws-sdk/client-ec2";
 import { ClusterNotFoundException, ECSServiceException, RunTaskCommand } from "@aws-sdk/client-ecs";
@@ -36,8 +37,9 @@ function failure(name: string, httpStatusCode: number): () => Error {
 function setUp() {
   const clock = new ManualClock();
   const { logger, lines } = capturedLogger();
-  const call = createCaller({ spot: false, rates: {}, clock, logger });
-  return { clock, lines, call };
+  const ending = new AbortController();
+  const call = createCaller({ spot: false, rates: {}, clock, logger, signal: ending.signal });
+  return { clock, lines, call, ending };
 }
 
 /** Moves the clock until the promise has settled. */
@@ -122,6 +124,24 @@ describe("a call of AWS", () => {
     await clock.advance(10);
     gone.abort(new Error("the client left"));
     await assert.rejects(waiting, /the client left/);
+  });
+
+  it("ends with the backend, whether its caller can end it or not", async () => {
+    const { call, ending } = setUp();
+    const silent: SdkClient = {
+      send: (_command, { abortSignal } = {}) =>
+        new Promise((_resolve, reject) => {
+          abortSignal?.addEventListener("abort", () => reject(abortSignal.reason));
+        }),
+      destroy() {},
+    };
+    const caller = new AbortController();
+    const waiting = [call("ecs", silent, command), call("ecs", silent, command, caller.signal)];
+    const ends = waiting.map((each) => assert.rejects(each, /shutting down/));
+    await setImmediate();
+    ending.abort(new Error("the backend is shutting down"));
+    await Promise.all(ends);
+    await assert.rejects(call("ecs", scripted({}), command), /shutting down/);
   });
 });
 

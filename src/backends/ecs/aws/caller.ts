@@ -26,6 +26,8 @@ export interface CallerOptions {
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Ends every call. */
+  readonly signal: AbortSignal;
 }
 
 /** A call that AWS itself failed, or that was lost, is made again so often. */
@@ -54,7 +56,8 @@ export function createCaller(options: CallerOptions): AwsCaller {
     return made;
   };
 
-  const paced: AwsCaller = async (service, client, command, signal) => {
+  const paced: AwsCaller = async (service, client, command, ended) => {
+    const signal = ended === undefined ? options.signal : AbortSignal.any([ended, options.signal]);
     const call: AwsCall = { service, operation: operationOf(command) };
     const pace = paceOf(call.operation, options.spot);
     const shared = (pace?.rates ?? []).map(bucketOf);
@@ -62,12 +65,12 @@ export function createCaller(options: CallerOptions): AwsCaller {
       for (const bucket of shared) {
         await bucket.take(pace?.priority ?? 0, signal);
       }
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       const answer = await once(call, client, command, signal, clock, logger);
       if (!(answer instanceof AwsError)) {
         return answer;
       }
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       if (attempt >= attemptsAfter(answer)) {
         throw answer;
       }
@@ -87,13 +90,13 @@ async function once(
   call: AwsCall,
   client: SdkClient,
   command: object,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
   clock: Clock,
   logger: Logger,
 ): Promise<unknown> {
   const begunMs = clock.nowMs();
   try {
-    const answer = await client.send(command as never, signal === undefined ? {} : { abortSignal: signal });
+    const answer = await client.send(command as never, { abortSignal: signal });
     const requestId = (answer as { $metadata?: { requestId?: string } }).$metadata?.requestId;
     logger.debug({ ...call, requestId, durationMs: clock.nowMs() - begunMs }, "called AWS");
     return answer;

@@ -8,6 +8,7 @@ import { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 import { STSClient } from "@aws-sdk/client-sts";
 
 import type { Clock } from "../../../common/clock.ts";
+import { unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { version } from "../../../common/version.ts";
 import { type AwsCaller, createCaller, type SdkClient } from "./caller.ts";
@@ -43,6 +44,8 @@ export interface AwsClients {
   readonly ecr: AwsService<ECRClient>;
   readonly ec2: AwsService<EC2Client>;
   readonly sts: AwsService<STSClient>;
+  /** Ends the calls that are under way, and refuses others. */
+  abandon(): void;
   /** Ends idle connections. */
   close(): void;
 }
@@ -54,7 +57,8 @@ const mostSockets = 64;
 
 /** Makes the clients; nothing is called yet. */
 export function createAwsClients(options: AwsOptions): AwsClients {
-  const caller = createCaller(options);
+  const abandoned = new AbortController();
+  const caller = createCaller({ ...options, signal: abandoned.signal });
   const settings = {
     region: options.region,
     ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, disableHostPrefix: true }),
@@ -81,6 +85,7 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     ecr: service("ecr", new ECRClient(settings)),
     ec2: service("ec2", new EC2Client(settings)),
     sts: service("sts", new STSClient(settings)),
+    abandon: () => abandoned.abort(unavailable("the backend is shutting down")),
     close() {
       for (const client of clients) {
         client.destroy();
