@@ -229,6 +229,7 @@ describe("networks on ECS", () => {
     assert.deepEqual(ec2.rules(reference), [
       "tcp 9111 10.0.0.0/8",
       "tcp 9111 fd00::/8",
+      `tcp 9111 ${reference}`,
       "tcp 9111 sg-frontend",
     ]);
   });
@@ -344,8 +345,17 @@ describe("networks on ECS", () => {
   it("give containers without a network a group that lets agents be reached and nobody else", async () => {
     const fabric = networks();
     const [group = ""] = await fabric.groupsOf({ kind: "none" }, false);
-    assert.deepEqual(ec2.rules(group), ["tcp 9111 10.0.0.0/8", "tcp 9111 fd00::/8", "tcp 9111 sg-frontend"]);
-    assert.deepEqual(ec2.rules(group, "IpPermissionsEgress"), ["tcp 2049 sg-efs", "tcp 443 0.0.0.0/0"]);
+    assert.deepEqual(ec2.rules(group), [
+      "tcp 9111 10.0.0.0/8",
+      "tcp 9111 fd00::/8",
+      `tcp 9111 ${group}`,
+      "tcp 9111 sg-frontend",
+    ]);
+    assert.deepEqual(ec2.rules(group, "IpPermissionsEgress"), [
+      "tcp 2049 sg-efs",
+      "tcp 443 0.0.0.0/0",
+      `tcp 9111 ${group}`,
+    ]);
     assert.deepEqual(await networks().groupsOf({ kind: "none" }, false), [group], "it is made once");
     assert.deepEqual(await networks().found?.(), [], "it is no network");
   });

@@ -16,12 +16,4 @@ describe("the networks of a task", () => {
     assert.equal(networkOfTask({ network: networks }), networks);
     assert.equal(networkOfTask({ network, joined: { network: { owner, plan: networks } } }), networks);
   });
-
-  it("cannot be none where they are shared", () => {
-    const joined = { network: { owner, plan: { kind: "none" } as const } };
-    assert.throws(() => networkOfTask({ network, joined }), {
-      kind: "not-implemented",
-      message: /the network of container app: it has --network none/,
-    });
-  });
 });

@@ -17,8 +17,7 @@ const anywhere = { cidr: "0.0.0.0/0" } as const;
 
 /** What a group lets in. */
 export function ingressRules({ groupId, connected, agentPeers }: RuleContext): Rule[] {
-  const among: Rule[] = connected ? [{ tcpPort: undefined, peer: { group: groupId } }] : [];
-  return [...among, ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
+  return [among(groupId, connected), ...agentPeers.map((peer) => ({ tcpPort: agentPort, peer }))];
 }
 
 /**
@@ -27,8 +26,13 @@ export function ingressRules({ groupId, connected, agentPeers }: RuleContext): R
  */
 export function egressRules({ groupId, connected, efsGroupId }: RuleContext): Rule[] {
   return [
-    ...(connected ? [{ tcpPort: undefined, peer: { group: groupId } }] : []),
+    among(groupId, connected),
     { tcpPort: 443, peer: anywhere },
     ...(efsGroupId === undefined ? [] : [{ tcpPort: nfsPort, peer: { group: efsGroupId } }]),
   ];
+}
+
+/** Agents always reach one another: those of containers that share a network have to, and they open to no one else. */
+function among(groupId: string, connected: boolean): Rule {
+  return { tcpPort: connected ? undefined : agentPort, peer: { group: groupId } };
 }
