@@ -197,6 +197,19 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/**
+ * The ID by which a service that refused a request knows it (AWS's support asks for it), wherever in a caught value's
+ * causes it stands.
+ */
+export function requestIdOf(error: unknown): string | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if ("requestId" in each && typeof each.requestId === "string") {
+      return each.requestId;
+    }
+  }
+  return undefined;
+}
+
 /** Node's errno name (`ENOENT`) of a caught value, if it has one. */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof Error && "code" in error && typeof error.code === "string") {

@@ -28,6 +28,17 @@ describe("the log of a failure", () => {
     assert.deepEqual(logged(systemError("port is taken", cause)), { ...foreseen, cause: "EADDRINUSE" });
   });
 
+  it("names the request that another service has refused, however often its error was converted", () => {
+    const refusal = Object.assign(systemError("ecs: RegisterTaskDefinition: no"), { requestId: "request-1" });
+    for (const each of [
+      refusal,
+      toConnectError(refusal),
+      systemError("cannot start", toConnectError(refusal)),
+    ]) {
+      assert.equal(logged(each)["requestId"], "request-1");
+    }
+  });
+
   it("shows where that came from at level debug", () => {
     const { err, ...rest } = logged(systemError("port is taken"), "debug");
     assert.deepEqual(rest, foreseen);

@@ -1,11 +1,11 @@
 /** How a call that failed is logged: in one line, or with where it came from. */
 import { ConnectError } from "@connectrpc/connect";
 
-import { errorKindHeader, fromUnknown, messageOf, SockerlessError } from "./errors.ts";
+import { errorKindHeader, fromUnknown, messageOf, requestIdOf, SockerlessError } from "./errors.ts";
 import type { Logger } from "./logger.ts";
 
 /**
- * Logs a call that failed with an error of kind `system`. What was foreseen is one line with the reason; of anything
+ * Logs a call that failed with an error of kind `system`, or that another service refused. What was foreseen is one line with the reason; of anything
  * else the stack is shown too.
  *
  * @param values what was called, and what was answered
@@ -21,12 +21,14 @@ export function logFailure(
     return;
   }
   const { message: reason, cause } = fromUnknown(error);
+  const requestId = requestIdOf(error);
   const causeText = cause === undefined ? reason : messageOf(cause);
   logger.warn(
     {
       ...values,
       reason,
       ...(causeText === reason ? {} : { cause: causeText }),
+      ...(requestId === undefined ? {} : { requestId }),
       ...(logger.isLevelEnabled("debug") ? { err: error } : {}),
     },
     message,

@@ -15,6 +15,17 @@ function capture(level: LoggerOptions["level"]) {
 }
 
 describe("the logger", () => {
+  it("names the request that led to an error", () => {
+    const { logger, lines } = capture("info");
+    const refusal = Object.assign(new Error("denied"), { requestId: "request-1" });
+    componentLogger(logger, "engine").warn({ err: systemError("cannot make it", refusal) }, "failed");
+    logger.info({ err: new Error("another") }, "failed");
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line).requestId),
+      ["request-1", undefined],
+    );
+  });
+
   it("writes one JSON object a line that names process, component, level and time", () => {
     const { logger, lines } = capture("info");
     componentLogger(logger, "engine").info({ container: "abc" }, "container started");

@@ -7,6 +7,7 @@ import { isatty } from "node:tty";
 import { type DestinationStream, destination, type Logger, pino } from "pino";
 
 import type { LogLevel } from "./config/load.ts";
+import { requestIdOf } from "./errors.ts";
 
 export type { Logger } from "pino";
 
@@ -32,11 +33,17 @@ export function createLogger(options: LoggerOptions): Logger {
       level: options.level,
       base: { process: options.process },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
-      formatters: { level: (label) => ({ level: label }) },
+      formatters: { level: (label) => ({ level: label }), log: withRequestId },
     },
     options.destination ??
       (isatty(standardError) ? terminal : destination({ fd: standardError, sync: false })),
   );
+}
+
+/** An error's line tells which request a service has refused. */
+function withRequestId(values: Record<string, unknown>): Record<string, unknown> {
+  const requestId = values["requestId"] ?? requestIdOf(values["err"]);
+  return requestId === undefined ? values : { ...values, requestId };
 }
 
 /** The logger of one part of a process (`streams`, `engine`): its lines name it. */

@@ -18,7 +18,7 @@ import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import type { TlsFiles } from "../../common/config/load.ts";
-import { fromUnknown, systemError, toConnectError } from "../../common/errors.ts";
+import { fromUnknown, requestIdOf, systemError, toConnectError } from "../../common/errors.ts";
 import { logFailure } from "../../common/failures.ts";
 import { listen, mutualTlsOptions } from "../../common/listen.ts";
 import { registerHealth } from "./health.ts";
@@ -133,7 +133,8 @@ function logCalls(logger: Logger): Interceptor {
         return;
       }
       const failure = fromUnknown(error);
-      if (failure.kind === "system") {
+      // A refusal of the cloud is told whatever it means to the caller.
+      if (failure.kind === "system" || requestIdOf(error) !== undefined) {
         logFailure(logger, { ...call, status: failure.kind }, error, "call failed");
       } else {
         logger.debug({ ...call, status: failure.kind, reason: failure.message }, "call refused");
