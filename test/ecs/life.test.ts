@@ -191,17 +191,49 @@ describe("containers as tasks", () => {
       ["--privileged", "--privileged"],
       ["--cap-add=NET_ADMIN", "--cap-add"],
       ["--pid=host", "--pid"],
-      ["--shm-size=1g", "--shm-size"],
-      ["--security-opt=seccomp=unconfined", "--security-opt"],
+      ["--device-cgroup-rule=c 1:3 r", "--device-cgroup-rule"],
     ] as const) {
       const { code, errorText } = await ecs.daemon.docker("run", "--rm", flag, "busybox", "true");
       assert.equal(code, 125, flag);
       assert.match(errorText, new RegExp(`the ecs backend does not support ${name}`));
     }
     const socket = "/var/run/docker.sock:/var/run/docker.sock";
-    await ok("run", "--rm", "--volume", socket, "--oom-score-adj", "100", "busybox", "true");
-    assert.match(ecs.daemon.output, /accepted and not applied: host paths/);
-    assert.match(ecs.daemon.output, /accepted and not applied: --oom-score-adj/);
+    const mac = "02:42:ac:11:00:99";
+    const unconfined = ["seccomp", "apparmor", "systempaths"].flatMap((what) => [
+      "--security-opt",
+      `${what}=unconfined`,
+    ]);
+    const flags = ["--volume", socket, "--oom-score-adj", "100", "--mac-address", mac, "--cgroupns", "host"];
+    await ok("run", "--detach", "--name", "without", ...flags, ...unconfined, "busybox", "sleep", "1000");
+    for (const name of [
+      "host paths",
+      "--oom-score-adj",
+      "--mac-address",
+      "--cgroupns host",
+      "--security-opt seccomp=unconfined",
+      "--security-opt systempaths=unconfined",
+    ]) {
+      assert.ok(ecs.daemon.output.includes(`accepted and not applied: ${name}`), name);
+    }
+    assert.notEqual(await inspect("{{.NetworkSettings.Networks.bridge.MacAddress}}", "without"), mac);
+    await ok("rm", "--force", "without");
+  });
+
+  it("have a /dev/shm of the size that is asked for", async () => {
+    const blocks = await ok(
+      "run",
+      "--rm",
+      "--shm-size",
+      "100m",
+      "busybox",
+      "stat",
+      "-f",
+      "-c",
+      "%b %S",
+      "/dev/shm",
+    );
+    const [count = 0, size = 0] = blocks.split(" ").map(Number);
+    assert.equal(count * size, 100 * 1024 ** 2);
   });
 
   it("leave no task behind", async () => {

@@ -1,3 +1,4 @@
+import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
 import type { LimitFeature, Machine, MachineFacts } from "../common/driver.ts";
 import type { EcsSection } from "../../common/config/load.ts";
 
@@ -19,8 +20,8 @@ export function ecsMachine(config: Pick<EcsSection, "cluster" | "region" | "arch
     runtimes: [{ name: "fargate", path: "", version: "" }],
     securityOptions: [],
     warnings: [],
-    maskedPaths: [],
-    readonlyPaths: [],
+    maskedPaths,
+    readonlyPaths,
     missingLimits: limitsMissing,
   };
   return { facts: () => Promise.resolve(facts) };

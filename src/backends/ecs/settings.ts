@@ -17,11 +17,13 @@ export interface FargateSetting {
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
 const addable: ReadonlySet<string> = new Set([...DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]);
-const defaultShmSize = 64n * 1024n * 1024n;
 const shared = "container:";
 
 /** Neutral for a container whose platform confines it anyway. */
 const neutralSecurityOption = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
+/** Takes a confinement away: a container that asks for it works within the platform's, too. */
+const unconfined = /^(seccomp|apparmor)[=:]unconfined$/;
+const openPaths = "systempaths=unconfined";
 
 /** Refused: the container would be another one than was asked for. */
 export const refused: readonly FargateSetting[] = [
@@ -62,14 +64,12 @@ export const refused: readonly FargateSetting[] = [
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
   },
   {
-    name: "--security-opt",
+    name: "--security-opt (profiles)",
     why: "Fargate confines containers with profiles of its own; no-new-privileges works",
-    isSet: (host) => host.securityOpt.some((option) => !neutralSecurityOption.test(option)),
-  },
-  {
-    name: "--shm-size",
-    why: "Fargate sets the size of /dev/shm",
-    isSet: (host) => host.shmSize !== 0n && host.shmSize !== defaultShmSize,
+    isSet: (host) =>
+      host.securityOpt.some(
+        (option) => !neutralSecurityOption.test(option) && !unconfined.test(option) && option !== openPaths,
+      ),
   },
 ];
 
@@ -101,6 +101,30 @@ export const notApplied: readonly FargateSetting[] = [
     name: "--log-opt mode=non-blocking",
     why: "agents do not drop what cannot be written at once",
     isSet: ({ logConfig }) => logConfig?.type !== "none" && logConfig?.config["mode"] === "non-blocking",
+  },
+  {
+    name: "--cgroupns host",
+    why: "the host's control groups are Fargate's",
+    isSet: (host) => host.cgroupnsMode === "host",
+  },
+  {
+    name: "--mac-address",
+    why: "the interface has the one that AWS gives it; inspect does not show the asked one",
+    isSet: (_host, { endpoints }) =>
+      Object.values(endpoints).some(({ config }) => (config?.macAddress ?? "") !== ""),
+  },
+  {
+    name: "--security-opt seccomp=unconfined, apparmor=unconfined",
+    why: "Fargate confines every container",
+    isSet: (host) => host.securityOpt.some((option) => unconfined.test(option)),
+  },
+  {
+    name: "--security-opt systempaths=unconfined",
+    why: "Fargate masks paths of /proc and /sys in every container",
+    // Its clients say it with empty lists.
+    isSet: ({ maskedPaths, readonlyPaths, securityOpt }) =>
+      securityOpt.includes(openPaths) ||
+      [maskedPaths, readonlyPaths].some((paths) => paths?.values.length === 0),
   },
   { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
   {

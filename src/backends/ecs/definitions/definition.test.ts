@@ -259,6 +259,15 @@ describe("a task definition", () => {
     ]);
   });
 
+  it("has a /dev/shm of another size as a tmpfs, unless something else is mounted there", () => {
+    const shm = (shmSize: bigint, mounts: ResolvedMount[] = []) =>
+      main({ hostConfig: { shmSize } }, { mounts }).linuxParameters?.tmpfs;
+    const mountOptions = ["nosuid", "nodev", "noexec", "mode=1777"];
+    assert.deepEqual(shm(256n * 1024n ** 2n), [{ containerPath: "/dev/shm", size: 256, mountOptions }]);
+    assert.equal(shm(64n * 1024n ** 2n), undefined);
+    assert.equal(shm(1n, [volumeMount("data", "fs-1/fsap-1", { destination: "/dev/shm" })]), undefined);
+  });
+
   it("adds SYS_PTRACE and no other capability", () => {
     assert.deepEqual(main({ hostConfig: { capAdd: ["CAP_SYS_PTRACE"] } }).linuxParameters?.capabilities, {
       add: ["SYS_PTRACE"],

@@ -22,7 +22,7 @@ import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
 import { dependsOn, imageMountParts } from "./image-mounts.ts";
 import { smallestSize } from "./sizes.ts";
-import { taskTmpfs } from "./tmpfs.ts";
+import { sharedMemory, taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
 /** What every task of this backend has in common. */
@@ -128,7 +128,7 @@ function linuxParameters(
   spec: WorkloadSpec,
   hostConfig: HostConfig | undefined,
 ): NonNullable<ContainerDefinition["linuxParameters"]> {
-  const tmpfs = spec.mounts.filter(({ type }) => type === "tmpfs").map(taskTmpfs);
+  const tmpfs = [...sharedMemory(spec), ...spec.mounts.filter(({ type }) => type === "tmpfs").map(taskTmpfs)];
   const traces = (hostConfig?.capAdd ?? []).includes("CAP_SYS_PTRACE");
   return {
     initProcessEnabled: false,

@@ -2,10 +2,13 @@
 import type { Tmpfs } from "@aws-sdk/client-ecs";
 
 import { invalid } from "../../../common/errors.ts";
-import type { ResolvedMount } from "../../common/driver.ts";
+import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
 
 /** AWS demands a size; Docker's clients rarely name one. MiB. */
 const defaultMib = 64;
+const sharedMemoryPath = "/dev/shm";
+/** What Docker and Fargate give unasked. Bytes. */
+const platformSharedMemory = 64n * 1024n ** 2n;
 const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
 /**
@@ -22,6 +25,25 @@ export function taskTmpfs(mount: ResolvedMount): Tmpfs {
     size: size === undefined ? defaultMib : mebibytes(size),
     ...(rest.length > 0 ? { mountOptions: rest } : {}),
   };
+}
+
+/**
+ * `--shm-size`: Fargate takes no size for the /dev/shm of its own, so that another is mounted over it. Nothing: the size is
+ * the platform's anyway, or something else is mounted there.
+ */
+export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[] {
+  const size = record.hostConfig?.shmSize ?? 0n;
+  const isOwn = size === 0n || size === platformSharedMemory;
+  if (isOwn || mounts.some(({ destination }) => destination === sharedMemoryPath)) {
+    return [];
+  }
+  return [
+    {
+      containerPath: sharedMemoryPath,
+      size: mebibytes(String(size)),
+      mountOptions: ["nosuid", "nodev", "noexec", "mode=1777"],
+    },
+  ];
 }
 
 function mebibytes(text: string): number {

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path/posix";
 import type { HelloResponse } from "../../../gen/sockerless/host/v1/host_pb.ts";
+import { maskedPaths, readonlyPaths } from "../../common/default-paths.ts";
 import type { WorkloadSpec } from "../../common/driver.ts";
 import { availableCapabilities, capabilitySets, containerCapabilities } from "./capabilities.ts";
 import { containerDevices, type DeviceLookup, machineDevices } from "./devices.ts";
@@ -11,30 +12,6 @@ import { containerResources } from "./resources.ts";
 import { resolveSeccomp, seccompTarget } from "./seccomp.ts";
 import { parseSecurityOptions } from "./security.ts";
 import type { OciSpec } from "./types.ts";
-
-/** Hidden from containers: they tell of the machine, or reach into it. As moby v28. */
-const MASKED_PATHS: readonly string[] = [
-  "/proc/asound",
-  "/proc/acpi",
-  "/proc/interrupts",
-  "/proc/kcore",
-  "/proc/keys",
-  "/proc/latency_stats",
-  "/proc/timer_list",
-  "/proc/timer_stats",
-  "/proc/sched_debug",
-  "/proc/scsi",
-  "/sys/firmware",
-  "/sys/devices/virtual/powercap",
-];
-
-const READONLY_PATHS: readonly string[] = [
-  "/proc/bus",
-  "/proc/fs",
-  "/proc/irq",
-  "/proc/sys",
-  "/proc/sysrq-trigger",
-];
 
 /** What the configuration of a container depends on beside the container. */
 export interface MachineProfile {
@@ -62,8 +39,8 @@ export function readMachineProfile(
     cgroupVersion: hello.cgroupVersion,
     recursiveReadOnly: knowsRecursiveReadOnly(hello.runtimeName, hello.runtimeVersion),
     mountOf: machineMounts,
-    maskedPaths: [...MASKED_PATHS, ...thermalThrottlePaths()],
-    readonlyPaths: READONLY_PATHS,
+    maskedPaths: [...maskedPaths, ...thermalThrottlePaths()],
+    readonlyPaths: readonlyPaths,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
     devices: machineDevices,
     appArmorProfile: undefined,

@@ -19,11 +19,12 @@ import { reseal } from "../reseal.ts";
 import { defaultGatewayOf } from "./default-gateway.ts";
 import {
   connectedEndpoint,
-  type Endpoints,
+  placedEndpoint,
   plannedEndpoint,
   refuseForeignAddress,
   releaseAddresses,
   sharedPrefix,
+  type Endpoints,
   validateNetworking,
 } from "./endpoints.ts";
 import { namedNetworks } from "./names.ts";
@@ -122,7 +123,7 @@ async function connectRunning(
   }
   const planned = plannedEndpoint(context.state, name, config);
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
-  const endpoint = { ...taken, reachableAddress: reachableAddressOf(record) };
+  const endpoint = placedEndpoint(taken, reachableAddressOf(record));
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
   await context.state.commit((change) => change.containers.put(next));

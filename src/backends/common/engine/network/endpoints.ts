@@ -128,11 +128,14 @@ export function disconnectedEndpoints(endpoints: Endpoints): Record<string, Netw
 /** Endpoints of a container that is really reached at another address than theirs. */
 export function placedEndpoints(endpoints: Endpoints, address: string): Record<string, NetworkEndpoint> {
   return Object.fromEntries(
-    Object.entries(endpoints).map(([name, endpoint]) => [
-      name,
-      create(NetworkEndpointSchema, { ...endpoint, reachableAddress: address }),
-    ]),
+    Object.entries(endpoints).map(([name, endpoint]) => [name, placedEndpoint(endpoint, address)]),
   );
+}
+
+/** Its interface is the platform's: a hardware address that was asked for is on none. */
+export function placedEndpoint(endpoint: NetworkEndpoint, address: string): NetworkEndpoint {
+  const macAddress = address === "" ? endpoint.macAddress : macOfAddress(endpoint.ipAddress);
+  return create(NetworkEndpointSchema, { ...endpoint, macAddress, reachableAddress: address });
 }
 
 /** A container that shares another's network has its host name too, from the start on; others keep theirs. */
