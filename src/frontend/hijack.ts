@@ -80,7 +80,7 @@ export class HijackedConnection {
             "Connection: Upgrade",
             "Upgrade: tcp",
           ];
-    this.socket.write(`${lines.join("\r\n")}\r\n\r\n`);
+    this.socket.write(this.#head(lines));
     return this.socket;
   }
 
@@ -88,6 +88,11 @@ export class HijackedConnection {
   replyEmpty(): void {
     this.#context.takeOver();
     this.socket.resume();
-    this.socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    this.socket.end(this.#head(["HTTP/1.1 200 OK", "Content-Length: 0", "Connection: close"]));
+  }
+
+  #head(lines: readonly string[]): string {
+    const standing = Object.entries(this.#context.headers).map(([name, value]) => `${name}: ${value}`);
+    return `${[...lines, ...standing].join("\r\n")}\r\n\r\n`;
   }
 }

@@ -54,6 +54,8 @@ export interface ReplyContext extends RequestContext {
 export interface HijackContext extends RequestContext {
   readonly socket: Socket;
   readonly head: Buffer;
+  /** Those that stand on every answer. */
+  readonly headers: Readonly<Record<string, string>>;
   /**
    * Called by the handler right before its first byte of the answer. Until then an error that the handler throws is
    * written as an HTTP error and the connection is closed; from then on errors travel in the stream, the socket belongs to

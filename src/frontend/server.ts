@@ -178,7 +178,7 @@ export class DockerApiServer {
       const takeOver = (): void => {
         takenOver = true;
       };
-      await match.route.handler({ ...context, socket, head, takeOver });
+      await match.route.handler({ ...context, socket, head, headers: this.#headers, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);

@@ -1,16 +1,22 @@
-/** Calls, good and bad, that are sent to two daemons; `{running}`, `{exited}` and `{created}` are names of containers. */
+/** Calls, good and bad, that are sent to two daemons with the containers `running`, `exited` and `created`. */
+import { busyboxArchiveFile } from "../support/images.ts";
 
 // Left out: what has dockerd look for a plugin for 15 seconds (unknown log and volume drivers).
 
 /** One request. */
 export interface Call {
   readonly method: string;
+  /** `{id}` stands for the last `Id` that the daemon has answered. */
   readonly path: string;
   /** Sent as JSON; text is sent as it is. */
   readonly body?: unknown;
   readonly contentType?: string;
   /** Only status and message are compared: what is answered is a stream, or tells of the machine. */
   readonly isOpaque?: boolean;
+  /** The body is compared as it is. */
+  readonly isExact?: boolean;
+  /** A file that is sent in place of a body. */
+  readonly file?: () => Promise<string>;
 }
 
 const get = (path: string): Call => ({ method: "GET", path });
@@ -27,6 +33,9 @@ const put = (path: string, body?: unknown): Call => ({
 });
 const remove = (path: string): Call => ({ method: "DELETE", path });
 const opaque = (call: Call): Call => ({ ...call, isOpaque: true });
+
+const exact = (call: Call): Call => ({ ...call, isExact: true });
+const busyboxArchive = (path: string): Call => ({ ...post(path), file: busyboxArchiveFile });
 
 const filters = (value: unknown): string => `filters=${encodeURIComponent(JSON.stringify(value))}`;
 const containers = ["missing", "running", "exited", "created"] as const;
@@ -177,6 +186,24 @@ const execs: readonly Call[] = [
   post("/exec/missing/start", "{"),
   post("/exec/missing/resize?h=1&w=1"),
   get("/exec/missing/json"),
+  ...[{}, { Tty: true }].flatMap((start): Call[] => [
+    post("/containers/running/exec", {
+      ...start,
+      AttachStdout: true,
+      AttachStderr: true,
+      Cmd: ["sh", "-c", "echo out; sleep 0.5; echo err >&2; exit 3"],
+    }),
+    get("/exec/{id}/json"),
+    exact(post("/exec/{id}/start", start)),
+    get("/exec/{id}/json"),
+    opaque(post("/exec/{id}/start", start)),
+  ]),
+  post("/containers/running/exec", { Cmd: ["sleep", "1000000"] }),
+  post("/exec/{id}/start", { Detach: true }),
+  get("/exec/{id}/json"),
+  post("/exec/{id}/start", { Detach: true }),
+  post("/containers/running/exec", { AttachStdout: true, Cmd: ["/not/there"] }),
+  opaque(post("/exec/{id}/start", {})),
 ];
 
 const creations: readonly Call[] = [
@@ -345,6 +372,28 @@ const images: readonly Call[] = [
   post("/commit?container=missing", {}),
   post("/commit?container=created&repo=BAD", {}),
   post("/commit", {}),
+  post("/commit?container=exited&repo=committed&tag=one&comment=why&author=who&changes=ENV%20A%3Db", {}),
+  get("/images/committed:one/json"),
+  get("/images/committed:one/history"),
+  post("/commit?container=running&repo=committed&pause=0", { Cmd: ["sh"], Labels: { a: "b" } }),
+  get("/images/committed/json"),
+  post("/commit?container=exited&changes=NONSENSE%20x", {}),
+  post("/commit?container=created"),
+  opaque(get("/images/busybox/get")),
+  opaque(get("/images/get?names=busybox&names=committed:one")),
+  remove("/images/committed:one"),
+  remove("/images/committed"),
+  exact(busyboxArchive("/images/load?quiet=1")),
+  busyboxArchive("/images/load"),
+  busyboxArchive("/images/create?fromSrc=-&repo=imported&tag=one&message=why"),
+  get("/images/imported:one/json"),
+  get("/images/imported:one/history"),
+  busyboxArchive("/images/create?fromSrc=-&repo=imported&changes=CMD%20sh"),
+  busyboxArchive("/images/create?fromSrc=-&repo=BAD"),
+  busyboxArchive("/images/create?fromSrc=-&repo=imported&changes=NONSENSE%20x"),
+  opaque(post("/images/create?fromSrc=-&repo=imported", "no tar")),
+  remove("/images/imported:one"),
+  remove("/images/imported"),
 ];
 
 const others: readonly Call[] = [

@@ -1,113 +1,189 @@
-/** The differences from dockerd 20.10 that are meant, in groups; each group has its paragraph in docs/differences.md. */
+/** The differences from dockerd 20.10 that are meant; each has its paragraph in docs/differences.md. */
 import type { Call } from "./calls.ts";
+import { intendedErrors } from "./intended-errors.ts";
 
-/** What of an answer differs. */
-export type Aspect = "status" | "contentType" | "headers" | "message" | "shape";
+/** What of an answer differs; an error is its status and text. */
+export type Aspect = "error" | "contentType" | "headers" | "shape";
 
-/** A difference as the test finds it; for headers and shapes one of the two sides is empty. */
-interface Difference {
-  readonly call: Call;
-  readonly aspect: Aspect;
-  readonly ours: string;
-  readonly theirs: string;
+/** A difference that is not an error's: what one side has and the other has not, or has instead. */
+interface Rule {
+  readonly aspect: Exclude<Aspect, "error">;
+  /** Of `METHOD path`. */
+  readonly calls: RegExp;
+  readonly ours?: RegExp;
+  readonly theirs?: RegExp;
 }
+
+const everywhereAdded = /^GET \/containers\/(json|\w+\/json)/;
+const inspect = /^GET \/containers\/\w+\/json/;
+/** Of containers that the API has made; the CLI sends empty lists. */
+const inspectOfApis = /^GET \/containers\/(notfound|tty|labels|health|volumes|memory)\/json/;
+const imageInspect = /^GET \/images\/\S+\/json$/;
+const withoutHeaders = /^(\w+ \/nothing|DELETE \/_ping|POST \/containers\/\w+\/attach)$/;
 
 /** By the heading in docs/differences.md. */
-export const groups: Readonly<Record<string, (difference: Difference) => boolean>> = {
-  "What cannot be read is the client's error": ({ aspect, ours, theirs }) =>
-    aspect === "status" && ours === "400" && theirs === "500",
-
-  "Texts are those of moby 28": ({ aspect, ours }) =>
-    aspect === "message" && textsOf28.some((text) => text.test(ours)),
-
-  "Streams and errors say what they are": ({ call, aspect, ours }) =>
-    aspect === "contentType"
-      ? ours === (call.path.includes("/logs") ? "application/vnd.docker.raw-stream" : "application/json")
-      : aspect === "shape" && call.path === "/containers/missing/attach",
-
-  "Every answer says who answers": ({ aspect, ours, theirs }) =>
-    aspect === "headers" && theirs === "" && ownHeaders.has(ours),
-
-  "What is not built is refused by name": ({ call, aspect, ours }) =>
-    aspect === "status" && ours === "501" && notBuilt.some((path) => call.path.startsWith(path)),
-
-  "A request is checked before its container is looked for": ({ call, aspect, ours, theirs }) =>
-    aspect === "status" && call.path.includes("/missing/") && ours === "400" && theirs === "404",
-
-  "Unknown words are refused": ({ call, aspect, ours, theirs }) =>
-    aspect === "status" &&
-    ours === "400" &&
-    (call.path.startsWith("/events?") || call.path.includes("/wait?condition=")
-      ? theirs === "200"
-      : theirs === "201" && /name=(pid|ipc|uts)mode$/.test(call.path)),
-
-  "`--volumes-from` or a filter names a container that is not there": ({ call, aspect, ours }) =>
-    aspect === "status" &&
-    (call.path.includes("name=volumesfrom") || /filters=.*(before|since)/.test(call.path)) &&
-    ours === "404",
-
-  "Options of another type of mount": ({ call, aspect, ours }) =>
-    aspect === "status" && call.path.includes("name=volopts") && ours === "201",
-
-  "Fields that later versions dropped": ({ aspect, ours, theirs }) =>
-    aspect === "shape" && ours === "" && dropped.some((field) => field.test(theirs)),
-
-  "Fields that later versions added": ({ aspect, ours, theirs }) =>
-    aspect === "shape" && theirs === "" && added.some((field) => field.test(ours)),
-
-  "Empty lists are lists": ({ aspect, ours, theirs }) =>
-    aspect === "shape" && emptyLists.some((field) => field.test(ours || theirs)),
-
-  "No paths of layers": ({ aspect, ours, theirs }) =>
-    aspect === "shape" && /\.GraphDriver\.Data/.test(ours || theirs),
-
-  "What sockerless is made of": ({ call, aspect, ours, theirs }) =>
-    aspect === "shape" &&
-    (/^\/(version|info)$/.test(call.path) || /Labels/.test(ours || theirs)) &&
-    ownFacts.some((field) => field.test(ours || theirs)),
+export const groups: Readonly<Record<string, readonly Rule[]>> = {
+  "Streams and errors say what they are": [
+    {
+      aspect: "contentType",
+      calls: /\/logs\?/,
+      ours: /^application\/vnd\.docker\.raw-stream$/,
+      theirs: /^$/,
+    },
+    {
+      aspect: "contentType",
+      calls: /\/missing\/attach$/,
+      ours: /^application\/json$/,
+      theirs: /^application\/vnd\.docker\.raw-stream$/,
+    },
+    { aspect: "shape", calls: /\/missing\/attach$/, ours: /^: object$/ },
+    { aspect: "shape", calls: /\/missing\/attach$/, ours: /^\.message: string$/ },
+  ],
+  "Every answer says who answers": [
+    { aspect: "headers", calls: withoutHeaders, ours: /^api-version$/ },
+    { aspect: "headers", calls: withoutHeaders, ours: /^docker-experimental: false$/ },
+    { aspect: "headers", calls: withoutHeaders, ours: /^ostype: linux$/ },
+    { aspect: "headers", calls: /^(GET|HEAD) \/_ping$/, ours: /^builder-version$/ },
+  ],
+  "Fields that later versions dropped": [
+    { aspect: "shape", calls: /^GET \/info$/, theirs: /^\.KernelMemory(TCP)?: boolean$/ },
+    { aspect: "shape", calls: inspect, theirs: /^\.HostConfig\.KernelMemory(TCP)?: number$/ },
+    { aspect: "shape", calls: imageInspect, theirs: /^\.Container: string$/ },
+    { aspect: "shape", calls: imageInspect, theirs: /^\.ContainerConfig(\.|: object$)/ },
+    { aspect: "shape", calls: /\/wait$/, theirs: /^\.Error: null$/ },
+  ],
+  "Fields that later versions added": [
+    {
+      aspect: "shape",
+      calls: everywhereAdded,
+      ours: /^(\[\])?\.NetworkSettings\.Networks\.none\.(DNSNames: null|GwPriority: number)$/,
+    },
+    { aspect: "shape", calls: /^GET \/networks\/none$/, ours: /^\.EnableIPv4: boolean$/ },
+    { aspect: "shape", calls: /^GET \/info$/, ours: /^\.CDISpecDirs: array$/ },
+    { aspect: "shape", calls: /^GET \/info$/, ours: /^\.DefaultAddressPools(\[\]|: array$)/ },
+    {
+      aspect: "shape",
+      calls: /^GET \/volumes$/,
+      ours: /^\.Volumes\[\]\.Labels(\.com\.docker\.volume\.anonymous: string|: object)$/,
+    },
+    { aspect: "shape", calls: /^GET \/volumes$/, theirs: /^\.Volumes\[\]\.Labels: null$/ },
+  ],
+  "Empty lists are lists": [
+    {
+      aspect: "shape",
+      calls: inspectOfApis,
+      ours: /^\.HostConfig\.(Blkio\w+|Devices|Dns\w*|Ulimits): array$/,
+    },
+    { aspect: "shape", calls: inspectOfApis, ours: /^\.HostConfig\.PortBindings: object$/ },
+    {
+      aspect: "shape",
+      calls: inspectOfApis,
+      theirs: /^\.HostConfig\.(Blkio\w+|Devices|Dns\w*|PortBindings|Ulimits): null$/,
+    },
+    { aspect: "shape", calls: /^GET \/images\/json/, ours: /^\[\]\.RepoDigests: array$/ },
+    { aspect: "shape", calls: /^GET \/images\/json/, theirs: /^\[\]\.RepoDigests: null$/ },
+    {
+      aspect: "shape",
+      calls: /^GET \/info$/,
+      ours: /^\.RegistryConfig\.(AllowNondistributable\w+|Mirrors): null$/,
+    },
+    {
+      aspect: "shape",
+      calls: /^GET \/info$/,
+      theirs: /^\.RegistryConfig\.(AllowNondistributable\w+|Mirrors): array$/,
+    },
+    { aspect: "shape", calls: /\/committed:one\/json$/, ours: /^\.Config\.Labels: null$/ },
+    { aspect: "shape", calls: /\/committed:one\/json$/, theirs: /^\.Config\.Labels: object$/ },
+  ],
+  "No paths of layers": [
+    { aspect: "shape", calls: /\/json(\?size=1)?$/, ours: /^\.GraphDriver\.Data: null$/ },
+    { aspect: "shape", calls: /\/json(\?size=1)?$/, theirs: /^\.GraphDriver\.Data: object$/ },
+    {
+      aspect: "shape",
+      calls: /\/json(\?size=1)?$/,
+      theirs: /^\.GraphDriver\.Data\.(Lower|Merged|Upper|Work)Dir: string$/,
+    },
+  ],
+  "What sockerless is made of": [
+    { aspect: "shape", calls: /^GET \/version$/, ours: /^\.Components\[\]\.Details\.Backend: string$/ },
+    {
+      aspect: "shape",
+      calls: /^GET \/version$/,
+      theirs: /^(\.Components\[\]\.Details)?\.(BuildTime|GitCommit|GoVersion): string$/,
+    },
+    { aspect: "shape", calls: /^GET \/info$/, ours: /^\.Labels\[\]: string$/ },
+    {
+      aspect: "shape",
+      calls: /^GET \/info$/,
+      theirs: /^\.Runtimes\.io\.containerd\.(runc\.v2|runtime\.v1\.linux)(: object|\.path: string)$/,
+    },
+    {
+      aspect: "shape",
+      calls: /^GET \/images\/json/,
+      ours: /^\[\]\.Labels(\.sockerless\.built-in: string|: object)$/,
+    },
+    { aspect: "shape", calls: /^GET \/images\/json/, theirs: /^\[\]\.Labels: null$/ },
+  ],
 };
 
-/** Whether a difference is one of those that docs/differences.md gives a reason for. */
+const used = new Set<unknown>();
+
+/** Whether a difference is one of those that docs/differences.md gives a reason for; one side may be empty. */
 export function isIntended(call: Call, aspect: Aspect, ours: string, theirs: string): boolean {
-  return Object.values(groups).some((holds) => holds({ call, aspect, ours, theirs }));
+  if (aspect === "error") {
+    return isIntendedError(call, ours, theirs);
+  }
+  const request = `${call.method} ${call.path}`;
+  const matching = Object.values(groups)
+    .flat()
+    .filter(
+      (rule) =>
+        rule.aspect === aspect &&
+        rule.calls.test(request) &&
+        (rule.ours === undefined ? ours === "" : rule.ours.test(ours)) &&
+        (rule.theirs === undefined ? theirs === "" : rule.theirs.test(theirs)),
+    );
+  for (const rule of matching) {
+    used.add(rule);
+  }
+  return matching.length > 0;
 }
 
-const ownHeaders: ReadonlySet<string> = new Set([
-  "docker-experimental: false",
-  "ostype: linux",
-  "api-version",
-  "builder-version",
-]);
+function isIntendedError({ method, path }: Call, ours: string, theirs: string): boolean {
+  const plain = `${method} ${decodeURIComponent(path)}`;
+  const name = /^\w+ \/containers\/(running|exited|created|missing)\//.exec(plain)?.[1];
+  const unnamed = (text: string): string =>
+    name === undefined ? text : text.replaceAll(new RegExp(`\\b${name}\\b`, "g"), "*");
+  const request = name === undefined ? plain : plain.replace(`/containers/${name}/`, "/containers/*/");
+  const rule = Object.values(intendedErrors)
+    .flat()
+    .find(
+      (each) =>
+        each.ours === unnamed(ours) &&
+        (each.theirs.endsWith("…")
+          ? theirs.startsWith(each.theirs.slice(0, -1))
+          : each.theirs === unnamed(theirs)) &&
+        each.calls.includes(request),
+    );
+  if (rule !== undefined) {
+    used.add(rule);
+    used.add(`${rule.ours} ${rule.theirs} ${request}`);
+  }
+  return rule !== undefined;
+}
 
-const textsOf28: readonly RegExp[] = [
-  /^(invalid filter|invalid signal|invalid JSON|invalid resize|invalid restart policy|invalid reference format)/,
-  /^container <id> is not running$/,
-  /^cannot (kill|remove) container/,
-  /^(config cannot be empty|no image was specified|unsupported Content-Type header|range of CPUs is)/,
-  /^(logger: no log driver named|failed to create task for container|failed to set up container networking)/,
-  /^No such image: /,
-  /^archive\/tar: /,
-  /^failed to prune build cache: invalid filter/,
-];
-
-const notBuilt = ["/images/search", "/build", "/containers/create?name=runtime"];
-
-const dropped: readonly RegExp[] = [/\.KernelMemory(TCP)?:/, /\.Container(Config.*)?:/, /^\.Error: null$/];
-
-const added: readonly RegExp[] = [
-  /\.(DNSNames|GwPriority|EnableIPv4|CDISpecDirs):/,
-  /\.DefaultAddressPools/,
-  /volume\.anonymous: /,
-];
-
-const emptyLists: readonly RegExp[] = [
-  /\.HostConfig\.(Blkio\w+|Devices|Dns\w*|PortBindings|Ulimits):/,
-  /\[\]\.RepoDigests:/,
-  /\.RegistryConfig\.(AllowNondistributable\w+|Mirrors):/,
-];
-
-const ownFacts: readonly RegExp[] = [
-  /\.Details\.(Backend|BuildTime|GitCommit|GoVersion):/,
-  /\.(BuildTime|Labels(\[\]|\.sockerless\.built-in)?):/,
-  /\.Runtimes\./,
-];
+/** The rules that no difference has needed, for a person to read. */
+export function unusedRules(): readonly string[] {
+  return [
+    ...Object.entries(groups).flatMap(([heading, rules]) =>
+      rules
+        .filter((rule) => !used.has(rule))
+        .map(({ calls, ours, theirs }) => `${heading}: ${calls} ${ours} ${theirs}`),
+    ),
+    ...Object.values(intendedErrors)
+      .flat()
+      .flatMap(({ ours, theirs, calls }) =>
+        calls.map((call) => `${ours} ${theirs} ${call}`).filter((key) => !used.has(key)),
+      ),
+  ];
+}

@@ -1,4 +1,5 @@
 /** What of an answer is compared, without what differs from daemon to daemon and from run to run. */
+import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import type { Call } from "./calls.ts";
 
@@ -12,6 +13,8 @@ export interface Observation {
   readonly message: string;
   /** `path: type` for each value of a JSON body; arrays by their first element. */
   readonly shape: readonly string[];
+  /** What was made: the `Id` of the answer. */
+  readonly id: string | undefined;
 }
 
 /** The headers beside the content type that clients go by, and whether their values are the same everywhere. */
@@ -33,20 +36,19 @@ const readFromDisk = /^\.blkio_stats\.\w+\[\]/;
 const version = "v1.41";
 const LIMIT_MS = 120_000;
 
-/** Sends a call and reads its answer; rejects when that takes beyond all measure. */
-export async function observe(socketPath: string, call: Call): Promise<Observation> {
+/**
+ * Sends a call and reads its answer; rejects when that takes beyond all measure.
+ *
+ * @param id what stands for `{id}` in the call's path
+ */
+export async function observe(socketPath: string, call: Call, id = ""): Promise<Observation> {
   const { promise, resolve, reject } = Promise.withResolvers<Observation>();
-  const body =
-    typeof call.body === "string"
-      ? call.body
-      : call.body === undefined
-        ? undefined
-        : JSON.stringify(call.body);
+  const body = await bodyOf(call);
   const outgoing = request(
     {
       socketPath,
       method: call.method,
-      path: `/${version}${call.path}`,
+      path: `/${version}${call.path.replace("{id}", id)}`,
       signal: AbortSignal.timeout(LIMIT_MS),
       headers: {
         "Content-Length": Buffer.byteLength(body ?? ""),
@@ -62,6 +64,7 @@ export async function observe(socketPath: string, call: Call): Promise<Observati
         const contentType = response.headers["content-type"] ?? "";
         const status = response.statusCode ?? 0;
         const json = contentType.startsWith("application/json") ? parse(text) : undefined;
+        const isExact = call.isExact === true && status < 400;
         resolve({
           status,
           contentType,
@@ -70,10 +73,12 @@ export async function observe(socketPath: string, call: Call): Promise<Observati
             return value === undefined ? [] : [hasOneValue ? `${name}: ${String(value)}` : name];
           }),
           message: status >= 400 ? neutral((json as { message?: string } | undefined)?.message ?? text) : "",
-          shape:
-            call.isOpaque === true || json === undefined
+          shape: isExact
+            ? [`body: ${JSON.stringify(text)}`]
+            : call.isOpaque === true || json === undefined
               ? []
               : shapeOf(json).filter((line) => !readFromDisk.test(line)),
+          id: (json as { Id?: string } | null | undefined)?.Id,
         });
       });
     },
@@ -83,8 +88,15 @@ export async function observe(socketPath: string, call: Call): Promise<Observati
   return await promise;
 }
 
+async function bodyOf({ body, file }: Call): Promise<string | Buffer | undefined> {
+  if (file !== undefined) {
+    return await readFile(await file());
+  }
+  return typeof body === "string" || body === undefined ? body : JSON.stringify(body);
+}
+
 function typeOf(call: Call): string {
-  return call.path.includes("/archive") || call.path.startsWith("/images/load")
+  return call.path.includes("/archive") || /^\/images\/(load|create\?fromSrc)/.test(call.path)
     ? "application/x-tar"
     : "application/json";
 }
@@ -93,7 +105,16 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return undefined; // a stream of objects
+    return parseLast(text);
+  }
+}
+
+/** The last of a stream of objects, which tells how it went. */
+function parseLast(text: string): unknown {
+  try {
+    return JSON.parse(text.trimEnd().split("\n").at(-1) ?? "");
+  } catch {
+    return undefined; // an array that goes on, say
   }
 }
 
@@ -103,6 +124,7 @@ function neutral(message: string): string {
     .trim()
     .replaceAll(/\b[0-9a-f]{64}\b/g, "<id>")
     .replaceAll(/\b[0-9a-f]{12}\b/g, "<id>")
+    .replace(/to [0-9.]+, as there are only [0-9]+ CPUs/, "to <n>, as there are only <n> CPUs")
     .replaceAll(/\/tmp\/(skl|dockerd)-[^/\s]+/g, "<directory>");
 }
 
