@@ -9,6 +9,7 @@ import { DescribeTaskDefinitionCommand, ECSClient } from "@aws-sdk/client-ecs";
 
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 
@@ -88,6 +89,8 @@ describe("volumes on ECS", () => {
     assert.deepEqual(await names("name=listed", "driver=local"), ["listed-one", "listed-two"]);
     assert.deepEqual(await names("driver=nfs"), []);
     assert.deepEqual((await daemon.docker("volume", "inspect", "no-such")).code, 1);
+    const told = (await callApi(daemon.socket, "GET", "/v1.51/volumes")).json() as { Warnings: unknown };
+    assert.deepEqual(told.Warnings ?? [], []);
   });
 
   it("hand files from one task to the next, through mounts as the definition says", async () => {
