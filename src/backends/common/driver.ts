@@ -254,6 +254,13 @@ export interface FoundWorkload {
   readonly images?: readonly SealedImage[];
 }
 
+/** Absolute paths; empty: the container has no such file of its own. */
+export interface NameFilePaths {
+  readonly hostnamePath: string;
+  readonly hostsPath: string;
+  readonly resolvConfPath: string;
+}
+
 /** Running containers. */
 export interface Workloads {
   /**
@@ -292,6 +299,12 @@ export interface Workloads {
    * use, for a bounded time.
    */
   release(containerId: string): Promise<void>;
+
+  /**
+   * The files of this machine that a container which has started has as its name files, for an inspect. Absent: there
+   * are none on this machine.
+   */
+  nameFilePaths?(record: ContainerRecord): NameFilePaths;
 
   /** Release, and the container's files and log. */
   remove(containerId: string): Promise<void>;

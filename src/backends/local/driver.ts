@@ -30,6 +30,7 @@ export function localDriver(
     workloads: localWorkloads({
       host: host.client,
       profile,
+      stateDir: host.stateDir,
       storedSocket: hello.storedSocket,
       frontendSocket,
     }),

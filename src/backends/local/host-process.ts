@@ -64,6 +64,10 @@ export class HostProcess {
     return { host, hello };
   }
 
+  get stateDir(): string {
+    return this.#options.stateDir;
+  }
+
   get client(): HostClient["client"] {
     return this.#host.client;
   }

@@ -13,6 +13,7 @@ import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec }
 import { dockerSocketMounts } from "./docker-sockets.ts";
 import { fromHostError, type HostClient } from "./host-client.ts";
 import { logSettings } from "../common/logging/log-settings.ts";
+import { nameFilePaths } from "./name-file-paths.ts";
 import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { encodeOciLimits } from "./oci/limits.ts";
@@ -23,6 +24,8 @@ import { publishedPorts } from "./ports.ts";
 export interface LocalWorkloadsOptions {
   readonly host: HostClient["client"];
   readonly profile: MachineProfile;
+  /** As the host process has it: containers have their directories below. */
+  readonly stateDir: string;
   /** Where the host process serves the files of containers that do not run. */
   readonly storedSocket: string;
   /** The unix socket on which the frontend serves the Docker API; undefined: none on this machine. */
@@ -59,6 +62,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     async release(containerId) {
       await orHostError(host.releaseContainer({ containerId }));
     },
+    nameFilePaths: (record) => nameFilePaths(record, options.stateDir),
     async remove(containerId) {
       await orHostError(host.removeContainer({ containerId }));
     },

@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
+import { EndpointConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   type ContainerDetail,
   ContainerDetailSchema,
@@ -52,6 +53,19 @@ test("the flat network fields are those of the default bridge", () => {
   assert.equal(settings["IPAddress"], "172.17.0.2");
   assert.equal(settings["Gateway"], "172.17.0.1");
   assert.equal(settings["MacAddress"], "02:42:ac:11:00:02");
+});
+
+test("the container has the MAC address that was asked for on its network, and no other", () => {
+  for (const version of ["1.41", "1.43", "1.51"]) {
+    const macOf = (detail: ContainerDetail) =>
+      (inspected(detail, version)["Config"] as Record<string, unknown>)["MacAddress"];
+    const detail = fullDetail();
+    assert.equal(macOf(detail), undefined, version);
+    const bridge = detail.networkSettings?.networks["bridge"];
+    assert.ok(bridge);
+    bridge.config = create(EndpointConfigSchema, { macAddress: "02:42:00:00:00:09" });
+    assert.equal(macOf(detail), "02:42:00:00:00:09", version);
+  }
 });
 
 test("until 1.44 the short ID and the host name are aliases on networks that somebody made", () => {

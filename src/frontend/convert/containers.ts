@@ -8,6 +8,7 @@ import type {
   NetworkSettings,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { shortId } from "../../common/ids.ts";
 import type { ApiVersion } from "../api-version.ts";
 import { containerConfigToJson } from "./container-config.ts";
@@ -23,7 +24,7 @@ import {
   unlessZero,
 } from "./json-values.ts";
 import { mountPointToJson } from "./mounts.ts";
-import { isUserDefinedNetwork } from "./network-mode.ts";
+import { hasEndpointSettings, isUserDefinedNetwork } from "./network-mode.ts";
 import { healthName, statusName, statusText } from "./status-text.ts";
 
 /**
@@ -90,9 +91,22 @@ export function containerDetailToJson(detail: ContainerDetail, version: ApiVersi
     SizeRw: detail.sizeRw,
     SizeRootFs: detail.sizeRootFs,
     Mounts: detail.mounts.map(mountPointToJson),
-    Config: detail.config === undefined ? null : containerConfigToJson(detail.config),
+    Config: detail.config === undefined ? null : containerConfigToJson(withMacAddress(detail.config, detail)),
     NetworkSettings: { ...networkSettingsToJson(settings), Networks: networks },
   };
+}
+
+/**
+ * With the address that was asked for on the container's network, at every version: until 1.44 the container had it, and
+ * clients that name no version read it there.
+ */
+function withMacAddress(config: ContainerConfig, detail: ContainerDetail): ContainerConfig {
+  const mode = detail.hostConfig?.networkMode ?? "";
+  if (config.macAddress !== "" || !hasEndpointSettings(mode)) {
+    return config;
+  }
+  const macAddress = detail.networkSettings?.networks[mode]?.config?.macAddress ?? "";
+  return { ...config, macAddress };
 }
 
 /** The command of a list: arguments with blanks are quoted, nothing is escaped. */

@@ -59,6 +59,8 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
     config: configOf(record),
     hostConfig: { ...hostConfigOf(record), links: shownLinks(context.state, record) },
     mounts: record.mounts,
+    // Until its first start a container has none, as under dockerd.
+    ...(record.generation > 0n && context.driver.workloads.nameFilePaths?.(record)),
     networkSettings: {
       ...sandboxOf(record),
       ports: hasProcess(record) ? record.boundPorts : [],

@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+
+import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { nameFilePaths } from "./name-file-paths.ts";
+
+test("name files are the container's own, its network's owner's, or what is mounted over them", () => {
+  const own = create(ContainerRecordSchema, {
+    id: "me",
+    mounts: [{ type: "bind", source: "/my/hosts", destination: "/etc/hosts" }],
+  });
+  assert.deepEqual(nameFilePaths(own, "/state"), {
+    hostnamePath: "/state/containers/me/files/hostname",
+    hostsPath: "/my/hosts",
+    resolvConfPath: "/state/containers/me/files/resolv.conf",
+  });
+  const shared = create(ContainerRecordSchema, {
+    id: "me",
+    hostConfig: { networkMode: "container:other" },
+  });
+  assert.equal(nameFilePaths(shared, "/state").hostsPath, "/state/containers/other/files/hosts");
+});
