@@ -1,10 +1,13 @@
 /** kill -9 of the backend at steps of a container's life, and a state directory that is lost. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+
+import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
@@ -20,34 +23,63 @@ const whole = [
   "aws.DescribeTaskDefinition.before",
   "aws.RunTask.before",
   "aws.DescribeTasks.after",
+  ...[
+    "StopTask",
+    "CreateSecurityGroup",
+    "AuthorizeSecurityGroupIngress",
+    "CreateAccessPoint",
+    "DeleteAccessPoint",
+    "CreateService",
+    "RegisterInstance",
+  ].flatMap((call) => [`aws.${call}.before`, `aws.${call}.after`]),
+  "workloads.launch.before",
   "workloads.release.before",
   "workloads.release.after",
   "workloads.remove.before",
   "workloads.remove.after",
   "volumes.create.after",
   "volumes.remove.before",
+  "volumes.remove.after",
   "networks.ensure.after",
   "networks.remove.before",
-  ...Array.from({ length: 30 }, (_, index) => `state.commit.before:${index + 1}`),
+  "networks.remove.after",
+  // What is asked of the backend takes 24 commits; a step that is not taken is a failure.
+  ...Array.from({ length: 20 }, (_, index) => `state.commit.before:${index + 1}`),
 ];
 
 describe("a backend that is killed", () => {
   let ecs: EcsDaemon;
   let armed: string;
+  let sdk: ECSClient;
 
   before(async () => {
     armed = join(await mkdtemp(join(tmpdir(), "skl-ecs-fault-")), "step");
     const env = await testBuildEnv(armed);
     ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env } });
+    const { endpoint, region, credentials } = ecs.aws;
+    sdk = new ECSClient({ endpoint, region, credentials });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
+    sdk.destroy();
     await ecs.stop();
     await rm(join(armed, ".."), { recursive: true });
   });
 
   const running = (): readonly SeenTask[] =>
     ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
+  /** What the backend has made in the account, beside tasks and definitions. */
+  const made = () => {
+    const { account, services } = ecs.aws;
+    const groups = services.network.groups.all();
+    return {
+      groups: groups.filter(({ tags }) => "sockerless-network" in tags).length,
+      mountRules: groups.find(({ groupId }) => groupId === account.efsSecurityGroupId)?.rules.length,
+      accessPoints: services.efs.accessPoints().length,
+      names: services.cloudMap.services.size,
+    };
+  };
+
   const serves = async (): Promise<void> => {
     await until(async () => (await ecs.daemon.docker("ps")).code === 0 || undefined);
   };
@@ -64,6 +96,7 @@ describe("a backend that is killed", () => {
   for (const step of isWhole ? whole : sample) {
     it(`at ${step} loses, doubles and leaks nothing`, async () => {
       const { daemon, aws } = ecs;
+      const before = made();
       await writeFile(armed, step);
       // Whatever becomes of each command: the state has to agree with the cloud afterwards.
       const sysctl = `--sysctl=net.core.somaxconn=${1000 + step.length}`; // A definition of this test's own.
@@ -72,6 +105,12 @@ describe("a backend that is killed", () => {
       const mounts = ["--volume=kept:/kept", "--network=lane"];
       await daemon.docker("run", "--detach", "--name=life", sysctl, ...mounts, "busybox", ...command);
       await serves();
+      if (step.startsWith("aws.StopTask")) {
+        // Agents that answer end their tasks themselves.
+        for (const { state } of running()) {
+          await aws.ecs.cutNetwork(state.taskArn);
+        }
+      }
       await daemon.docker("stop", "life");
       await serves();
       await daemon.docker("start", "life");
@@ -95,12 +134,16 @@ describe("a backend that is killed", () => {
       await untilNone(["rm", "--force", "--volumes", "life"], ["ps", "--all", "--quiet"]);
       await untilNone(["network", "rm", "lane"], ["network", "ls", "--quiet", "--filter", "type=custom"]);
       await untilNone(["volume", "rm", "kept"], ["volume", "ls", "--quiet"]);
-      assert.ok(!existsSync(armed) || step.startsWith("state.commit"), "the step was taken");
+      const left = existsSync(armed) ? await readFile(armed, "utf8") : "";
       await rm(armed, { force: true });
+      assert.equal(left, "", "the step was taken");
       await until(() => running().length === 0 || undefined);
-      const groups = () =>
-        aws.services.network.groups.all().filter(({ tags }) => "sockerless-network" in tags);
-      await until(() => groups().length === 0 || undefined);
+      await until(() => isDeepStrictEqual(made(), before) || undefined).catch(() =>
+        assert.deepEqual(made(), before),
+      );
+      const { taskDefinitionArns = [] } = await sdk.send(new ListTaskDefinitionsCommand({}));
+      const doubled = taskDefinitionArns.filter((arn) => !arn.endsWith(":1"));
+      assert.deepEqual(doubled, [], "each definition is registered once");
     });
   }
 
