@@ -69,7 +69,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     intervalMs: Math.max(config.pollInterval, patientPollMs),
   });
   const departures = new Departures({ ...calls, poller, patientPoller });
-  const definitions = new Definitions({ ...calls, state });
+  const definitions = new Definitions({ ...calls, instance, state });
   const context: TaskContext = {
     ...calls,
     authority,
@@ -94,6 +94,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       startTimeoutMs: config.startTimeout,
     },
     definition: {
+      instance,
       region: config.region,
       logGroup: config.logGroup,
       executionRoleArn: config.executionRoleArn,

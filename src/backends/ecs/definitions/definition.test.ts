@@ -16,6 +16,7 @@ import { type DefinitionSettings, definitionOf, unmountedVolumes } from "./defin
 import { taskVolumeName } from "./volume-names.ts";
 
 const settings: DefinitionSettings = {
+  instance: "sockerless/0123456789abcdef",
   region: "eu-west-1",
   logGroup: "/sockerless/containers",
   executionRoleArn: "arn:aws:iam::123456789012:role/execution",
@@ -52,7 +53,7 @@ function imageMount(id: string, fields: Partial<ResolvedMount> = {}): ResolvedMo
 describe("a task definition", () => {
   it("is shared by containers that differ in what travels to the agent, or is an override", () => {
     const { family } = definition();
-    assert.match(family, /^sockerless-[0-9a-f]{32}$/);
+    assert.match(family, /^sockerless-0123456789abcdef-[0-9a-f]{32}$/);
     const alike: SaidOfContainer[] = [
       { id: "d".repeat(64), generation: 7n },
       { config: { env: ["A=1"], user: "1000", workingDir: "/srv", tty: true, hostname: "web" } },

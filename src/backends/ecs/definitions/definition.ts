@@ -27,6 +27,8 @@ import { taskVolumeName } from "./volume-names.ts";
 
 /** What every task of this backend has in common. */
 export interface DefinitionSettings {
+  /** Of this sockerless. */
+  readonly instance: string;
   readonly region: string;
   readonly logGroup: string;
   readonly executionRoleArn: string;
@@ -41,8 +43,14 @@ export type Definition = RegisterTaskDefinitionCommandInput & { readonly family:
 export const mainContainerName = "main";
 /** Streams are `<prefix>/main/<task ID>`. */
 export const logStreamPrefix = "sockerless";
-/** Begins the families of this backend's definitions. */
-export const familyPrefix = "sockerless-";
+/**
+ * Begins the families of an instance's definitions, and of no other's.
+ *
+ * @param instance `sockerless/<hex>`
+ */
+export function familyPrefixOf(instance: string): string {
+  return `${instance.replace("/", "-")}-`;
+}
 
 /** A stop through AWS leaves the agent as long as AWS allows. Seconds. */
 const stopTimeoutS = 120;
@@ -87,7 +95,7 @@ export function definitionOf(
     ],
   };
   const hash = createHash("sha256").update(JSON.stringify(content)).digest("hex");
-  return { family: `${familyPrefix}${hash.slice(0, familyDigits)}`, ...content };
+  return { family: `${familyPrefixOf(settings.instance)}${hash.slice(0, familyDigits)}`, ...content };
 }
 
 function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinition {

@@ -13,7 +13,7 @@ import type { Definition } from "./definition.ts";
 import { Definitions } from "./definitions.ts";
 
 const dayMs = 24 * 60 * 60_000;
-const definition: Definition = { family: "sockerless-a", containerDefinitions: [] };
+const definition: Definition = { family: "sockerless-01-a", containerDefinitions: [] };
 const arn = (family: string): string => `arn:aws:ecs:eu-west-1:123456789012:task-definition/${family}:1`;
 
 describe("task definitions", () => {
@@ -66,7 +66,13 @@ describe("task definitions", () => {
     } as unknown as Change;
     const commit = (describe: (change: Change) => void): Promise<void> => Promise.resolve(describe(change));
     const { logger } = capturedLogger();
-    return new Definitions({ ecs: fake.client, state: { definitions: records, commit }, clock, logger });
+    return new Definitions({
+      ecs: fake.client,
+      instance: "sockerless/01",
+      state: { definitions: records, commit },
+      clock,
+      logger,
+    });
   };
   const sweep = (of: Definitions): Promise<void> => of.sweep(new AbortController().signal);
   const times = (operation: string): number => fake.made(operation).length;
@@ -74,16 +80,16 @@ describe("task definitions", () => {
   it("are registered once, however many ask at once", async () => {
     const known = definitions();
     const arns = await Promise.all(Array.from({ length: 20 }, () => known.ensure(definition)));
-    assert.deepEqual(new Set(arns), new Set([arn("sockerless-a")]));
+    assert.deepEqual(new Set(arns), new Set([arn("sockerless-01-a")]));
     assert.equal(times("RegisterTaskDefinition"), 1);
   });
 
   it("are known again by the next backend, and by one that has lost its state", async () => {
     await definitions().ensure(definition);
-    assert.equal(await definitions().ensure(definition), arn("sockerless-a"));
+    assert.equal(await definitions().ensure(definition), arn("sockerless-01-a"));
     assert.equal(times("DescribeTaskDefinition"), 1);
     records.clear();
-    assert.equal(await definitions().ensure(definition), arn("sockerless-a"));
+    assert.equal(await definitions().ensure(definition), arn("sockerless-01-a"));
     assert.equal(times("RegisterTaskDefinition"), 1);
   });
 
@@ -101,25 +107,28 @@ describe("task definitions", () => {
     isRefusing = true;
     await assert.rejects(known.ensure(definition), /AccessDenied/);
     isRefusing = false;
-    assert.equal(await known.ensure(definition), arn("sockerless-a"));
+    assert.equal(await known.ensure(definition), arn("sockerless-01-a"));
   });
 
-  it("go a day after their last use, others' a day after they were seen, and strangers' never", async () => {
+  it("go a day after their last use, those of a lost state a day after they were seen, and others' never", async () => {
     const known = definitions();
     await known.ensure(definition);
-    registered.add("sockerless-other");
-    registered.add("web");
+    registered.add("sockerless-01-lost");
+    const others = ["sockerless-02-a", "sockerless-web", "web"];
+    for (const family of others) {
+      registered.add(family);
+    }
     await sweep(known);
     await clock.advance(dayMs - 60_000);
     await known.ensure(definition);
     await sweep(known);
-    assert.deepEqual(registered, new Set(["sockerless-a", "sockerless-other", "web"]));
+    assert.deepEqual(registered, new Set(["sockerless-01-a", "sockerless-01-lost", ...others]));
     await clock.advance(2 * 60_000);
     await sweep(known);
-    assert.deepEqual(registered, new Set(["sockerless-a", "web"]));
+    assert.deepEqual(registered, new Set(["sockerless-01-a", ...others]));
     await clock.advance(dayMs);
     await sweep(known);
-    assert.deepEqual(registered, new Set(["web"]));
+    assert.deepEqual(registered, new Set(others));
     assert.equal(records.size, 0);
     await known.ensure(definition);
     assert.equal(times("RegisterTaskDefinition"), 2);

@@ -16,11 +16,13 @@ import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_p
 import type { State } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
-import { type Definition, familyPrefix } from "./definition.ts";
+import { type Definition, familyPrefixOf } from "./definition.ts";
 
 /** What the definitions are kept with. */
 export interface DefinitionsOptions {
   readonly ecs: AwsService<ECSClient>;
+  /** Of this sockerless. */
+  readonly instance: string;
   readonly state: Pick<State, "definitions" | "commit">;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -65,7 +67,7 @@ export class Definitions {
     await this.#options.state.commit((change) => change.definitions.delete(family));
   }
 
-  /** Deregisters what was not used for a day. What another instance or an earlier state has left is given a day, too. */
+  /** Deregisters what was not used for a day. What a state that was lost has left is given a day, too. */
   async sweep(signal: AbortSignal): Promise<void> {
     const { state, clock, ecs, logger } = this.#options;
     const active = await this.#list(signal);
@@ -120,6 +122,7 @@ export class Definitions {
   }
 
   async #list(signal: AbortSignal): Promise<Map<string, string>> {
+    const prefix = familyPrefixOf(this.#options.instance);
     const found = new Map<string, string>();
     let nextToken: string | undefined;
     do {
@@ -133,7 +136,7 @@ export class Definitions {
       );
       for (const arn of page.taskDefinitionArns ?? []) {
         const family = familyOf(arn);
-        if (family.startsWith(familyPrefix)) {
+        if (family.startsWith(prefix)) {
           found.set(family, arn);
         }
       }

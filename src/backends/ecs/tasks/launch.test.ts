@@ -41,7 +41,7 @@ function setUp(parts: object, known?: TaskFields) {
     definitions: { ensure: () => Promise.resolve("definition:1") },
     networks: { groupsOf: () => Promise.resolve(["sg-1"]) },
     run: { startTimeoutMs: 50, subnets: [], capacityProvider: "FARGATE", authorityPin: new Uint8Array(32) },
-    definition: { agent: { kind: "image", image: "agent" } },
+    definition: { instance: "sockerless/01", agent: { kind: "image", image: "agent" } },
     ...parts,
   } as unknown as TaskContext;
   return { start: () => launch(context, workloadSpec(), new AbortController().signal), calls, tasks };
