@@ -1,6 +1,6 @@
 /** `docs/backends/ecs-settings.md`: Docker's settings that Fargate cannot honour, from the tables that decide it. */
 import { logDrivers } from "../../src/backends/common/logging/log-options.ts";
-import { defaultRates } from "../../src/backends/ecs/aws/rates.ts";
+import { defaultRates, regionsOfSlowLogs, slowLogReads } from "../../src/backends/ecs/aws/rates.ts";
 import { limitsMissing } from "../../src/backends/ecs/machine.ts";
 import { type FargateSetting, notApplied, refused } from "../../src/backends/ecs/settings.ts";
 
@@ -53,6 +53,9 @@ export function render(): string {
     ...Object.entries(defaultRates).map(
       ([name, { burst, perSecond }]) => `| \`${name}\` | ${burst} | ${perSecond} |`,
     ),
+    "",
+    `\`log-reads\` are ${slowLogReads.perSecond} a second in ${[...regionsOfSlowLogs].join(", ")}. Where AWS lets a region read`,
+    "less often than that, it refuses, and the backend slows down.",
     "",
   ].join("\n");
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers/promises";
 
+import { GetLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { AuthorizeSecurityGroupIngressCommand, CreateSecurityGroupCommand } from "@aws-sdk/client-ec2";
 import { ClusterNotFoundException, ECSServiceException, RunTaskCommand } from "@aws-sdk/client-ecs";
 
@@ -34,11 +35,11 @@ function failure(name: string, httpStatusCode: number): () => Error {
     });
 }
 
-function setUp() {
+function setUp(region = "eu-north-1") {
   const clock = new ManualClock();
   const { logger, lines } = capturedLogger();
   const ending = new AbortController();
-  const call = createCaller({ spot: false, rates: {}, clock, logger, signal: ending.signal });
+  const call = createCaller({ region, spot: false, rates: {}, clock, logger, signal: ending.signal });
   return { clock, lines, call, ending };
 }
 
@@ -89,6 +90,22 @@ describe("a call of AWS", () => {
     assert.equal(client.made, 105);
     await settled(clock, Promise.all([permitted, created]));
     assert.equal(client.made, 120);
+  });
+
+  it("reads logs as often as its region lets it", async () => {
+    for (const [region, atOnce] of [
+      ["eu-north-1", 25],
+      ["eu-west-1", 10],
+    ] as const) {
+      const { clock, call } = setUp(region);
+      const client = scripted({});
+      const reads = Array.from({ length: 30 }, () =>
+        call("logs", client, new GetLogEventsCommand({ logStreamName: "one" })),
+      );
+      await clock.advance(0);
+      assert.equal(client.made, atOnce);
+      await settled(clock, Promise.all(reads));
+    }
   });
 
   it("that AWS fails is repeated a few times", async () => {

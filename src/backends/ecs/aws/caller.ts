@@ -3,7 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
 import { type AwsCall, AwsError, type AwsServiceName, isThrottled, isTransient } from "./errors.ts";
-import { defaultRates, paceOf, type RateName } from "./rates.ts";
+import { paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "./token-bucket.ts";
 
 /** What all clients of the SDK have in common. */
@@ -22,6 +22,7 @@ export type AwsCaller = (
 
 /** What a caller depends on. */
 export interface CallerOptions {
+  readonly region: string;
   readonly spot: boolean;
   readonly rates: Readonly<Partial<Record<RateName, Rate>>>;
   readonly clock: Clock;
@@ -45,13 +46,14 @@ const longestDelayMs = 5_000;
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
   const logger = componentLogger(options.logger, "aws");
+  const defaults = ratesOf(options.region);
   const buckets = new Map<RateName, TokenBucket>();
   const bucketOf = (name: RateName): TokenBucket => {
     const known = buckets.get(name);
     if (known !== undefined) {
       return known;
     }
-    const made = new TokenBucket(options.rates[name] ?? defaultRates[name], clock);
+    const made = new TokenBucket(options.rates[name] ?? defaults[name], clock);
     buckets.set(name, made);
     return made;
   };

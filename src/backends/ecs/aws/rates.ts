@@ -1,7 +1,7 @@
 /** The rates at which AWS lets an account call it, and which calls share one. */
 import type { Rate } from "./token-bucket.ts";
 
-/** AWS's published defaults. Where an account's differ, `ecs.api_rates` says so. */
+/** AWS's published defaults in most regions. Where an account's differ, `ecs.api_rates` says so. */
 export const defaultRates = {
   /** Registering and deregistering task definitions. */
   "task-definition-writes": { burst: 20, perSecond: 1 },
@@ -13,8 +13,8 @@ export const defaultRates = {
   "fargate-launches": { burst: 100, perSecond: 20 },
   "spot-launches": { burst: 100, perSecond: 20 },
   "task-reads": { burst: 100, perSecond: 20 },
-  /** 25 in most regions, 10 in several large ones. */
-  "log-reads": { burst: 10, perSecond: 10 },
+  /** Fewer in some regions: see {@link ratesOf}. */
+  "log-reads": { burst: 25, perSecond: 25 },
   /** EC2 counts each of its calls apart. */
   "group-creations": { burst: 50, perSecond: 5 },
   "group-permissions": { burst: 50, perSecond: 5 },
@@ -27,6 +27,17 @@ export const defaultRates = {
 
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
+
+/** Where logs may be read less often; there may be more of them, whose refusals slow this backend down. */
+export const regionsOfSlowLogs: ReadonlySet<string> = new Set(["eu-central-1", "eu-west-1", "us-west-2"]);
+
+/** The rate of `log-reads` there. */
+export const slowLogReads: Rate = { burst: 10, perSecond: 10 };
+
+/** AWS's published defaults in a region. */
+export function ratesOf(region: string): Readonly<Record<RateName, Rate>> {
+  return regionsOfSlowLogs.has(region) ? { ...defaultRates, "log-reads": slowLogReads } : defaultRates;
+}
 
 /** Starts come first, since a user waits for them; then what ends something; then what clears away. */
 export const priorities = { start: 0, stop: 1, clear: 2 } as const;
