@@ -154,6 +154,7 @@ export class MemoryMachine {
           this.legs.delete(`${before.id} ${network.network?.name}`);
         },
         ...(this.cloud && { found: () => this.#answered(() => [...this.networkRecords.values()]) }),
+        renamed: ({ name }) => void this.calls.push(`renamed ${name}`),
         usedRoutes: async () => ["10.0.0.0/8", "172.17.5.0/24"],
       },
       volumes: {

@@ -399,6 +399,8 @@ export interface NetworkFabric {
   connect?(change: NetworkChange): Promise<void>;
   /** Takes a running container off a network. */
   disconnect?(change: NetworkChange): Promise<void>;
+  /** A running container has another name. Absent: nobody knows it but agents. */
+  renamed?(after: ContainerRecord): void;
   /**
    * Answers the driver's reference (bridge name, security group). A network in the phase `creating` whose pool nobody
    * asked for needs one that nothing else has: conflict, and the engine chooses another.

@@ -128,6 +128,31 @@ describe("names in Cloud Map", () => {
     await mirror.close();
   });
 
+  it("follow a container to its next name, and aliases stay as they are", async () => {
+    const mirror = start();
+    mirror.announce(container("1", "api", ["backend"]), "10.0.0.1");
+    await clock.advance(1);
+    mirror.withdraw("1".repeat(64));
+    mirror.announce(container("1", "web.v2", ["backend"]), "10.0.0.1");
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, {
+      [`backend.${net12}`]: ["10.0.0.1"],
+      [`web.v2.${net12}`]: ["10.0.0.1"],
+    });
+    const registered = cloud.fake.made("RegisterInstance").map(({ ServiceId }) => ServiceId);
+    assert.equal(registered.filter((each) => each === `backend.${net12}`).length, 1);
+    await mirror.close();
+  });
+
+  it("may have dots, and are left out where a label or the whole is none that Cloud Map takes", async () => {
+    const mirror = start();
+    const refused = ["_", "a..b", "-a", "a.", "x".repeat(64), `${"x".repeat(60)}.${"y".repeat(60)}`];
+    mirror.announce(container("1", "db.internal", ["a_b", ...refused]), "10.0.0.1");
+    await clock.advance(1);
+    assert.deepEqual(new Set(Object.keys(cloud.names)), new Set([`a_b.${net12}`, `db.internal.${net12}`]));
+    await mirror.close();
+  });
+
   it("are tried again after a refusal, a service that is still in use too", async () => {
     cloud.failing = 2;
     cloud.busyDeletions = 2;

@@ -45,8 +45,10 @@ export interface CloudMapOptions {
   readonly logger: Logger;
 }
 
-/** Cloud Map: a label of a DNS name each, underscores allowed. */
-const label = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
+/** Cloud Map: labels of a DNS name, underscores allowed but for one alone. */
+const label = "(?:[a-z0-9_][a-z0-9_-]{0,61}[a-z0-9_]|[a-z0-9])";
+const legalName = new RegExp(`^${label}(?:\\.${label})*$`);
+const mostNameCharacters = 127;
 const timeToLiveSeconds = 5;
 const firstPauseMs = 1_000;
 const longestPauseMs = 60_000;
@@ -108,9 +110,10 @@ export class CloudMapMirror implements NameMirror {
         continue;
       }
       for (const name of new Set([record.name, ...(config?.aliases ?? [])])) {
-        if (label.test(name.toLowerCase())) {
-          this.#want(serviceName(name, networkId)).set(record.id, address);
-          this.#change(serviceName(name, networkId));
+        const service = serviceName(name, networkId);
+        if (service.length <= mostNameCharacters && legalName.test(service)) {
+          this.#want(service).set(record.id, address);
+          this.#change(service);
         } else {
           this.#logger.debug({ container: record.id, name }, "a name is none that Cloud Map takes");
         }

@@ -144,6 +144,11 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       mirror?.withdraw(before.id, endpoint.networkId);
       return Promise.resolve();
     },
+    renamed(after) {
+      const [address = ""] = Object.values(after.endpoints).map(({ reachableAddress }) => reachableAddress);
+      mirror?.withdraw(after.id);
+      mirror?.announce(after, address);
+    },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {
       switch (plan.kind) {

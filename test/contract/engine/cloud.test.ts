@@ -146,6 +146,7 @@ describe("containers that run in a cloud", () => {
     await bench.networks.disconnectNetwork({ network: "bridge", container: id });
     await bench.containers.updateContainer({ container: id, restartPolicy: { name: "unless-stopped" } });
     await bench.containers.renameContainer({ container: id, name: "second" });
+    assert.equal(bench.machine.calls.at(-1), "renamed second");
     const before = await inspect(id);
     await bench.stopBackend();
     bench.emptyState();

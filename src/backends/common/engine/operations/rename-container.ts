@@ -8,7 +8,7 @@ import { containerOfId, findContainer } from "../lookup.ts";
 import { nameFor } from "../names.ts";
 import { tellPeers } from "../network/name-pushes.ts";
 import { namedNetworks } from "../network/names.ts";
-import { withFields } from "../records.ts";
+import { hasProcess, withFields } from "../records.ts";
 import { reseal } from "../reseal.ts";
 import { withErrorPrefix } from "./signal-container.ts";
 
@@ -39,6 +39,9 @@ export async function renameContainer(
         change.containers.put(next);
         change.event(containerEvent(next, "rename", { oldName: `/${record.name}` }));
       });
+      if (hasProcess(next)) {
+        context.driver.networks.renamed?.(next);
+      }
       await Promise.all([tellPeers(context, namedNetworks(next.endpoints)), reseal(context, id)]);
     });
   });
