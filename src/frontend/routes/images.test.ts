@@ -20,6 +20,17 @@ type LoadMessages = AsyncGenerator<MessageInitShape<typeof LoadImageResponseSche
 
 const digest = `sha256:${"1".repeat(64)}`;
 
+test("a search is refused with its name and the backend's", async (t) => {
+  const api = await serveApi(t, (router) =>
+    router.service(SystemService, { getCapabilities: () => ({ backend: "ecs" }) }),
+  );
+  const response = await api.call("GET", "/images/search?term=busybox");
+  assert.equal(response.status, 501);
+  assert.deepEqual(response.json(), {
+    message: 'sockerless: docker search is not implemented by backend "ecs"',
+  });
+});
+
 test("a pull is told line by line as the CLI draws it", async (t) => {
   let received: PullImageRequest | undefined;
   const api = await serveApi(t, (router) =>
