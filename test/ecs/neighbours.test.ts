@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { connect, type ConnectionOptions } from "node:tls";
 import { after, before, describe, it } from "node:test";
 
 import { CloudWatchLogsClient, FilterLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
@@ -11,37 +11,48 @@ import {
   ECSClient,
   ListTasksCommand,
 } from "@aws-sdk/client-ecs";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 
+import { createAgentClient } from "../../src/agent-client/client.ts";
 import { createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { readAuthority } from "../../src/backends/common/cloud/authority-file.ts";
-import { systemClock } from "../../src/common/clock.ts";
+import { type Clock, systemClock } from "../../src/common/clock.ts";
+import { newId } from "../../src/common/ids.ts";
+import { ManualClock } from "../../src/common/manual-clock.ts";
+import type { SessionRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import type { Visit } from "../support/agent-visitor.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 
 const agentPort = 9111;
 
-/** Whether an agent speaks HTTP/2 with a client that shows this. */
-function isAdmitted(host: string, shown: Pick<ConnectionOptions, "key" | "cert">): Promise<boolean> {
-  return new Promise((resolve) => {
-    const options = { minVersion: "TLSv1.3", ALPNProtocols: ["h2"], rejectUnauthorized: false } as const;
-    const socket = connect({ host, port: agentPort, ...options, ...shown }, () => {
-      socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"); // Preface and empty settings.
-    });
-    socket.once("data", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => {});
-    socket.once("close", () => resolve(false));
-  });
+/** Knocks at an agent's port from the network of a task, with what is shown. */
+async function knock(
+  pid: number,
+  host: string,
+  shown: { readonly key?: string; readonly cert?: string },
+): Promise<Visit> {
+  const visitor = join(checkout, "dist/test/support/agent-visitor.js");
+  const { text, errorText } = await runCommand(
+    "nsenter",
+    [`--net=/proc/${pid}/ns/net`, process.execPath, visitor],
+    {
+      input: JSON.stringify({ host, port: agentPort, ...shown }),
+    },
+  );
+  assert.notEqual(text, "", errorText);
+  return JSON.parse(text) as Visit;
 }
 
 describe("who is near a container in the cloud", () => {
   let under: EcsDaemon;
   let address: string;
   let id: string;
-  let ownCertificate: { readonly key: string; readonly cert: string };
+  let neighbour: { readonly id: string; readonly pid: number; readonly address: string };
 
   before(async () => {
     under = await EcsDaemon.start();
@@ -51,45 +62,63 @@ describe("who is near a container in the cloud", () => {
     id = (
       await daemon.ok("run", "--detach", "--name", "victim", ...secret, "busybox", "sleep", "1000")
     ).trim();
-    await daemon.ok("run", "--detach", "--name", "neighbour", "busybox", "sleep", "1000");
+    const neighbourId = await daemon.ok("run", "--detach", "--name", "neighbour", "busybox", "sleep", "1000");
     const format = '{{index .NetworkSettings.Networks.bridge.DriverOpts "com.sockerless.address"}}';
-    address = (await daemon.ok("inspect", "--format", format, "victim")).trim();
-    const authority = await createAuthority(
-      await readAuthority(join(under.directory, "agent-ca.pem")),
-      systemClock,
+    address = await daemon.ok("inspect", "--format", format, "victim");
+    const ofNeighbour = under.aws.ecs.tasks.find(({ state }) =>
+      JSON.stringify(state.overrides).includes(neighbourId),
     );
-    const { key, certificateChain } = await authority.credentialsFor(id);
-    ownCertificate = { key, cert: certificateChain };
+    // Its agent may answer before the runtime has told its process.
+    const pid = await until(() => ofNeighbour?.pids.get("main") || undefined);
+    neighbour = {
+      id: neighbourId,
+      pid,
+      address: await daemon.ok("inspect", "--format", format, "neighbour"),
+    };
   });
   after(async () => {
     await under?.stop();
   });
 
-  it("is not admitted by an agent from a neighbour's network, and the agent's log says so", async () => {
-    const { daemon } = under;
-    assert.equal(await isAdmitted(address, ownCertificate), true);
-    assert.equal(await isAdmitted(address, {}), false);
-    const asked = await daemon.docker(
-      "exec",
-      "neighbour",
-      "sh",
-      "-c",
-      `echo hello | nc -w 5 ${address} ${agentPort}`,
-    );
-    assert.equal(asked.text, "");
+  /** A certificate for a container, of this instance's authority or of another, issued at a time. */
+  async function certificate(
+    forContainer: string,
+    authorityFile = "agent-ca.pem",
+    clock: Clock = systemClock,
+  ) {
+    const authority = await createAuthority(await readAuthority(join(under.directory, authorityFile)), clock);
+    const { key, certificateChain } = await authority.credentialsFor(forContainer);
+    return { key, cert: certificateChain };
+  }
+
+  it("is not admitted by an agent from a neighbour's network, and the agent's log says why", async () => {
+    // The way is open to whoever has the right certificate: what follows is refused by the agent and nobody else.
+    assert.equal((await knock(neighbour.pid, address, await certificate(id))).outcome, "admitted");
+    const longAgo = new ManualClock(Date.now() - 24 * 60 * 60_000);
+    for (const [shown, reason] of [
+      [{}, "client didn't provide a certificate"],
+      [await certificate(neighbour.id), `not for sockerless://container/${id}`],
+      [await certificate(id, "agent-ca.pem", longAgo), "certificate has expired"],
+    ] as const) {
+      assert.equal((await knock(neighbour.pid, address, shown)).outcome, "refused", reason);
+      await until(async () => (await refusals()).some((line) => line.includes(reason)) || undefined);
+    }
+    assert.equal((await refusals()).length, 3);
+  });
+
+  /** What agents have logged of clients from the neighbour's address. */
+  async function refusals(): Promise<string[]> {
     const logs = new CloudWatchLogsClient(under.aws.clientConfig);
-    const refusals = await until(async () => {
-      const { events = [] } = await logs.send(
-        new FilterLogEventsCommand({ logGroupName: under.aws.account.logGroup, filterPattern: "refused" }),
-      );
-      return events.length >= 2 ? events.map(({ message }) => message) : undefined;
-    });
-    assert.ok(
-      refusals.every((line) => line?.includes("a client was refused")),
-      refusals.join("\n"),
+    const { events = [] } = await logs.send(
+      new FilterLogEventsCommand({ logGroupName: under.aws.account.logGroup, filterPattern: "refused" }),
     );
     logs.destroy();
-  });
+    return events
+      .map(({ message = "" }) => message)
+      .filter(
+        (line) => line.includes("a client was refused") && line.includes(`remote=${neighbour.address}:`),
+      );
+  }
 
   it("learns nothing that helps from what the control plane shows", async () => {
     const client = new ECSClient(under.aws.clientConfig);
@@ -112,5 +141,23 @@ describe("who is near a container in the cloud", () => {
       assert.ok(!shown.includes(secret), secret.slice(0, 20));
     }
     client.destroy();
+    // Whom to ask, where, and by which key it is known: a neighbour has all of that, and an authority of its own.
+    const forged = await certificate(id, "forged.pem");
+    const { outcome, publicKey } = await knock(neighbour.pid, address, forged);
+    assert.equal(outcome, "refused");
+    const pin = createHash("sha256").update(Buffer.from(publicKey, "base64")).digest();
+    const credentials = { key: forged.key, certificateChain: forged.cert };
+    const agent = createAgentClient(
+      { kind: "tcp", host: address, port: agentPort, pin },
+      { containerId: id, credentials },
+    );
+    const exec = agent.client.session(openExec(), { timeoutMs: 30_000 });
+    await assert.rejects(exec[Symbol.asyncIterator]().next(), { code: Code.Unavailable });
+    agent.close();
   });
 });
+
+async function* openExec(): AsyncGenerator<MessageInitShape<typeof SessionRequestSchema>> {
+  const value = { execId: newId(), process: { args: ["touch", "/was-here"] } };
+  yield { message: { case: "openExec", value } };
+}
