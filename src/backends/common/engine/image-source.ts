@@ -1,10 +1,7 @@
 /** What the engine asks of images, and what images ask of the engine. */
 import type { ContainerConfig, Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageSummary } from "../../../gen/sockerless/backend/v1/image_pb.ts";
-import type { ContainerRecord, ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { State } from "../state/state.ts";
-import { usesImage } from "./mounts/image-mounts.ts";
-import { isRemoved } from "./records.ts";
+import type { ImageRecord, SealedImage } from "../../../gen/sockerless/state/v1/state_pb.ts";
 
 /** An image as a container is made from it. */
 export interface ResolvedImage {
@@ -66,12 +63,4 @@ export interface ImageCommit {
   /** New name; empty: none. */
   readonly reference: string;
   readonly signal: AbortSignal;
-}
-
-/**
- * The containers made, or being made, from an image, or that mount it, running or not; those whose removal was answered
- * do not count.
- */
-export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter((record) => usesImage(record, imageId) && !isRemoved(record));
 }

@@ -2,8 +2,7 @@
 import type { Logger } from "../../../common/logger.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver.ts";
-import { containersUsingImage } from "../engine/image-source.ts";
-import { layersOf } from "../engine/mounts/image-mounts.ts";
+import { containersUsingImage, layersOf } from "../engine/container-images.ts";
 import { isActive } from "../engine/records.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";

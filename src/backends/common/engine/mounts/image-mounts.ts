@@ -54,13 +54,3 @@ export function imageRecordOf(
   const remembered = { id, diffIds: [...diffIds], ...(platform === undefined ? {} : { platform }) };
   return images.get(id) ?? create(ImageRecordSchema, remembered);
 }
-
-/** Whether a container stands on an image, or mounts it. */
-export function usesImage(record: ContainerRecord, imageId: string): boolean {
-  return record.imageId === imageId || record.imageMounts.some((mount) => mount.imageId === imageId);
-}
-
-/** The layers that a container stands on or mounts, by diff ID. */
-export function layersOf(record: ContainerRecord): readonly string[] {
-  return [...record.layerDiffIds, ...record.imageMounts.flatMap((mount) => mount.layerDiffIds)];
-}

@@ -1,4 +1,5 @@
 /** Removing a container: it is gone for clients at the answer; its remains are cleared away behind it. */
+import { layersOf } from "../container-images.ts";
 import { conflict, invalid, isErrorKind, messageOf } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
@@ -9,7 +10,6 @@ import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
-import { layersOf } from "../mounts/image-mounts.ts";
 import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
