@@ -147,7 +147,8 @@ export function fromUnknown(error: unknown): SockerlessError {
     return error;
   }
   if (error instanceof ConnectError) {
-    return new SockerlessError(kindOfConnectError(error), error.rawMessage, error);
+    // A peer that gives no reason has failed nonetheless: then the code is told.
+    return new SockerlessError(kindOfConnectError(error), error.rawMessage || error.message, error);
   }
   if (error instanceof Error) {
     const kind = unavailableErrnos.has(errnoOf(error) ?? "") ? "unavailable" : "system";

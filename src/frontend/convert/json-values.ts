@@ -38,9 +38,13 @@ export function setOf(keys: readonly string[]): Record<string, Record<string, ne
 /** What Go makes of a time that never was. */
 export const zeroTime = "0001-01-01T00:00:00Z";
 
+/** Of the years 1 and 9999. */
+const firstSecond = -62_135_596_800n;
+const lastSecond = 253_402_300_799n;
+
 /** RFC 3339 with as many decimals as there are, up to nanoseconds. */
 export function rfc3339Nano(time: Timestamp | undefined): string {
-  if (time === undefined) {
+  if (time === undefined || !isWritable(time)) {
     return zeroTime;
   }
   const decimals = time.nanos.toString().padStart(9, "0").replace(/0+$/, "");
@@ -49,7 +53,12 @@ export function rfc3339Nano(time: Timestamp | undefined): string {
 
 /** RFC 3339 in whole seconds. */
 export function rfc3339(time: Timestamp | undefined): string {
-  return time === undefined ? zeroTime : `${withoutDecimals(time)}Z`;
+  return time === undefined || !isWritable(time) ? zeroTime : `${withoutDecimals(time)}Z`;
+}
+
+/** Whether RFC 3339 has a form for a time, years 1 to 9999: an agent may say anything. */
+function isWritable({ seconds, nanos }: Timestamp): boolean {
+  return seconds >= firstSecond && seconds <= lastSecond && nanos >= 0 && nanos < 1_000_000_000;
 }
 
 /** A time as Unix seconds; 0 where it never was. */
