@@ -46,7 +46,7 @@ describe("GitLab Runner's docker executor", () => {
     return { code, output: channelText(client.body, 1) };
   }
 
-  test("runs the stages of a job in one container, beside a service", async () => {
+  test("runs the stages of a job in two containers that share a volume, beside a service", async () => {
     assert.equal((await api.call("GET", "/_ping")).text, "OK");
     await api.expect(200, "GET", "/info");
     // Its helper comes as an archive, and gets a name.
@@ -65,7 +65,9 @@ describe("GitLab Runner's docker executor", () => {
         Labels: labels,
       })
     ).Id;
-    await api.expect(201, "POST", "/volumes/create", { Name: "runner-cache", Labels: labels });
+    for (const Name of ["runner-cache", "runner-builds"]) {
+      await api.expect(201, "POST", "/volumes/create", { Name, Labels: labels });
+    }
     const attach = { NetworkMode: "runner-net" };
     const service = await api.run(
       {
@@ -86,20 +88,27 @@ describe("GitLab Runner's docker executor", () => {
     assert.equal(await api.wait(health), 0);
     await api.remove(health);
 
-    const build = await api.create(
-      {
-        Cmd: ["sh"],
-        Labels: labels,
-        Tty: false,
-        AttachStdin: true,
-        AttachStdout: true,
-        AttachStderr: true,
-        OpenStdin: true,
-        StdinOnce: true,
-        HostConfig: { ...attach, Binds: ["runner-cache:/cache"] },
-      },
-      "runner-build",
+    const job = {
+      Cmd: ["sh"],
+      Labels: labels,
+      Tty: false,
+      AttachStdin: true,
+      AttachStdout: true,
+      AttachStderr: true,
+      OpenStdin: true,
+      StdinOnce: true,
+      HostConfig: { ...attach, Binds: ["runner-cache:/cache", "runner-builds:/builds"] },
+    };
+    const helper = await api.create(
+      { ...job, Image: "gitlab/gitlab-runner-helper:x86_64-1" },
+      "runner-predefined",
     );
+    const build = await api.create(job, "runner-build");
+    // The helper brings the sources, the build works on them, the helper takes what came of it.
+    assert.deepEqual(await stage(helper, "echo cloned > /builds/code; echo mine > /own\n"), {
+      code: 0,
+      output: "",
+    });
     assert.deepEqual(await stage(build, "echo prepared > /work; echo kept > /cache/file; exit 0\n"), {
       code: 0,
       output: "",
@@ -108,16 +117,31 @@ describe("GitLab Runner's docker executor", () => {
       code: 3,
       output: "prepared\nkept\nserved\n",
     });
+    const waitFor = (file: string) => `until test -e /builds/${file}; do sleep 0.1; done`;
+    assert.deepEqual(
+      await Promise.all([
+        stage(helper, `touch /builds/ready; ${waitFor("result")}; cat /own /builds/result\n`),
+        stage(
+          build,
+          `${waitFor("ready")}; cat /builds/code; echo built > /builds/new; mv /builds/new /builds/result\n`,
+        ),
+      ]),
+      [
+        { code: 0, output: "mine\nbuilt\n" },
+        { code: 0, output: "cloned\n" },
+      ],
+    );
     const long = `# ${"x".repeat(300_000)}\necho after\n`;
     assert.deepEqual(await stage(build, long), { code: 0, output: "after\n" });
 
-    for (const container of [build, service]) {
+    for (const container of [helper, build, service]) {
       await api.call("POST", `/containers/${container}/stop?t=0`);
       await api.expect(200, "POST", `/networks/${network}/disconnect`, { Container: container, Force: true });
       await api.remove(container);
     }
     await api.expect(204, "DELETE", `/networks/${network}`);
     await api.expect(204, "DELETE", "/volumes/runner-cache");
+    await api.expect(204, "DELETE", "/volumes/runner-builds");
   });
 });
 
