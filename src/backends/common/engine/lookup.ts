@@ -18,17 +18,14 @@ export function findContainer(state: State, reference: string): ContainerRecord 
   if (byId !== undefined && isVisible(byId)) {
     return byId;
   }
-  const name = reference.replace(/^\//, "");
+  const byName = state.containers.named(reference.replace(/^\//, "")).find(isVisible);
+  if (byName !== undefined) {
+    return byName;
+  }
   let byPrefix: ContainerRecord | undefined;
   let matches = 0;
   for (const record of state.containers.values()) {
-    if (!isVisible(record)) {
-      continue;
-    }
-    if (record.name === name) {
-      return record;
-    }
-    if (record.id.startsWith(reference)) {
+    if (isVisible(record) && record.id.startsWith(reference)) {
       byPrefix = record;
       matches += 1;
     }
@@ -53,10 +50,5 @@ export function containerOfId(state: State, id: string, reference = id): Contain
 
 /** The container that holds a name (without the slash), visible or still being made. */
 export function holderOfName(state: State, name: string): ContainerRecord | undefined {
-  for (const record of state.containers.values()) {
-    if (record.name === name && !isRemoved(record)) {
-      return record;
-    }
-  }
-  return undefined;
+  return state.containers.named(name).find((record) => !isRemoved(record));
 }

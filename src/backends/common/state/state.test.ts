@@ -72,6 +72,44 @@ describe("the state of a backend", () => {
     assert.equal((await reopen()).images.size, 0);
   });
 
+  it("finds containers by what else they are known by, as they are now and after it was opened again", async () => {
+    const first = await open();
+    const record = {
+      id: "a",
+      name: "web",
+      hostConfig: { networkMode: "container:b" },
+      links: [{ containerId: "b", alias: "db" }],
+      endpoints: { front: { ipAddress: "172.18.0.2" }, back: {} },
+    };
+    await first.commit(({ containers }) => {
+      containers.put(create(ContainerRecordSchema, { ...record, id: "z", name: "old" }));
+      containers.put(create(ContainerRecordSchema, record));
+    });
+    await first.commit(({ containers }) => containers.delete("z"));
+    const found = ({ containers }: State, name: string, network: string): string[][] =>
+      [
+        containers.named(name),
+        containers.addressedOn(network),
+        containers.linkedTo("b"),
+        containers.inMode("container:b"),
+      ].map((records) => records.map(({ id, name }) => `${id} ${name}`));
+    const everywhere = Array.from({ length: 4 }, () => ["a web"]);
+    assert.deepEqual(found(first, "web", "front"), everywhere);
+    const second = await reopen();
+    assert.deepEqual(found(second, "web", "front"), everywhere);
+    await second.commit(({ containers }) => {
+      const endpoints = { back: { ipAddress: "172.19.0.2" } };
+      containers.put(create(ContainerRecordSchema, { ...record, name: "www", endpoints }));
+    });
+    assert.deepEqual(found(second, "web", "front").slice(0, 2), [[], []]);
+    assert.deepEqual(
+      found(second, "www", "back"),
+      Array.from({ length: 4 }, () => ["a www"]),
+    );
+    await second.commit(({ containers }) => containers.delete("a"));
+    assert.deepEqual(found(second, "www", "back"), [[], [], [], []]);
+  });
+
   it("gives events times that are unique and increase, even when one is told late", async () => {
     const first = await open();
     await first.commit((change) => {

@@ -11,7 +11,6 @@ import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   type ContainerRecord,
-  ContainerRecordSchema,
   type DefinitionRecord,
   DefinitionRecordSchema,
   type ExecRecord,
@@ -25,6 +24,7 @@ import {
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { type Containers, ContainerTable } from "./container-table.ts";
 import { type Database, damaged, type Operation, openDatabase } from "./database.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, schemaKey, tableRange } from "./keys.ts";
@@ -48,7 +48,7 @@ export interface Change {
 export interface State {
   /** Made with the database: tells this state from every other. */
   readonly instanceId: string;
-  readonly containers: Table<ContainerRecord>;
+  readonly containers: Containers;
   readonly execs: Table<ExecRecord>;
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
@@ -125,7 +125,7 @@ async function isEmpty(database: Database): Promise<boolean> {
 
 class LevelState implements State {
   instanceId = "";
-  readonly containers = new RecordTable("container", ContainerRecordSchema, (record) => record.id);
+  readonly containers = new ContainerTable();
   readonly execs = new RecordTable("exec", ExecRecordSchema, (record) => record.id);
   readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);

@@ -63,7 +63,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     if (this.#idOf(record) !== id) {
       throw new Error("the record carries another ID");
     }
-    this.#records.set(id, record);
+    this.#set(id, record);
   }
 
   /** Changes what readers see and adds the operations that make it durable. */
@@ -76,13 +76,25 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
           key: recordKey(this.name, id),
           value: toBinary(this.#schema, record),
         });
-        this.#records.set(id, record);
+        this.#set(id, record);
       },
       delete: (id) => {
-        if (this.#records.delete(id)) {
+        const before = this.#records.get(id);
+        if (before !== undefined) {
+          this.#records.delete(id);
+          this.replaced(before, undefined);
           operations.push({ type: "del", key: recordKey(this.name, id) });
         }
       },
     };
+  }
+
+  /** Told of every change once readers see it: for indexes. */
+  protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
+
+  #set(id: string, record: MessageShape<Desc>): void {
+    const before = this.#records.get(id);
+    this.#records.set(id, record);
+    this.replaced(before, record);
   }
 }

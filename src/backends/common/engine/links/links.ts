@@ -97,9 +97,7 @@ export function linkedHosts(state: State, record: ContainerRecord): LinkedHost[]
 
 /** IDs of the containers that are linked to one. */
 export function linkedFrom(state: State, containerId: string): string[] {
-  return [...state.containers.values()]
-    .filter(({ links }) => links.some((link) => link.containerId === containerId))
-    .map(({ id }) => id);
+  return state.containers.linkedTo(containerId).map(({ id }) => id);
 }
 
 function hostOfLink(other: ContainerRecord, alias: string): LinkedHost {

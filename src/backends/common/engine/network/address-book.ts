@@ -16,6 +16,8 @@ export interface HeldAddress {
  */
 export class AddressBook {
   readonly #held = new Map<string, Set<number>>();
+  /** By network: every address below is held, or never given away. */
+  readonly #full = new Map<string, number>();
 
   /**
    * Takes the address that was asked for, or the lowest that is free.
@@ -49,8 +51,10 @@ export class AddressBook {
     }
     const network0 = subnet.base;
     const broadcast = subnet.base + sizeOf(subnet) - 1;
-    for (let address = range.base; address < range.base + sizeOf(range); address++) {
+    const first = Math.max(range.base, this.#full.get(network.id) ?? 0);
+    for (let address = first; address < range.base + sizeOf(range); address++) {
       if (address !== network0 && address !== broadcast && !reserved.has(address) && !held.has(address)) {
+        this.#full.set(network.id, address + 1);
         return answer(address);
       }
     }
@@ -68,8 +72,8 @@ export class AddressBook {
   /** Lets an address go; one that is not held is no error. */
   release(networkId: string, address: string): void {
     const number = parseAddress(address);
-    if (number !== undefined) {
-      this.#held.get(networkId)?.delete(number);
+    if (number !== undefined && this.#held.get(networkId)?.delete(number) === true) {
+      this.#full.set(networkId, Math.min(number, this.#full.get(networkId) ?? number));
     }
   }
 

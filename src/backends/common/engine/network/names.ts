@@ -40,9 +40,7 @@ export function namesFor(state: State, record: ContainerRecord): NamesRequest {
 
 /** The containers that start or run on any of the networks. */
 export function peersOn(state: State, networks: readonly string[]): readonly ContainerRecord[] {
-  return [...state.containers.values()].filter((record) =>
-    networks.some((name) => (record.endpoints[name]?.ipAddress ?? "") !== ""),
-  );
+  return [...new Set(networks.flatMap((name) => state.containers.addressedOn(name)))];
 }
 
 /** The address that a peer dials. */

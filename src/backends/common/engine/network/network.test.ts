@@ -68,6 +68,17 @@ describe("addresses", () => {
     });
   });
 
+  it("are given from the lowest free one after some have been asked for, or let go twice", () => {
+    const book = new AddressBook();
+    const take = (wanted = ""): string | undefined => book.take(network, wanted)?.address;
+    assert.deepEqual([take("10.9.0.3"), take(), take()], ["10.9.0.3", "10.9.0.2", "10.9.0.4"]);
+    book.release("n", "10.9.0.3");
+    book.release("n", "10.9.0.2");
+    book.release("n", "10.9.0.2");
+    book.hold("n", "10.9.0.2");
+    assert.deepEqual([take(), take()], ["10.9.0.3", "10.9.0.5"]);
+  });
+
   it("are given as asked for, once, and from the network's own only", () => {
     const book = new AddressBook();
     assert.equal(book.take(network, "10.9.0.5")?.address, "10.9.0.5");

@@ -5,6 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { ContainerTable } from "../../state/container-table.ts";
 import type { State } from "../../state/state.ts";
 import { joinedNetworkOf, networkOwnerOf, type SharingContext, sharersOf } from "./shared-network.ts";
 
@@ -26,7 +27,8 @@ const sibling = container("g", "container:gone");
 const all = [owner, joiner, next, stopped, orphan, alone, sibling];
 
 function sharing(joinsNetworksByAgents = true): SharingContext {
-  const containers = new Map(all.map((record) => [record.id, record]));
+  const containers = new ContainerTable();
+  all.forEach(containers.changeInto([]).put);
   return { driver: { policy: { joinsNetworksByAgents } }, state: { containers } as unknown as State };
 }
 

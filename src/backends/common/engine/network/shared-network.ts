@@ -72,10 +72,19 @@ export function sharersOf(context: SharingContext, record: ContainerRecord): rea
   if (context.driver.policy.joinsNetworksByAgents !== true) {
     return [];
   }
+  const { containers } = context.state;
   const network = networkKeyOf(context, record);
-  return [...context.state.containers.values()].filter(
-    (each) => (hasProcess(each) || each.phase === Phase.STARTING) && networkKeyOf(context, each) === network,
-  );
+  const owner = containers.get(network);
+  const members = new Set(owner === undefined ? containers.inMode(sharedPrefix + network) : [owner]);
+  for (const { id, name } of members) {
+    // The loop reaches what is added meanwhile.
+    for (const each of [id, name].flatMap((reference) => containers.inMode(sharedPrefix + reference))) {
+      if (joinedBy(context, each)?.id === id) {
+        members.add(each);
+      }
+    }
+  }
+  return [...members].filter((each) => hasProcess(each) || each.phase === Phase.STARTING);
 }
 
 /** The same for all that share a network. */

@@ -1,0 +1,56 @@
+/** The containers, with what else than their IDs others know them by. */
+import { type ContainerRecord, ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { RecordTable, type Table } from "./table.ts";
+import { TableIndex } from "./table-index.ts";
+
+/** Containers as committed last; a start looks at those that concern it only, however many there are. */
+export interface Containers extends Table<ContainerRecord> {
+  /** By name without the slash: several where one is being removed. */
+  named(name: string): readonly ContainerRecord[];
+  /** Those that have an address on a network, by its name. */
+  addressedOn(network: string): readonly ContainerRecord[];
+  /** Those that have links (`--link`) to a container, by its ID. */
+  linkedTo(containerId: string): readonly ContainerRecord[];
+  /** Those with that network mode (`container:web`), as it was written down. */
+  inMode(networkMode: string): readonly ContainerRecord[];
+}
+
+const idOf = ({ id }: ContainerRecord): string => id;
+
+/** The table of {@link Containers}. */
+export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> implements Containers {
+  readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
+  readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
+  readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
+  readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+
+  constructor() {
+    super("container", ContainerRecordSchema, idOf);
+  }
+
+  named(name: string): readonly ContainerRecord[] {
+    return this.#byName.get(name);
+  }
+
+  addressedOn(network: string): readonly ContainerRecord[] {
+    return this.#byNetwork.get(network);
+  }
+
+  linkedTo(containerId: string): readonly ContainerRecord[] {
+    return this.#byLink.get(containerId);
+  }
+
+  inMode(networkMode: string): readonly ContainerRecord[] {
+    return this.#byMode.get(networkMode);
+  }
+
+  protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
+    for (const index of [this.#byName, this.#byNetwork, this.#byLink, this.#byMode]) {
+      index.replace(before, after);
+    }
+  }
+}
+
+function addressedNetworks({ endpoints }: ContainerRecord): string[] {
+  return Object.keys(endpoints).filter((name) => (endpoints[name]?.ipAddress ?? "") !== "");
+}
