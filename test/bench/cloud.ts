@@ -19,6 +19,10 @@ import { memoryOf, processorMsOf } from "./memory.ts";
 const unlimited = "1000000/1000000";
 /** Starts that are asked for at the same time: clients of one socket, whose queue is not endless. */
 const mostAtOnce = 400;
+/** Connections beside one to each container's agent: clients', AWS's, and those that starts make first. */
+const furtherConnections = 2000;
+/** Of failed starts. */
+const mostToldFailures = 10;
 const rateNames = ["task-writes", "run-task", "fargate-launches", "task-reads", "task-definition-writes"];
 
 const { values: options } = parseArgs({
@@ -39,6 +43,7 @@ console.log(
 );
 console.log("|---|---|---|---|---|---|");
 for (const count of options.tasks.split(",").filter(Boolean).map(Number)) {
+  requireConnections(count + furtherConnections);
   await measure(count);
 }
 if (Number(options.rounds) > 0) {
@@ -97,6 +102,18 @@ async function measure(count: number): Promise<void> {
   await daemon.shutDown(); // Nothing really runs: removing thousands of containers would only take its time.
   const failures = starts.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
   if (failures.length > 0) {
-    throw new Error(`${failures.length} of ${count} starts failed: ${failures[0]}`);
+    const told = failures.slice(0, mostToldFailures).join("\n");
+    throw new Error(`${failures.length} of ${count} starts failed:\n${told}`);
+  }
+}
+
+/** The backend has a connection to each agent, and this process the other end. @throws the limit is too low */
+function requireConnections(count: number): void {
+  const { userLimits } = process.report.getReport() as {
+    userLimits: { open_files: { soft: string | number } };
+  };
+  const { soft } = userLimits.open_files; // Node has raised it as far as it may be.
+  if (Number(soft) < count) {
+    throw new Error(`so many containers need ${count} open files, and a process may have ${soft}: ulimit -n`);
   }
 }
