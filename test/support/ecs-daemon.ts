@@ -7,11 +7,13 @@ import { type Aws, type AwsOptions, startAws } from "../simulators/aws/aws.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 
+type Settings = Readonly<Record<string, unknown>>;
+
 /** What an {@link EcsDaemon} is made with. */
 export interface EcsDaemonOptions {
   readonly aws?: AwsOptions;
-  /** Settings of the `ecs:` section that differ from what fits the simulated account. */
-  readonly ecs?: Readonly<Record<string, unknown>>;
+  /** Settings of the `ecs:` section that differ from what fits the simulated account, or what makes them in it. */
+  readonly ecs?: Settings | ((aws: Aws) => Promise<Settings>);
   readonly daemon?: DaemonOptions;
   /** The backend may do what `deploy/iam/backend-policy.json` says, and no more. */
   readonly leastPrivilege?: boolean;
@@ -39,7 +41,8 @@ export class EcsDaemon implements AsyncDisposable {
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     const aws = resources.use(await startAws(options.aws));
     const config = join(directory, "config.yaml");
-    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...options.ecs };
+    const given = typeof options.ecs === "function" ? await options.ecs(aws) : options.ecs;
+    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...given };
     await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
     const key = options.leastPrivilege === true ? await leastPrivilege(aws) : aws.credentials;
     const env = { ...awsEnvironment(key), ...options.daemon?.env };

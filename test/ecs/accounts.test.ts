@@ -1,0 +1,94 @@
+/** Accounts that are set up in other ways than the one of the other tests: a slow one with Spot, one with secrets. */
+import assert from "node:assert/strict";
+import { cp, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { it } from "node:test";
+
+import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
+import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
+
+import type { Aws } from "../simulators/aws/aws.ts";
+import { checkout } from "../support/daemon.ts";
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { registryUser, TestRegistry } from "../support/registry.ts";
+
+/** Milliseconds: short beside AWS's, and longer than what is done without a pause. */
+const slow = {
+  delays: {
+    provisioning: 500,
+    pending: 500,
+    pull: 500,
+    activating: 500,
+    stopping: 500,
+    cloudMapOperation: 500,
+    accessPoint: 500,
+    logIngestion: 500,
+  },
+  switches: { eventualConsistencyMs: 1000 },
+};
+
+it("a cloud that takes its time, and tells late what it has made, is waited for; Spot's interruption is told", async () => {
+  await using under = await EcsDaemon.start({ aws: slow, ecs: { capacity_provider: "FARGATE_SPOT" } });
+  const { daemon, aws } = under;
+  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  await daemon.ok("network", "create", "own");
+  const shared = ["--network", "own", "--volume", "data:/data"];
+  const id = await daemon.ok("run", "--detach", "--name", "db", ...shared, "busybox", "sleep", "1000");
+  const script = "echo kept > /data/file; ping -c 1 -w 1 db | grep -q ^PING && cat /data/file";
+  assert.equal(await daemon.ok("run", "--rm", ...shared, "busybox", "sh", "-c", script), "kept");
+  const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
+  assert.ok(task);
+  aws.ecs.interruptSpot(task.state.taskArn); // Refuses where it is not one.
+  assert.notEqual(await daemon.ok("wait", "db"), "0");
+  assert.match(await daemon.ok("inspect", "--format", "{{.State.Error}}", "db"), /Spot/);
+});
+
+it("tasks take the agent from a file system, and a private image with the credentials of a secret", async () => {
+  await using registry = await TestRegistry.start({ credentials: true });
+  await registry.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
+  await using under = await EcsDaemon.start({
+    ecs: async (aws) => ({
+      agent_access_point_id: await agentOnFileSystem(aws),
+      registry_credentials: [`${registry.host}=${await secretOf(aws)}`],
+    }),
+  });
+  const { daemon, aws } = under;
+  const login = ["login", "-u", registryUser.username, "--password-stdin", registry.host];
+  assert.equal((await daemon.dockerWith({ input: registryUser.password }, ...login)).code, 0);
+  assert.equal(await daemon.ok("run", "--rm", "--quiet", `${registry.host}/secret/box`), "secret");
+  const [registered] = aws.calls.all("ecs.RegisterTaskDefinition");
+  assert.ok(registered);
+  const { containerDefinitions } = registered.input as { containerDefinitions: { name: string }[] };
+  assert.deepEqual(
+    containerDefinitions.map(({ name }) => name),
+    ["main"],
+  );
+});
+
+/** Puts the agent on the account's file system. @returns its access point */
+async function agentOnFileSystem(aws: Aws): Promise<string> {
+  const { fileSystemId, directory } = aws.account.fileSystem;
+  await mkdir(join(directory, "agent"));
+  await cp(join(checkout, "build/sockerless-agent"), join(directory, "agent/sockerless-agent"));
+  const client = new EFSClient(aws.clientConfig);
+  const made = await client.send(
+    new CreateAccessPointCommand({
+      ClientToken: "agent",
+      FileSystemId: fileSystemId,
+      RootDirectory: { Path: "/agent" },
+    }),
+  );
+  client.destroy();
+  return made.AccessPointId ?? "";
+}
+
+/** A secret with the registry's user, which the execution role may read. @returns its ARN */
+async function secretOf(aws: Aws): Promise<string> {
+  const client = new SecretsManagerClient(aws.clientConfig);
+  const { ARN = "" } = await client.send(
+    new CreateSecretCommand({ Name: "registry", SecretString: JSON.stringify(registryUser) }),
+  );
+  client.destroy();
+  return ARN;
+}
