@@ -246,6 +246,38 @@ test("the exit code of an exec is told although its container was removed under 
   assert.equal((ProcessConfig as { entrypoint: string }).entrypoint, "sh");
 });
 
+for (const [code, told] of [
+  [0, 255],
+  [3, 3],
+] as const) {
+  test(`a stream that was cut is told as ${told} where its process ended with ${code}`, async (t) => {
+    const agent = await serveAgent(t, {
+      async *session(_, context) {
+        yield started();
+        yield new SessionOutput().of("stdout", "half");
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
+      },
+    });
+    const api = await serveApi(t, (router) =>
+      router.service(ExecService, {
+        startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId: "c" }),
+        awaitExec: () => ({}),
+        inspectExec: () => ({ id, running: false, exitCode: code }),
+      }),
+    );
+    const client = new RawClient(api.socket);
+    t.after(() => client.close());
+    client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+    await client.says("half");
+    agent.cut();
+    await client.end();
+    const { ExitCode } = (await api.call("GET", `/v1.51/exec/${id}/json`)).json() as {
+      readonly ExitCode: number | null;
+    };
+    assert.equal(ExitCode, told);
+  });
+}
+
 test("a stream that closes without an exit is an error although gRPC says OK", async (t) => {
   const { connect, awaited } = await serveExec(t, async function* () {
     yield started();

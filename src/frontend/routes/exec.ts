@@ -75,7 +75,8 @@ async function inspectExec({ response, services, signal, parameters }: ReplyCont
   const told = services.toldEnds.find(execId);
   try {
     const exec = await services.backend.execs.inspectExec({ execId }, { signal });
-    const exitCode = exec.exitCode ?? told?.exitCode;
+    // Whose output was cut off is no success, whatever became of the process.
+    const exitCode = (exec.exitCode || told?.exitCode) ?? exec.exitCode;
     replyJson(response, 200, execToJson(exitCode === undefined ? exec : { ...exec, exitCode }));
   } catch (error) {
     // Its container was removed under it, and took the record along before the client could ask.

@@ -14,7 +14,7 @@ export interface StreamToClient {
   readonly multiplexed: boolean;
   /** What has to be known before the client sees that the process ended. */
   readonly beforeEnd?: (signal: AbortSignal) => Promise<void>;
-  /** Called where that could not be known in time. @param exitCode as the stream has told it; undefined: it was cut */
+  /** Called where that could not be known in time, or the output was cut. @param exitCode as the stream has told it; undefined: it was cut */
   readonly onUnknownEnd?: (exitCode: number | undefined) => void;
   /** Whether the client hears of a failure in another answer: its stream ends without a word then. */
   readonly isToldElsewhere?: (error: unknown) => boolean;
@@ -48,9 +48,8 @@ export async function streamToClient(
     } else if (!socket.destroyed) {
       logger.warn({ err: error }, "a stream was cut");
       // Its next request is for the exit code, and takes the absence of one for 0.
-      await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() =>
-        onUnknownEnd?.(undefined),
-      );
+      await beforeEnd?.(AbortSignal.any([signal, AbortSignal.timeout(cutLimitMs)])).catch(() => undefined);
+      onUnknownEnd?.(undefined);
       abortClient(socket, messageOf(error), multiplexed);
     }
     return;
