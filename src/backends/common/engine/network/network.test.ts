@@ -77,6 +77,9 @@ describe("addresses", () => {
     book.release("n", "10.9.0.2");
     book.hold("n", "10.9.0.2");
     assert.deepEqual([take(), take()], ["10.9.0.3", "10.9.0.5"]);
+    book.release("n", "10.9.0.2");
+    book.release("n", "10.9.0.4");
+    assert.deepEqual([take(), take()], ["10.9.0.2", "10.9.0.4"]);
   });
 
   it("are given as asked for, once, and from the network's own only", () => {
