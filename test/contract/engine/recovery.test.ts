@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
-import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { removed } from "../../../src/backends/common/engine/machine/transitions.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
@@ -89,6 +91,21 @@ describe("a backend that is started again", () => {
     assert.equal(bench.state.containers.size, 0);
     assert.equal(bench.machine.workloads.size, 0);
     await bench.createScript("true", { name: "creating" });
+  });
+
+  it("takes back an anonymous volume whose creation was cut off, of which nobody was told", async () => {
+    const record = create(VolumeRecordSchema, {
+      name: "ab".repeat(32),
+      driver: "local",
+      anonymous: true,
+      phase: Phase.CREATING,
+    });
+    await bench.state.commit((change) => change.volumes.put(record));
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.equal(bench.state.volumes.size, 0);
+    assert.deepEqual(await bench.pastEvents({ type: ["volume"] }), []);
   });
 
   it("takes up a start that was under way", async () => {

@@ -180,12 +180,14 @@ async function finishRemoval(context: EngineContext, record: VolumeRecord): Prom
   await context.driver.volumes.remove(record);
   await context.state.commit((change) => {
     change.volumes.delete(record.name);
-    change.event({
-      type: "volume",
-      action: "destroy",
-      actorId: record.name,
-      attributes: { driver: record.driver },
-    });
+    if (record.phase !== Phase.CREATING) {
+      change.event({
+        type: "volume",
+        action: "destroy",
+        actorId: record.name,
+        attributes: { driver: record.driver },
+      });
+    } // Nobody was told of one whose creation was cut off.
   });
 }
 
