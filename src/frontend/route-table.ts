@@ -2,6 +2,7 @@
 import type { Route } from "./router.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { attachRoutes } from "./routes/attach.ts";
+import { checkpointRoutes } from "./routes/checkpoints.ts";
 import { containerVerbRoutes } from "./routes/container-verbs.ts";
 import { buildRoutes } from "./routes/build.ts";
 import { changesRoutes } from "./routes/changes.ts";
@@ -20,6 +21,7 @@ import { volumeRoutes } from "./routes/volumes.ts";
 export const routes: readonly Route[] = [
   ...systemRoutes,
   ...buildRoutes,
+  ...checkpointRoutes,
   ...containerRoutes,
   ...containerVerbRoutes,
   ...statsRoutes,

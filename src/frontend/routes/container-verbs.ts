@@ -3,7 +3,6 @@ import { updateRequestFromJson } from "../convert/update-request.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
-import { notBuilt } from "../not-built.ts";
 import { text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -37,9 +36,6 @@ export const containerVerbRoutes: readonly Route[] = [
     answeredBy: builtBackends,
     handler: postContainerUpdate,
   },
-  notBuilt("GET", "/containers/{name}/checkpoints", "docker checkpoint"),
-  notBuilt("POST", "/containers/{name}/checkpoints", "docker checkpoint"),
-  notBuilt("DELETE", "/containers/{name}/checkpoints/{checkpoint}", "docker checkpoint"),
 ];
 
 async function postContainersPause(context: ReplyContext): Promise<void> {
