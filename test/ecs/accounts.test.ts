@@ -1,9 +1,12 @@
 /** Accounts that are set up in other ways than the one of the other tests: a slow one with Spot, one with secrets. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { cp, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { it } from "node:test";
+import { promisify } from "node:util";
 
+import { CreateRepositoryCommand, ECRClient, GetAuthorizationTokenCommand } from "@aws-sdk/client-ecr";
 import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
 import { CreateSecretCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 
@@ -65,6 +68,44 @@ it("tasks take the agent from a file system, and a private image with the creden
     ["main"],
   );
 });
+
+it("tasks pull from the cache that is configured for a registry; a role that is not there fails the start by name", async () => {
+  await using under = await (async () => {
+    await using registry = await TestRegistry.start();
+    await registry.push("team/box", "latest", await busyboxImage({ Cmd: ["echo", "cached"] }));
+    const started = await EcsDaemon.start({
+      ecs: async (aws) => ({ pull_through_caches: [`${registry.host}=${cacheOf(aws)}`] }),
+    });
+    const { daemon, aws } = started;
+    await daemon.ok("pull", "--quiet", `${registry.host}/team/box`);
+    await daemon.ok("tag", `${registry.host}/team/box`, "box");
+    await fillCache(aws, registry.host, "team/box");
+    return started;
+  })();
+  const { daemon, aws } = under;
+  assert.equal(await daemon.ok("run", "--rm", "box"), "cached", "its registry is away");
+  aws.iam.removeRole(aws.account.executionRoleArn);
+  const refused = await daemon.docker("run", "box");
+  assert.equal(refused.code, 125);
+  assert.match(refused.errorText, /ECS was unable to assume the role '.*' that was provided for this task/);
+});
+
+/** Copies an image as it is, as ECR does when a task pulls it for the first time. */
+async function fillCache(aws: Aws, registry: string, repository: string): Promise<void> {
+  const ecr = new ECRClient(aws.clientConfig);
+  await ecr.send(new CreateRepositoryCommand({ repositoryName: `cache/${repository}` }));
+  const { authorizationData: [authorization] = [] } = await ecr.send(new GetAuthorizationTokenCommand({}));
+  ecr.destroy();
+  const credentials = Buffer.from(authorization?.authorizationToken ?? "", "base64").toString();
+  const plain = ["--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests"];
+  const names = [`docker://${registry}/${repository}`, `docker://${cacheOf(aws)}/${repository}`];
+  await promisify(execFile)("skopeo", ["copy", ...plain, "--dest-creds", credentials, ...names]);
+}
+
+/** What stands for the account's pull-through cache. */
+function cacheOf({ account }: Aws): string {
+  return `${account.repositoryUri.slice(0, account.repositoryUri.lastIndexOf("/"))}/cache`;
+}
 
 /** Puts the agent on the account's file system. @returns its access point */
 async function agentOnFileSystem(aws: Aws): Promise<string> {
