@@ -14,7 +14,11 @@ import { newId } from "../../src/common/ids.ts";
 import { isErrorKind } from "../../src/common/errors.ts";
 import { WatchRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerConfigSchema, HostConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
-import { ContainerStateSchema, ContainerStatus } from "../../src/gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerStateSchema,
+  ContainerStatus,
+  NetworkEndpointSchema,
+} from "../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { NetworkSchema } from "../../src/gen/sockerless/backend/v1/network_pb.ts";
 import {
   type ContainerRecord,
@@ -213,19 +217,41 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
       assert.equal(await runToExit(spec), 0);
     });
 
-    it("makes a volume and unmakes it, each as often as it is asked", async () => {
-      const record = create(VolumeRecordSchema, {
+    const newVolume = () =>
+      create(VolumeRecordSchema, {
         name: `contract-${newId().slice(0, 12)}`,
         driver: under.driver.policy.volumeDrivers[0] ?? "local",
       });
+
+    it("makes a volume and unmakes it, each as often as it is asked", async () => {
+      const record = newVolume();
       const made = await under.driver.volumes.create(record);
       assert.deepEqual(await under.driver.volumes.create(record), made);
       await under.driver.volumes.remove(record);
       await under.driver.volumes.remove(record);
     });
 
-    it("makes a network once, answers the same reference again, and unmakes it", async () => {
-      const record = create(NetworkRecordSchema, {
+    it("shows the containers that mount a volume the same files", async () => {
+      const planned = newVolume();
+      const { reference, mountpoint } = await under.driver.volumes.create(planned);
+      const volume = { ...planned, driverReference: reference, mountpoint };
+      const mounts = [{ type: "volume", destination: "/data", readOnly: false, volume }] as const;
+      const writer = specOf("echo shared > /data/file", { mounts });
+      const reader = specOf("grep -q shared /data/file && exit 4", { mounts });
+      for (const [spec, code] of [
+        [writer, 0],
+        [reader, 4],
+      ] as const) {
+        await under.driver.workloads.create(spec);
+        assert.equal(await runToExit(spec), code);
+        await under.driver.workloads.release(spec.record.id);
+      }
+      await Promise.all([writer, reader].map(({ record }) => under.driver.workloads.remove(record.id)));
+      await under.driver.volumes.remove(volume);
+    });
+
+    const newNetwork = () =>
+      create(NetworkRecordSchema, {
         network: create(NetworkSchema, {
           id: newId(),
           name: `contract-${newId().slice(0, 8)}`,
@@ -234,6 +260,39 @@ export function driverContract(name: string, makeDriver: () => Promise<DriverUnd
           pools: [{ subnet: "10.213.0.0/24", gateway: "10.213.0.1" }],
         }),
       });
+
+    it("lets the containers of a network reach one another by the names that their agents are told", async () => {
+      const planned = newNetwork();
+      const record = { ...planned, driverReference: await under.driver.networks.ensure(planned) };
+      const name = planned.network?.name ?? "";
+      const on = (script: string, host: number): WorkloadSpec => {
+        const spec = specOf(script, { network: { kind: "networks", networks: [{ name, record }] } });
+        const endpoint = create(NetworkEndpointSchema, {
+          networkId: planned.network?.id ?? "",
+          endpointId: newId(),
+          ipAddress: `10.213.0.${host}`,
+          ipPrefixLen: 24,
+          gateway: "10.213.0.1",
+          macAddress: `02:42:0a:d5:00:0${host}`,
+        });
+        return { ...spec, record: { ...spec.record, endpoints: { [name]: endpoint } } };
+      };
+      const server = on("nc -ll -p 7 -e cat", 2);
+      const client = on("until echo hello | nc server 7 | grep -q hello; do sleep 0.1; done; exit 5", 3);
+      await Promise.all([server, client].map((spec) => under.driver.workloads.create(spec)));
+      const serving = await launch(server);
+      await start(server, serving);
+      const asking = await launch(client); // The same agent as below: a launch of a generation is one.
+      await agentOf(asking, client.record.id).names({
+        networks: [{ name, peers: [{ names: ["server"], addresses: [serving.address ?? "10.213.0.2"] }] }],
+      });
+      assert.equal(await runToExit(client), 5);
+      await Promise.all([server, client].map((spec) => under.driver.workloads.remove(spec.record.id)));
+      await under.driver.networks.remove(record);
+    });
+
+    it("makes a network once, answers the same reference again, and unmakes it", async () => {
+      const record = newNetwork();
       const reference = await under.driver.networks.ensure(record);
       assert.equal(await under.driver.networks.ensure(record), reference);
       await under.driver.networks.remove({ ...record, driverReference: reference });
