@@ -93,14 +93,19 @@ describe("a backend that is started again", () => {
     await bench.createScript("true", { name: "creating" });
   });
 
-  it("takes back an anonymous volume whose creation was cut off, of which nobody was told", async () => {
-    const record = create(VolumeRecordSchema, {
-      name: "ab".repeat(32),
-      driver: "local",
-      anonymous: true,
-      phase: Phase.CREATING,
+  it("takes back anonymous volumes whose creation was cut off, of which nobody was told", async () => {
+    const container = bench.state.containers.get(await bench.createScript("true"));
+    assert.ok(container !== undefined);
+    const half = { driver: "local", anonymous: true, phase: Phase.CREATING };
+    const [claimed, unclaimed] = ["ab", "cd"].map((digits) =>
+      create(VolumeRecordSchema, { ...half, name: digits.repeat(32) }),
+    );
+    assert.ok(claimed !== undefined && unclaimed !== undefined);
+    await bench.state.commit((change) => {
+      change.volumes.put(claimed);
+      change.volumes.put(unclaimed);
+      change.containers.put({ ...container, phase: Phase.CREATING, anonymousVolumes: [claimed.name] });
     });
-    await bench.state.commit((change) => change.volumes.put(record));
     await bench.stopBackend();
     await bench.startBackend();
     await bench.engine.context.background.settle();

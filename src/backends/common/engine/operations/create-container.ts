@@ -105,7 +105,8 @@ export async function discard(context: EngineContext, record: ContainerRecord): 
 async function takeAway(context: EngineContext, record: ContainerRecord): Promise<void> {
   await context.driver.workloads.remove(record.id);
   for (const volume of ownVolumes(context.state, record)) {
-    await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+    const isMade = volume.phase !== Phase.CREATING;
+    await settleVolume(context, isMade ? { ...volume, phase: Phase.REMOVING } : volume);
   }
   await context.state.commit((change) => change.containers.delete(record.id));
 }
