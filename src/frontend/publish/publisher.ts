@@ -203,9 +203,11 @@ export class Publisher {
         this.#failing.set(containerId, failures);
         this.#options.logger[failures === 1 ? "error" : "debug"](
           { err: error, container: containerId },
-          `ports are not published, and tried again: ${messageOf(error)}`,
+          `ports are not published: ${messageOf(error)}`,
         );
-        void this.#settleLater(containerId, failures);
+        if (fromUnknown(error).kind !== "not-implemented") {
+          void this.#settleLater(containerId, failures);
+        }
       }
     });
   }

@@ -106,6 +106,7 @@ async function startExec(context: HijackContext): Promise<void> {
   );
   if (start.detach) {
     const { link } = await openExec(context, execId, start, place);
+    link.pipeTo((_, written) => written()); // There should be none.
     await link.ended;
     connection.replyEmpty();
     return;
@@ -150,7 +151,7 @@ function endedExec(
     id,
     containerId,
     exitCode,
-    ...(config === undefined ? {} : { config }),
+    ...(config === undefined ? {} : { config: { ...config, env: [] } }), // No inspect tells it.
     openStdin: config?.attachStdin ?? false,
     openStdout: config?.attachStdout ?? false,
     openStderr: config?.attachStderr ?? false,

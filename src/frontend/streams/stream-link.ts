@@ -26,7 +26,7 @@ export class StreamLink {
   readonly #inputBudget: ByteBudget;
   readonly #opened = Promise.withResolvers<Opened>();
   readonly #ended = Promise.withResolvers<Outcome>();
-  /** Output that came before somebody took it; the credits bound it. */
+  /** Output that came before somebody took it; the budget of the worker bounds it. */
   #waiting: { readonly buffer: Uint8Array; readonly length: number }[] = [];
   #sink: OutputSink | undefined;
   /** Input that leaves together, at the end of this turn of the event loop at the latest. */

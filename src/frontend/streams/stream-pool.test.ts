@@ -141,6 +141,19 @@ test("a client that never reads costs bounded memory and loses nothing when it r
   assert.equal(received, total);
 });
 
+test("a stream that is cut is told at once, also to a client that reads nothing", async (t) => {
+  const size = 256 * 1024;
+  const target = await serveFrames(t, (stream) => {
+    for (let sent = 0; sent < 4 * size; sent += size) {
+      stream.write(encodeBulkHead(0x12, sent, size));
+      stream.write(Buffer.alloc(size, 1));
+    }
+    setTimeout(() => stream.session?.destroy(), 100);
+  });
+  const link = poolOf(t).open(target, exec, "raw");
+  await assert.rejects(link.ended, { kind: "unavailable" });
+});
+
 test("a process that never reads its stdin stops the client from sending", async (t) => {
   const target = await serveFrames(t, (stream) => {
     stream.pause();

@@ -49,8 +49,8 @@ class WorkerStream {
   #early: (() => void)[] = [];
   #over: boolean = false;
   #isCancelled: boolean = false;
-  /** The last word, which waits for the client to take the output. */
-  #last: (FromWorker & { readonly type: "ended" | "failed" }) | undefined;
+  /** The end, which waits for the client to take the output. */
+  #end: (FromWorker & { readonly type: "ended" }) | undefined;
 
   constructor(task: StreamTask, resources: WorkerResources, done: () => void) {
     this.#task = task;
@@ -176,21 +176,31 @@ class WorkerStream {
     this.#finish({ type: "ended", outcome: { kind: "detached" } });
   }
 
-  /** The last word to the main thread, after all output; while its client reads little of that it is a stream still. */
+  /**
+   * The last word to the main thread, after all output. While its client reads little of that, a stream that has ended is
+   * one still; one that was cut is over at once, so that a client that only sends does not go on for nobody.
+   */
   #finish(last: FromWorker & { readonly type: "ended" | "failed" }): void {
-    if (this.#over) {
+    if (this.#over || this.#end !== undefined) {
       return;
     }
     this.#output.end();
-    this.#last = last;
+    if (last.type === "failed") {
+      this.#close(last);
+      return;
+    }
+    this.#end = last;
     this.#finishOnceTaken();
   }
 
   #finishOnceTaken(): void {
-    if (this.#last === undefined || !this.#output.isMostlyTaken) {
-      return;
+    if (this.#end !== undefined && this.#output.isMostlyTaken) {
+      this.#close(this.#end);
     }
-    this.#post(this.#last);
+  }
+
+  #close(last: FromWorker): void {
+    this.#post(last);
     this.#over = true;
     this.#output.discard();
     this.#done();
