@@ -56,6 +56,8 @@ export class MemoryMachine {
   cloud: boolean = false;
   /** While it is set nobody tells what exists: until it is resolved, or with its failure. */
   silence: PromiseWithResolvers<void> | undefined;
+  /** While it is set no network is made: until it is resolved. */
+  busyNetworks: PromiseWithResolvers<void> | undefined;
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
@@ -138,6 +140,7 @@ export class MemoryMachine {
       images: { prepare: async () => "", forget: async () => {}, known: async () => [], needsLayers: true },
       networks: {
         ensure: async (record) => {
+          await this.busyNetworks?.promise;
           const { network } = record;
           this.networks.add(network?.name ?? "");
           this.networkRecords.set(network?.id ?? "", { ...record, phase: Phase.UNSPECIFIED });

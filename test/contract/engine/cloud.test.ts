@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -109,6 +110,20 @@ describe("containers that run in a cloud", () => {
     await until(async () => (await inspect(id))?.restartCount === 1 || undefined);
     await until(async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING || undefined);
     assert.deepEqual(await ports(), [["0.0.0.0", 80, 32768]]);
+  });
+
+  it("have no network that was removed while a start still looked after it", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    await bench.stopBackend();
+    const busy = Promise.withResolvers<void>();
+    bench.machine.busyNetworks = busy;
+    await bench.startBackend();
+    const removal = bench.networks.removeNetwork({ network: "web" });
+    await Promise.race([removal, delay(200)]); // It waits; one that did not would be done by then.
+    busy.resolve();
+    await removal;
+    await bench.engine.context.background.settle();
+    assert.equal(bench.machine.networks.has("web"), false);
   });
 
   it("are taken over, with their networks and volumes, by a backend that has lost its state", async () => {

@@ -28,6 +28,7 @@ export interface EngineContext {
   readonly live: LiveContainers;
   readonly addresses: AddressBook;
   readonly volumeLocks: KeyedLocks;
+  readonly networkLocks: KeyedLocks;
   readonly background: BackgroundWork;
   readonly followUps: FollowUps;
   /** Aborts when the engine closes. */

@@ -63,6 +63,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     live,
     addresses: new AddressBook(),
     volumeLocks: new KeyedLocks(),
+    networkLocks: new KeyedLocks(),
     background: new BackgroundWork(logger, shutdown.signal),
     followUps: {
       restart: (containerId) => startContainer(context, containerId, "policy"),

@@ -61,14 +61,18 @@ export async function ensureNetworks(
   await start.do("look for networks that the state does not know", () => adoptNetworks(context, lost));
   for (const { network } of [...state.networks.values()]) {
     // One that fails is its containers' trouble, and no other's.
-    await start.do(`make network ${network?.name} what it should be`, async () => {
-      const record = state.networks.get(network?.id ?? "");
-      if (record?.phase === Phase.UNSPECIFIED) {
-        await driver.networks.ensure(record);
-      } else if (record !== undefined) {
-        await settleNetwork(context, record);
-      }
-    });
+    const id = network?.id ?? "";
+    await start.do(`make network ${network?.name} what it should be`, () =>
+      // Behind the start a user may remove it: what is made then would be nobody's.
+      context.networkLocks.run(id, async () => {
+        const record = state.networks.get(id);
+        if (record?.phase === Phase.UNSPECIFIED) {
+          await driver.networks.ensure(record);
+        } else if (record !== undefined) {
+          await settleNetwork(context, record);
+        }
+      }),
+    );
   }
   const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
   for (const [name, networkDriver] of builtinNetworks) {

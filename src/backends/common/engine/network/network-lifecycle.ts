@@ -89,6 +89,11 @@ export async function createNetwork(
 
 /** Removes a network. @throws not-found; forbidden: predefined, or containers are on it */
 export async function removeNetwork(context: EngineContext, reference: string): Promise<void> {
+  const { network } = findNetwork(context.state, reference);
+  await context.networkLocks.run(network.id, () => removeLocked(context, reference));
+}
+
+async function removeLocked(context: EngineContext, reference: string): Promise<void> {
   const record = findNetwork(context.state, reference);
   const { id, name } = record.network;
   if (builtinNetworks.has(name)) {
