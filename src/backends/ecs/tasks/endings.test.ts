@@ -3,13 +3,16 @@ import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
+import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../common/state/state.ts";
-import { release } from "./endings.ts";
+import { end, release } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
+import type { TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
+import { viewOf } from "./task-view.ts";
 
 const containerId = "c".repeat(64);
 const lingerMs = 60_000;
@@ -55,5 +58,91 @@ describe("the linger of a task", () => {
 
   it("is not longer than it can be where the task's clock is ahead", async () => {
     assert.deepEqual(await releaseRun(3_600_000), { stayMs: lingerMs, expectedMs: lingerMs });
+  });
+});
+
+/** Ends a run whose StopTask is answered when the test says so. */
+function endRun(stopped: Promise<void>, signal: AbortSignal) {
+  const clock = new ManualClock();
+  let tell: TaskListener | undefined;
+  let stops = 0;
+  const context = {
+    book: { of: () => create(TaskRecordSchema, { containerId, task: "arn:task", phase: TaskPhase.SERVING }) },
+    poller: {
+      listen: (_arn: string, listener: TaskListener) => {
+        tell = listener;
+        return () => {
+          tell = undefined;
+        };
+      },
+    },
+    departures: {
+      stop: () => {
+        stops += 1;
+        return stopped;
+      },
+    },
+    clock,
+  } as unknown as TaskContext;
+  let hasEnded = false;
+  const ended = end(context, containerId, signal).then(() => {
+    hasEnded = true;
+  });
+  return {
+    ended,
+    clock,
+    tell: (view: Parameters<TaskListener>[0]) => tell?.(view),
+    stops: () => stops,
+    listens: () => tell !== undefined,
+    hasEnded: async () => {
+      await new Promise(setImmediate);
+      return hasEnded;
+    },
+  };
+}
+
+describe("a run that is ended past its agent", () => {
+  const forever = new Promise<void>(() => {});
+  const isUnavailable = (error: unknown) => isErrorKind(error, "unavailable");
+
+  it("ends when ECS tells so", async () => {
+    const run = endRun(Promise.resolve(), new AbortController().signal);
+    run.tell(viewOf({ lastStatus: "RUNNING", desiredStatus: "STOPPED" }));
+    assert.equal(await run.hasEnded(), false);
+    run.tell(viewOf({ lastStatus: "STOPPED" }));
+    await run.ended;
+    assert.equal(run.listens(), false);
+  });
+
+  it("ends when ECS has forgotten its task, and not while that may be too new to be known", async () => {
+    const run = endRun(Promise.resolve(), new AbortController().signal);
+    run.tell("missing");
+    assert.equal(await run.hasEnded(), false);
+    await run.clock.advance(9_000);
+    run.tell("missing");
+    assert.equal(await run.hasEnded(), false);
+    await run.clock.advance(1_000);
+    run.tell("missing");
+    await run.ended;
+  });
+
+  it("is given up when nobody waits any more, also while ECS does not answer", async () => {
+    const giveUp = new AbortController();
+    const run = endRun(forever, giveUp.signal);
+    giveUp.abort();
+    await assert.rejects(run.ended, isUnavailable);
+    assert.equal(run.listens(), false);
+  });
+
+  it("is not begun where nobody waits", async () => {
+    const run = endRun(forever, AbortSignal.abort());
+    await assert.rejects(run.ended, isUnavailable);
+    assert.equal(run.stops(), 0);
+  });
+
+  it("is not ended where ECS refuses to", async () => {
+    const run = endRun(Promise.reject(new Error("refused")), new AbortController().signal);
+    await assert.rejects(run.ended, /refused/);
+    assert.equal(run.listens(), false);
   });
 });

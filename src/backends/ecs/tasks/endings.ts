@@ -37,24 +37,31 @@ export async function release(context: TaskContext, containerId: string, goes: b
 /**
  * Ends a run whose agent does not answer: one that is only cut off passes on what ECS tells it.
  *
- * @throws unavailable: it has not ended when the signal aborts
+ * @throws unavailable: it has not ended when the signal aborts; AwsError: it cannot be stopped
  */
 export async function end(context: TaskContext, containerId: string, signal: AbortSignal): Promise<void> {
   const task = context.book.of(containerId);
   if (task?.phase !== TaskPhase.SERVING) {
     return;
   }
+  const notYet = unavailable("the container's agent does not answer, and ECS has not ended its task yet");
+  if (signal.aborted) {
+    throw notYet;
+  }
+  const { clock, departures, poller } = context;
   const ended = Promise.withResolvers<void>();
-  const abort = (): void =>
-    ended.reject(unavailable("the container's agent does not answer, and ECS has not ended its task yet"));
+  const abort = (): void => ended.reject(notYet);
   signal.addEventListener("abort", abort, { once: true });
-  const unlisten = context.poller.listen(task.task, (view) => {
-    if (view !== "missing" && hasEnded(view)) {
+  let forgottenFromMs = Number.POSITIVE_INFINITY;
+  const unlisten = poller.listen(task.task, (view) => {
+    if (view === "missing" ? clock.nowMs() >= forgottenFromMs : hasEnded(view)) {
       ended.resolve();
     }
   });
   try {
-    await context.departures.stop(task.task, "the container is stopped, and its agent does not answer");
+    const stopped = departures.stop(task.task, "the container is stopped, and its agent does not answer");
+    await Promise.race([stopped, ended.promise]); // The call may take longer than anybody waits.
+    forgottenFromMs = clock.nowMs() + knownAfterMs;
     await ended.promise;
   } finally {
     signal.removeEventListener("abort", abort);
