@@ -54,7 +54,7 @@ export class ProcessAgent {
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
   /** Calls that are answered as by an agent that cannot be reached. */
-  readonly failures = new Set<"execInspect">();
+  readonly failures = new Set<"execInspect" | "signal">();
   /** Resizes and signals that came, in words. */
   readonly calls: string[] = [];
   readonly #server: Http2Server;
@@ -182,6 +182,9 @@ export class ProcessAgent {
         return {};
       },
       signal: ({ execId, signal }) => {
+        if (this.failures.has("signal")) {
+          throw new ConnectError("not now", Code.Unavailable);
+        }
         this.calls.push(`signal ${signal}`);
         const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
         this.#running(execId).child.kill(name === undefined ? signal : (name as NodeJS.Signals));

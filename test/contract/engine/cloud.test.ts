@@ -175,6 +175,27 @@ describe("containers that run in a cloud", () => {
     assert.ok(bench.state.images.has(after?.imageId ?? ""));
   });
 
+  for (const operation of ["stopContainer", "killContainer"] as const) {
+    it(`are known to be stopped by a user before ${operation} ends them past their agents`, async () => {
+      const known: unknown[] = [];
+      bench.machine.endsPastAgents = (id) => known.push(bench.state.containers.get(id)?.stoppedByUser);
+      await bench.stopBackend();
+      await bench.startBackend();
+      const id = await bench.runScript("exec sleep 60", {
+        hostConfig: { restartPolicy: { name: "unless-stopped" } },
+      });
+      bench.machine.agentOf(id).failures.add("signal");
+      await bench.containers[operation]({ container: id });
+      assert.deepEqual(known, [true]);
+      assert.equal((await inspect(id))?.state?.status, ContainerStatus.EXITED);
+      const kills = await bench.pastEvents({ event: ["kill"] });
+      assert.deepEqual(
+        kills.map(({ attributes }) => attributes["signal"]),
+        [operation === "stopContainer" ? "15" : "9"],
+      );
+    });
+  }
+
   it("go on under a backend whose start nobody answers, and are taken over once somebody does", async () => {
     await bench.networks.createNetwork({ name: "web" });
     await bench.volumes.createVolume({ name: "data" });

@@ -54,7 +54,7 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   const exit = listenForExit(context, live);
   try {
     await sendSignal(context, live, sigkill, true).catch((error: unknown) =>
-      endPastAgent(context, live, record.generation, error),
+      endPastAgent(context, live, record.generation, sigkill, error),
     );
     if (!(await exit.within(killTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");
@@ -65,19 +65,33 @@ export async function killContainer(context: EngineContext, record: ContainerRec
 }
 
 /**
- * For a rejection of {@link sendSignal}: the agent cannot be reached. Where the driver can end its run past it, that is
- * done and the end recorded; elsewhere a silent agent is gone, and so is the container.
+ * For a rejection of {@link sendSignal} with a signal that is to end the container: the agent cannot be reached. Where
+ * the driver can end its run past it, that is done and the end recorded; elsewhere a silent agent is gone, and so is the
+ * container.
  */
 export async function endPastAgent(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint,
+  signal: number,
   error: unknown,
 ): Promise<void> {
   ignoreAway(error);
   const { workloads } = context.driver;
   if (workloads.end === undefined) {
     return;
+  }
+  const isRunning = await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (record === undefined || record.generation !== generation || !hasProcess(record)) {
+      return false;
+    }
+    // Before it ends: whoever finds it ended after a crash must know that a user wanted it so.
+    await noteSignal(context, record, signal, false);
+    return true;
+  });
+  if (!isRunning) {
+    return; // It ended by itself in the meantime.
   }
   context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");
   await workloads.end(live.id, AbortSignal.any([context.shutdown, AbortSignal.timeout(endTimeoutMs)]));
@@ -127,14 +141,24 @@ export async function sendSignal(
         }
       }
     }
-    await context.state.commit((change) => {
-      const signalled = withFields(record, { stoppedByUser: true });
-      change.containers.put(thaws ? resumed(signalled) : signalled);
-      change.event(containerEvent(record, "kill", { signal: String(signal) }));
-      if (thaws) {
-        change.event(containerEvent(record, "unpause"));
-      }
-    });
+    await noteSignal(context, record, signal, thaws);
+  });
+}
+
+/** Writes down that a user has sent a signal, and whether the container was thawed for it. */
+async function noteSignal(
+  context: EngineContext,
+  record: ContainerRecord,
+  signal: number,
+  thaws: boolean,
+): Promise<void> {
+  await context.state.commit((change) => {
+    const signalled = withFields(record, { stoppedByUser: true });
+    change.containers.put(thaws ? resumed(signalled) : signalled);
+    change.event(containerEvent(record, "kill", { signal: String(signal) }));
+    if (thaws) {
+      change.event(containerEvent(record, "unpause"));
+    }
   });
 }
 

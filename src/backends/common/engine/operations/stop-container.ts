@@ -92,7 +92,7 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
     const exit = listenForExit(context, live);
     try {
       await sendSignal(context, live, signal, true)
-        .catch((error: unknown) => endPastAgent(context, live, record.generation, error))
+        .catch((error: unknown) => endPastAgent(context, live, record.generation, signal, error))
         .catch(ignoreNotRunning);
       if (!(await exit.within(timeout < 0 ? undefined : timeout * 1000))) {
         context.logger.info(
