@@ -60,6 +60,8 @@ export class MemoryMachine {
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
+  /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
+  endsPastAgents: ((containerId: string) => void) | undefined;
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
   #sockets = 0;
 
@@ -120,6 +122,12 @@ export class MemoryMachine {
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
+        ...(this.endsPastAgents && {
+          end: async (containerId: string) => {
+            this.endsPastAgents?.(containerId);
+            await this.#end(containerId);
+          },
+        }),
         list: () =>
           this.#answered(() =>
             [...this.workloads].map(([containerId, workload]) => ({
