@@ -168,11 +168,18 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
   if (networkMode === "host") {
     return { kind: "host" };
   }
-  if (networkMode === "none" || configOf(record).networkDisabled) {
+  if (isWithoutNetwork(record)) {
     return { kind: "none" };
   }
   const names = Object.keys(record.endpoints);
   return { kind: "networks", networks: names.map((name) => ({ name, record: findNetwork(state, name) })) };
+}
+
+/** Whether a container has a network namespace of its own that is joined to no network. */
+export function isWithoutNetwork(record: ContainerRecord): boolean {
+  const { networkMode } = hostConfigOf(record);
+  const isAnothers = networkMode === "host" || networkMode.startsWith(sharedPrefix);
+  return !isAnothers && (networkMode === "none" || configOf(record).networkDisabled);
 }
 
 /** The container that a mode `container:…` names. @throws not-found; conflict: it does not run */
