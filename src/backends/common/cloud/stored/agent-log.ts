@@ -25,11 +25,8 @@ export async function* agentLog(
     ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
   });
   const silent = (): void => ended.abort(systemError("the agent says nothing any more"));
-  let timer = setTimeout(silent, silenceMs);
   try {
-    for await (const { message } of client.logs(request, { signal: scope })) {
-      clearTimeout(timer);
-      timer = setTimeout(silent, silenceMs);
+    for await (const { message } of watched(client.logs(request, { signal: scope }), silent)) {
       if (message.case === "end") {
         return;
       }
@@ -38,10 +35,30 @@ export async function* agentLog(
       }
     }
   } finally {
-    clearTimeout(timer);
     close();
   }
   throw systemError("the agent's log ended before its last message");
+}
+
+/**
+ * Messages of an agent, as they come.
+ *
+ * @param silent called when none has come for {@link silenceMs} while one was waited for; a reader may take its time
+ */
+export async function* watched<Message>(
+  messages: AsyncIterable<Message>,
+  silent: () => void,
+): AsyncGenerator<Message> {
+  let timer = setTimeout(silent, silenceMs);
+  try {
+    for await (const message of messages) {
+      clearTimeout(timer);
+      yield message;
+      timer = setTimeout(silent, silenceMs);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** All records that an agent has. @throws as {@link agentLog}; system: what comes is no log */
