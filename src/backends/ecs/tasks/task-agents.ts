@@ -1,5 +1,5 @@
 /** Talking to the agents of tasks. */
-import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
@@ -137,9 +137,10 @@ function undefinedIfNew(error: unknown): undefined {
 }
 
 async function endedRun({ client }: AgentClient, generation: bigint): Promise<FoundExit | undefined> {
+  let startedAt: Timestamp | undefined;
   for await (const { event, generation: told } of client.watch({}, { timeoutMs: endLimitMs })) {
     if (event.case === "exited") {
-      return exitOf(event.value);
+      return exitOf(event.value, startedAt);
     }
     if (event.case !== "state") {
       continue;
@@ -148,8 +149,9 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Fo
     if (told < generation || (started === undefined && failure === undefined)) {
       return undefined;
     }
+    startedAt = started?.startedAt;
     if (exit !== undefined) {
-      return exitOf(exit);
+      return exitOf(exit, startedAt);
     }
     if (failure !== undefined) {
       return { code: failure.exitCode, oomKilled: false, finishedAt: new Date() };
@@ -159,6 +161,16 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Fo
   throw systemError("the agent ended its watch before the container ended");
 }
 
-function exitOf({ code, oomKilled, finishedAt }: ExitStatus): FoundExit {
-  return { code, oomKilled, finishedAt: finishedAt === undefined ? new Date() : timestampDate(finishedAt) };
+/**
+ * How a run has ended: not before its start as its agent tells it, and not later than now. An agent may be wrong about
+ * the time, or lie, and tell one that is none.
+ */
+export function exitOf(
+  { code, oomKilled, finishedAt }: ExitStatus,
+  startedAt: Timestamp | undefined,
+): FoundExit {
+  const nowMs = Date.now();
+  const startedMs = startedAt === undefined ? 0 : Math.max(0, timestampMs(startedAt));
+  const toldMs = finishedAt === undefined ? nowMs : timestampMs(finishedAt);
+  return { code, oomKilled, finishedAt: new Date(Math.min(Math.max(toldMs, startedMs), nowMs)) };
 }
