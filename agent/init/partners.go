@@ -47,6 +47,7 @@ func newPartnership(settings *settings, logger *slog.Logger) (*partnership, erro
 	p.Mirror = mirror.New(mirror.Options{
 		Listening: mirror.Listening,
 		IsOwn:     p.isAgents,
+		Reserved:  []netip.AddrPort{netip.AddrPortFrom(resolverAddress, resolverPort)},
 		Address: func() netip.Addr {
 			address, _ := ownAddress()
 			return address
@@ -83,6 +84,7 @@ func (p *partnership) allow(network string, address netip.AddrPort) error {
 	if network != "tcp" {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("containers that share a network share their TCP listeners only"))
 	}
+	address = netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port())
 	if !isOwnAddress(address.Addr()) {
 		return connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s is not an address of this container", address.Addr()))
 	}

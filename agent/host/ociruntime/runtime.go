@@ -50,8 +50,9 @@ func (r Runtime) Kill(ctx context.Context, containerID string) error {
 	return err
 }
 
-// Delete kills what still runs and deletes the container with its cgroups. An
-// unknown container is no error.
+// Delete kills what still runs and deletes the container. An unknown container
+// is no error. Cgroups of a container whose record is removed here, or whose
+// runtime was killed at work, stay: removeCgroups of host/containers takes them.
 //
 // Where a shim was killed and the machine's PID 1 does not reap, the number of
 // the container's init is never free, which `delete --force` waits for: force

@@ -25,7 +25,9 @@ var carryBuffers = sync.Pool{New: func() any { return new([carryBuffer]byte) }}
 func (l *agentLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &carried{cancel: cancel, conn: conn, stream: l.client.Tunnel(ctx)}
+	client, done := l.carrier()
+	defer done()
+	c := &carried{cancel: cancel, conn: conn, stream: client.Tunnel(ctx)}
 	stop := context.AfterFunc(ctx, func() { // ends a read or a write that waits
 		_ = conn.SetLinger(0)
 		conn.Close()

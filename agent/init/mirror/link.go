@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,11 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
+	// idleTimeout is how long a connection is kept that nobody uses.
+	idleTimeout = 30 * time.Second
+	// maxHandshakes bounds those at a time with one agent, which refuses more than
+	// 64 of all its clients.
+	maxHandshakes = 8
 	// maxAnswer bounds a message of a partner's agent.
 	maxAnswer = 2 << 20
 	// As the agent's server has them.
@@ -36,29 +42,46 @@ const (
 
 var errSilent = errors.New("its agent has been silent for 30 s")
 
-// agentLink reaches a partner's agent over mutual TLS.
+// agentLink reaches a partner's agent over mutual TLS. HTTP/2 gives a
+// connection's window back as what came is read: what is carried has connections
+// of its own, so that one whose reader stalls holds up nothing else.
 type agentLink struct {
-	client    agentv1connect.AgentServiceClient
-	transport *http.Transport
+	agent       string // address and port
+	tls         *tls.Config
+	credentials func() [][]byte
+	handshakes  chan struct{}                     // a place for each that is under way
+	client      agentv1connect.AgentServiceClient // over the connection of Follow
+	transport   *http.Transport
 }
 
 // NewLink makes a link whose connections prove themselves with key and the
 // credentials of the time when they are made.
 func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte) Link {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	transport := &http.Transport{
-		Protocols:           protocols,
-		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSHandshakeTimeout: connectTimeout,
-		TLSClientConfig: &tls.Config{
+	l := &agentLink{
+		agent: partner.Agent.String(),
+		tls: &tls.Config{
 			MinVersion:         tls.VersionTLS13,
+			NextProtos:         []string{"h2"},
 			InsecureSkipVerify: true, // the agent made its certificate itself: its key is what it is known by
 			VerifyConnection:   func(state tls.ConnectionState) error { return checkPin(state, partner.Pin) },
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				return &tls.Certificate{Certificate: credentials(), PrivateKey: key}, nil
 			},
 		},
+		credentials: credentials,
+		handshakes:  make(chan struct{}, maxHandshakes),
+	}
+	l.client, l.transport = l.newClient()
+	return l
+}
+
+func (l *agentLink) newClient() (agentv1connect.AgentServiceClient, *http.Transport) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{
+		Protocols:       protocols,
+		DialTLSContext:  l.dial,
+		IdleConnTimeout: idleTimeout,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerConnection: connectionWindow,
@@ -67,9 +90,53 @@ func NewLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 			PingTimeout:                   pingTimeout,
 		},
 	}
-	client := agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+partner.Agent.String(),
-		connect.WithGRPC(), connect.WithReadMaxBytes(maxAnswer))
-	return &agentLink{client: client, transport: transport}
+	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+l.agent,
+		connect.WithGRPC(), connect.WithReadMaxBytes(maxAnswer)), transport
+}
+
+// carrier is a client for one call, and what is to be done after it. Its
+// connection ends with the call. Where the credentials have ended and nobody has
+// brought others, only the connection that Follow has is to be had.
+func (l *agentLink) carrier() (agentv1connect.AgentServiceClient, func()) {
+	if l.haveEnded() {
+		return l.client, func() {}
+	}
+	client, transport := l.newClient()
+	transport.DisableKeepAlives = true
+	return client, transport.CloseIdleConnections
+}
+
+func (l *agentLink) haveEnded() bool {
+	chain := l.credentials()
+	if len(chain) == 0 {
+		return true
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	return err != nil || time.Now().After(leaf.NotAfter)
+}
+
+// dial makes a connection that has proved itself.
+func (l *agentLink) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, silenceLimit, errSilent)
+	defer cancel()
+	select {
+	case l.handshakes <- struct{}{}:
+		defer func() { <-l.handshakes }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	proof, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	secure := tls.Client(conn, l.tls)
+	if err := secure.HandshakeContext(proof); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 func checkPin(state tls.ConnectionState, pin []byte) error {

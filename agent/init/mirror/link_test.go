@@ -13,8 +13,10 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +29,19 @@ import (
 // served is a container whose agent answers a partner.
 type served struct {
 	server.Unimplemented
-	table *agentv1.ListenerTable
+	table       *agentv1.ListenerTable
+	connections atomic.Int32 // open ones
+	expired     bool         // is what the partner shows
+}
+
+// count follows the connections; none is ever hijacked.
+func (s *served) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.connections.Add(1)
+	case http.StateClosed:
+		s.connections.Add(-1)
+	}
 }
 
 func (s *served) Partners(context.Context, *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
@@ -46,13 +60,13 @@ func (s *served) DialPort(ctx context.Context, network string, address netip.Add
 	return (&net.Dialer{}).DialContext(ctx, network, address.String())
 }
 
-func selfSigned(t *testing.T) tls.Certificate {
+func selfSigned(t *testing.T, notAfter time.Time) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: notAfter}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +81,11 @@ func selfSigned(t *testing.T) tls.Certificate {
 // linkTo serves a container and answers a link to it.
 func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
 	t.Helper()
-	agent, own := selfSigned(t), selfSigned(t)
+	end := time.Now().Add(time.Hour)
+	if container.expired {
+		end = time.Now().Add(-time.Hour)
+	}
+	agent, own := selfSigned(t, time.Now().Add(time.Hour)), selfSigned(t, end)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{agent}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert})
 	if err != nil {
@@ -75,6 +93,7 @@ func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
 	}
 	handler := server.NewHandler(func(context.Context, string) (server.Container, error) { return container, nil })
 	web := server.NewServer(handler, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	web.ConnState = container.count
 	go web.Serve(listener)
 	t.Cleanup(func() { web.Close() })
 	pin := sha256.Sum256(agent.Leaf.RawSubjectPublicKeyInfo)
@@ -156,6 +175,112 @@ func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
 	client := carriedTo(t, linkTo(t, &served{}, nil), freePort(t, "127.77.0.4"))
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the client saw %v", err)
+	}
+}
+
+// following begins to follow the partner of a link, until the test ends.
+func following(t *testing.T, link Link) {
+	t.Helper()
+	told := make(chan struct{})
+	go func() {
+		_ = link.Follow(t.Context(), func([]netip.AddrPort) { close(told) })
+	}()
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Fatal("the partner told nothing")
+	}
+}
+
+// process listens in the partner and serves each connection.
+func process(t *testing.T, serve func(net.Conn)) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn)
+			}()
+		}
+	}()
+	return listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func TestConnectionsThatStallHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	// Each direction: without end to a client, or a process, that does not read.
+	const pieces = 64
+	floods := process(t, func(conn net.Conn) {
+		piece := make([]byte, 1<<20)
+		for range pieces {
+			if _, err := conn.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	deaf := process(t, func(net.Conn) { <-over })
+	echoes := process(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+	container := &served{table: &agentv1.ListenerTable{}}
+	link := linkTo(t, container, nil)
+	following(t, link)
+	for range 3 {
+		carriedTo(t, link, floods)
+		writer := carriedTo(t, link, deaf)
+		_ = writer.SetWriteDeadline(time.Now().Add(time.Second)) // no more is taken long before
+		_, _ = writer.Write(make([]byte, pieces<<20))
+	}
+	client := carriedTo(t, link, echoes)
+	sent := strings.Repeat("0123456789abcdef", 1<<20)
+	go func() { _, _ = io.WriteString(client, sent) }()
+	received := make([]byte, len(sent))
+	if n, err := io.ReadFull(client, received); err != nil || string(received) != sent {
+		t.Errorf("%d of %d bytes came back beside connections that stall (%v)", n, len(sent), err)
+	}
+}
+
+func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {
+	t.Parallel()
+	echoes := process(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+	for name, c := range map[string]struct {
+		expired bool
+		want    int32 // connections while two are carried
+	}{
+		"credentials that are good":   {false, 3},
+		"credentials that have ended": {true, 1},
+	} {
+		container := &served{table: &agentv1.ListenerTable{}, expired: c.expired}
+		link := linkTo(t, container, nil)
+		following(t, link)
+		var clients []*net.TCPConn
+		for range 2 {
+			client := carriedTo(t, link, echoes)
+			if _, err := client.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			clients = append(clients, client)
+		}
+		if n := container.connections.Load(); n != c.want {
+			t.Errorf("%s: %d connections to the agent, not %d", name, n, c.want)
+		}
+		for _, client := range clients {
+			_ = client.CloseWrite()
+			_, _ = io.ReadAll(client)
+		}
+		until(t, "the connections end with what they carried", func() bool { return container.connections.Load() == 1 })
 	}
 }
 

@@ -29,6 +29,8 @@ type Options struct {
 	Listening func() ([]netip.AddrPort, error)
 	// IsOwn says whether an address is that of a listener of the agent's that is no mirror.
 	IsOwn func(netip.AddrPort) bool
+	// Reserved are addresses where the agent may yet listen itself.
+	Reserved []netip.AddrPort
 	// Address is the one by which others reach the container; invalid: there is none.
 	Address func() netip.Addr
 	// Dial makes a link to a partner's agent; credentials answers the certificates
@@ -194,7 +196,7 @@ func (m *Mirror) ownListeners() ([]netip.AddrPort, error) {
 	}
 	mirrored := make(map[netip.AddrPort]bool, len(m.open))
 	for l := range m.open {
-		mirrored[l.bound] = true
+		mirrored[l.at.bind] = true
 	}
 	own := slices.DeleteFunc(all, func(address netip.AddrPort) bool {
 		return mirrored[address] || m.options.IsOwn(address)
@@ -208,7 +210,7 @@ func (m *Mirror) Holds(address netip.AddrPort) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for l := range m.open {
-		if covers(l.bound, address) {
+		if l.at.covers(address) {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -182,4 +183,61 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 			return false
 		}
 	})
+}
+
+func TestWhereTheAgentListensOrMayListenIsNotMirrored(t *testing.T) {
+	t.Parallel()
+	link := newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	agents, resolvers, free := freePort(t, "127.77.0.6"), freePort(t, "127.77.0.6"), freePort(t, "127.77.0.6")
+	m.options.IsOwn = func(address netip.AddrPort) bool { return address == agents }
+	m.options.Reserved = []netip.AddrPort{resolvers}
+	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	everywhere := netip.AddrPortFrom(netip.IPv4Unspecified(), resolvers.Port())
+	link.tables <- []netip.AddrPort{agents, resolvers, everywhere, free}
+	until(t, "what else the partner listens on is mirrored", func() bool { return m.Holds(free) })
+	for _, address := range []netip.AddrPort{agents, resolvers, everywhere} {
+		if m.Holds(address) {
+			t.Errorf("%v is mirrored", address)
+		}
+	}
+}
+
+// lines counts what is logged.
+type lines struct{ atomic.Int32 }
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.Add(1)
+	return len(line), nil
+}
+
+func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
+	t.Parallel()
+	link, logged := newFakeLink(), &lines{}
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	m.options.Logger = slog.New(slog.NewTextHandler(logged, nil))
+	m.Tell(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	var taken []netip.AddrPort
+	for range 2 * portsLogged {
+		own, err := net.Listen("tcp", "127.77.0.7:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer own.Close()
+		taken = append(taken, own.Addr().(*net.TCPAddr).AddrPort())
+	}
+	many := make([]netip.AddrPort, maxListeners+1)
+	for i := range many {
+		many[i] = taken[0]
+	}
+	for range 3 {
+		link.tables <- taken
+		link.tables <- nil
+		link.tables <- many
+		link.lost <- errors.New("lost")
+	}
+	link.tables <- nil // the last loss is dealt with
+	if n := logged.Load(); n != portsLogged+2 {
+		t.Errorf("%d lines, not %d", n, portsLogged+2)
+	}
 }

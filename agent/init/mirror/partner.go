@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,11 @@ const (
 	retryEvery = time.Second
 	// maxListeners bounds what one partner can make this agent listen on.
 	maxListeners = 1024
+	// heldLong is how long a partner must have been followed to count as reached
+	// anew when it is lost.
+	heldLong = 5 * time.Second
+	// portsLogged bounds the lines about ports of one partner.
+	portsLogged = 10
 )
 
 // Link is the way to a partner's agent.
@@ -44,19 +50,28 @@ type partner struct {
 	listeners []netip.AddrPort
 	failure   error // why they are not known; nil: they are
 	mirrors   map[place]*listener
-	taken     map[place]bool // said to be taken here
+	taken     map[place]bool // held by somebody here
+	said      said
+}
+
+// said is what was logged of a partner. A line costs money in some clouds, and
+// how often something happens is the partner's affair: each is said once.
+type said struct {
+	lost, tooMany bool
+	ports         map[place]bool
 }
 
 // listener is one that mirrors a partner's.
 type listener struct {
 	*net.TCPListener
-	bound  netip.AddrPort
+	at     place
 	remote netip.Addr // as the partner bound it
 }
 
 // follow begins to mirror a partner. m.mu is held.
 func (m *Mirror) follow(told Partner) *partner {
-	p := &partner{mirror: m, failure: errNotReached, mirrors: make(map[place]*listener), taken: make(map[place]bool)}
+	p := &partner{mirror: m, failure: errNotReached, mirrors: make(map[place]*listener), taken: make(map[place]bool),
+		said: said{ports: make(map[place]bool)}}
 	p.told.Store(&told)
 	p.context, p.cancel = context.WithCancel(m.closing)
 	p.link = m.options.Dial(told, func() [][]byte { return p.told.Load().Credentials })
@@ -78,15 +93,22 @@ func (p *partner) run() {
 	go p.retry()
 	pause := firstPause
 	for p.context.Err() == nil {
+		var reached time.Time
 		err := p.link.Follow(p.context, func(listeners []netip.AddrPort) {
-			pause = firstPause
+			if reached.IsZero() {
+				reached = time.Now()
+			}
 			p.take(listeners, nil)
 		})
 		p.take(nil, err)
 		if p.context.Err() != nil {
 			return
 		}
-		if pause == firstPause { // once: a line costs money in some clouds
+		if !reached.IsZero() && time.Since(reached) >= heldLong {
+			pause = firstPause
+		}
+		if !p.said.lost {
+			p.said.lost = true
 			p.mirror.options.Logger.Warn("a container with the same network is not reached", "container", p.told.Load().ContainerID, "error", err)
 		}
 		select {
@@ -104,7 +126,10 @@ func (p *partner) take(listeners []netip.AddrPort, failure error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(listeners) > maxListeners {
-		m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", len(listeners))
+		if !p.said.tooMany {
+			p.said.tooMany = true
+			m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", len(listeners))
+		}
 		listeners = listeners[:maxListeners]
 	}
 	p.listeners, p.failure = listeners, failure
@@ -150,10 +175,15 @@ func (p *partner) reconcile() {
 		}
 	}
 	for at, remote := range wanted {
-		if p.mirrors[at] == nil {
+		if p.mirrors[at] == nil && !p.isReserved(at) {
 			p.listen(at, remote)
 		}
 	}
+}
+
+// isReserved says whether a place is the agent's own to take.
+func (p *partner) isReserved(at place) bool {
+	return p.mirror.options.IsOwn(at.bind) || slices.ContainsFunc(p.mirror.options.Reserved, at.covers)
 }
 
 // listen opens a mirror. A port that is taken here is its holder's.
@@ -161,7 +191,8 @@ func (p *partner) listen(at place, remote netip.Addr) {
 	m := p.mirror
 	opened, err := net.ListenTCP(at.network, net.TCPAddrFromAddrPort(at.bind))
 	if err != nil {
-		if !p.taken[at] {
+		if !p.said.ports[at] && len(p.said.ports) < portsLogged {
+			p.said.ports[at] = true
 			m.options.Logger.Info("a port of a container with the same network is not to be had here",
 				"container", p.told.Load().ContainerID, "address", at.bind.String(), "error", err)
 		}
@@ -169,8 +200,7 @@ func (p *partner) listen(at place, remote netip.Addr) {
 		return
 	}
 	delete(p.taken, at)
-	bound := opened.Addr().(*net.TCPAddr).AddrPort()
-	l := &listener{opened, netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), remote}
+	l := &listener{opened, at, remote}
 	p.mirrors[at] = l
 	m.open[l] = struct{}{}
 	m.work.Add(1)
@@ -193,7 +223,7 @@ func (p *partner) accept(l *listener) {
 			continue
 		}
 		cameTo := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		to := netip.AddrPortFrom(dialled(l.remote, cameTo.Addr()), l.bound.Port())
+		to := netip.AddrPortFrom(dialled(l.remote, cameTo.Addr()), l.at.bind.Port())
 		p.mirror.work.Add(1)
 		go func() {
 			defer p.mirror.work.Done()

@@ -62,7 +62,14 @@ func dialled(bound netip.Addr, cameTo netip.Addr) netip.Addr {
 	}
 }
 
-// covers says whether a listener bound here takes connections to an address.
-func covers(bound, address netip.AddrPort) bool {
-	return bound.Port() == address.Port() && (bound.Addr().IsUnspecified() || bound.Addr() == address.Addr().Unmap())
+// covers says whether a listener at the place takes connections to an address.
+func (at place) covers(address netip.AddrPort) bool {
+	to := address.Addr().Unmap().WithZone("")
+	if at.bind.Port() != address.Port() {
+		return false
+	}
+	if !at.bind.Addr().IsUnspecified() {
+		return at.bind.Addr() == to
+	}
+	return at.network == "tcp" || at.bind.Addr().Is4() == to.Is4()
 }

@@ -78,3 +78,28 @@ func TestAListenerEverywhereIsDialledInTheFamilyOfTheConnection(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAMirrorEverywhereTakes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		network, bind, address string
+		want                   bool
+	}{
+		{"tcp4", "127.0.0.1:80", "127.0.0.1:80", true},
+		{"tcp4", "127.0.0.1:80", "127.0.0.1:81", false},
+		{"tcp4", "127.0.0.1:80", "[::ffff:127.0.0.1]:80", true},
+		{"tcp4", "0.0.0.0:80", "127.0.0.1:80", true},
+		{"tcp4", "0.0.0.0:80", "[::ffff:127.0.0.1]:80", true},
+		{"tcp4", "0.0.0.0:80", "[::1]:80", false},
+		{"tcp6", "[::]:80", "[::1]:80", true},
+		{"tcp6", "[::1]:80", "[::1%lo]:80", true},
+		{"tcp6", "[::]:80", "127.0.0.1:80", false},
+		{"tcp", "[::]:80", "127.0.0.1:80", true},
+		{"tcp", "[::]:80", "[::1]:80", true},
+	} {
+		at := place{c.network, netip.MustParseAddrPort(c.bind)}
+		if got := at.covers(netip.MustParseAddrPort(c.address)); got != c.want {
+			t.Errorf("%s %s takes connections to %s: %v", c.network, c.bind, c.address, got)
+		}
+	}
+}

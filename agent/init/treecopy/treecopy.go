@@ -1,6 +1,8 @@
 // Package treecopy copies a directory tree that nobody changes meanwhile, with
-// all that a file is: owner, mode, time, hard links, extended attributes,
-// devices. Links are copied as they are, wherever they lead.
+// what images carry of a file: owner, mode, time, hard links, devices, and the
+// extended attributes user.* and security.capability. Other attributes are left
+// out, POSIX ACLs and trusted.* among them, and so are sockets. Links are copied
+// as they are, wherever they lead.
 package treecopy
 
 import (

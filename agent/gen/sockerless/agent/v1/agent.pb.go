@@ -6561,7 +6561,7 @@ type Partner struct {
 	Host        string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`                                  // address
 	Port        uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`                                 // of its agent
 	Pin         []byte                 `protobuf:"bytes,4,opt,name=pin,proto3" json:"pin,omitempty"`                                    // SHA-256 of the SubjectPublicKeyInfo of its agent's certificate
-	// A partner's certificate over this agent's key, leaf first, DER; for minutes:
+	// A partner's certificate over this agent's key, leaf first, DER; for an hour:
 	// the next call brings another.
 	Certificates  [][]byte `protobuf:"bytes,5,rep,name=certificates,proto3" json:"certificates,omitempty"`
 	unknownFields protoimpl.UnknownFields

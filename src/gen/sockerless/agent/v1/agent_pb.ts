@@ -2961,7 +2961,7 @@ export type Partner = Message<"sockerless.agent.v1.Partner"> & {
   pin: Uint8Array;
 
   /**
-   * A partner's certificate over this agent's key, leaf first, DER; for minutes:
+   * A partner's certificate over this agent's key, leaf first, DER; for an hour:
    * the next call brings another.
    *
    * @generated from field: repeated bytes certificates = 5;
