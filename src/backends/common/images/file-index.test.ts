@@ -114,6 +114,14 @@ describe("the files of an image", () => {
     });
     const one = new FileIndex(50);
     await assert.rejects(one.addLayer(readerOf(await tarOf(layer))), /more than 50 files/);
+    const implied = Array.from({ length: 30 }, (_, number) => ({ name: `${number}/b/c`, content: "" }));
+    const directories = readerOf(await tarOf(implied));
+    await new FileIndex(90).addLayer(directories);
+    await assert.rejects(new FileIndex(89).addLayer(directories), /more than 89 files/);
+    await assert.rejects(new FileIndex(89).addArchive("/", directories), /more than 89 files/);
+    const mounted = new FileIndex(90);
+    mounted.addMount("/m".repeat(80), "nothing");
+    assert.throws(() => mounted.addMount("/n".repeat(80), "nothing"), /more than 90 files/);
     const deep = await tarOf([{ name: "d/".repeat(3000), type: "directory" }]);
     await assert.rejects(new FileIndex().addLayer(readerOf(deep)), /a path of more than 4096 bytes/);
   });

@@ -9,6 +9,7 @@ import type { Header } from "tar-stream";
 
 import { invalid } from "../../../common/errors.ts";
 import {
+  type CountNode,
   countOf,
   elementsOf,
   type Hidden,
@@ -53,7 +54,10 @@ export interface FileOwner {
   readonly gid: number;
 }
 
-/** Of one image with everything put over it, and of one tar; about 300 bytes each, and their names. */
+/**
+ * Of one image with everything put over it, and of one tar; about 300 bytes each, and their names. Directories count that
+ * only the paths of others name.
+ */
 export const mostFiles = 1_000_000;
 /** As Linux does. */
 const mostLinks = 40;
@@ -105,6 +109,8 @@ export class FileIndex {
       hidden.set(directory, known);
       return known;
     };
+    let made = 0;
+    const count = (): void => this.#refuseMany(made++);
     let entry = -1;
     for await (const { header } of entriesIn(open())) {
       entry++;
@@ -115,7 +121,7 @@ export class FileIndex {
         layer.file = fileOf(header, source, entry);
         continue;
       }
-      const directory = makeDirectory(layer, elements);
+      const directory = makeDirectory(layer, elements, count);
       if (base === opaqueWhiteout) {
         hiddenBy(directory).all = true;
       } else if (base.startsWith(whiteout)) {
@@ -125,11 +131,11 @@ export class FileIndex {
         const file =
           (linked && (nodeAt(layer, linked) ?? nodeAt(this.#root, linked))?.file) ??
           fileOf(header, source, entry);
-        put(directory, base, file);
+        put(directory, base, file, count);
       }
     }
     lay(this.#root, layer, hidden);
-    this.#added(entry + 1);
+    this.#added(made);
   }
 
   /**
@@ -149,6 +155,8 @@ export class FileIndex {
       return;
     }
     const top = `/${into.names.join("/")}`;
+    let made = 0;
+    const count = (): void => this.#refuseMany(made++);
     let entry = -1;
     for await (const { header } of entriesIn(open())) {
       entry++;
@@ -162,7 +170,7 @@ export class FileIndex {
       if (base === undefined || elements.length < into.names.length) {
         continue; // The directory itself stays as it is.
       }
-      const parent = this.#makeDirectory(elements, putOver);
+      const parent = this.#makeDirectory(elements, putOver, count);
       const file =
         header.type === "link"
           ? this.#follow(linkedPath(header, top, name), false).node?.file
@@ -170,14 +178,20 @@ export class FileIndex {
       if (parent === undefined || file === undefined) {
         break;
       }
-      putOver(parent, base, file);
+      putOver(parent, base, file, count);
     }
-    this.#added(entry + 1);
+    this.#added(made);
   }
 
-  /** Makes a directory a mount point; one that is missing is made, as a runtime does, which counts as no change. */
+  /**
+   * Makes a directory a mount point; one that is missing is made, as a runtime does, which counts as no change.
+   *
+   * @throws invalid: too many files, a path that is too long
+   */
   addMount(directory: string, mounted: MountedFiles): void {
-    const node = this.#makeDirectory(elementsOf(cleanPath(directory)), put);
+    let made = 0;
+    const node = this.#makeDirectory(elementsOf(cleanPath(directory)), put, () => this.#refuseMany(made++));
+    this.#added(made);
     if (node !== undefined) {
       node.mounted = mounted;
       node.children = mounted === "image" ? node.children : undefined;
@@ -261,7 +275,7 @@ export class FileIndex {
   }
 
   /** Where links lead to a directory that exists; what is missing of it is made. Undefined: something is in the way. */
-  #makeDirectory(elements: readonly string[], make: typeof put): Node | undefined {
+  #makeDirectory(elements: readonly string[], make: typeof put, count: CountNode): Node | undefined {
     let place = this.#follow(elements.join("/"), true);
     if (place.isBlocked) {
       return undefined;
@@ -269,7 +283,7 @@ export class FileIndex {
     if (place.node === undefined) {
       let at = this.#root;
       for (const name of place.names) {
-        at = at.children?.get(name) ?? make(at, name, implied);
+        at = at.children?.get(name) ?? make(at, name, implied, count);
       }
       place = { ...place, node: at };
     }
@@ -319,15 +333,16 @@ export class FileIndex {
     };
   }
 
-  #refuseMany(entries: number): void {
-    if (entries >= this.#limit) {
+  /** @param known entries or nodes of one tar, without the next */
+  #refuseMany(known: number): void {
+    if (known >= this.#limit) {
       throw tooMany(this.#limit);
     }
   }
 
   /** Counts what may be there now, and what really is where that may be too much. */
-  #added(entries: number): void {
-    this.#files += entries;
+  #added(made: number): void {
+    this.#files += made;
     if (this.#files > this.#limit) {
       this.#files = countOf(this.#root);
       if (this.#files > this.#limit) {

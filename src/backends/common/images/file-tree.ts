@@ -34,23 +34,27 @@ export function nodeAt(root: Node, elements: readonly string[]): Node | undefine
   return at;
 }
 
+/** Told of each node before it is made; may throw. */
+export type CountNode = () => void;
+
 /** The directory of a layer at a path; what of it the layer does not name is made. */
-export function makeDirectory(root: Node, elements: readonly string[]): Node {
+export function makeDirectory(root: Node, elements: readonly string[], count?: CountNode): Node {
   let at = root;
   for (const name of elements) {
     const there = at.children?.get(name);
-    at = there?.file.type === "directory" ? there : put(at, name, implied);
+    at = there?.file.type === "directory" ? there : put(at, name, implied, count);
   }
   return at;
 }
 
 /** Puts a file where it replaces everything but a directory that stays one. */
-export function put(directory: Node, name: string, file: IndexedFile): Node {
+export function put(directory: Node, name: string, file: IndexedFile, count?: CountNode): Node {
   const there = directory.children?.get(name);
   if (there?.file.type === "directory" && file.type === "directory") {
     there.file = file;
     return there;
   }
+  count?.();
   const node: Node = { file };
   directory.children ??= new Map();
   directory.children.set(name, node);
@@ -58,10 +62,10 @@ export function put(directory: Node, name: string, file: IndexedFile): Node {
 }
 
 /** As {@link put}, and remembers what the image has there. */
-export function putOver(directory: Node, name: string, file: IndexedFile): Node {
+export function putOver(directory: Node, name: string, file: IndexedFile, count?: CountNode): Node {
   const there = directory.children?.get(name);
   const before = there === undefined ? null : there.before === undefined ? there.file : there.before;
-  const node = put(directory, name, file);
+  const node = put(directory, name, file, count);
   node.before = before;
   return node;
 }
