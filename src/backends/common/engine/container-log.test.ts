@@ -12,7 +12,7 @@ const record = (config: Record<string, string>, type = "json-file", env = ["A=1"
     imageId: `sha256:${"9".repeat(64)}`,
     path: "sh",
     args: ["-c", "true"],
-    config: { image: "shop/web", env, labels: { team: "blue", tier: "front" } },
+    config: { image: "shop/web", env, labels: { team: "blue", tier: "front", ["A".repeat(64)]: "" } },
     hostConfig: { logConfig: { type, config } },
   });
 
@@ -43,6 +43,7 @@ test("a start whose log cannot be kept fails as dockerd's does", () => {
     [{ "env-regex": "[" }, "error parsing regexp: missing closing ]: `[`"],
     [{ "labels-regex": "a(" }, "error parsing regexp: missing closing ): `a(`"],
     [{ "labels-regex": "*" }, "error parsing regexp: missing argument to repetition operator: `*`"],
+    [{ "labels-regex": "^(A+)+$b" }, "matching regexp takes more than 100 ms: `^(A+)+$b`"],
     [{ tag: "{{" }, "template: log-tag:1: unclosed action"],
   ] as const) {
     assert.throws(() => requireLog(record(config)), { kind: "system", message: begin + reason });
