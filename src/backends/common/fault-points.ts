@@ -37,7 +37,7 @@ export function withFaultPoints<T extends { readonly driver: Driver; readonly st
       workloads: around("workloads", driver.workloads, ["create", "launch", "release", "remove", "end"]),
       images: around("images", driver.images, ["prepare", "discard", "forget"]),
       networks: around("networks", driver.networks, ["ensure", "connect", "disconnect", "remove"]),
-      volumes: around("volumes", driver.volumes, ["create", "remove"]),
+      volumes: around("volumes", driver.volumes, ["create", "createPart", "remove"]),
     },
   };
 }

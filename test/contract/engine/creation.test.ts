@@ -4,7 +4,9 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import type { VolumeStore } from "../../../src/backends/common/driver.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
+import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a creation", () => {
@@ -69,6 +71,48 @@ describe("a creation", () => {
       (error) => messageOf(error) === "get named: no such volume",
     );
     await bench.volumes.removeVolume({ name: "named", force: true });
+  });
+
+  it("takes away with a volume the parts of it that were made, whatever was said of them", async (context) => {
+    const mounts = ["one", "two"].map((subpath) => ({
+      type: "volume",
+      source: "parted",
+      target: `/${subpath}`,
+      volumeOptions: { subpath },
+    }));
+    const id = await bench.createScript("true", { hostConfig: { mounts } });
+    const volumes = bench.engine.context.driver.volumes as Required<VolumeStore>;
+    const { createPart, remove } = volumes;
+    const known = () =>
+      bench.state.volumes
+        .get("parted")
+        ?.parts.map(({ subpath, driverReference }) => [subpath, driverReference]);
+    context.mock.method(volumes, "createPart", async (record: VolumeRecord, subpath: string) => {
+      const reference = await createPart.call(volumes, record, subpath);
+      if (subpath === "two") {
+        throw new Error("the answer was lost");
+      }
+      return reference;
+    });
+    await assert.rejects(bench.containers.startContainer({ container: id }), /the answer was lost/);
+    assert.deepEqual(known(), [
+      ["one", "reference of one"],
+      ["two", ""],
+    ]);
+    await bench.containers.removeContainer({ container: id });
+    const failing = context.mock.method(volumes, "remove", async () => {
+      bench.machine.volumeParts.delete("parted/one");
+      throw new Error("the whole stays");
+    });
+    await assert.rejects(bench.volumes.removeVolume({ name: "parted" }), /the whole stays/);
+    const unknown = [
+      ["one", ""],
+      ["two", ""],
+    ];
+    assert.deepEqual(known(), unknown, "what is gone is not mounted");
+    failing.mock.mockImplementation(remove);
+    await bench.volumes.removeVolume({ name: "parted" });
+    assert.deepEqual([...bench.machine.volumeParts, ...bench.machine.volumes], []);
   });
 
   it("leaves nothing behind when it fails", async () => {

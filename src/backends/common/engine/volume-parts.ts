@@ -45,12 +45,7 @@ async function ensurePart(
   const write = (parts: VolumePart[]): Promise<void> =>
     context.state.commit((change) => change.volumes.put({ ...volume, parts }));
   await write([...others, create(VolumePartSchema, { subpath })]);
-  let driverReference: string;
-  try {
-    driverReference = await createPart(volume, subpath);
-  } catch (error) {
-    await write(others);
-    throw error;
-  }
+  // What fails may be there all the same: the part stays without a reference, by which a removal looks for it.
+  const driverReference = await createPart(volume, subpath);
   await write([...others, create(VolumePartSchema, { subpath, driverReference })]);
 }

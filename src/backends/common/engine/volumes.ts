@@ -8,6 +8,7 @@ import { type Volume, VolumeSchema } from "../../../gen/sockerless/backend/v1/vo
 import {
   type ContainerRecord,
   Phase,
+  VolumePartSchema,
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -130,7 +131,9 @@ export async function removeVolume(context: EngineContext, name: string, force: 
     try {
       await finishRemoval(context, record);
     } catch (error) {
-      await context.state.commit((change) => change.volumes.put(record));
+      // Parts may be gone: each is looked for at the next removal, and made again for the next mount.
+      const parts = record.parts.map(({ subpath }) => create(VolumePartSchema, { subpath }));
+      await context.state.commit((change) => change.volumes.put({ ...record, parts }));
       throw error;
     }
   });
