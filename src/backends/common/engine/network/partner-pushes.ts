@@ -69,26 +69,41 @@ export function keepPartners(context: EngineContext): void {
   context.shutdown.addEventListener("abort", () => clearInterval(timer), { once: true });
 }
 
-/** Until it is told, its run ends, or the engine does. */
+/** The agents that are told behind a return: again where something has changed since they were told last. */
+const toldBehind = new WeakMap<AgentLink, { isOutdated: boolean }>();
+
+/**
+ * Until its agent has answered, its run ends, or the engine does. Partners that it does not reach it goes on trying
+ * itself: nobody hears of them here.
+ */
 function tellBehind(context: EngineContext, containerId: string): void {
   const link = context.live.peek(containerId)?.link;
   if (link === undefined) {
     return; // It is told when its agent is there.
   }
+  const known = toldBehind.get(link);
+  if (known !== undefined) {
+    known.isOutdated = true;
+    return;
+  }
+  const told = { isOutdated: true };
+  toldBehind.set(link, told);
   const signal = AbortSignal.any([link.ended.signal, context.shutdown]);
   void context.background.run(`tell container ${containerId} who shares its network`, async () => {
-    while (!signal.aborted) {
+    while (told.isOutdated && !signal.aborted) {
+      told.isOutdated = false;
       try {
         await push(context, containerId, 0);
-        return;
       } catch (error) {
+        told.isOutdated = true;
         context.logger.warn(
           { err: error, container: containerId },
           `a container does not know who shares its network: ${messageOf(error)}`,
         );
+        await context.clock.sleep(retryMs, signal).catch(() => undefined);
       }
-      await context.clock.sleep(retryMs, signal).catch(() => undefined);
     }
+    toldBehind.delete(link);
   });
 }
 

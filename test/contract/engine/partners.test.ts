@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import { announceSharers } from "../../../src/backends/common/engine/network/partner-pushes.ts";
+import { until } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("containers of a cloud that share a network", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ cloud: true });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  it("are told once of all that changed while they were told before", async (context) => {
+    const owner = await bench.runScript("exec sleep 60");
+    const joined = await bench.runScript("exec sleep 60", {
+      hostConfig: { networkMode: `container:${owner}` },
+    });
+    const engine = bench.engine.context;
+    const live = engine.live.peek(owner);
+    const client = live?.link?.agent.client;
+    const record = engine.state.containers.get(joined);
+    assert.ok(client !== undefined && record !== undefined);
+    /** What was asked for until now has been told. */
+    const settled = async () => {
+      await live?.partners.run(() => Promise.resolve());
+      await nextTurn();
+    };
+    await settled();
+    const { hello } = client;
+    const held = Promise.withResolvers<void>();
+    const told = context.mock.method(client, "hello", async () => {
+      await held.promise;
+      return await hello({});
+    });
+    for (let change = 0; change < 5; change++) {
+      announceSharers(engine, record);
+    }
+    held.resolve();
+    await until(() => told.mock.callCount() >= 2 || undefined);
+    await settled();
+    assert.equal(told.mock.callCount(), 2);
+    announceSharers(engine, record);
+    await until(() => told.mock.callCount() >= 3 || undefined);
+  });
+});
