@@ -303,8 +303,13 @@ export interface Workloads {
   /**
    * The files of this machine that a container which has started has as its name files, for an inspect. Absent: there
    * are none on this machine.
+   *
+   * @param containerOf others, by full ID; undefined: gone
    */
-  nameFilePaths?(record: ContainerRecord): NameFilePaths;
+  nameFilePaths?(
+    record: ContainerRecord,
+    containerOf: (id: string) => ContainerRecord | undefined,
+  ): NameFilePaths;
 
   /** Release, and the container's files and log. */
   remove(containerId: string): Promise<void>;

@@ -6,11 +6,12 @@ import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts
 import { nameFilePaths } from "./name-file-paths.ts";
 
 test("name files are the container's own, its network's owner's, or what is mounted over them", () => {
+  const none = () => undefined;
   const own = create(ContainerRecordSchema, {
     id: "me",
     mounts: [{ type: "bind", source: "/my/hosts", destination: "/etc/hosts" }],
   });
-  assert.deepEqual(nameFilePaths(own, "/state"), {
+  assert.deepEqual(nameFilePaths(own, "/state", none), {
     hostnamePath: "/state/containers/me/files/hostname",
     hostsPath: "/my/hosts",
     resolvConfPath: "/state/containers/me/files/resolv.conf",
@@ -19,5 +20,15 @@ test("name files are the container's own, its network's owner's, or what is moun
     id: "me",
     hostConfig: { networkMode: "container:other" },
   });
-  assert.equal(nameFilePaths(shared, "/state").hostsPath, "/state/containers/other/files/hosts");
+  const other = create(ContainerRecordSchema, {
+    id: "other",
+    hostConfig: { networkMode: "container:first" },
+  });
+  const hostsOf = (containerOf: (id: string) => typeof other | undefined) =>
+    nameFilePaths(shared, "/state", containerOf).hostsPath;
+  assert.equal(hostsOf(none), "/state/containers/other/files/hosts");
+  assert.equal(
+    hostsOf((id) => (id === "other" ? other : undefined)),
+    "/state/containers/first/files/hosts",
+  );
 });

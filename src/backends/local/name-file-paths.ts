@@ -6,14 +6,21 @@ import type { NameFilePaths } from "../common/driver.ts";
 const sharedPrefix = "container:";
 
 /**
- * Where a container's name files are: its own, those of the container whose network it shares, or what is mounted over
- * them.
+ * Where a container's name files are: its own, those of the container whose network it shares, itself or by others
+ * that share it, or what is mounted over them.
  *
  * @param stateDir absolute; its layout is in docs/formats.md
+ * @param containerOf by full ID; undefined: it is gone
  */
-export function nameFilePaths(record: ContainerRecord, stateDir: string): NameFilePaths {
-  const mode = record.hostConfig?.networkMode ?? "";
-  const owner = mode.startsWith(sharedPrefix) ? mode.slice(sharedPrefix.length) : record.id;
+export function nameFilePaths(
+  record: ContainerRecord,
+  stateDir: string,
+  containerOf: (id: string) => ContainerRecord | undefined,
+): NameFilePaths {
+  let owner = record.id;
+  for (let next = joinedBy(record); next !== undefined; next = joinedBy(containerOf(next))) {
+    owner = next;
+  }
   const pathOf = (name: string): string => {
     const mount = record.mounts.find(({ destination }) => destination === `/etc/${name}`);
     return mount?.source ?? join(stateDir, "containers", owner, "files", name);
@@ -23,4 +30,10 @@ export function nameFilePaths(record: ContainerRecord, stateDir: string): NameFi
     hostsPath: pathOf("hosts"),
     resolvConfPath: pathOf("resolv.conf"),
   };
+}
+
+/** The ID of the container whose network another one shares. */
+function joinedBy(record: ContainerRecord | undefined): string | undefined {
+  const mode = record?.hostConfig?.networkMode ?? "";
+  return mode.startsWith(sharedPrefix) ? mode.slice(sharedPrefix.length) : undefined;
 }

@@ -62,7 +62,7 @@ export function localWorkloads(options: LocalWorkloadsOptions): Workloads {
     async release(containerId) {
       await orHostError(host.releaseContainer({ containerId }));
     },
-    nameFilePaths: (record) => nameFilePaths(record, options.stateDir),
+    nameFilePaths: (record, containerOf) => nameFilePaths(record, options.stateDir, containerOf),
     async remove(containerId) {
       await orHostError(host.removeContainer({ containerId }));
     },

@@ -60,7 +60,8 @@ export function detailOf(context: EngineContext, record: ContainerRecord): Conta
     hostConfig: { ...hostConfigOf(record), links: shownLinks(context.state, record) },
     mounts: record.mounts,
     // Until its first start a container has none, as under dockerd.
-    ...(record.generation > 0n && context.driver.workloads.nameFilePaths?.(record)),
+    ...(record.generation > 0n &&
+      context.driver.workloads.nameFilePaths?.(record, (id) => context.state.containers.get(id))),
     networkSettings: {
       ...sandboxOf(record),
       ports: hasProcess(record) ? record.boundPorts : [],
