@@ -5,7 +5,7 @@ import { parseSecurityOptions } from "./oci/security.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 
-/** What cannot be honoured here beside what no backend honours, each by the name its users know it by. */
+/** What cannot be honoured here, each by the name its users know it by. */
 const REFUSALS: readonly Refusal[] = [
   ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],

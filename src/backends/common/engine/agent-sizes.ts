@@ -2,6 +2,7 @@
 import { createAgentClient } from "../../../agent-client/client.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { AgentAddress } from "../driver.ts";
 import { agentAddressOf, agentOptions } from "./agent-endpoint.ts";
 import type { EngineContext } from "./context.ts";
 import type { LiveContainer } from "./live.ts";
@@ -42,13 +43,17 @@ export async function sizesFromAgents(
 }
 
 function sizeOf(context: EngineContext, id: string): Promise<bigint | undefined> {
+  const address = agentAddressOf(context, id);
+  if (address === undefined) {
+    return Promise.resolve(undefined); // It was removed meanwhile: nothing is to be kept of it.
+  }
   const live = context.live.of(id);
   const nowMs = context.clock.nowMs();
   const known = told.get(live);
   if (known !== undefined && nowMs - known.atMs < keptMs) {
     return known.written;
   }
-  const written = ask(context, id).catch((error: unknown) => {
+  const written = ask(context, id, address).catch((error: unknown) => {
     context.logger.debug({ container: id }, `the size of a container is not known: ${messageOf(error)}`);
     return undefined;
   });
@@ -56,11 +61,7 @@ function sizeOf(context: EngineContext, id: string): Promise<bigint | undefined>
   return written;
 }
 
-async function ask(context: EngineContext, id: string): Promise<bigint | undefined> {
-  const address = agentAddressOf(context, id);
-  if (address === undefined) {
-    return undefined;
-  }
+async function ask(context: EngineContext, id: string, address: AgentAddress): Promise<bigint | undefined> {
   const { client, close } = createAgentClient(address, agentOptions(context, id));
   try {
     return (await client.diskUsage({}, { timeoutMs: answerTimeoutMs })).writtenBytes;

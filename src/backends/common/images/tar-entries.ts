@@ -10,7 +10,7 @@ const nameBytes = 100;
 export const capabilityRecord = "SCHILY.xattr.security.capability";
 
 /** What an entry is, as tars write it. */
-export const tarTypes = {
+const tarTypes = {
   file: "0",
   link: "1",
   symlink: "2",

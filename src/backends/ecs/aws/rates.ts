@@ -40,7 +40,7 @@ export function ratesOf(region: string): Readonly<Record<RateName, Rate>> {
 }
 
 /** Starts come first, since a user waits for them; then what ends something; then what clears away. */
-export const priorities = { start: 0, stop: 1, clear: 2 } as const;
+const priorities = { start: 0, stop: 1, clear: 2 } as const;
 
 interface Pace {
   readonly rates: readonly RateName[];

@@ -21,7 +21,7 @@ export interface ImageMountParts {
 }
 
 /** AWS allows ten containers a task: the main one and the agent's are two. */
-export const mostMountedImages = 8;
+const mostMountedImages = 8;
 /** Where the files go in the container that puts them there. */
 const copiedTo = "/.sockerless-image";
 const nameDigits = 12;

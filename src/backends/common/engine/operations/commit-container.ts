@@ -32,9 +32,9 @@ export async function commitContainer(
   const own = configOf(record);
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
   const { reference, comment, author } = request;
+  const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
   const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
   const agent = createAgentClient(address, agentOptions(context, record.id));
-  const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
   try {
     await using _frozen = await frozen(context, record, request.pause);
     const imageId = await context.images.commit({
