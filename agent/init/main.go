@@ -73,7 +73,11 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer record.Close()
+	defer func() {
+		if err := record.Close(); err != nil {
+			logger.Error("output is not recorded", "error", err)
+		}
+	}()
 	launcher := newLauncher(powers, children.Start(), os.Environ())
 	sessions := session.New(session.MainProcess{}, session.Options{
 		Runtime:     launcher,

@@ -73,5 +73,7 @@ func (s *shim) leave() {
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	s.log.Close()
+	if err := s.log.Close(); err != nil {
+		s.logger.Error("output is not recorded", "error", err)
+	}
 }

@@ -14,14 +14,15 @@ type backlog struct {
 	write func(stream Stream, at time.Time, data []byte) error
 	limit uint64
 
-	mu      sync.Mutex
-	changed sync.Cond
-	waiting []chunk
-	size    uint64 // of what waits
-	writing bool
-	closed  bool
-	failure error // of a write, until an add has told it
-	lines   [3]lineProgress
+	mu        sync.Mutex
+	changed   sync.Cond
+	waiting   []chunk
+	size      uint64 // of what waits
+	writing   bool
+	closed    bool
+	failure   error // of a write: until an add has told it, and a later write was done
+	recovered bool  // the last write was done
+	lines     [3]lineProgress
 }
 
 type chunk struct {
@@ -44,7 +45,7 @@ func startBacklog(limit uint64, write func(Stream, time.Time, []byte) error) *ba
 }
 
 // add takes a copy of data, or of as much as there is room for. The error is
-// that of an earlier chunk.
+// that of an earlier chunk, told by every add until a write is done again.
 func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +58,9 @@ func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 		b.changed.Broadcast()
 	}
 	err := b.failure
-	b.failure = nil
+	if b.recovered {
+		b.failure = nil
+	}
 	return err
 }
 
@@ -112,6 +115,7 @@ func (b *backlog) run() {
 		err := b.write(next.stream, next.at, next.data)
 		b.mu.Lock()
 		b.writing = false
+		b.recovered = err == nil
 		if err != nil {
 			b.failure = err
 		}
@@ -131,14 +135,20 @@ func (b *backlog) flush() {
 	}
 }
 
-// close writes what waits and takes no more.
-func (b *backlog) close() {
+// close writes what waits and takes no more. The error is that of an earlier
+// chunk.
+func (b *backlog) close() error {
 	if b == nil {
-		return
+		return nil
 	}
 	b.mu.Lock()
 	b.closed = true
 	b.changed.Broadcast()
 	b.mu.Unlock()
 	b.flush()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.failure
+	b.failure = nil
+	return err
 }

@@ -99,17 +99,38 @@ func TestABacklogHoldsOneChunkHoweverSmallItIs(t *testing.T) {
 	}
 }
 
-func TestAFailedWriteIsToldByALaterAppendOnce(t *testing.T) {
+func TestAFailedWriteIsToldUntilOneIsDoneAgain(t *testing.T) {
 	disk := newStalled()
 	disk.err = errors.New("disk full")
 	close(disk.release)
 	b := startBacklog(100, disk.write)
-	_ = b.add(Stdout, time.Now(), []byte("lost\n"))
-	b.flush()
-	if err := b.add(Stdout, time.Now(), []byte("lost\n")); !errors.Is(err, disk.err) {
-		t.Errorf("told %v", err)
+	add := func(want error) {
+		t.Helper()
+		if err := b.add(Stdout, time.Now(), []byte("line\n")); !errors.Is(err, want) {
+			t.Errorf("told %v, not %v", err, want)
+		}
+		b.flush()
 	}
-	b.close()
+	add(nil)
+	add(disk.err)
+	add(disk.err)
+	full := disk.err
+	disk.mu.Lock()
+	disk.err = nil
+	disk.mu.Unlock()
+	add(full) // of the chunk before; this one is written
+	add(full)
+	add(nil)
+	disk.mu.Lock()
+	disk.err = full
+	disk.mu.Unlock()
+	add(nil)
+	if err := b.close(); !errors.Is(err, full) {
+		t.Errorf("told at the end: %v", err)
+	}
+	if err := b.close(); err != nil {
+		t.Errorf("told again: %v", err)
+	}
 	if err := b.add(Stdout, time.Now(), []byte("late\n")); err == nil {
 		t.Error("taken after the end")
 	}

@@ -266,15 +266,16 @@ func (w *Writer) setEnded(ended bool) {
 
 // Close ends the log: followers end once they have sent all, nothing more is
 // appended, no new reader is made. The files are closed when the last reader
-// leaves. It may be called twice.
+// leaves. It may be called twice. The error is one of what was appended with a
+// BufferSize.
 func (w *Writer) Close() error {
 	if w.chain == nil {
 		return nil
 	}
 	w.EndRun()
-	w.backlog.close()
+	err := w.backlog.close()
 	w.chain.close()
-	return nil
+	return err
 }
 
 // Reader reads the log from now on; see ReadOptions.
