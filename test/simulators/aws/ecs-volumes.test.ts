@@ -133,7 +133,7 @@ test("a directory that nobody makes stops the task with the mount's reason", asy
   assert.equal(task.stopCode, "TaskFailedToStart");
   assert.match(
     task.stoppedReason ?? "",
-    /^ResourceInitializationError: failed to invoke EFS utils commands to set up EFS volumes: .*No such file/,
+    /^ResourceInitializationError: failed to invoke EFS utils commands to set up EFS volumes: .*mount\.nfs4: access denied by server/,
   );
 });
 
