@@ -14,6 +14,7 @@ driverContract("in-memory", async () => {
   const machine = new MemoryMachine(mkdtempSync(path.join(tmpdir(), "machine-")));
   return {
     driver: machine.driver(),
+    runsHere: true,
     image: create(ImageRecordSchema, { id: `sha256:${"5".repeat(64)}` }),
     close: () => machine.close(),
   };
