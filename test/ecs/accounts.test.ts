@@ -16,6 +16,8 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 
+const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
+
 /** Milliseconds: short beside AWS's, and longer than what is done without a pause. */
 const slow = {
   delays: {
@@ -31,7 +33,9 @@ const slow = {
   switches: { eventualConsistencyMs: 1000 },
 };
 
-it("a cloud that takes its time, and tells late what it has made, is waited for; Spot's interruption is told", async () => {
+it("a cloud that takes its time, and tells late what it has made, is waited for; Spot's interruption is told", {
+  skip: !isWhole && "in the soak alone: it waits for long",
+}, async () => {
   await using under = await EcsDaemon.start({ aws: slow, ecs: { capacity_provider: "FARGATE_SPOT" } });
   const { daemon, aws } = under;
   await daemon.ok("load", "--input", await busyboxArchiveFile());
