@@ -45,6 +45,10 @@ export async function joinClient(
   };
   const loss = outputLoss(socket);
   const gone = (): void => {
+    // What was read while the link had no room is left in a socket that a reset has destroyed.
+    for (let left: unknown = socket.read(); stdin && Buffer.isBuffer(left); left = socket.read()) {
+      link.write(left);
+    }
     link.leave();
     if (loss?.aborted === true) {
       socket.destroy();
