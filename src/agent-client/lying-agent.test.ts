@@ -1,48 +1,26 @@
 /** An agent is not trusted: whatever it sends, a stream ends once, and as a success only where it said so. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Http2Server, type ServerHttp2Stream } from "node:http2";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 
+import { RawAgent } from "../../test/support/raw-agent.ts";
 import { SessionResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import { AgentStream, type Outcome, type StreamFailure } from "./agent-stream.ts";
 import { AgentConnection } from "./connection.ts";
 import { encodeOpenExec, sessionStream } from "./session.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "lying-agent-"));
-const socket = join(directory, "agent.sock");
-let server: Http2Server;
+const raw = new RawAgent();
 let connection: AgentConnection;
-/** What the agent answers the next stream with. */
-let answer: { readonly bytes: Buffer; readonly status: string | undefined };
 
 before(async () => {
-  server = createServer();
-  server.on("stream", (stream: ServerHttp2Stream) => {
-    const { bytes, status } = answer;
-    stream.on("error", () => {}); // the client has heard enough
-    stream.respond({ ":status": 200, "content-type": "application/grpc+proto" }, { waitForTrailers: true });
-    stream.on("wantTrailers", () => {
-      if (status === undefined) {
-        stream.close();
-      } else {
-        stream.sendTrailers({ "grpc-status": status });
-      }
-    });
-    stream.end(bytes);
-  });
-  await new Promise<void>((resolve) => server.listen(socket, resolve));
-  connection = new AgentConnection({ address: { kind: "unix", path: socket } });
+  await raw.listen();
+  connection = new AgentConnection({ address: raw.address });
 });
 after(async () => {
   connection.close();
-  await new Promise((resolve) => server.close(resolve));
-  rmSync(directory, { recursive: true });
+  await raw.close();
 });
 
 type Piece =
@@ -154,7 +132,7 @@ test("whatever an agent answers, a stream ends once, and never with a code that 
       fc.constantFrom("0", "2", "13", "x", undefined),
       async (pieces, status) => {
         const { bytes, honest } = tell(pieces);
-        answer = { bytes, status };
+        raw.answer = { bytes, status };
         const { ends, received } = await hear();
         assert.equal(ends.length, 1);
         const [end] = ends;

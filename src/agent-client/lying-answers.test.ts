@@ -1,15 +1,12 @@
 /** An agent is not trusted: its answers beside the sessions end in what they say or in an error, and none is too large. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Http2Server, type ServerHttp2Stream } from "node:http2";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { create, type DescMessage, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 
+import { RawAgent } from "../../test/support/raw-agent.ts";
 import { fromUnknown } from "../common/errors.ts";
 import {
   ArchiveGetResponseSchema,
@@ -27,38 +24,19 @@ import { AgentConnection } from "./connection.ts";
 const messageLimit = 4 * 1024 * 1024;
 const callLimitMs = 60_000;
 
-const directory = mkdtempSync(join(tmpdir(), "lying-answers-"));
-const address = { kind: "unix", path: join(directory, "agent.sock") } as const;
-let server: Http2Server;
+const raw = new RawAgent();
 let agent: AgentClient;
 let connection: AgentConnection;
-/** What the agent answers the next call with. */
-let answer: { readonly bytes: Buffer; readonly status: string | undefined };
 
 before(async () => {
-  server = createServer();
-  server.on("stream", (stream: ServerHttp2Stream) => {
-    const { bytes, status } = answer;
-    stream.on("error", () => {}); // the client has heard enough
-    stream.respond({ ":status": 200, "content-type": "application/grpc+proto" }, { waitForTrailers: true });
-    stream.on("wantTrailers", () => {
-      if (status === undefined) {
-        stream.close();
-      } else {
-        stream.sendTrailers({ "grpc-status": status });
-      }
-    });
-    stream.end(bytes);
-  });
-  await new Promise<void>((resolve) => server.listen(address.path, resolve));
-  agent = createAgentClient(address);
-  connection = new AgentConnection({ address });
+  await raw.listen();
+  agent = createAgentClient(raw.address);
+  connection = new AgentConnection({ address: raw.address });
 });
 after(async () => {
   agent.close();
   connection.close();
-  await new Promise((resolve) => server.close(resolve));
-  rmSync(directory, { recursive: true });
+  await raw.close();
 });
 
 /** One way of asking; the number of messages that it took for true, or what it threw. */
@@ -150,7 +128,7 @@ for (const [name, [schema, honest, ask]] of Object.entries(asks)) {
         fc.array(piece, { maxLength: 6 }),
         fc.constantFrom("0", "2", "13", "x", undefined),
         async (pieces, status) => {
-          answer = { bytes: bytesOf(pieces, message), status };
+          raw.answer = { bytes: bytesOf(pieces, message), status };
           const heard = await ask().catch((error: unknown) => error);
           if (typeof heard === "number") {
             assert.equal(status, "0", "a success that was not said");
@@ -168,7 +146,7 @@ for (const [name, [schema, honest, ask]] of Object.entries(asks)) {
   });
 
   test(`what an agent says that it will answer ${name} with is not waited for beyond its bounds`, async () => {
-    answer = { bytes: framed(Buffer.alloc(100), 0, messageLimit + 1), status: "0" };
+    raw.answer = { bytes: framed(Buffer.alloc(100), 0, messageLimit + 1), status: "0" };
     await assert.rejects(ask(), { code: Code.ResourceExhausted });
   });
 }
@@ -183,7 +161,7 @@ test("whatever an agent answers with for an archive, it ends once, and whole onl
       fc.array(piece, { maxLength: 6 }),
       fc.constantFrom("0", "2", "x", undefined),
       async (pieces, status) => {
-        answer = { bytes: bytesOf(pieces, stat), status };
+        raw.answer = { bytes: bytesOf(pieces, stat), status };
         const ends: object[] = [];
         const over = Promise.withResolvers<void>();
         const end = (how: object): void => {
