@@ -111,10 +111,7 @@ export class FileIndex {
     };
     let made = 0;
     const count = (): void => this.#refuseMany(made++);
-    let entry = -1;
-    for await (const { header } of entriesIn(open())) {
-      entry++;
-      this.#refuseMany(entry);
+    for await (const { header, entry } of this.#entries(open)) {
       const elements = elementsOf(cleanPath(header.name));
       const base = elements.pop();
       if (base === undefined) {
@@ -157,10 +154,7 @@ export class FileIndex {
     const top = `/${into.names.join("/")}`;
     let made = 0;
     const count = (): void => this.#refuseMany(made++);
-    let entry = -1;
-    for await (const { header } of entriesIn(open())) {
-      entry++;
-      this.#refuseMany(entry);
+    for await (const { header, entry } of this.#entries(open)) {
       const name = path.posix.join(top, header.name);
       if (!isWithin(top, name) || !isWithin(top, linkedPath(header, top, name))) {
         break;
@@ -331,6 +325,16 @@ export class FileIndex {
       isBlocked,
       isElsewhere: way.some(({ node }) => node?.mounted === "elsewhere"),
     };
+  }
+
+  /** Entries that make no file count as well: each costs time. */
+  async *#entries(open: () => AsyncIterable<Uint8Array>) {
+    let entry = 0;
+    for await (const { header } of entriesIn(open())) {
+      this.#refuseMany(entry);
+      yield { header, entry };
+      entry++;
+    }
   }
 
   /** @param known entries or nodes of one tar, without the next */
