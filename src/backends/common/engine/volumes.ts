@@ -180,10 +180,11 @@ async function finishCreation(
 }
 
 async function finishRemoval(context: EngineContext, record: VolumeRecord): Promise<void> {
+  const wasMade = context.state.volumes.get(record.name)?.phase !== Phase.CREATING;
   await context.driver.volumes.remove(record);
   await context.state.commit((change) => {
     change.volumes.delete(record.name);
-    if (record.phase !== Phase.CREATING) {
+    if (wasMade) {
       change.event({
         type: "volume",
         action: "destroy",
