@@ -89,10 +89,6 @@ export interface Policy {
    * Absent: for as long as it takes.
    */
   readonly startPatienceMs?: number;
-  /** Whether containers on the default bridge can be linked. Absent: they cannot. */
-  readonly linksContainers?: boolean;
-  /** Whether a container can mount images beside its own. Absent: it cannot. */
-  readonly mountsImages?: boolean;
   /**
    * Settings that this backend cannot honour. Called at create with the merged
    * configuration; each string names one (`--privileged`); any leads to 501.

@@ -16,7 +16,5 @@ export const ecsPolicy: Policy = {
   publishesPorts: "frontend",
   joinsNetworksByAgents: true,
   startPatienceMs: 10_000,
-  linksContainers: true,
-  mountsImages: true,
   unsupported: (record) => settingsOf(refused, record).map(({ name }) => name),
 };

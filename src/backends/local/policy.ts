@@ -28,8 +28,6 @@ export const localPolicy: Policy = {
   hostPaths: "mount",
   bridgeSettings: "refuse",
   isSupplied: isWellKnownSocket,
-  linksContainers: true,
-  mountsImages: true,
   privilegedExecs: true,
   publishesPorts: "driver",
   unsupported(record) {

@@ -118,7 +118,7 @@ describe("a creation", () => {
   it("leaves nothing behind when it fails", async () => {
     const refused: readonly (readonly [MessageInitShape<typeof HostConfigSchema>, ErrorKind, RegExp])[] = [
       [{ privileged: true }, "not-implemented", /^the local backend does not support --privileged$/],
-      [{ links: ["a:b"] }, "not-implemented", /--link/],
+      [{ links: ["a:b"] }, "invalid", /^could not get container for a: No such container: a$/],
       [{ binds: ["a:/x", "b:/x"] }, "invalid", /^Duplicate mount point: \/x$/],
       [{ volumesFrom: ["nobody"] }, "not-found", /^No such container: nobody$/],
       [

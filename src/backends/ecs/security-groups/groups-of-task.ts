@@ -1,5 +1,6 @@
-/** Which security groups a task carries. Pure. */
+/** Which networks a task is on, and which security groups it carries. Pure. */
 import { invalid } from "../../../common/errors.ts";
+import type { NetworkPlan, WorkloadSpec } from "../../common/driver.ts";
 
 /** AWS: security groups of one network interface. */
 const mostGroups = 5;
@@ -18,4 +19,12 @@ export function groupsTogether(groups: readonly string[]): string[] {
     );
   }
   return unique;
+}
+
+/**
+ * A container's own networks, or those of the container whose network it shares: their tasks then reach each other, and
+ * whoever reaches the one reaches the other.
+ */
+export function networkOfTask({ network, joined }: Pick<WorkloadSpec, "network" | "joined">): NetworkPlan {
+  return joined?.network?.plan ?? network;
 }

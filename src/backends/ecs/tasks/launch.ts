@@ -5,7 +5,7 @@ import { systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
-import { networkOfTask } from "../joins/network-of-task.ts";
+import { networkOfTask } from "../security-groups/groups-of-task.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { isSameTask, lingersUntilMs } from "./lingering.ts";
 import { runRequest } from "./run-request.ts";

@@ -21,7 +21,7 @@ export interface PollerOptions {
 export type TaskListener = (view: TaskView | "missing") => void;
 
 /** Tasks that one call describes. */
-export const describedAtOnce = 100;
+const describedAtOnce = 100;
 /** A task that is new here is looked at so soon, with all that came in the meantime. */
 const firstLookMs = 150;
 /** Made once: a signal's own reason is an error with a stack each time. */

@@ -33,7 +33,7 @@ import { bindSourceMissing } from "../mounts/validate-mount.ts";
 import { type PlannedMount, planMounts } from "../mounts/plan-mounts.ts";
 import { nameFor } from "../names.ts";
 import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
-import { hostConfigOf, resourcesOf, timestampOfNs, withFields } from "../records.ts";
+import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
 import { ensureVolume, ownVolumes, settleVolume } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
@@ -105,8 +105,7 @@ export async function discard(context: EngineContext, record: ContainerRecord): 
 async function takeAway(context: EngineContext, record: ContainerRecord): Promise<void> {
   await context.driver.workloads.remove(record.id);
   for (const volume of ownVolumes(context.state, record)) {
-    const isMade = volume.phase !== Phase.CREATING;
-    await settleVolume(context, isMade ? { ...volume, phase: Phase.REMOVING } : volume);
+    await settleVolume(context, { ...volume, phase: Phase.REMOVING });
   }
   await context.state.commit((change) => change.containers.delete(record.id));
 }
@@ -138,8 +137,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
   await refuseMissingSources(context, mounts);
   const id = newId();
   const { path, args } = commandOf(config);
-  const { mountsImages, linksContainers } = driver.policy;
-  const mounted = await planImageMounts(context.images, mountsImages === true ? hostConfig.mounts : []);
+  const mounted = await planImageMounts(context.images, hostConfig.mounts);
   const record = create(ContainerRecordSchema, {
     id,
     created: timestampOfNs(context.clock.nowNs()),
@@ -154,7 +152,7 @@ async function planContainer(context: EngineContext, request: CreateContainerReq
     layerDiffIds: image.record.diffIds,
     imageMounts: [...mounted.mounts],
     takenSubpaths: takenSubpaths(mounts),
-    links: linksContainers === true ? planLinks(state, hostConfig) : [],
+    links: planLinks(state, hostConfig),
     state: create(ContainerStateSchema, { status: ContainerStatus.CREATED }),
     phase: Phase.CREATING,
     path,
@@ -184,14 +182,10 @@ function takenSubpaths(mounts: readonly PlannedMount[]): Record<string, string> 
 
 function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
   const { driver } = context;
-  const { links, mounts } = hostConfigOf(record);
   const endpoints = Object.values(record.networking?.endpoints ?? {});
   const hasLinkLocal = endpoints.some(({ linkLocalIps }) => linkLocalIps.length > 0);
-  const mountsImage = mounts.some(({ type }) => type === "image");
   const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
-    ...(links.length > 0 && driver.policy.linksContainers !== true ? ["--link"] : []),
-    ...(mountsImage && driver.policy.mountsImages !== true ? ["--mount type=image"] : []),
     ...(hasLinkLocal && driver.policy.bridgeSettings === "refuse" ? ["--link-local-ip"] : []),
     ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.policy.unsupported(record),

@@ -237,7 +237,7 @@ export function ignoreNotRunning(error: unknown): void {
 }
 
 /** For a rejection: the agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
-export function ignoreAway(error: unknown): void {
+function ignoreAway(error: unknown): void {
   const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
   if (!isSilent && !isErrorKind(error, "unavailable")) {
     throw error;

@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../../common/driver.ts";
-import { networkOfTask } from "./network-of-task.ts";
+import { networkOfTask } from "./groups-of-task.ts";
 
 const network: NetworkPlan = { kind: "container", containerId: "a" };
 const owner = create(ContainerRecordSchema, { id: "a", name: "app" });
