@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { findLeaks, takeInventory } from "./leaks.ts";
 import { root } from "./program.ts";
 
-const FUZZ_SECONDS = 30;
+const fuzzSeconds = 30;
 
 /** Packages of agent/ and their fuzz targets. */
 const fuzzTargets = [
@@ -44,7 +44,7 @@ if (chosen.length === 0) {
   const before = takeInventory();
   run("Go tests", "go", ["test", "-count=1", "-timeout=60m", "./..."], `${root}/agent`);
   for (const [folder, target] of fuzzTargets) {
-    const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${FUZZ_SECONDS}s`];
+    const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${fuzzSeconds}s`];
     run(`${target} in agent/${folder}`, "go", args, `${root}/agent`);
   }
   failures.push(...(await findLeaks(before)).map((leak) => `left behind: ${leak}`));

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { ByteBudget } from "../common/byte-budget.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
 
-const MIB = 1024 * 1024;
+const mib = 1024 * 1024;
 
 /** A session that notes what it would tell its peer. */
 function sessionOf(): { readonly session: ClientHttp2Session; readonly told: number[]; answer(): void } {
@@ -29,7 +29,7 @@ function readOn(window: ReceiveWindow, answer: () => void): void {
 
 test("the window of a stream that is read grows, and is small again for the next", () => {
   const { session, told, answer } = sessionOf();
-  const window = new ReceiveWindow(session, new ByteBudget(32 * MIB));
+  const window = new ReceiveWindow(session, new ByteBudget(32 * mib));
   window.opened();
   assert.deepEqual(told, []);
   readOn(window, answer);
@@ -43,16 +43,16 @@ test("the window of a stream that is read grows, and is small again for the next
 
 test("one change is told at a time, then the latest", () => {
   const { session, told, answer } = sessionOf();
-  const window = new ReceiveWindow(session, new ByteBudget(32 * MIB));
+  const window = new ReceiveWindow(session, new ByteBudget(32 * mib));
   window.opened();
   readOn(window, () => {});
   assert.deepEqual(told, [2 * leastWindow]);
   answer();
-  assert.deepEqual(told, [2 * leastWindow, 2 * MIB]);
+  assert.deepEqual(told, [2 * leastWindow, 2 * mib]);
 });
 
 test("the windows of many streams keep within the budget, beside their least, and give it all back", () => {
-  const budget = new ByteBudget(32 * MIB);
+  const budget = new ByteBudget(32 * mib);
   const sessions = Array.from({ length: 5 }, () => {
     const { session, told, answer } = sessionOf();
     return { window: new ReceiveWindow(session, budget), told, answer };
@@ -64,9 +64,9 @@ test("the windows of many streams keep within the budget, beside their least, an
     }
   }
   const promised = sessions.reduce((sum, { told }) => sum + 100 * (told.at(-1) ?? leastWindow), 0);
-  assert.ok(promised <= 32 * MIB + 500 * leastWindow, `${promised} bytes`);
+  assert.ok(promised <= 32 * mib + 500 * leastWindow, `${promised} bytes`);
   for (const { window } of sessions) {
     Array.from({ length: 100 }, () => window.closed());
   }
-  assert.equal(budget.share(0, 100 * MIB), 4 * MIB);
+  assert.equal(budget.share(0, 100 * mib), 4 * mib);
 });

@@ -6,14 +6,14 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 /** A task is much more to start than a process. */
-const RUNS = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 300 : 40));
-const LANES = 4;
+const runCount = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 300 : 40));
+const laneCount = 4;
 
-test(`${RUNS} attached runs in ${LANES} lanes lose nothing`, async () => {
+test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, async () => {
   let next = 0;
   const wrong: string[] = [];
   const lane = async (): Promise<void> => {
-    for (let n = next++; n < RUNS; n = next++) {
+    for (let n = next++; n < runCount; n = next++) {
       const code = n % 256;
       const result = await setting.daemon.docker(
         "run",
@@ -30,7 +30,7 @@ test(`${RUNS} attached runs in ${LANES} lanes lose nothing`, async () => {
       }
     }
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
+  await Promise.all(Array.from({ length: laneCount }, lane));
   assert.deepEqual(wrong, []);
   assert.equal(await setting.daemon.ok("ps", "-aq"), "");
 });

@@ -8,7 +8,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 /** Fields that dockerd writes for older clients, or writes and forgot to describe. */
-const UNDESCRIBED = ["Volumes", "VolumesRW"];
+const undescribedFields = ["Volumes", "VolumesRW"];
 
 for (const version of ["1.24", "1.41", "1.44", "1.51"]) {
   describe(`API ${version}`, () => {
@@ -28,7 +28,7 @@ for (const version of ["1.24", "1.41", "1.44", "1.51"]) {
         return undefined;
       }
       if (version === "1.51") {
-        assertDescribed(method, described, status, answer.json(), { undescribed: UNDESCRIBED });
+        assertDescribed(method, described, status, answer.json(), { undescribed: undescribedFields });
       }
       return answer.json();
     };

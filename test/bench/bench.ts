@@ -9,13 +9,13 @@ import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ApiClient } from "./api-client.ts";
 import { figureOf, median, spread } from "./figures.ts";
-import { createContainer, LOG_BYTES, logScript, type Measure, measures, type Target } from "./measures.ts";
+import { createContainer, logBytes, logScript, type Measure, measures, type Target } from "./measures.ts";
 import { memoryOf } from "./memory.ts";
 
 /** Outside every pool that sockerless would take. */
-const DOCKERD_BRIDGE = "10.213.0.1/16";
-const LISTED = 200;
-const MEMORY_CONTAINERS = 10;
+const dockerdBridge = "10.213.0.1/16";
+const listed = 200;
+const memoryContainers = 10;
 
 const { values: options } = parseArgs({
   options: {
@@ -26,7 +26,7 @@ const { values: options } = parseArgs({
 });
 const rounds = Number(options.rounds);
 
-const dockerd = await Dockerd.start(DOCKERD_BRIDGE);
+const dockerd = await Dockerd.start(dockerdBridge);
 const ours = await Daemon.start();
 try {
   const archive = await busyboxArchiveFile();
@@ -75,15 +75,15 @@ async function compare(network: Target["network"]): Promise<void> {
 
 async function prepare(socket: string, network: Target["network"]): Promise<Target> {
   const api = new ApiClient(socket);
-  const made = await inBatches(Array.from({ length: LISTED - 2 }), () =>
+  const made = await inBatches(Array.from({ length: listed - 2 }), () =>
     createContainer({ api, network }, { Cmd: ["true"] }),
   );
   const container = await createContainer({ api, network }, { Cmd: ["sleep", "3600"] });
   await api.call("POST", `/containers/${container}/start`);
-  const logged = await createContainer({ api, network }, { Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
+  const logged = await createContainer({ api, network }, { Cmd: ["sh", "-c", logScript(logBytes)] });
   await api.call("POST", `/containers/${logged}/start`);
   await api.call("POST", `/containers/${logged}/wait`);
-  if (made.length !== LISTED - 2) {
+  if (made.length !== listed - 2) {
     throw new Error("containers are missing");
   }
   return { api, network, container, logged };
@@ -130,11 +130,11 @@ async function reportMemory(): Promise<void> {
     for (const { daemon, idle, each } of round % 2 === 0 ? sides : sides.toReversed()) {
       const before = memoryOf(daemon);
       const ids: string[] = [];
-      for (let n = 0; n < MEMORY_CONTAINERS; n++) {
+      for (let n = 0; n < memoryContainers; n++) {
         ids.push(await daemon.ok("run", "-d", "--network", "none", "busybox", "sleep", "3600"));
       }
       idle.push(before);
-      each.push((memoryOf(daemon) - before) / MEMORY_CONTAINERS);
+      each.push((memoryOf(daemon) - before) / memoryContainers);
       await daemon.ok("rm", "-f", ...ids);
     }
   }

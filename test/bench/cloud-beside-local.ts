@@ -8,7 +8,7 @@ import { until, untilTrue } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
 import { type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
 import { figureOf, median, spread } from "./figures.ts";
-import { createContainer, LOG_BYTES, logScript } from "./measures.ts";
+import { createContainer, logBytes, logScript } from "./measures.ts";
 import { processorMsOf } from "./memory.ts";
 
 /**
@@ -57,7 +57,7 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   const echoing = await started({ Cmd: ["cat"], OpenStdin: true });
   const talked = await started({ Cmd: ["sh", "-c", "seq 100; sleep 3600"] });
   await until(async () => (await daemon.ok("logs", "--tail", "1", talked)) === "100" || undefined);
-  const logged = await started({ Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
+  const logged = await started({ Cmd: ["sh", "-c", logScript(logBytes)] });
   await api.call("POST", `/containers/${logged}/wait`);
   await untilTrue(() => isIdle(daemon)); // The log has been taken in, and what simulates the cloud has read it.
   return { api, network, container, logged, echoing, talked };

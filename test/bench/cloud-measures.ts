@@ -7,7 +7,7 @@ import {
   logScript,
   type Measure,
   measures as localMeasures,
-  MIB,
+  mib,
   milliseconds,
   type Target,
 } from "./measures.ts";
@@ -29,7 +29,7 @@ export interface CloudMeasure extends Pick<Measure, "name" | "unit" | "repeat"> 
   run(target: CloudTarget): Promise<number>;
 }
 
-const ATTACHED_BYTES = 16 * MIB;
+const attachedBytes = 16 * mib;
 /** Between them lie TLS, and what a task has beside a container. */
 const most = 1.5;
 
@@ -89,7 +89,7 @@ async function attach({ api, echoing }: CloudTarget): Promise<void> {
 /** MB/s of what a container writes when it is told to, until its end. What else is done with its output is not measured. */
 async function attachOutput(target: CloudTarget): Promise<number> {
   const id = await createContainer(target, {
-    Cmd: ["sh", "-c", `read line; ${logScript(ATTACHED_BYTES)}`],
+    Cmd: ["sh", "-c", `read line; ${logScript(attachedBytes)}`],
     OpenStdin: true,
     StdinOnce: true,
     HostConfig: {
@@ -105,9 +105,9 @@ async function attachOutput(target: CloudTarget): Promise<number> {
     stream.socket.write("\n");
     bytes = await ended;
   });
-  if (bytes < ATTACHED_BYTES) {
+  if (bytes < attachedBytes) {
     throw new Error(`${bytes} bytes came back`);
   }
   await target.api.call("DELETE", `/containers/${id}?force=1`);
-  return ATTACHED_BYTES / MIB / (time / 1000);
+  return attachedBytes / mib / (time / 1000);
 }

@@ -22,14 +22,14 @@ export interface Target {
   readonly network: "none" | "bridge";
   /** A running container, for execs and files. */
   readonly container: string;
-  /** An exited container that wrote {@link LOG_BYTES} of log. */
+  /** An exited container that wrote {@link logBytes} of log. */
   readonly logged: string;
 }
 
-export const MIB = 1024 * 1024;
-const STREAM_BYTES = 256 * MIB;
-export const LOG_BYTES = 64 * MIB;
-const ARCHIVE_BYTES = 64 * MIB;
+export const mib = 1024 * 1024;
+const streamBytes = 256 * mib;
+export const logBytes = 64 * mib;
+const archiveBytes = 64 * mib;
 
 /** The script of a container that writes a log of lines of 100 bytes. */
 export const logScript = (bytes: number) => `yes ${"x".repeat(99)} | head -c ${bytes}`;
@@ -55,7 +55,7 @@ export async function milliseconds(work: () => Promise<unknown>): Promise<number
 }
 
 async function rate(bytes: number, work: () => Promise<unknown>): Promise<number> {
-  return bytes / MIB / ((await milliseconds(work)) / 1000);
+  return bytes / mib / ((await milliseconds(work)) / 1000);
 }
 
 async function createExec(target: Target, config: Record<string, unknown>): Promise<string> {
@@ -125,9 +125,9 @@ async function execStdin(target: Target): Promise<void> {
     AttachStdout: true,
   });
   const stream = await target.api.hijack(`/exec/${id}/start`);
-  const block = Buffer.alloc(MIB, "i");
+  const block = Buffer.alloc(mib, "i");
   const ended = countToEnd(stream);
-  for (let sent = 0; sent < STREAM_BYTES; sent += block.length) {
+  for (let sent = 0; sent < streamBytes; sent += block.length) {
     if (!stream.socket.write(block)) {
       await once(stream.socket, "drain");
     }
@@ -138,7 +138,7 @@ async function execStdin(target: Target): Promise<void> {
 
 let archive: Buffer | undefined;
 async function archiveToPut(): Promise<Buffer> {
-  archive ??= await tarOf([{ name: "blob", content: Buffer.alloc(ARCHIVE_BYTES, "archive") }]);
+  archive ??= await tarOf([{ name: "blob", content: Buffer.alloc(archiveBytes, "archive") }]);
   return archive;
 }
 
@@ -180,14 +180,14 @@ export const measures: readonly Measure[] = [
     bar: { least: 3 },
     repeat: 1,
     run: (target) =>
-      rate(STREAM_BYTES, () => exec(target, ["dd", "if=/dev/zero", "bs=1M", `count=${STREAM_BYTES / MIB}`])),
+      rate(streamBytes, () => exec(target, ["dd", "if=/dev/zero", "bs=1M", `count=${streamBytes / mib}`])),
   },
   {
     name: "exec stdin",
     unit: "MB/s",
     bar: { least: 2 },
     repeat: 1,
-    run: (target) => rate(STREAM_BYTES, () => execStdin(target)),
+    run: (target) => rate(streamBytes, () => execStdin(target)),
   },
   {
     name: "archive put",
@@ -196,7 +196,7 @@ export const measures: readonly Measure[] = [
     repeat: 1,
     run: async (target) => {
       const body = await archiveToPut();
-      return await rate(ARCHIVE_BYTES, async () => {
+      return await rate(archiveBytes, async () => {
         const response = await target.api.stream(
           "PUT",
           `/containers/${target.container}/archive?path=/tmp`,
@@ -213,7 +213,7 @@ export const measures: readonly Measure[] = [
     bar: { least: 1 },
     repeat: 1,
     run: (target) =>
-      rate(ARCHIVE_BYTES, () =>
+      rate(archiveBytes, () =>
         target.api.drain("GET", `/containers/${target.container}/archive?path=/tmp/blob`),
       ),
   },
@@ -223,7 +223,7 @@ export const measures: readonly Measure[] = [
     bar: { least: 8 },
     repeat: 1,
     run: (target) =>
-      rate(LOG_BYTES, () => target.api.drain("GET", `/containers/${target.logged}/logs?stdout=1`)),
+      rate(logBytes, () => target.api.drain("GET", `/containers/${target.logged}/logs?stdout=1`)),
   },
   {
     name: "log write",
@@ -231,7 +231,7 @@ export const measures: readonly Measure[] = [
     bar: { most: 1.2 },
     repeat: 1,
     run: async (target) => {
-      const id = await createContainer(target, { Cmd: ["sh", "-c", logScript(LOG_BYTES)] });
+      const id = await createContainer(target, { Cmd: ["sh", "-c", logScript(logBytes)] });
       const time = await milliseconds(async () => {
         await target.api.call("POST", `/containers/${id}/start`);
         await target.api.call("POST", `/containers/${id}/wait`);

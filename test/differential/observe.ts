@@ -34,7 +34,7 @@ const readFromDisk = /^\.blkio_stats\.\w+\[\]/;
 
 /** The version at which dockerd 20.10 is asked. */
 const version = "v1.41";
-const LIMIT_MS = 120_000;
+const limitMs = 120_000;
 
 /**
  * Sends a call and reads its answer; rejects when that takes beyond all measure.
@@ -49,7 +49,7 @@ export async function observe(socketPath: string, call: Call, id = ""): Promise<
       socketPath,
       method: call.method,
       path: `/${version}${call.path.replace("{id}", id)}`,
-      signal: AbortSignal.timeout(LIMIT_MS),
+      signal: AbortSignal.timeout(limitMs),
       headers: {
         "Content-Length": Buffer.byteLength(body ?? ""),
         ...(body === undefined ? {} : { "Content-Type": call.contentType ?? typeOf(call) }),

@@ -12,7 +12,7 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
-const SIZE_MIB = 64;
+const sizeMib = 64;
 const isFull = /no space left on device/i;
 
 let directory: string;
@@ -48,7 +48,7 @@ before(async () => {
   state = join(directory, "state");
   const image = join(directory, "disk");
   await writeFile(image, "");
-  await truncate(image, SIZE_MIB * 1024 * 1024);
+  await truncate(image, sizeMib * 1024 * 1024);
   await must("mkfs.ext4", "-q", "-m", "0", image);
   await mkdir(state);
   await must("mount", "-o", "loop", image, state);

@@ -25,9 +25,9 @@ function gate(code: number): string {
   return `while [ ! -e /gate/open ]; do usleep 5000; done; echo passed; exit ${code}`;
 }
 
-const EXIT_OF_GATE = 42;
-const EXIT_OF_GATED_EXEC = 9;
-const EXIT_OF_PRINTER = 7;
+const gateExit = 42;
+const gatedExecExit = 9;
+const printerExit = 7;
 
 export class Scene {
   readonly daemon: Daemon;
@@ -77,7 +77,7 @@ export class Scene {
     await attached.receives();
     await daemon.ok(
       ...["run", "--detach", "--name=gated", `--volume=${directory}:/gate`],
-      ...["busybox", "sh", "-c", gate(EXIT_OF_GATE)],
+      ...["busybox", "sh", "-c", gate(gateExit)],
     );
     await daemon.ok(
       ...["run", "--detach", "--name=inside", "--volume=/var/run/docker.sock:/var/run/docker.sock"],
@@ -160,9 +160,9 @@ export class Scene {
       ["inside", "printer"],
       "what ran runs",
     );
-    assert.equal(await daemon.ok("wait", "gated"), String(EXIT_OF_GATE));
+    assert.equal(await daemon.ok("wait", "gated"), String(gateExit));
     assert.equal(await daemon.ok("logs", "gated"), "passed");
-    assert.equal(await this.#exitOfGatedExec(), EXIT_OF_GATED_EXEC);
+    assert.equal(await this.#exitOfGatedExec(), gatedExecExit);
     await this.assertConnected();
 
     const log = await daemon.ok("logs", "printer");
@@ -174,12 +174,9 @@ export class Scene {
     assert.match(await daemon.ok("exec", "inside", "docker", "ps"), /printer/, "the mounted socket works");
 
     assert.equal(await daemon.ok("stop", "printer"), "printer");
-    assert.equal(await attached.exitCode(), EXIT_OF_PRINTER);
+    assert.equal(await attached.exitCode(), printerExit);
     assertNumbered(attached.stdout.replace(/end\n$/, "").replace(/^[^\n]*\n/, ""));
-    assert.equal(
-      await daemon.ok("inspect", "--format={{.State.ExitCode}}", "printer"),
-      String(EXIT_OF_PRINTER),
-    );
+    assert.equal(await daemon.ok("inspect", "--format={{.State.ExitCode}}", "printer"), String(printerExit));
     const whole = await daemon.ok("logs", "printer");
     assert.ok(whole.startsWith(log.trimEnd()) && whole.endsWith("\nend"), "the log goes on to its end");
     assertNumbered(whole.replace(/\nend$/, ""), 0);
@@ -204,9 +201,9 @@ export class Scene {
     );
     const lines = events.split("\n");
     const count = (line: string): number => lines.filter((each) => each === line).length;
-    assert.equal(count(`gated die ${EXIT_OF_GATE}`), 1, events);
-    assert.equal(count(`printer die ${EXIT_OF_PRINTER}`), 1, events);
-    assert.equal(count(`inside exec_die ${EXIT_OF_GATED_EXEC}`), 1, events);
+    assert.equal(count(`gated die ${gateExit}`), 1, events);
+    assert.equal(count(`printer die ${printerExit}`), 1, events);
+    assert.equal(count(`inside exec_die ${gatedExecExit}`), 1, events);
     for (const name of ["gated", "printer", "inside"]) {
       assert.equal(lines.filter((line) => line.startsWith(`${name} start`)).length, 1, events);
     }
@@ -214,7 +211,7 @@ export class Scene {
 
   async #startGatedExec(): Promise<string> {
     const created = await this.#request("POST", "/containers/inside/exec", {
-      Cmd: ["sh", "-c", gate(EXIT_OF_GATED_EXEC)],
+      Cmd: ["sh", "-c", gate(gatedExecExit)],
     });
     const { Id } = JSON.parse(created) as { Id: string };
     await this.#request("POST", `/exec/${Id}/start`, { Detach: true });

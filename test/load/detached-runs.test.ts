@@ -4,15 +4,15 @@ import { test } from "node:test";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
-const RUNS = process.env["SOCKERLESS_SOAK"] === "1" ? 1000 : 24;
-const LANES = 4;
+const runCount = process.env["SOCKERLESS_SOAK"] === "1" ? 1000 : 24;
+const laneCount = 4;
 
-test(`${RUNS} detached runs in ${LANES} lanes: wait and logs are right`, async () => {
+test(`${runCount} detached runs in ${laneCount} lanes: wait and logs are right`, async () => {
   const { daemon } = setting;
   const wrong: string[] = [];
   let next = 0;
   const lane = async (): Promise<void> => {
-    for (let n = next++; n < RUNS; n = next++) {
+    for (let n = next++; n < runCount; n = next++) {
       const code = n % 256;
       const id = await daemon.ok(
         "run",
@@ -32,7 +32,7 @@ test(`${RUNS} detached runs in ${LANES} lanes: wait and logs are right`, async (
       await daemon.ok("rm", id);
     }
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
+  await Promise.all(Array.from({ length: laneCount }, lane));
   assert.deepEqual(wrong, []);
   assert.equal(await daemon.ok("ps", "-aq"), "");
 });

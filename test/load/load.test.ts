@@ -17,11 +17,11 @@ const setting = withDaemon();
 /** How much a process may grow, in MiB, however many clients there are and however much they are sent. */
 const bounds = { frontend: 190, backend: 60, host: 100, shim: 110 };
 
-const FOLLOWERS = 200;
-const EXECS = 100;
-const LINES = isWhole ? 50_000 : 10_000;
-const STALLED_LOG = 256 * 1024 * 1024;
-const sequence = Buffer.from(Array.from({ length: LINES }, (_, index) => `${index + 1}\n`).join(""));
+const followerCount = 200;
+const execCount = 100;
+const lineCount = isWhole ? 50_000 : 10_000;
+const stalledLog = 256 * 1024 * 1024;
+const sequence = Buffer.from(Array.from({ length: lineCount }, (_, index) => `${index + 1}\n`).join(""));
 const expected = { bytes: sequence.length, sha256: createHash("sha256").update(sequence).digest("hex") };
 
 const times = <T>(count: number, make: () => Promise<T>): Promise<T[]> =>
@@ -34,17 +34,17 @@ async function done(id: string): Promise<void> {
   );
 }
 
-test(`${FOLLOWERS} clients that follow one log get every byte, beside some that never read and some that vanish`, async (t) => {
+test(`${followerCount} clients that follow one log get every byte, beside some that never read and some that vanish`, async (t) => {
   const { daemon } = setting;
   const gate = join(daemon.directory, "followers");
   await mkdir(gate);
-  const script = `while [ ! -e /gate/open ]; do usleep 10000; done; seq 1 ${LINES}`;
+  const script = `while [ ! -e /gate/open ]; do usleep 10000; done; seq 1 ${lineCount}`;
   const id = await daemon.ok("run", "-d", "--volume", `${gate}:/gate`, "busybox", "sh", "-c", script);
   using memory = await PeakMemory.of(daemon, [id]);
   const follow = [daemon.socket, "GET", `/containers/${id}/logs?stdout=1&follow=1`] as const;
   const never = await times(20, () => answeredThenStalled(...follow));
   const leaving = await times(50, () => open(...follow));
-  const following = await times(FOLLOWERS, () => open(...follow));
+  const following = await times(followerCount, () => open(...follow));
   const left = leaving.map(vanishing);
   const all = following.map(readFrames);
   await mkdir(join(gate, "open"));
@@ -59,14 +59,14 @@ test(`${FOLLOWERS} clients that follow one log get every byte, beside some that 
   assert.deepEqual(memory.grownBeyond(bounds), []);
 });
 
-test(`${FOLLOWERS} clients of a log of ${STALLED_LOG / 1024 / 1024} MiB that do not read cost little, again and again`, async (t) => {
+test(`${followerCount} clients of a log of ${stalledLog / 1024 / 1024} MiB that do not read cost little, again and again`, async (t) => {
   const { daemon } = setting;
-  const script = `yes ${"x".repeat(127)} | head -c ${STALLED_LOG}; exec sleep 1000000`;
+  const script = `yes ${"x".repeat(127)} | head -c ${stalledLog}; exec sleep 1000000`;
   const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
   await done(id);
   using memory = await PeakMemory.of(daemon, [id]);
   for (const query of ["stdout=1&follow=1", "stdout=1"]) {
-    const never = await times(FOLLOWERS, () =>
+    const never = await times(followerCount, () =>
       answeredThenStalled(daemon.socket, "GET", `/containers/${id}/logs?${query}`),
     );
     await memory.settled();
@@ -80,7 +80,7 @@ test(`${FOLLOWERS} clients of a log of ${STALLED_LOG / 1024 / 1024} MiB that do 
   await daemon.ok("rm", "--force", id);
 });
 
-test(`${EXECS} execs at once get every byte, beside some whose clients never read and some that vanish`, async (t) => {
+test(`${execCount} execs at once get every byte, beside some whose clients never read and some that vanish`, async (t) => {
   const { daemon } = setting;
   const id = await daemon.ok("run", "-d", "busybox", "sleep", "1000000");
   using memory = await PeakMemory.of(daemon, [id]);
@@ -88,7 +88,7 @@ test(`${EXECS} execs at once get every byte, beside some whose clients never rea
     [daemon.socket, "POST", `/exec/${await createExec(daemon.socket, id, command)}/start`, {}] as const;
   const never = await times(10, async () => answeredThenStalled(...(await start("yes"))));
   const [received] = await Promise.all([
-    times(EXECS, async () => receive(...(await start("seq", "1", String(LINES))))),
+    times(execCount, async () => receive(...(await start("seq", "1", String(lineCount))))),
     times(20, async () => vanishing(await open(...(await start("yes"))))),
   ]);
   for (const each of received) {

@@ -3,8 +3,8 @@ import { setTimeout } from "node:timers/promises";
 import type { Daemon } from "../support/daemon.ts";
 import { processOf, residentBytes, findShim } from "../support/processes.ts";
 
-const INTERVAL_MS = 100;
-const MIB = 1024 * 1024;
+const intervalMs = 100;
+const mib = 1024 * 1024;
 
 export class PeakMemory implements Disposable {
   readonly #processes: ReadonlyMap<string, number>;
@@ -16,7 +16,7 @@ export class PeakMemory implements Disposable {
     this.#processes = processes;
     this.#sample();
     this.#first = new Map(this.#peaks);
-    this.#timer = setInterval(() => this.#sample(), INTERVAL_MS);
+    this.#timer = setInterval(() => this.#sample(), intervalMs);
   }
 
   /** Begins to look, ten times a second, at the daemon's processes and the shims of these containers. */
@@ -34,14 +34,14 @@ export class PeakMemory implements Disposable {
   /** Resident MiB at the peak, by process. */
   get mebibytes(): ReadonlyMap<string, number> {
     this.#sample();
-    return new Map([...this.#peaks].map(([name, bytes]) => [name, Math.round(bytes / MIB)]));
+    return new Map([...this.#peaks].map(([name, bytes]) => [name, Math.round(bytes / mib)]));
   }
 
   /** The processes that grew by more than so many MiB, and the figures. */
   grownBeyond(limits: Readonly<Record<string, number>>): string[] {
     return [...this.mebibytes].flatMap(([name, peak]) => {
       const limit = limits[name.split(" ")[0] ?? ""] ?? Number.POSITIVE_INFINITY;
-      const before = Math.round((this.#first.get(name) ?? 0) / MIB);
+      const before = Math.round((this.#first.get(name) ?? 0) / mib);
       return peak > before + limit ? [`${name}: ${before} MiB, at the peak ${peak} MiB`] : [];
     });
   }
@@ -49,15 +49,15 @@ export class PeakMemory implements Disposable {
   /** One line for a test's log. */
   toString(): string {
     return [...this.mebibytes]
-      .map(([name, peak]) => `${name} ${Math.round((this.#first.get(name) ?? 0) / MIB)} → ${peak} MiB`)
+      .map(([name, peak]) => `${name} ${Math.round((this.#first.get(name) ?? 0) / mib)} → ${peak} MiB`)
       .join(", ");
   }
 
   /** Once no process grows any more. */
   async settled(): Promise<void> {
     for (let before = 0, now = this.#resident(), quiet = 0; quiet < 3; before = now, now = this.#resident()) {
-      quiet = now < before + MIB ? quiet + 1 : 0;
-      await setTimeout(5 * INTERVAL_MS);
+      quiet = now < before + mib ? quiet + 1 : 0;
+      await setTimeout(5 * intervalMs);
     }
   }
 

@@ -6,11 +6,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 /** Debian's dockerd is 20.10; what later versions closed, moby v28 closes and so do we. */
-const CLOSED_SINCE_20_10 = [
-  "/proc/interrupts",
-  "/sys/devices/virtual/powercap",
-  "/sys/devices/system/cpu/cpu",
-];
+const closedSince = ["/proc/interrupts", "/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu"];
 
 const setting = withDaemon();
 let dockerd: Dockerd;
@@ -41,7 +37,7 @@ async function onBoth(flags: readonly string[], script: string): Promise<{ ours:
   return { ours: await setting.daemon.ok(...args), theirs: await dockerd.ok(...args) };
 }
 
-const CREDENTIALS =
+const credentialLines =
   "grep -E '^(Uid|Gid|Groups|Cap[A-Z][a-z]*|NoNewPrivs|Seccomp|Seccomp_filters):' /proc/self/status";
 
 const settings: Readonly<Record<string, readonly string[]>> = {
@@ -57,7 +53,7 @@ const settings: Readonly<Record<string, readonly string[]>> = {
 describe("a process has the credentials that dockerd gives", () => {
   for (const [name, flags] of Object.entries(settings)) {
     test(name, async () => {
-      const { ours, theirs } = await onBoth(flags, CREDENTIALS);
+      const { ours, theirs } = await onBoth(flags, credentialLines);
       assert.equal(ours, theirs);
     });
   }
@@ -126,7 +122,7 @@ function mountsOf(text: string): string[] {
   return text
     .split("\n")
     .map((line) => line.split(" "))
-    .filter(([, path = ""]) => !CLOSED_SINCE_20_10.some((closed) => path.startsWith(closed)))
+    .filter(([, path = ""]) => !closedSince.some((closed) => path.startsWith(closed)))
     .map(([, path = "", type = "", options = ""]) => {
       const kept =
         type === "overlay"

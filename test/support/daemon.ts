@@ -10,8 +10,8 @@ import { type CommandOptions, type CommandResult, runCommand } from "./command.t
 /** The checkout: this file runs as dist/test/support/daemon.js. */
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
 
-const READY_LIMIT_MS = 120_000;
-const END_LIMIT_MS = 60_000;
+const readyLimitMs = 120_000;
+const endLimitMs = 60_000;
 
 export interface DaemonOptions {
   /** Further arguments of `sockerless serve`. */
@@ -105,8 +105,8 @@ export class Daemon {
     // Not "exit", which may come before the last of what it printed.
     child.once("close", (code) => ready.reject(new Error(`serve ended with ${code}:\n${this.#output}`)));
     const limit = setTimeout(
-      () => ready.reject(new Error(`serve was not ready after ${READY_LIMIT_MS} ms:\n${this.#output}`)),
-      READY_LIMIT_MS,
+      () => ready.reject(new Error(`serve was not ready after ${readyLimitMs} ms:\n${this.#output}`)),
+      readyLimitMs,
     );
     try {
       await ready.promise;
@@ -127,11 +127,11 @@ export class Daemon {
     }
     const ended = once(child, "exit");
     child.kill("SIGTERM");
-    const limit = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS);
+    const limit = setTimeout(() => child.kill("SIGKILL"), endLimitMs);
     await ended;
     clearTimeout(limit);
     if (child.signalCode === "SIGKILL") {
-      throw new Error(`serve did not end within ${END_LIMIT_MS} ms:\n${this.#output}`);
+      throw new Error(`serve did not end within ${endLimitMs} ms:\n${this.#output}`);
     }
     this.#output = "";
   }

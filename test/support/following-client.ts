@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
-const END_LIMIT_MS = 60_000;
+const endLimitMs = 60_000;
 
 export class FollowingClient {
   readonly #child: ChildProcess;
@@ -59,7 +59,7 @@ export class FollowingClient {
 
   /** The exit code; fails when the client does not end by itself. */
   async exitCode(): Promise<number | null> {
-    const limit = setTimeout(() => this.#child.kill("SIGKILL"), END_LIMIT_MS);
+    const limit = setTimeout(() => this.#child.kill("SIGKILL"), endLimitMs);
     await this.#closed;
     clearTimeout(limit);
     if (this.#child.signalCode !== null) {

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { buildProgram } from "./programs.ts";
 
-const LOOK_LIMIT_MS = 60_000;
+const lookLimitMs = 60_000;
 
 export class Terminal {
   readonly #child: ChildProcess;
@@ -48,7 +48,7 @@ export class Terminal {
 
   /** Waits until the text appears after what was seen before; fails with the screen where it does not. */
   async see(text: string | RegExp): Promise<string> {
-    const deadline = AbortSignal.timeout(LOOK_LIMIT_MS);
+    const deadline = AbortSignal.timeout(lookLimitMs);
     for (;;) {
       const fresh = this.#screen.slice(this.#seen);
       const match = typeof text === "string" ? literal(fresh, text) : text.exec(fresh);
@@ -67,7 +67,7 @@ export class Terminal {
 
   /** Waits for the program's end and answers its exit code. */
   async exitCode(): Promise<number | null> {
-    const limit = setTimeout(() => this.#child.kill("SIGKILL"), LOOK_LIMIT_MS);
+    const limit = setTimeout(() => this.#child.kill("SIGKILL"), lookLimitMs);
     await this.#ended;
     clearTimeout(limit);
     return this.#child.exitCode;

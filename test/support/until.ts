@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /** Far longer than anything takes: on a machine that does other work too, everything takes its time. */
-const LIMIT_MS = 60_000;
-const STEP_MS = 25;
+const limitMs = 60_000;
+const stepMs = 25;
 
 /**
  * Asks until there is an answer: a condition that comes true in its own time.
@@ -10,16 +10,16 @@ const STEP_MS = 25;
  * @throws when there is none within a minute
  */
 export async function until<T>(ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = performance.now() + LIMIT_MS;
+  const deadline = performance.now() + limitMs;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined) {
       return answer;
     }
     if (performance.now() > deadline) {
-      throw new Error(`no answer within ${LIMIT_MS} ms: ${ask}`);
+      throw new Error(`no answer within ${limitMs} ms: ${ask}`);
     }
-    await delay(STEP_MS);
+    await delay(stepMs);
   }
 }
 

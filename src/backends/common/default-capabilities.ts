@@ -1,5 +1,5 @@
 /** What a container may do when nobody says otherwise; dockerd's list. */
-export const DEFAULT_CAPABILITIES: readonly string[] = [
+export const defaultCapabilities: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
   "CAP_FSETID",

@@ -10,7 +10,7 @@ import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 
 /** What is served, by full name; "" is the process as a whole. */
-const SERVED = new Set([
+const servedNames = new Set([
   "",
   ...[
     ContainerService,
@@ -27,13 +27,13 @@ const SERVED = new Set([
 export function registerHealth(router: ConnectRouter): void {
   router.service(Health, {
     check({ service }) {
-      if (!SERVED.has(service)) {
+      if (!servedNames.has(service)) {
         throw notFound(`unknown service ${service}`);
       }
       return { status: Status.SERVING };
     },
     async *watch({ service }, context) {
-      yield { status: SERVED.has(service) ? Status.SERVING : Status.SERVICE_UNKNOWN };
+      yield { status: servedNames.has(service) ? Status.SERVING : Status.SERVICE_UNKNOWN };
       await new Promise<void>((resolve) => {
         context.signal.addEventListener("abort", () => resolve(), { once: true });
       });

@@ -22,7 +22,7 @@ import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts"
 import { isFullId } from "../../common/ids.ts";
 
 /** Paths of calls that are the relay's. */
-export const RELAYED_PREFIX = "/sockerless.agent.v1.AgentService/";
+export const relayedPrefix = "/sockerless.agent.v1.AgentService/";
 
 /**
  * How the agent of a container is dialled: its own while it runs, else the one
@@ -31,7 +31,7 @@ export const RELAYED_PREFIX = "/sockerless.agent.v1.AgentService/";
 export type AgentResolver = (containerId: string) => Promise<AgentTarget | undefined>;
 
 /** Headers that belong to one HTTP/2 hop. */
-const HOP_HEADERS = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
+const hopHeaders = new Set([":method", ":path", ":scheme", ":authority", "host", "connection"]);
 
 /** Forwards one call; ends the stream in every case. */
 export async function relayAgentCall(
@@ -112,7 +112,7 @@ async function forward(
 /** What passes from one hop to the next. */
 function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => !HOP_HEADERS.has(name) && !name.startsWith(":")),
+    Object.entries(headers).filter(([name]) => !hopHeaders.has(name) && !name.startsWith(":")),
   );
 }
 

@@ -33,7 +33,7 @@ export interface ServedParts {
 }
 
 /** A registry that says nothing for so long is away. */
-const REGISTRY_SILENCE_MS = 30_000;
+const registrySilenceMs = 30_000;
 
 /**
  * Serves a driver; resolves once it answers.
@@ -86,7 +86,7 @@ export function registryOptions(config: Pick<CommonConfig, "insecureRegistries">
   return {
     insecureHosts: config.insecureRegistries,
     userAgent: `sockerless/${version}`,
-    silenceMs: REGISTRY_SILENCE_MS,
+    silenceMs: registrySilenceMs,
   };
 }
 

@@ -19,7 +19,7 @@ import { GetCapabilitiesResponseSchema, SystemService } from "../../gen/sockerle
 import { create } from "@bufbuild/protobuf";
 import { type BackendServer, serveBackend } from "./server.ts";
 
-const CONTAINER = "0123456789abcdef".repeat(4);
+const containerId = "0123456789abcdef".repeat(4);
 const logger = pino({ level: "silent" });
 
 describe("a backend's listener", () => {
@@ -65,7 +65,7 @@ describe("a backend's listener", () => {
         }),
       resolveAgent: (id) =>
         Promise.resolve(
-          id === CONTAINER ? { address: { kind: "unix", path: agentSocket }, containerId: id } : undefined,
+          id === containerId ? { address: { kind: "unix", path: agentSocket }, containerId: id } : undefined,
         ),
     });
   });
@@ -129,15 +129,15 @@ describe("a backend's listener", () => {
 
     test("with every byte, header and trailer", async () => {
       const body = Buffer.alloc(8 * 1024 * 1024, "relay");
-      const { status, received, trailers } = await call("Session", CONTAINER, body);
+      const { status, received, trailers } = await call("Session", containerId, body);
       assert.equal(status, 200);
       assert.ok(received.equals(body));
       assert.equal(trailers["grpc-status"], "0");
-      assert.equal(trailers["x-container"], CONTAINER);
+      assert.equal(trailers["x-container"], containerId);
     });
 
     test("and never ends a cut call with success", async () => {
-      const { trailers, code } = await call("Cut", CONTAINER, Buffer.alloc(0));
+      const { trailers, code } = await call("Cut", containerId, Buffer.alloc(0));
       assert.notEqual(trailers["grpc-status"], "0");
       assert.ok(trailers["grpc-status"] !== undefined || code !== 0);
     });

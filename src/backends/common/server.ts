@@ -22,19 +22,19 @@ import { fromUnknown, requestIdOf, systemError, toConnectError } from "../../com
 import { logFailure } from "../../common/failures.ts";
 import { listen, mutualTlsOptions } from "../../common/listen.ts";
 import { registerHealth } from "./health.ts";
-import { type AgentResolver, RELAYED_PREFIX, relayAgentCall } from "./relay.ts";
+import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
-const HTTP2_PREFACE = Buffer.from("PRI * HTTP/2.0");
+const http2Preface = Buffer.from("PRI * HTTP/2.0");
 
 /** Frames and windows of the size that bulk streams want. */
-const HTTP2_SETTINGS = {
+const http2Settings = {
   settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
   maxSessionMemory: 64,
 } as const;
 
 /** How long calls under way may take after the listener closed. */
-const DRAIN_MS = 5_000;
+const drainMs = 5_000;
 
 export interface BackendServerOptions {
   /** `unix:///path` (mode 0600) or `tcp://address:port`. */
@@ -89,7 +89,7 @@ function backendHandler(options: BackendServerOptions): Handler {
     grpcWeb: false,
   });
   return (request, response) => {
-    if (request.url?.startsWith(RELAYED_PREFIX) === true && "stream" in request) {
+    if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
       void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent);
       return;
     }
@@ -171,7 +171,7 @@ function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Serve
   const http1 = createHttp1Server(handler);
   // A connection that waits for its next request would hold up a close; Connect's GETs are few.
   http1.maxRequestsPerSocket = 1;
-  const http2 = createHttp2Server(HTTP2_SETTINGS, handler);
+  const http2 = createHttp2Server(http2Settings, handler);
   http2.on("session", (session) => track(session, sessions));
   return createSocketServer((socket) => {
     socket.on("error", () => socket.destroy());
@@ -182,7 +182,7 @@ function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Serve
         return;
       }
       // A client may split the preface over packets; no HTTP/1.1 method starts with "PRI".
-      const isHttp2 = HTTP2_PREFACE.subarray(0, head.length).equals(head.subarray(0, HTTP2_PREFACE.length));
+      const isHttp2 = http2Preface.subarray(0, head.length).equals(head.subarray(0, http2Preface.length));
       socket.unshift(head);
       (isHttp2 ? http2 : http1).emit("connection", socket);
     });
@@ -198,7 +198,7 @@ async function secureServer(
     throw systemError("a backend on TCP needs --tlscacert, --tlscert and --tlskey");
   }
   const server = createSecureServer(
-    { ...HTTP2_SETTINGS, ...(await mutualTlsOptions(tls)), allowHTTP1: true },
+    { ...http2Settings, ...(await mutualTlsOptions(tls)), allowHTTP1: true },
     handler,
   );
   server.on("session", (session) => track(session, sessions));
@@ -225,7 +225,7 @@ async function closeServer(
     for (const connection of connections) {
       connection.destroy();
     }
-  }, DRAIN_MS);
+  }, drainMs);
   await closed.promise;
   clearTimeout(cut);
 }

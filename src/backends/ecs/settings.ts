@@ -3,7 +3,7 @@
  * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { DEFAULT_CAPABILITIES } from "../common/default-capabilities.ts";
+import { defaultCapabilities } from "../common/default-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** One setting. */
@@ -16,7 +16,7 @@ export interface FargateSetting {
 }
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
-const addable: ReadonlySet<string> = new Set([...DEFAULT_CAPABILITIES, "CAP_SYS_PTRACE"]);
+const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);
 const shared = "container:";
 
 /** Neutral for a container whose platform confines it anyway. */

@@ -1,11 +1,11 @@
 import type { ResolvedMount } from "../common/driver.ts";
 
 /** Where Docker clients expect a daemon; a bind of one of these means "the Docker API, please". */
-const WELL_KNOWN_SOCKETS = ["/var/run/docker.sock", "/run/docker.sock"];
+const wellKnownSockets = ["/var/run/docker.sock", "/run/docker.sock"];
 
 /** Whether a path is where clients expect a daemon, on any machine. */
 export function isWellKnownSocket(path: string): boolean {
-  return WELL_KNOWN_SOCKETS.includes(path);
+  return wellKnownSockets.includes(path);
 }
 
 /**

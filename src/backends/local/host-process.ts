@@ -8,16 +8,16 @@ import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, fromHostError, type HostClient } from "./host-client.ts";
 
 /** How long the host process may take to answer its first call. */
-const READY_TIMEOUT_MS = 10_000;
-const READY_POLL_MS = 5;
+const readyTimeoutMs = 10_000;
+const readyPollMs = 5;
 /** Waits between restarts of a host process that keeps dying. */
-const RESTART_DELAYS_MS = [0, 100, 500, 2_000, 5_000];
+const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
 /** A host process that lived this long starts the back-off anew. */
-const STABLE_MS = 60_000;
+const stableMs = 60_000;
 
 /** How long a host process that died is waited for by what has to be done: as long as it may take to be started again. */
-const AWAY_LIMIT_MS = 30_000;
-const AWAY_POLL_MS = 50;
+const awayLimitMs = 30_000;
+const awayPollMs = 50;
 /** What a call ends with whose host process is gone. */
 const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
 
@@ -79,7 +79,7 @@ export class HostProcess {
    * @throws what the call throws; what its last attempt throws where no host process answers in time
    */
   async persist<T>(call: (client: HostClient["client"]) => Promise<T>): Promise<T> {
-    const deadline = performance.now() + AWAY_LIMIT_MS;
+    const deadline = performance.now() + awayLimitMs;
     for (;;) {
       try {
         return await call(this.client);
@@ -88,7 +88,7 @@ export class HostProcess {
         if (!isAway || this.#closing || performance.now() > deadline) {
           throw error;
         }
-        await delay(AWAY_POLL_MS);
+        await delay(awayPollMs);
       }
     }
   }
@@ -127,7 +127,7 @@ export class HostProcess {
     const ended = new AbortController();
     child.once("error", (error) => ended.abort(error));
     child.once("exit", (code, signal) => ended.abort(new Error(`it ended with ${signal ?? `code ${code}`}`)));
-    const deadline = performance.now() + READY_TIMEOUT_MS;
+    const deadline = performance.now() + readyTimeoutMs;
     let last: unknown;
     while (performance.now() < deadline) {
       if (ended.signal.aborted) {
@@ -143,10 +143,10 @@ export class HostProcess {
           throw fromHostError(error); // it answered: no runtime that works, say
         }
         last = error;
-        await delay(READY_POLL_MS);
+        await delay(readyPollMs);
       }
     }
-    throw unavailable(`the host process did not answer within ${READY_TIMEOUT_MS / 1000} s`, last);
+    throw unavailable(`the host process did not answer within ${readyTimeoutMs / 1000} s`, last);
   }
 
   /** Starts another one when this one dies. */
@@ -156,8 +156,8 @@ export class HostProcess {
       if (this.#closing) {
         return;
       }
-      const again = performance.now() - born > STABLE_MS ? 0 : failures;
-      const wait = RESTART_DELAYS_MS[Math.min(again, RESTART_DELAYS_MS.length - 1)];
+      const again = performance.now() - born > stableMs ? 0 : failures;
+      const wait = restartDelaysMs[Math.min(again, restartDelaysMs.length - 1)];
       this.#options.logger.error({ code, signal, waitMs: wait }, "the host process died, starting another");
       await delay(wait);
       if (!this.#closing) {

@@ -4,7 +4,7 @@ import { fromHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
 /** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
-const PARALLEL_UNPACKS = 2;
+const parallelUnpacks = 2;
 
 /** An image runs here once each of its layers lies unpacked on this machine. */
 export function localImages(process: HostProcess): ImagePreparer {
@@ -23,7 +23,7 @@ export function localImages(process: HostProcess): ImagePreparer {
           );
         }
       };
-      const unpacking = Array.from({ length: PARALLEL_UNPACKS }, unpackAll);
+      const unpacking = Array.from({ length: parallelUnpacks }, unpackAll);
       try {
         await Promise.all(unpacking);
         return "";

@@ -18,7 +18,7 @@ import { removeIdleBridges } from "./idle-bridges.ts";
 const buildDirectory = fileURLToPath(new URL("../../../../build", import.meta.url));
 
 /** Unpacking the built-in image of 2 MB. */
-const HELLO_LIMIT_MS = 30_000;
+const helloLimitMs = 30_000;
 
 /**
  * Starts the backend; resolves once it serves.
@@ -58,7 +58,7 @@ export async function startBackend(config: LocalConfig): Promise<RunningService>
     state,
     logger,
     prepareImages: (images) =>
-      images.ensureHello(`${buildDirectory}/hello`, AbortSignal.timeout(HELLO_LIMIT_MS)),
+      images.ensureHello(`${buildDirectory}/hello`, AbortSignal.timeout(helloLimitMs)),
   });
   resources.defer(() => service.close());
 

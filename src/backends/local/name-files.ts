@@ -22,12 +22,12 @@ export interface NameFile {
 }
 
 /** Used when the machine has only a resolver on its own loopback, which no container can reach. */
-const PUBLIC_RESOLVERS = ["8.8.8.8", "8.8.4.4"];
+const publicResolvers = ["8.8.8.8", "8.8.4.4"];
 
 /** Where a container on user-defined networks asks; redirected to its shim. */
-const INNER_RESOLVER = "127.0.0.11";
+const innerResolver = "127.0.0.11";
 
-const LOCAL_NAMES = [
+const localNames = [
   "127.0.0.1\tlocalhost",
   "::1\tlocalhost ip6-localhost ip6-loopback",
   "fe00::\tip6-localnet",
@@ -59,7 +59,7 @@ function hosts(
   machine: MachineNames,
   linked: readonly LinkedHost[],
 ): string {
-  const base = network.kind === "host" ? [machine.hosts.trimEnd()] : [...LOCAL_NAMES];
+  const base = network.kind === "host" ? [machine.hosts.trimEnd()] : [...localNames];
   for (const entry of record.hostConfig?.extraHosts ?? []) {
     base.push(extraHost(entry, machine));
   }
@@ -110,7 +110,7 @@ export function resolvConf(record: ContainerRecord, network: NetworkPlan, machin
   const own = parseResolvConf(machine);
   const hasNames = network.kind === "networks" && network.networks.some(({ name }) => name !== "bridge");
   const outer = dns.length > 0 ? dns : reachableServers(own.nameservers, network);
-  const servers = hasNames ? [INNER_RESOLVER] : outer;
+  const servers = hasNames ? [innerResolver] : outer;
   const domains = search.length > 0 ? search.filter((domain) => domain !== ".") : own.search;
   const asked = options.length > 0 ? options : own.options;
   const chosen = hasNames ? withNdots(asked) : asked;
@@ -133,7 +133,7 @@ function reachableServers(servers: readonly string[], network: NetworkPlan): rea
     return servers;
   }
   const reachable = servers.filter((server) => !isLoopback(server));
-  return reachable.length > 0 ? reachable : PUBLIC_RESOLVERS;
+  return reachable.length > 0 ? reachable : publicResolvers;
 }
 
 function isLoopback(address: string): boolean {

@@ -6,7 +6,7 @@ import { parseSecurityOptions } from "./oci/security.ts";
 type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 
 /** What cannot be honoured here, each by the name its users know it by. */
-const REFUSALS: readonly Refusal[] = [
+const refusals: readonly Refusal[] = [
   ["--userns", (host) => host.usernsMode !== "" && host.usernsMode !== "host"],
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],
   ["--storage-opt", (host) => Object.keys(host.storageOpt).length > 0],
@@ -33,6 +33,6 @@ export const localPolicy: Policy = {
   unsupported(record) {
     const host = record.hostConfig;
     parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
-    return host === undefined ? [] : REFUSALS.filter(([, asked]) => asked(host)).map(([feature]) => feature);
+    return host === undefined ? [] : refusals.filter(([, asked]) => asked(host)).map(([feature]) => feature);
   },
 };

@@ -8,7 +8,7 @@ import { ByteBudget } from "../../common/byte-budget.ts";
 import { BufferSupply, OutputBuffers } from "./output-buffers.ts";
 import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
 
-const MIB = 1024 * 1024;
+const mib = 1024 * 1024;
 
 interface Posted {
   readonly buffers: { readonly buffer: Uint8Array; readonly length: number }[];
@@ -18,7 +18,7 @@ interface Posted {
   bytes(): Buffer;
 }
 
-function outputOf(framing: Framing, supply = new BufferSupply(4, new ByteBudget(1024 * MIB))): Posted {
+function outputOf(framing: Framing, supply = new BufferSupply(4, new ByteBudget(1024 * mib))): Posted {
   const buffers: Posted["buffers"] = [];
   const events: string[] = [];
   const output = new OutputBuffers(framing, supply, {
@@ -110,11 +110,11 @@ const sizeOf = (streams: readonly Posted[]): number =>
   streams.flatMap(({ buffers }) => buffers).reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
 
 test("streams whose clients do not read hold a budget together, and each a little beside it", () => {
-  const supply = new BufferSupply(4, new ByteBudget(32 * MIB));
+  const supply = new BufferSupply(4, new ByteBudget(32 * mib));
   const stalled = Array.from({ length: 500 }, () => outputOf("raw", supply));
   stalled.forEach(fill);
-  assert.ok(sizeOf(stalled.slice(0, 1)) >= 3 * MIB, "one alone has what full speed takes");
-  assert.ok(sizeOf(stalled) <= 32 * MIB + stalled.length * onItsWay.output.least, `${sizeOf(stalled)} bytes`);
+  assert.ok(sizeOf(stalled.slice(0, 1)) >= 3 * mib, "one alone has what full speed takes");
+  assert.ok(sizeOf(stalled) <= 32 * mib + stalled.length * onItsWay.output.least, `${sizeOf(stalled)} bytes`);
   for (const { buffers, output } of stalled.slice(1)) {
     buffers.splice(0).forEach(({ buffer }) => void output.returned(buffer));
   }

@@ -17,7 +17,7 @@ import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../.
 import { randomSerial } from "./serial-number.ts";
 
 /** ECDSA on P-256: what every TLS library has. */
-export const KEY_ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+export const keyAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 
 /** An authority as read. */
 export interface AuthorityKey {
@@ -27,11 +27,11 @@ export interface AuthorityKey {
   readonly secret: Uint8Array;
 }
 
-const PEM_BEGINNING = "-----BEGIN ";
-const PRIVATE_KEY = "PRIVATE KEY";
-const CERTIFICATE = "CERTIFICATE";
+const pemBeginning = "-----BEGIN ";
+const privateKeyLabel = "PRIVATE KEY";
+const certificateLabel = "CERTIFICATE";
 /** An authority is replaced by hand, with its tasks; its certificate never ends of itself. */
-const VALID_YEARS = 50;
+const validYears = 50;
 
 /**
  * Reads the authority; makes its file where there is none.
@@ -40,7 +40,7 @@ const VALID_YEARS = 50;
  * @throws invalid: it is none, or the file can be read by others
  */
 export async function readAuthority(given: string): Promise<AuthorityKey> {
-  if (given.includes(PEM_BEGINNING)) {
+  if (given.includes(pemBeginning)) {
     return await parseAuthority(given, "agent_ca");
   }
   for (;;) {
@@ -61,14 +61,14 @@ export async function readAuthority(given: string): Promise<AuthorityKey> {
 
 async function parseAuthority(pem: string, name: string): Promise<AuthorityKey> {
   const parts = PemConverter.decodeWithHeaders(pem);
-  const key = parts.find(({ type }) => type === PRIVATE_KEY)?.rawData;
-  const certificate = parts.find(({ type }) => type === CERTIFICATE)?.rawData;
+  const key = parts.find(({ type }) => type === privateKeyLabel)?.rawData;
+  const certificate = parts.find(({ type }) => type === certificateLabel)?.rawData;
   if (key === undefined || certificate === undefined) {
     throw invalid(`${name}: a private key and a certificate in PEM are wanted`);
   }
   try {
     const parsed = new X509Certificate(certificate);
-    const privateKey = await crypto.subtle.importKey("pkcs8", key, KEY_ALGORITHM, false, ["sign"]);
+    const privateKey = await crypto.subtle.importKey("pkcs8", key, keyAlgorithm, false, ["sign"]);
     await checkPair(privateKey, parsed);
     return { certificate: parsed, privateKey, secret: new Uint8Array(key) };
   } catch (error) {
@@ -78,9 +78,9 @@ async function parseAuthority(pem: string, name: string): Promise<AuthorityKey> 
 
 async function checkPair(privateKey: CryptoKey, certificate: X509Certificate): Promise<void> {
   const probe = new Uint8Array(32);
-  const publicKey = await certificate.publicKey.export(KEY_ALGORITHM, ["verify"]);
-  const signature = await crypto.subtle.sign(KEY_ALGORITHM, privateKey, probe);
-  if (!(await crypto.subtle.verify(KEY_ALGORITHM, publicKey, signature, probe))) {
+  const publicKey = await certificate.publicKey.export(keyAlgorithm, ["verify"]);
+  const signature = await crypto.subtle.sign(keyAlgorithm, privateKey, probe);
+  if (!(await crypto.subtle.verify(keyAlgorithm, publicKey, signature, probe))) {
     throw systemError("the private key is not the certificate's");
   }
 }
@@ -104,22 +104,22 @@ async function makeFile(path: string): Promise<void> {
 }
 
 async function makeAuthority(): Promise<string> {
-  const keys = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
+  const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
   const notBefore = new Date();
   const notAfter = new Date(notBefore);
-  notAfter.setFullYear(notAfter.getFullYear() + VALID_YEARS);
+  notAfter.setFullYear(notAfter.getFullYear() + validYears);
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: randomSerial(),
     name: "CN=sockerless agents' authority",
     notBefore,
     notAfter,
     keys,
-    signingAlgorithm: KEY_ALGORITHM,
+    signingAlgorithm: keyAlgorithm,
     extensions: [
       new BasicConstraintsExtension(true, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
     ],
   });
   const key = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
-  return `${PemConverter.encode(key, PRIVATE_KEY)}\n${certificate.toString("pem")}\n`;
+  return `${PemConverter.encode(key, privateKeyLabel)}\n${certificate.toString("pem")}\n`;
 }

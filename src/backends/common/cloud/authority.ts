@@ -19,7 +19,7 @@ import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../driver.ts";
-import { type AuthorityKey, KEY_ALGORITHM } from "./authority-file.ts";
+import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
 
 /** The authority of a cloud backend, with what its tasks are told of it. */
@@ -36,22 +36,22 @@ interface Term {
 }
 
 /** Checked when a connection is made, so that it need not be good for longer than a few attempts. */
-const CLIENTS: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
+const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
 /** Agents are told theirs, and make connections while this process may be away. */
-const PARTNERS: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
+const partnerTerm: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
 /** Clocks differ. */
-const BACKDATED_MS = 5 * 60_000;
+const backdatedMs = 5 * 60_000;
 /** Certificates that are kept; beyond it the oldest go. */
-const MAX_KEPT = 10_000;
+const maxKept = 10_000;
 
 /** The authority over an instance's agents. */
 export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<CloudAuthority> {
-  const own = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
+  const own = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
   const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
   const authorityPem = key.certificate.toString("pem");
-  const ownCertificates = new Kept<ClientCredentials>(CLIENTS, clock);
-  const clientsCertificates = new Kept<readonly Uint8Array[]>(CLIENTS, clock);
-  const partnersCertificates = new Kept<readonly Uint8Array[]>(PARTNERS, clock);
+  const ownCertificates = new Kept<ClientCredentials>(clientTerm, clock);
+  const clientsCertificates = new Kept<readonly Uint8Array[]>(clientTerm, clock);
+  const partnersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
 
   const issue = (
     holder: "client" | "partner",
@@ -62,11 +62,11 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
       serialNumber: randomSerial(),
       subject: `CN=${holder} of ${containerId.slice(0, 12)}`,
       issuer: key.certificate.subject,
-      notBefore: new Date(clock.nowMs() - BACKDATED_MS),
-      notAfter: new Date(clock.nowMs() + (holder === "client" ? CLIENTS : PARTNERS).validMs),
+      notBefore: new Date(clock.nowMs() - backdatedMs),
+      notAfter: new Date(clock.nowMs() + (holder === "client" ? clientTerm : partnerTerm).validMs),
       publicKey,
       signingKey: key.privateKey,
-      signingAlgorithm: KEY_ALGORITHM,
+      signingAlgorithm: keyAlgorithm,
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -132,7 +132,7 @@ class Kept<Issued> {
     });
     issued.catch(() => this.#issued.delete(holder));
     const [oldest] = this.#issued.keys();
-    if (this.#issued.size > MAX_KEPT && oldest !== undefined) {
+    if (this.#issued.size > maxKept && oldest !== undefined) {
       this.#issued.delete(oldest);
     }
     return issued;
@@ -154,7 +154,7 @@ function containerUri(containerId: string): string {
 
 async function importPublicKey(spki: Uint8Array): Promise<CryptoKey> {
   try {
-    return await crypto.subtle.importKey("spki", new Uint8Array(spki), KEY_ALGORITHM, true, ["verify"]);
+    return await crypto.subtle.importKey("spki", new Uint8Array(spki), keyAlgorithm, true, ["verify"]);
   } catch (error) {
     throw invalid("the client's public key must be an ECDSA key on P-256 (SubjectPublicKeyInfo, DER)", error);
   }

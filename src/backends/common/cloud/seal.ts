@@ -21,12 +21,12 @@ export interface Sealer {
   open(containerId: string, sealed: SealedRecord): SealedContainer | undefined;
 }
 
-const KEY_PURPOSE = "sockerless: seal of container records, version 2";
-const KEY_BYTES = 32;
+const keyPurpose = "sockerless: seal of container records, version 2";
+const keyBytes = 32;
 
 /** @param secret of the instance, kept apart from its state; the key is derived from it */
 export function createSealer(secret: Uint8Array): Sealer {
-  const key = new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), KEY_PURPOSE, KEY_BYTES));
+  const key = new Uint8Array(hkdfSync("sha256", secret, new Uint8Array(), keyPurpose, keyBytes));
   const mac = (specification: Uint8Array): Uint8Array =>
     createHmac("sha256", key).update(specification).digest();
   return {

@@ -8,7 +8,7 @@ import {
   Tee,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { DEFAULT_CAPABILITIES } from "../default-capabilities.ts";
+import { defaultCapabilities } from "../default-capabilities.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import { parseSignal, sigterm } from "../engine/signals.ts";
 import type { SealedRecord } from "./seal.ts";
@@ -22,7 +22,7 @@ export interface StartSettings {
 }
 
 /** Docker's, for a container that names none. */
-const DEFAULT_STOP_TIMEOUT_S = 10;
+const defaultStopTimeoutS = 10;
 
 /**
  * The start of a container whose agent is its init process.
@@ -56,7 +56,7 @@ export function startDetails(
     lingerSeconds: Math.ceil((goesWithItsEnd(record) ? 0 : settings.lingerMs) / 1000) || drainSeconds,
     drainTimeoutSeconds: drainSeconds,
     stopSignal: stopSignal === "" ? sigterm : parseSignal(stopSignal),
-    stopTimeoutSeconds: config?.stopTimeout ?? DEFAULT_STOP_TIMEOUT_S,
+    stopTimeoutSeconds: config?.stopTimeout ?? defaultStopTimeoutS,
     ...sealed,
   };
 }
@@ -91,7 +91,7 @@ function processOf(spec: WorkloadSpec): MessageInitShape<typeof ProcessSpecSchem
 
 /** The bounding set; names as the engine has written them, with `CAP_`. */
 function capabilitiesOf(added: readonly string[], dropped: readonly string[]): string[] {
-  const kept = dropped.includes("ALL") ? [] : DEFAULT_CAPABILITIES.filter((name) => !dropped.includes(name));
+  const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
   return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
 }
 

@@ -1,18 +1,18 @@
 /** Values of log options, in Go's spellings and with its errors: dockerd hands them to the user as they are. */
 
-const DECIMAL = 1000;
-const BINARY = 1024;
-const UNITS = "bkmgtp";
-const LARGEST = Number.MAX_SAFE_INTEGER;
+const decimal = 1000;
+const binary = 1024;
+const units = "bkmgtp";
+const largest = Number.MAX_SAFE_INTEGER;
 
 /** A size such as `10m`, `1.5 GiB` or `512kb` in powers of 1000, as `max-size` has it. @throws Error in Go's words */
 export function parseDecimalSize(text: string): bigint {
-  return parseSize(text, DECIMAL);
+  return parseSize(text, decimal);
 }
 
 /** A size as {@link parseDecimalSize} takes it, in powers of 1024, as `max-buffer-size` has it. @throws Error */
 export function parseBinarySize(text: string): bigint {
-  return parseSize(text, BINARY);
+  return parseSize(text, binary);
 }
 
 function parseSize(text: string, base: number): bigint {
@@ -30,11 +30,11 @@ function parseSize(text: string, base: number): bigint {
   if (size < 0) {
     throw new Error(`invalid size: '${text}'`);
   }
-  const power = suffix === "" ? 0 : UNITS.indexOf(suffix.charAt(0));
+  const power = suffix === "" ? 0 : units.indexOf(suffix.charAt(0));
   if (power < 0 || !(power === 0 ? ["", "b"] : ["", "b", "ib"]).includes(suffix.slice(power === 0 ? 0 : 1))) {
     throw new Error(`invalid suffix: '${suffix}'`);
   }
-  return BigInt(Math.floor(Math.min(size * base ** power, LARGEST)));
+  return BigInt(Math.floor(Math.min(size * base ** power, largest)));
 }
 
 /** An integer as Go's `strconv.Atoi` reads it. @throws Error in Go's words */

@@ -12,8 +12,8 @@ export interface LogSettings {
 }
 
 /** The `local` log driver's own defaults: 20 MiB a file, five files. */
-const LOCAL_DRIVER_DEFAULTS = { maxSize: 20n * 1024n * 1024n, maxFiles: 5 };
-const DEFAULT_BUFFER_SIZE = 1_000_000n;
+const localDriverDefaults = { maxSize: 20n * 1024n * 1024n, maxFiles: 5 };
+const defaultBufferSize = 1_000_000n;
 
 /**
  * `--log-driver` json-file, local or none with their sizes.
@@ -29,7 +29,7 @@ export function logSettings(config: LogConfig | undefined): LogSettings {
     disabled: false,
     ...(config?.type === "local" ? localFiles(options) : jsonFiles(options)),
     ...(options["mode"] === "non-blocking" && {
-      bufferSize: parsed(options["max-buffer-size"], parseBinarySize) ?? DEFAULT_BUFFER_SIZE,
+      bufferSize: parsed(options["max-buffer-size"], parseBinarySize) ?? defaultBufferSize,
     }),
   };
 }
@@ -55,8 +55,7 @@ function jsonFiles(options: Options): Files {
 function localFiles(options: Options): Files {
   const maxSize = parsed(options["max-size"], parseDecimalSize, "invalid value for max-size: ");
   const maxFiles =
-    parsed(options["max-file"], parseInteger, "invalid value for max-file: ") ??
-    LOCAL_DRIVER_DEFAULTS.maxFiles;
+    parsed(options["max-file"], parseInteger, "invalid value for max-file: ") ?? localDriverDefaults.maxFiles;
   const compress = parsed(options["compress"], parseBoolean, "error reading compress log option") ?? true;
   if (maxFiles < 0) {
     throw new Error("max file count cannot be less than 0");
@@ -64,7 +63,7 @@ function localFiles(options: Options): Files {
   if (compress && maxFiles <= 1) {
     throw new Error("compression cannot be enabled when max file count is 1");
   }
-  return { maxSize: maxSize ?? LOCAL_DRIVER_DEFAULTS.maxSize, maxFiles: Math.max(1, maxFiles) };
+  return { maxSize: maxSize ?? localDriverDefaults.maxSize, maxFiles: Math.max(1, maxFiles) };
 }
 
 /** @param context what stands before the reason, with the value where it ends in a colon */

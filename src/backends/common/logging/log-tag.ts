@@ -7,7 +7,7 @@
 export type TagFields = Readonly<Record<string, string | readonly string[]>>;
 
 /** The most blanks that `pad` adds on a side. */
-const WIDEST = 1024;
+const widest = 1024;
 
 type Value = string | number | readonly string[];
 
@@ -156,7 +156,7 @@ const functions: Readonly<Record<string, (...values: Value[]) => Value>> = Objec
 );
 
 function blanks(count: Value): string {
-  return " ".repeat(Math.min(Math.max(0, Number(count) || 0), WIDEST));
+  return " ".repeat(Math.min(Math.max(0, Number(count) || 0), widest));
 }
 
 function show(value: Value): string {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DEFAULT_CAPABILITIES } from "../../common/default-capabilities.ts";
+import { defaultCapabilities } from "../../common/default-capabilities.ts";
 import { capabilitiesOfMask, containerCapabilities } from "./capabilities.ts";
 
 const everything = capabilitiesOfMask("000001ffffffffff");
@@ -8,12 +8,12 @@ const none = { capAdd: [], capDrop: [], privileged: false };
 
 test("a mask of the kernel names its capabilities", () => {
   // What dockerd's default containers show in /proc/self/status.
-  assert.deepEqual(new Set(capabilitiesOfMask("00000000a80425fb")), new Set(DEFAULT_CAPABILITIES));
+  assert.deepEqual(new Set(capabilitiesOfMask("00000000a80425fb")), new Set(defaultCapabilities));
   assert.equal(everything.length, 41);
 });
 
 test("without a word a container gets the default set", () => {
-  assert.deepEqual(containerCapabilities(none, everything), DEFAULT_CAPABILITIES);
+  assert.deepEqual(containerCapabilities(none, everything), defaultCapabilities);
 });
 
 test("names are taken in any case, with and without the prefix", () => {
@@ -45,7 +45,7 @@ test("a name that Linux does not have, or this machine cannot give, is refused",
   const refusal = (capAdd: string[], machine: readonly string[]) => () =>
     containerCapabilities({ ...none, capAdd }, machine);
   assert.throws(refusal(["FLY"], everything), { kind: "invalid", message: 'unknown capability: "CAP_FLY"' });
-  assert.throws(refusal(["SYS_RESOURCE"], DEFAULT_CAPABILITIES), {
+  assert.throws(refusal(["SYS_RESOURCE"], defaultCapabilities), {
     kind: "invalid",
     message:
       'capability not supported by your kernel or not available in the current environment: "CAP_SYS_RESOURCE"',

@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { invalid } from "../../../common/errors.ts";
-import { DEFAULT_CAPABILITIES } from "../../common/default-capabilities.ts";
+import { defaultCapabilities } from "../../common/default-capabilities.ts";
 import type { OciCapabilities } from "./types.ts";
 
 /** Linux' capabilities in the order of their bits (capability.h, Linux 6). */
-const BY_BIT: readonly string[] = [
+const byBit: readonly string[] = [
   "CAP_CHOWN",
   "CAP_DAC_OVERRIDE",
   "CAP_DAC_READ_SEARCH",
@@ -51,14 +51,14 @@ const BY_BIT: readonly string[] = [
 /** The capabilities of a bounding set as `/proc/<pid>/status` prints it (hexadecimal). */
 export function capabilitiesOfMask(mask: string): string[] {
   const bits = BigInt(`0x${mask.trim()}`);
-  return BY_BIT.filter((_, bit) => (bits >> BigInt(bit)) & 1n);
+  return byBit.filter((_, bit) => (bits >> BigInt(bit)) & 1n);
 }
 
 /** What this process could hand on: its own bounding set. */
 export function availableCapabilities(): string[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = /^CapBnd:\s*([0-9a-f]+)$/m.exec(status)?.[1];
-  return mask === undefined ? [...DEFAULT_CAPABILITIES] : capabilitiesOfMask(mask);
+  return mask === undefined ? [...defaultCapabilities] : capabilitiesOfMask(mask);
 }
 
 /**
@@ -74,7 +74,7 @@ function normalise(names: readonly string[], available: readonly string[]): stri
       return upper;
     }
     const name = upper.startsWith("CAP_") ? upper : `CAP_${upper}`;
-    if (!BY_BIT.includes(name)) {
+    if (!byBit.includes(name)) {
       throw invalid(`unknown capability: "${name}"`);
     }
     if (!available.includes(name)) {
@@ -112,7 +112,7 @@ export function containerCapabilities(
   if (drop.includes("ALL")) {
     return [...new Set(named)];
   }
-  const kept = DEFAULT_CAPABILITIES.filter((name) => !drop.includes(name) && available.includes(name));
+  const kept = defaultCapabilities.filter((name) => !drop.includes(name) && available.includes(name));
   return [...new Set([...kept, ...named])];
 }
 

@@ -3,9 +3,9 @@ import type { DeviceMapping } from "../../../gen/sockerless/backend/v1/config_pb
 import { invalid, systemError } from "../../../common/errors.ts";
 import type { OciDevice, OciDeviceRule } from "./types.ts";
 
-const S_IFMT = 0o170000;
-const S_IFCHR = 0o020000;
-const S_IFBLK = 0o060000;
+const fileTypeMask = 0o170000;
+const characterDevice = 0o020000;
+const blockDevice = 0o060000;
 
 /** Numbers of a device node on this machine. */
 export interface DeviceNumbers {
@@ -23,14 +23,14 @@ export type DeviceLookup = (path: string) => DeviceNumbers | undefined;
 /** The machine's own device nodes. */
 export const machineDevices: DeviceLookup = (path) => {
   const node = statSync(path);
-  const format = node.mode & S_IFMT;
-  if (format !== S_IFCHR && format !== S_IFBLK) {
+  const format = node.mode & fileTypeMask;
+  if (format !== characterDevice && format !== blockDevice) {
     return undefined;
   }
   // dev_t as glibc packs it: 12 bits of major and 20 of minor, each in two pieces.
   const rdev = BigInt(node.rdev);
   return {
-    kind: format === S_IFCHR ? "c" : "b",
+    kind: format === characterDevice ? "c" : "b",
     major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn)),
     minor: Number((rdev & 0xffn) | ((rdev >> 12n) & ~0xffn)),
     mode: node.mode & 0o7777,
@@ -55,7 +55,7 @@ function rule(
 }
 
 /** What every container may reach: null, zero, full, random, urandom, tty, console; never fuse. As dockerd. */
-export const DEFAULT_DEVICE_RULES: readonly OciDeviceRule[] = [
+export const defaultDeviceRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
   rule(true, "c", 1, 5),
   rule(true, "c", 1, 3),
@@ -73,7 +73,7 @@ export function containerDevices(
   lookup: DeviceLookup,
 ): { devices: OciDevice[]; rules: OciDeviceRule[] } {
   const devices: OciDevice[] = [];
-  const rules: OciDeviceRule[] = [...DEFAULT_DEVICE_RULES];
+  const rules: OciDeviceRule[] = [...defaultDeviceRules];
   for (const mapping of mappings) {
     const found = lookupMapped(mapping, lookup);
     const path = mapping.pathInContainer === "" ? mapping.pathOnHost : mapping.pathInContainer;

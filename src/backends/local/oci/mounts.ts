@@ -3,7 +3,7 @@ import type { ResolvedMount } from "../../common/driver.ts";
 import type { OciMount } from "./types.ts";
 
 /** 64 MiB, when `--shm-size` does not say. */
-export const DEFAULT_SHM_SIZE = 67_108_864n;
+export const defaultShmSize = 67_108_864n;
 
 /** File systems that every container has, in the order in which they are mounted. As dockerd. */
 function defaultMounts(shmSize: bigint): OciMount[] {
@@ -35,7 +35,7 @@ function defaultMounts(shmSize: bigint): OciMount[] {
 }
 
 /** Mounts that stay writable under `--read-only`. */
-const WRITABLE_UNDER_READ_ONLY = new Set(["/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"]);
+const writableUnderReadOnly = new Set(["/proc", "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"]);
 
 export interface MountSettings {
   readonly shmSize: bigint;
@@ -54,7 +54,7 @@ export interface MountSettings {
 export function containerMounts(user: readonly ResolvedMount[], settings: MountSettings): OciMount[] {
   const taken = new Set(user.map((mount) => mount.destination));
   const mounts: OciMount[] = [];
-  for (const mount of defaultMounts(settings.shmSize > 0n ? settings.shmSize : DEFAULT_SHM_SIZE)) {
+  for (const mount of defaultMounts(settings.shmSize > 0n ? settings.shmSize : defaultShmSize)) {
     const hidden =
       taken.has(mount.destination) ||
       (taken.has("/dev") && mount.destination.startsWith("/dev/")) ||
@@ -77,9 +77,7 @@ function adjusted(mount: OciMount, settings: MountSettings): OciMount {
     return { ...mount, options: mount.options.filter((option) => option !== "ro") };
   }
   const closes =
-    settings.readonlyRootfs &&
-    !WRITABLE_UNDER_READ_ONLY.has(mount.destination) &&
-    !mount.options.includes("ro");
+    settings.readonlyRootfs && !writableUnderReadOnly.has(mount.destination) && !mount.options.includes("ro");
   return closes ? { ...mount, options: [...mount.options, "ro"] } : mount;
 }
 

@@ -4,7 +4,7 @@ import type { DeviceLookup } from "./devices.ts";
 import type { OciDeviceRule, OciResources, OciThrottle } from "./types.ts";
 
 /** µs; the kernel's own default, in which `--cpus` is counted. */
-const CPU_PERIOD = 100_000;
+const defaultCpuPeriod = 100_000;
 
 /** Limits of the container's cgroup. Unset fields stay unset: no limit. */
 export function containerResources(
@@ -55,9 +55,9 @@ function cpuLimits(given: Resources): NonNullable<OciResources["cpu"]> {
   }
   const quota =
     given.nanoCpus > 0n
-      ? Number((given.nanoCpus * BigInt(CPU_PERIOD)) / 1_000_000_000n)
+      ? Number((given.nanoCpus * BigInt(defaultCpuPeriod)) / 1_000_000_000n)
       : Number(given.cpuQuota);
-  const period = given.nanoCpus > 0n ? CPU_PERIOD : Number(given.cpuPeriod);
+  const period = given.nanoCpus > 0n ? defaultCpuPeriod : Number(given.cpuPeriod);
   return {
     ...(given.cpuShares > 0n && { shares: Number(given.cpuShares) }),
     ...(quota !== 0 && { quota }),

@@ -42,7 +42,7 @@ export interface SeccompTarget {
   readonly capabilities: readonly string[];
 }
 
-const SECCOMP_ARCHITECTURE: Readonly<Record<string, string>> = {
+const seccompArchitecture: Readonly<Record<string, string>> = {
   amd64: "SCMP_ARCH_X86_64",
   arm64: "SCMP_ARCH_AARCH64",
   riscv64: "SCMP_ARCH_RISCV64",
@@ -56,7 +56,7 @@ export function seccompTarget(capabilities: readonly string[]): SeccompTarget {
 }
 
 /** Docker's default profile. */
-export const DEFAULT_PROFILE: SeccompProfile = defaultProfile;
+export const dockersProfile: SeccompProfile = defaultProfile;
 
 /**
  * Reads a profile as `--security-opt seccomp=` carries it (the CLI sends the
@@ -92,7 +92,7 @@ export function resolveSeccomp(profile: SeccompProfile, target: SeccompTarget): 
   if (profile.defaultAction === undefined && rules.length === 0) {
     return undefined;
   }
-  const native = SECCOMP_ARCHITECTURE[target.architecture];
+  const native = seccompArchitecture[target.architecture];
   const mapped = profile.archMap?.find((entry) => entry.architecture === native);
   const architectures =
     mapped === undefined ? profile.architectures : [mapped.architecture, ...(mapped.subArchitectures ?? [])];

@@ -1,5 +1,5 @@
 import { invalid } from "../../../common/errors.ts";
-import { DEFAULT_PROFILE, parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
+import { dockersProfile, parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 
 /** What `--security-opt` says, all of it. */
 export interface SecurityOptions {
@@ -20,7 +20,7 @@ export interface SecurityOptions {
  */
 export function parseSecurityOptions(options: readonly string[], privileged: boolean): SecurityOptions {
   let noNewPrivileges = false;
-  let seccomp: SeccompProfile | undefined = privileged ? undefined : DEFAULT_PROFILE;
+  let seccomp: SeccompProfile | undefined = privileged ? undefined : dockersProfile;
   let appArmor: string | undefined;
   let systemPathsUnconfined = false;
   for (const option of options) {
@@ -71,5 +71,5 @@ function namedProfile(value: string): SeccompProfile | undefined {
   if (value === "unconfined") {
     return undefined;
   }
-  return value === "builtin" ? DEFAULT_PROFILE : parseSeccompProfile(value);
+  return value === "builtin" ? dockersProfile : parseSeccompProfile(value);
 }
