@@ -1,9 +1,9 @@
 /** What a container's log configuration comes to when it starts, and what `docker logs --details` tells of it. */
+import { RE2JS } from "re2js";
+
 import { systemError } from "../../../common/errors.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { parseRegex } from "../logging/go-values.ts";
 import { logSettings } from "../logging/log-settings.ts";
-import { matchingTexts } from "../logging/match-regex.ts";
 import { renderLogTag, type TagFields } from "../logging/log-tag.ts";
 import { configOf, hostConfigOf } from "./records.ts";
 
@@ -23,7 +23,7 @@ export function requireLog(record: ContainerRecord): void {
 /**
  * The labels and variables that the log options `labels` and `env` (and their `-regex`) name, and the tag.
  *
- * @throws Error in Go's words: an expression or a template that is none; an expression that takes too long to match
+ * @throws Error in Go's words: an expression or a template that is none
  */
 export function logDetails(record: ContainerRecord): Record<string, string> {
   const logConfig = hostConfigOf(record).logConfig;
@@ -70,10 +70,11 @@ function chosen(
   names: string | undefined,
   pattern: string | undefined,
 ): Record<string, string> {
-  const matching =
-    pattern === undefined || pattern === "" ? [] : matchingTexts(parseRegex(pattern), Object.keys(pairs));
-  const wanted = new Set([...(names?.split(",") ?? []), ...matching]);
-  return Object.fromEntries(Object.entries(pairs).filter(([name]) => wanted.has(name)));
+  const wanted = new Set(names?.split(","));
+  const expression = pattern === undefined || pattern === "" ? undefined : RE2JS.compile(pattern);
+  return Object.fromEntries(
+    Object.entries(pairs).filter(([name]) => wanted.has(name) || expression?.test(name)),
+  );
 }
 
 function splitEntry(entry: string): [string, string] {

@@ -1,4 +1,6 @@
 /** Docker's filters: several values of a key are alternatives, several keys must all match. */
+import { RE2JS } from "re2js";
+
 import { invalid } from "../../../common/errors.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 
@@ -8,6 +10,8 @@ const longestPattern = 4096;
 /** The filters of one request. */
 export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
+  /** Compiled values; undefined: not a regular expression. */
+  readonly #expressions = new Map<string, RE2JS | undefined>();
 
   /**
    * @param accepted the keys that the listing knows
@@ -45,7 +49,9 @@ export class Filters {
 
   /** As {@link matchesExactly}; a value that is a regular expression found in the text will do as well. */
   matches(key: string, text: string): boolean {
-    return this.matchesExactly(key, text) || this.get(key).some((value) => isFoundIn(value, text));
+    return (
+      this.matchesExactly(key, text) || this.get(key).some((value) => this.#expression(value)?.test(text))
+    );
   }
 
   /** Whether every value, a name or `name=value`, is among the pairs; true where there are none. */
@@ -77,15 +83,20 @@ export class Filters {
     }
     return isTrue;
   }
+
+  #expression(value: string): RE2JS | undefined {
+    if (!this.#expressions.has(value)) {
+      this.#expressions.set(value, compiled(value));
+    }
+    return this.#expressions.get(value);
+  }
 }
 
-function isFoundIn(pattern: string, text: string): boolean {
-  if (pattern.length > longestPattern) {
-    return false;
-  }
+/** RE2, as in Docker: JavaScript's own engine may take for ever, and everybody would wait. */
+function compiled(pattern: string): RE2JS | undefined {
   try {
-    return new RegExp(pattern, "u").test(text);
+    return pattern.length > longestPattern ? undefined : RE2JS.compile(pattern);
   } catch {
-    return false;
+    return undefined; // As in Docker, it is compared as text alone.
   }
 }

@@ -50,7 +50,9 @@ describe("filters", () => {
     assert.ok(!filters({ name: ["a"] }).matchesExactly("name", "ab"));
     assert.ok(filters({ name: ["a"] }).matchesPrefix("name", "ab"));
     assert.ok(filters({ name: ["^w.*b$"] }).matches("name", "web"));
+    assert.ok(filters({ name: ["(?i)^WEB$"] }).matches("name", "web"));
     assert.ok(!filters({ name: ["("] }).matches("name", "web"));
+    assert.ok(!filters({ name: ["^(a+)+$"] }).matches("name", `${"a".repeat(64)}_`)); // Which a backtracking engine never tells.
     assert.ok(filters({}).matches("name", "anything"));
   });
 
