@@ -43,6 +43,7 @@ interface AttachUnderTest {
 
 interface Container {
   readonly tty?: boolean;
+  readonly running?: boolean;
   /** Resolves at the container's start: true for running, false for removed. */
   readonly start?: Promise<boolean>;
   readonly status?: ContainerStatus;
@@ -51,7 +52,12 @@ interface Container {
 async function serveAttach(
   t: TestContext,
   session: ServiceImpl<typeof AgentService>["session"],
-  { tty = false, start = Promise.resolve(true), status = ContainerStatus.RUNNING }: Container = {},
+  {
+    tty = false,
+    running = false,
+    start = Promise.resolve(true),
+    status = ContainerStatus.RUNNING,
+  }: Container = {},
 ): Promise<AttachUnderTest> {
   const agent = await serveAgent(t, { session });
   const requests: AttachContainerRequest[] = [];
@@ -59,7 +65,7 @@ async function serveAttach(
     router.service(ContainerService, {
       async *attachContainer(request, context) {
         requests.push(request);
-        yield { message: { case: "accepted" as const, value: { id, tty, openStdin: true } } };
+        yield { message: { case: "accepted" as const, value: { id, tty, openStdin: true, running } } };
         const left = new Promise<"left">((resolve) => {
           context.signal.addEventListener("abort", () => resolve("left"));
         });
@@ -99,6 +105,32 @@ test("an attachment before the start is answered at once and gets the first byte
   await client.end();
   assert.equal(channelText(client.body, 1), "early");
   assert.equal(requests[0]?.container, "web");
+});
+
+test("an attachment to a running container is answered once its agent has taken it", async (t) => {
+  let taken = false;
+  const { api, connect } = await serveAttach(
+    t,
+    async function* (messages) {
+      if (!taken) {
+        throw new ConnectError("out of order", Code.Internal);
+      }
+      yield* cat(messages);
+    },
+    { running: true },
+  );
+  const refused = await api.call("POST", `/v1.51/containers/web/attach?${query}`);
+  assert.equal(refused.status, 500);
+  const webSocket = new WebSocket(`ws+unix:${api.socket}:/v1.51/containers/web/attach/ws?${query}`);
+  const [failure] = (await once(webSocket, "error")) as [Error];
+  assert.match(failure.message, /500/);
+  taken = true;
+  const client = connect().send(`${hijackRequest(`/v1.51/containers/web/attach?${query}`)}early`);
+  await client.says("early");
+  assert.match(client.header, / 101 /);
+  client.socket.end();
+  await client.end();
+  assert.equal(channelText(client.body, 1), "early");
 });
 
 test("a client that leaves a pending attachment cancels its reservation", async (t) => {

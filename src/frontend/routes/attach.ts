@@ -1,4 +1,6 @@
 /** `/containers/{id}/attach` and `/attach/ws`: the standard streams of a container's main process. */
+import type { Duplex } from "node:stream";
+
 import { StreamUse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../query.ts";
@@ -39,15 +41,13 @@ async function attach(context: HijackContext): Promise<void> {
   const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
   const { tty, openStdin } = attachment.accepted;
   const multiplexed = !tty;
+  const request = { wanted, detachKeys, framing: multiplexed ? "multiplexed" : "raw" } as const;
+  const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
   // Until the container runs nothing is read but as much as tells that a client reset the connection.
   socket.read(0);
-  const link = await openInBand(context, socket, attachment, {
-    wanted,
-    detachKeys,
-    framing: multiplexed ? "multiplexed" : "raw",
-  });
+  const link = await openInBand(socket, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
     await streamToClient(context, socket, link, {
@@ -64,8 +64,13 @@ async function attachWebSocket(context: HijackContext): Promise<void> {
   // Before 1.42 all streams are attached, whatever the query says.
   const wanted = wantedStreams(context, context.version.before("1.42"));
   const attachment = await Attachment.reserve(context, context.parameters["id"] ?? "", wanted);
-  const stream = await acceptWebSocket(context);
-  const link = await openInBand(context, stream, attachment, { wanted, detachKeys, framing: "raw" });
+  const request = { wanted, detachKeys, framing: "raw" } as const;
+  const opened = await openAtOnce(context, attachment, request);
+  const stream = await acceptWebSocket(context).catch((error: unknown) => {
+    opened?.link?.cancel();
+    throw error;
+  });
+  const link = await openInBand(stream, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
@@ -83,15 +88,35 @@ const detached =
   () =>
     recordStreamUse(context, accepted.id, StreamUse.DETACHED);
 
-/** Opens the stream of a client that was answered already; without a stream its connection is closed. */
+/** What is attached to, and how. */
+type Opening = Parameters<typeof openAttachment>;
+
+/**
+ * Opens the stream of a container that runs before its client is answered, who misses nothing from then on. That of
+ * another opens behind the answer.
+ *
+ * @returns undefined where the stream is still to be opened
+ * @throws StreamError or ConnectError
+ */
+async function openAtOnce(...opening: Opening): Promise<OpenedAtOnce | undefined> {
+  const [, { accepted }] = opening;
+  return accepted.running ? { link: await openAttachment(...opening) } : undefined;
+}
+
+/** The stream, where there is one. */
+interface OpenedAtOnce {
+  readonly link: StreamLink | undefined;
+}
+
+/** The stream of a client that was answered; without a stream its connection is closed. */
 async function openInBand(
-  context: HijackContext,
-  socket: Parameters<typeof refuseInBand>[1],
-  attachment: Attachment,
-  request: Parameters<typeof openAttachment>[2],
+  socket: Duplex,
+  opened: OpenedAtOnce | undefined,
+  ...opening: Opening
 ): Promise<StreamLink | undefined> {
+  const [context, , { framing }] = opening;
   try {
-    const link = await openAttachment(context, attachment, request);
+    const link = opened === undefined ? await openAttachment(...opening) : opened.link;
     if (link === undefined) {
       socket.resume();
       socket.end();
@@ -102,7 +127,7 @@ async function openInBand(
       socket.end();
       return undefined;
     }
-    refuseInBand(context, socket, error, request.framing === "multiplexed");
+    refuseInBand(context, socket, error, framing === "multiplexed");
     return undefined;
   }
 }

@@ -27,7 +27,8 @@ describe("attachments and execs", () => {
       )
       [Symbol.asyncIterator]();
     const first = await stream.next();
-    assert.equal(first.value?.message.case, "accepted");
+    assert.ok(first.value?.message.case === "accepted");
+    const { running } = first.value.message.value;
     const endpoint = (async (): Promise<AttachEndpoint> => {
       const { value } = await stream.next();
       assert.equal(value?.message.case, "endpoint");
@@ -35,13 +36,14 @@ describe("attachments and execs", () => {
       return value?.message.value as AttachEndpoint;
     })();
     endpoint.catch(() => undefined);
-    return { leave, endpoint };
+    return { leave, running, endpoint };
   };
 
   it("give the first byte to whoever attached before the start", async () => {
     for (let round = 0; round < 20; round++) {
       const id = await bench.createScript(`printf 'round ${round}'; exit ${round}`);
-      const { endpoint } = await attach(id);
+      const { running, endpoint } = await attach(id);
+      assert.equal(running, false);
       const session = endpoint.then(({ endpoint: agent, attachId }) =>
         bench.session(agent, { openAttach: { attachId, stdout: true, stream: true } }),
       );
@@ -76,7 +78,8 @@ describe("attachments and execs", () => {
   it("are answered at once on a container that runs", async () => {
     const gate = join(bench.machine.directory, "gate");
     const id = await bench.runScript(`while test ! -e ${gate}; do sleep 0.01; done; echo late`);
-    const { endpoint } = await attach(id);
+    const { running, endpoint } = await attach(id);
+    assert.equal(running, true);
     const { endpoint: agent, attachId } = await endpoint;
     assert.equal(attachId, "");
     const { output } = await bench.session(agent, { openAttach: { stdout: true, stream: true } }, () =>

@@ -2832,6 +2832,7 @@ type AttachAccepted struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the container
 	Tty           bool                   `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
 	OpenStdin     bool                   `protobuf:"varint,3,opt,name=open_stdin,json=openStdin,proto3" json:"open_stdin,omitempty"`
+	Running       bool                   `protobuf:"varint,4,opt,name=running,proto3" json:"running,omitempty"` // the endpoint comes at once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2883,6 +2884,13 @@ func (x *AttachAccepted) GetTty() bool {
 func (x *AttachAccepted) GetOpenStdin() bool {
 	if x != nil {
 		return x.OpenStdin
+	}
+	return false
+}
+
+func (x *AttachAccepted) GetRunning() bool {
+	if x != nil {
+		return x.Running
 	}
 	return false
 }
@@ -4503,12 +4511,13 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\baccepted\x18\x01 \x01(\v2%.sockerless.backend.v1.AttachAcceptedH\x00R\baccepted\x12C\n" +
 	"\bendpoint\x18\x02 \x01(\v2%.sockerless.backend.v1.AttachEndpointH\x00R\bendpoint\x12@\n" +
 	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"Q\n" +
+	"\amessage\"k\n" +
 	"\x0eAttachAccepted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03tty\x18\x02 \x01(\bR\x03tty\x12\x1d\n" +
 	"\n" +
-	"open_stdin\x18\x03 \x01(\bR\topenStdin\"o\n" +
+	"open_stdin\x18\x03 \x01(\bR\topenStdin\x12\x18\n" +
+	"\arunning\x18\x04 \x01(\bR\arunning\"o\n" +
 	"\x0eAttachEndpoint\x12@\n" +
 	"\bendpoint\x18\x01 \x01(\v2$.sockerless.backend.v1.AgentEndpointR\bendpoint\x12\x1b\n" +
 	"\tattach_id\x18\x02 \x01(\tR\battachId\"d\n" +

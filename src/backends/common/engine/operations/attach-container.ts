@@ -13,6 +13,8 @@ export interface Attachment {
   readonly id: string;
   readonly tty: boolean;
   readonly openStdin: boolean;
+  /** Whether it has a process now: the address comes at once. */
+  readonly running: boolean;
   /** Empty on a container that runs. */
   readonly attachId: string;
   /** At once for a running container, at its start for another; rejects when that fails or the signal aborts. */
@@ -36,14 +38,15 @@ export async function attachContainer(
     throw refusal;
   }
   const { tty, openStdin } = configOf(record);
+  const running = hasProcess(record);
   const served =
-    hasProcess(record) || !request.stream
+    running || !request.stream
       ? { attachId: "", address: addressNow(context, record.id) }
       : context.live.of(record.id).reservations.reserve(signal);
   // Whoever leaves before he asks for the address has seen nothing go wrong.
   served.address.catch(() => undefined);
   await context.state.commit((change) => change.event(containerEvent(record, "attach")));
-  return { id: record.id, tty, openStdin, ...served };
+  return { id: record.id, tty, openStdin, running, ...served };
 }
 
 async function addressNow(context: EngineContext, containerId: string): Promise<AgentAddress> {

@@ -154,9 +154,9 @@ async function* attach(
   const signal = AbortSignal.any([call.signal, context.shutdown]);
   const attachment = await attachContainer(context, request, signal);
   async function* messages(): AsyncGenerator<AttachContainerResponse> {
-    const { id, tty, openStdin, attachId } = attachment;
+    const { id, tty, openStdin, running, attachId } = attachment;
     yield create(AttachContainerResponseSchema, {
-      message: { case: "accepted", value: { id, tty, openStdin } },
+      message: { case: "accepted", value: { id, tty, openStdin, running } },
     });
     const endpoint = await endpointFor(context, id, await attachment.address, request.access);
     yield create(AttachContainerResponseSchema, {
