@@ -1,22 +1,20 @@
 import type { DiskMeter } from "../common/driver.ts";
-import { fromHostError, type HostClient } from "./host-client.ts";
+import { type HostClient, orHostError } from "./host-client.ts";
 
 /** Measures by the host process. */
 export function localDisk(host: HostClient["client"]): DiskMeter {
   return {
     async measure({ containers: containerIds, volumes: volumeNames }, signal) {
-      try {
-        const { containers, volumes } = await host.measureDisk(
+      const { containers, volumes } = await orHostError(
+        host.measureDisk(
           { containerIds: [...containerIds], volumeNames: [...volumeNames] },
           signal === undefined ? {} : { signal },
-        );
-        return {
-          containers: new Map(Object.entries(containers)),
-          volumes: new Map(Object.entries(volumes)),
-        };
-      } catch (error) {
-        throw fromHostError(error);
-      }
+        ),
+      );
+      return {
+        containers: new Map(Object.entries(containers)),
+        volumes: new Map(Object.entries(volumes)),
+      };
     },
   };
 }

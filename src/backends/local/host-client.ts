@@ -51,3 +51,12 @@ export function fromHostError(error: unknown): SockerlessError {
       return systemError(message, error);
   }
 }
+
+/** The answer to a call; its failure as {@link fromHostError} has it. */
+export async function orHostError<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    throw fromHostError(error);
+  }
+}

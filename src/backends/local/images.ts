@@ -1,6 +1,6 @@
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../common/driver.ts";
-import { fromHostError } from "./host-client.ts";
+import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
 /** Layers that are unpacked at one time: unpacking is bound by the disk, not by processors. */
@@ -35,19 +35,11 @@ export function localImages(process: HostProcess): ImagePreparer {
       }
     },
     async known() {
-      try {
-        return (await host.listLayers({})).diffIds;
-      } catch (error) {
-        throw fromHostError(error);
-      }
+      return (await orHostError(host.listLayers({}))).diffIds;
     },
     async forget(diffIds) {
       for (const diffId of diffIds) {
-        await process
-          .persist((client) => client.removeLayer({ diffId }))
-          .catch((error: unknown) => {
-            throw fromHostError(error);
-          });
+        await orHostError(process.persist((client) => client.removeLayer({ diffId })));
       }
     },
   };

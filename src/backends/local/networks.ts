@@ -10,7 +10,7 @@ import {
   Phase,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkChange, NetworkFabric } from "../common/driver.ts";
-import { fromHostError } from "./host-client.ts";
+import { fromHostError, orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
@@ -48,17 +48,13 @@ export function localNetworks(process: HostProcess): NetworkFabric {
       return bridge;
     },
     async remove(record) {
-      try {
-        const request = { networkId: record.network?.id ?? "", bridge: bridgeName(record) };
-        await process.persist((client) => client.removeNetwork(request));
-      } catch (error) {
-        throw fromHostError(error);
-      }
+      const request = { networkId: record.network?.id ?? "", bridge: bridgeName(record) };
+      await orHostError(process.persist((client) => client.removeNetwork(request)));
     },
     async connect(change) {
       const { after, network, endpoint, defaultGateway } = change;
-      try {
-        await host.connectContainer({
+      await orHostError(
+        host.connectContainer({
           containerId: after.id,
           interface: {
             networkId: endpoint.networkId,
@@ -68,30 +64,22 @@ export function localNetworks(process: HostProcess): NetworkFabric {
           },
           defaultGateway,
           names: { ...resolverChange(change), addHost: `${endpoint.ipAddress}\t${ownNames(after)}` },
-        });
-      } catch (error) {
-        throw fromHostError(error);
-      }
+        }),
+      );
     },
     async disconnect({ before, network, endpoint, defaultGateway }) {
-      try {
-        await host.disconnectContainer({
+      await orHostError(
+        host.disconnectContainer({
           containerId: before.id,
           networkId: endpoint.networkId,
           bridge: network.driverReference,
           defaultGateway,
           names: { removeHost: endpoint.ipAddress },
-        });
-      } catch (error) {
-        throw fromHostError(error);
-      }
+        }),
+      );
     },
     async usedRoutes() {
-      try {
-        return (await host.inspectMachine({})).routes;
-      } catch (error) {
-        throw fromHostError(error);
-      }
+      return (await orHostError(host.inspectMachine({}))).routes;
     },
   };
 }

@@ -1,6 +1,6 @@
 import { invalid, notImplemented } from "../../common/errors.ts";
 import type { VolumeStore } from "../common/driver.ts";
-import { fromHostError } from "./host-client.ts";
+import { orHostError } from "./host-client.ts";
 import type { HostProcess } from "./host-process.ts";
 
 /** What Docker's driver `local` knows. */
@@ -18,19 +18,11 @@ export function localVolumes(host: HostProcess): VolumeStore {
       if (options.length > 0) {
         throw notImplemented(`the local backend does not support volume options (${options.join(", ")})`);
       }
-      try {
-        const { path } = await host.persist((client) => client.createVolume({ name: record.name }));
-        return { reference: path, mountpoint: path };
-      } catch (error) {
-        throw fromHostError(error);
-      }
+      const { path } = await orHostError(host.persist((client) => client.createVolume({ name: record.name })));
+      return { reference: path, mountpoint: path };
     },
     async remove(record) {
-      try {
-        await host.persist((client) => client.removeVolume({ name: record.name }));
-      } catch (error) {
-        throw fromHostError(error);
-      }
+      await orHostError(host.persist((client) => client.removeVolume({ name: record.name })));
     },
   };
 }

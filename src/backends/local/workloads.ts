@@ -11,7 +11,7 @@ import type {
 import { defaultGatewayOf } from "../common/engine/network/default-gateway.ts";
 import type { BoundPort, FoundWorkload, ResolvedMount, Workloads, WorkloadSpec } from "../common/driver.ts";
 import { dockerSocketMounts } from "./docker-sockets.ts";
-import { fromHostError, type HostClient } from "./host-client.ts";
+import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { logSettings } from "../common/logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
 import { type MachineNames, nameFiles, readIfThere } from "./name-files.ts";
@@ -80,14 +80,6 @@ function hostMount(mount: ResolvedMount): MessageInitShape<typeof MountSchema> {
   return mount.type === "image"
     ? { destination, readOnly, layerDiffIds: [...(mount.layerDiffIds ?? [])], subpath: mount.subpath ?? "" }
     : { destination, readOnly, source: sourceOf(mount) };
-}
-
-async function orHostError<T>(call: Promise<T>): Promise<T> {
-  try {
-    return await call;
-  } catch (error) {
-    throw fromHostError(error);
-  }
 }
 
 /** Everything that the host process needs to know of one start. */
