@@ -3,7 +3,7 @@
  * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { defaultCapabilities } from "../common/default-capabilities.ts";
+import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** One setting. */

@@ -18,7 +18,9 @@ export function localVolumes(host: HostProcess): VolumeStore {
       if (options.length > 0) {
         throw notImplemented(`the local backend does not support volume options (${options.join(", ")})`);
       }
-      const { path } = await orHostError(host.persist((client) => client.createVolume({ name: record.name })));
+      const { path } = await orHostError(
+        host.persist((client) => client.createVolume({ name: record.name })),
+      );
       return { reference: path, mountpoint: path };
     },
     async remove(record) {

@@ -8,7 +8,7 @@ import {
   Tee,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { defaultCapabilities } from "../default-capabilities.ts";
+import { defaultCapabilities } from "../linux-capabilities.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import { parseSignal, sigterm } from "../engine/signals.ts";
 import type { SealedRecord } from "./seal.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { defaultCapabilities } from "../../common/default-capabilities.ts";
+import { defaultCapabilities } from "../../common/linux-capabilities.ts";
 import { dockersProfile, parseSeccompProfile, resolveSeccomp, type SeccompTarget } from "./seccomp.ts";
 import type { OciSeccomp } from "./types.ts";
 

@@ -1,12 +1,6 @@
 /** Linux capabilities by the names that users write. */
 import { invalid } from "../../../../common/errors.ts";
-
-const known: ReadonlySet<string> = new Set(
-  `AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER
-  FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE
-  NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE
-  SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM`.split(/\s+/),
-);
+import { capabilitiesByBit } from "../../linux-capabilities.ts";
 
 /**
  * Capabilities with `CAP_` and in upper case, `ALL` as it is.
@@ -20,10 +14,10 @@ export function normalizeCapabilities(names: readonly string[], field: "CapAdd" 
     if (upper === "ALL") {
       return upper;
     }
-    const capability = upper.replace(/^CAP_/, "");
-    if (!known.has(capability)) {
-      throw invalid(`invalid ${field}: unknown capability: "CAP_${capability}"`);
+    const capability = upper.startsWith("CAP_") ? upper : `CAP_${upper}`;
+    if (!capabilitiesByBit.includes(capability)) {
+      throw invalid(`invalid ${field}: unknown capability: "${capability}"`);
     }
-    return `CAP_${capability}`;
+    return capability;
   });
 }
