@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 
-import { fromUnknown } from "../common/errors.ts";
+import { fromUnknown, systemError } from "../common/errors.ts";
 import { stringifyJson } from "./reply.ts";
 
 /** Writes lines to a client at the client's pace. */
@@ -17,13 +17,13 @@ export class ProgressStream {
   }
 
   /** Whether a line is out, so that the status can no longer tell of an error. */
-  get begun(): boolean {
+  get #begun(): boolean {
     return this.#response.headersSent;
   }
 
   /** Writes one line; the first one sends the header. */
   async write(line: Record<string, unknown>): Promise<void> {
-    if (!this.begun) {
+    if (!this.#begun) {
       this.#response.writeHead(200, { "Content-Type": "application/json" });
     }
     if (!this.#response.write(`${stringifyJson(line)}\r\n`)) {
@@ -31,15 +31,51 @@ export class ProgressStream {
     }
   }
 
+  /**
+   * Writes what the backend tells of a task, and ends the stream. Once a line is out, or with `alwaysInBand` at once, a
+   * failure is one more line.
+   *
+   * @param task for an error: `pull`
+   * @param lineOf the line for a message; undefined: none
+   * @throws the task's failure, where no line is out; SockerlessError of kind `system` where the messages end without an
+   *   `end`
+   */
+  async relay<Message extends { readonly case: string | undefined }>(
+    task: string,
+    messages: AsyncIterable<{ readonly message: Message }>,
+    lineOf: (message: Message) => Record<string, unknown> | undefined,
+    { alwaysInBand = false } = {},
+  ): Promise<void> {
+    try {
+      let isComplete = false;
+      for await (const { message } of messages) {
+        const line = lineOf(message);
+        if (line !== undefined) {
+          await this.write(line);
+        }
+        isComplete ||= message.case === "end";
+      }
+      if (!isComplete) {
+        throw systemError(`the backend ended a ${task} without telling its result`);
+      }
+    } catch (error) {
+      if (!alwaysInBand && !this.#begun) {
+        throw error;
+      }
+      await this.#writeError(error);
+    }
+    this.end();
+  }
+
   /** Writes an error as clients look for it, in both of its forms. */
-  async writeError(error: unknown): Promise<void> {
+  async #writeError(error: unknown): Promise<void> {
     const { message } = fromUnknown(error);
     await this.write({ errorDetail: { message }, error: message });
   }
 
   /** Ends the stream; without any line it is an empty 200. */
   end(): void {
-    if (!this.begun) {
+    if (!this.#begun) {
       this.#response.writeHead(200, { "Content-Type": "application/json" });
     }
     this.#response.end();

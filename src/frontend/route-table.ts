@@ -9,7 +9,7 @@ import { changesRoutes } from "./routes/changes.ts";
 import { containerRoutes } from "./routes/containers.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
-import { imageUploadRoutes } from "./routes/image-uploads.ts";
+import { imageTransferRoutes } from "./routes/image-transfers.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { logsRoutes } from "./routes/logs.ts";
 import { networkRoutes } from "./routes/networks.ts";
@@ -31,7 +31,7 @@ export const routes: readonly Route[] = [
   ...archiveRoutes,
   ...changesRoutes,
   ...imageRoutes,
-  ...imageUploadRoutes,
+  ...imageTransferRoutes,
   ...networkRoutes,
   ...volumeRoutes,
   ...eventRoutes,

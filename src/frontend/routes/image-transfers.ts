@@ -1,0 +1,181 @@
+/** Images that come and go: `docker pull`, `import` and `load`, `docker push` and `save`. */
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+
+import { invalid, systemError } from "../../common/errors.ts";
+import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
+import { progressToJson } from "../convert/images.ts";
+import { platformFromJson, platformFromText } from "../convert/platforms.ts";
+import { refuse } from "../not-built.ts";
+import { ProgressStream } from "../progress-stream.ts";
+import { flagOr, text } from "../query.ts";
+import { registryAuthFromHeader } from "../registry-auth.ts";
+import type { ReplyContext } from "../request-context.ts";
+import { builtBackends, type Route } from "../router.ts";
+
+/** The routes of transfers. */
+export const imageTransferRoutes: readonly Route[] = [
+  { method: "POST", path: "/images/load", answeredBy: builtBackends, handler: postImagesLoad },
+  {
+    method: "POST",
+    path: "/images/create",
+    answeredBy: builtBackends,
+    note: "Pull, and import of a request's body.",
+    handler: postImagesCreate,
+  },
+  { method: "GET", path: "/images/get", answeredBy: builtBackends, handler: getImagesGet },
+  { method: "GET", path: "/images/{name}/get", answeredBy: builtBackends, handler: getImagesGet },
+  { method: "POST", path: "/images/{name}/push", answeredBy: builtBackends, handler: postImagesPush },
+];
+
+async function postImagesCreate(context: ReplyContext): Promise<void> {
+  const { query, version } = context;
+  const platform = version.atLeast("1.32") ? platformFromText(text(query, "platform")) : undefined;
+  const options = platform === undefined ? {} : { platform };
+  if (text(query, "fromImage") !== "") {
+    await pullImage(context, options);
+  } else {
+    await importImage(context, options);
+  }
+}
+
+type PlatformOption = { readonly platform?: Platform };
+
+async function pullImage(context: ReplyContext, options: PlatformOption): Promise<void> {
+  const { request, query, signal, services, response } = context;
+  const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
+  if (!namesOneImage(reference)) {
+    await refuse(context, "docker pull --all-tags", "name a tag");
+  }
+  const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
+  const messages = services.backend.images.pullImage(
+    { reference, ...options, ...(auth === undefined ? {} : { auth }) },
+    { signal },
+  );
+  await new ProgressStream(response, signal).relay("pull", messages, (message) =>
+    message.case === "progress" ? progressToJson(message.value) : undefined,
+  );
+}
+
+async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
+  const { request, query, signal, services, response } = context;
+  const source = text(query, "fromSrc");
+  if (source !== "-") {
+    await refuse(context, "docker import from a URL", "download the archive and import the file");
+  }
+  const { imageId } = await services.backend.images.importImage(
+    uploadOf(request, {
+      reference: namedReference(text(query, "repo"), text(query, "tag")),
+      comment: text(query, "message") || `Imported from ${source}`,
+      changes: query.getAll("changes"),
+      ...options,
+    }),
+    { signal },
+  );
+  const output = new ProgressStream(response, signal);
+  await output.write({ status: imageId });
+  output.end();
+}
+
+async function postImagesLoad(context: ReplyContext): Promise<void> {
+  const { request, query, signal, services, response } = context;
+  const options = platformOfArchive(context);
+  const isQuiet = flagOr(query, "quiet", true);
+  const messages = services.backend.images.loadImage(uploadOf(request, options), { signal });
+  await new ProgressStream(response, signal).relay(
+    "load",
+    messages,
+    (message) => {
+      switch (message.case) {
+        case "progress":
+          return isQuiet ? undefined : progressToJson(message.value);
+        case "loaded": {
+          const { reference, imageId } = message.value;
+          const what = reference === "" ? `image ID: ${imageId}` : `image: ${reference}`;
+          return { stream: `Loaded ${what}\n` };
+        }
+        default:
+          return undefined;
+      }
+    },
+    { alwaysInBand: true }, // As in dockerd: its clients do not look at the status.
+  );
+}
+
+async function postImagesPush(context: ReplyContext): Promise<void> {
+  const { request, parameters, query, version, signal, services, response } = context;
+  const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
+  const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
+  const messages = services.backend.images.pushImage(
+    {
+      reference: namedReference(parameters["name"] ?? "", text(query, "tag")),
+      ...(auth === undefined ? {} : { auth }),
+      ...(platform === undefined ? {} : { platform }),
+    },
+    { signal },
+  );
+  await new ProgressStream(response, signal).relay("push", messages, (message) => {
+    switch (message.case) {
+      case "progress":
+        return progressToJson(message.value);
+      case "pushed": {
+        const { tag, digest, size } = message.value;
+        return { progressDetail: {}, aux: { Tag: tag, Digest: digest, Size: size } };
+      }
+      default:
+        return undefined;
+    }
+  });
+}
+
+async function getImagesGet(context: ReplyContext): Promise<void> {
+  const { parameters, query, signal, services, response } = context;
+  const options = platformOfArchive(context);
+  const { name } = parameters;
+  const messages = services.backend.images.saveImages(
+    { references: name === undefined ? query.getAll("names") : [name], ...options },
+    { signal },
+  );
+  for await (const { message } of messages) {
+    if (message.case === "chunk") {
+      if (!response.headersSent) {
+        response.writeHead(200, { "Content-Type": "application/x-tar" });
+      }
+      if (!response.write(message.value)) {
+        await once(response, "drain", { signal });
+      }
+    } else if (message.case === "end") {
+      response.end();
+      return;
+    }
+  }
+  throw systemError("the backend ended a save without its last message");
+}
+
+/** The platform of which an archive has, or is to have, the image. @throws invalid: several */
+function platformOfArchive({ query, version }: ReplyContext): PlatformOption {
+  const platforms = version.atLeast("1.48") ? query.getAll("platform") : [];
+  if (platforms.length > 1) {
+    throw invalid("multiple platform parameters not supported");
+  }
+  const platform = platformFromJson(platforms[0] ?? "");
+  return platform === undefined ? {} : { platform };
+}
+
+/** The messages of an upload: what it is, the body, and the word that nothing is missing. */
+async function* uploadOf<Open>(
+  request: IncomingMessage,
+  open: Open,
+): AsyncGenerator<
+  | { readonly message: { readonly case: "open"; readonly value: Open } }
+  | { readonly message: { readonly case: "chunk"; readonly value: Uint8Array } }
+  | { readonly message: { readonly case: "end"; readonly value: Record<string, never> } }
+> {
+  yield { message: { case: "open", value: open } };
+  // The backend may refuse before it has read everything; the refusal still has to be written on this socket.
+  for await (const value of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    yield { message: { case: "chunk", value } };
+  }
+  yield { message: { case: "end", value: {} } };
+}
