@@ -59,7 +59,7 @@ async function measure(
   await link.opened;
   const cpu = process.cpuUsage();
   const start = performance.now();
-  await joinClient(socket, link, { stdin: true });
+  await joinClient(socket, link, { stdin: true, signal: new AbortController().signal });
   socket.end();
   const [report] = await reported;
   const seconds = (performance.now() - start) / 1000;

@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import type { Outcome } from "../../agent-client/agent-stream.ts";
+import { messageOf } from "../../common/errors.ts";
 import { outputLoss } from "./lost-output.ts";
 import type { StreamLink } from "./stream-link.ts";
 
@@ -26,29 +27,37 @@ export function prepareForStreaming(socket: Duplex): void {
 
 /**
  * Copies both ways until the stream ends: output to the socket, and, where `stdin` says so, the client's bytes to the
- * agent, its half-close as their end. A client that leaves ends the stream; the process gets all that the client had
- * sent, also where it left without reading.
+ * agent, its half-close as their end. A client that leaves ends the stream, and so does the signal; the process gets all
+ * that the client had sent, also where it left without reading.
  *
  * @returns once all output was given to the socket, which stays open
- * @throws StreamError when the stream was cut or failed, or the client left
+ * @throws StreamError when the stream was cut or failed, the client left, or the signal aborted
  */
 export async function joinClient(
   socket: Duplex,
   link: StreamLink,
-  options: { readonly stdin: boolean },
+  options: { readonly stdin: boolean; readonly signal: AbortSignal },
 ): Promise<Outcome> {
-  const { stdin } = options;
+  const { stdin, signal } = options;
   const receive = (chunk: Buffer): void => {
     if (stdin && !link.write(chunk)) {
       socket.pause();
     }
   };
   const loss = outputLoss(socket);
-  const gone = (): void => {
-    // What was read while the link had no room is left in a socket that a reset has destroyed.
+  /** What was read while the link had no room is left in the socket, also in one that a reset has destroyed. */
+  const handOver = (): void => {
+    socket.off("data", receive);
     for (let left: unknown = socket.read(); stdin && Buffer.isBuffer(left); left = socket.read()) {
       link.write(left);
     }
+  };
+  const leave = (): void => {
+    handOver();
+    link.leave({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
+  };
+  const gone = (): void => {
+    handOver();
     link.leave();
     if (loss?.aborted === true) {
       socket.destroy();
@@ -71,6 +80,7 @@ export async function joinClient(
   socket.on("data", receive);
   socket.on("end", halfClosed);
   socket.on("close", gone);
+  signal.addEventListener("abort", leave, { once: true });
   loss?.addEventListener("abort", deaf);
   link.onDrain(() => socket.resume());
   link.pipeTo((chunk, written) => {
@@ -78,6 +88,8 @@ export async function joinClient(
   });
   if (socket.destroyed) {
     gone();
+  } else if (signal.aborted) {
+    leave();
   } else if (socket.readableEnded) {
     halfClosed();
   } else if (loss?.aborted === true) {
@@ -90,6 +102,7 @@ export async function joinClient(
     socket.off("data", receive);
     socket.off("end", halfClosed);
     socket.off("close", gone);
+    signal.removeEventListener("abort", leave);
     loss?.removeEventListener("abort", deaf);
     // What the client still sends is dropped: unread bytes would turn the close into a reset.
     socket.resume();

@@ -119,7 +119,7 @@ test("a client that never reads costs bounded memory and loses nothing when it r
   const { client, server } = await socketPair(t);
   const pool = poolOf(t);
   const link = pool.open(target, exec, "raw");
-  const joined = joinClient(server, link, { stdin: true });
+  const joined = joinClient(server, link, { stdin: true, signal: t.signal });
   // Its last word for a while: buffers on their way, HTTP/2's windows and the sockets' buffers are full.
   let before = -1;
   await until(() => {
@@ -160,7 +160,7 @@ test("a process that never reads its stdin stops the client from sending", async
   });
   const { client, server } = await socketPair(t);
   const link = poolOf(t).open(target, exec, "raw");
-  const joined = joinClient(server, link, { stdin: true }).catch((error: unknown) => error);
+  const joined = joinClient(server, link, { stdin: true, signal: t.signal }).catch((error: unknown) => error);
   let given = 0;
   const chunk = Buffer.alloc(64 * 1024);
   const give = (): void => {

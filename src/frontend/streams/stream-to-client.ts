@@ -35,13 +35,9 @@ export async function streamToClient(
   link: StreamLink,
   { stdin, multiplexed, beforeEnd, onUnknownEnd, isToldElsewhere, onDetach }: StreamToClient,
 ): Promise<void> {
-  // Either the client is gone, or the frontend closes.
-  const leave = (): void =>
-    link.leave({ kind: "unavailable", message: messageOf(signal.reason), exitCode: 0 });
-  signal.addEventListener("abort", leave, { once: true });
   let outcome: Outcome;
   try {
-    outcome = await joinClient(socket, link, { stdin });
+    outcome = await joinClient(socket, link, { stdin, signal });
   } catch (error) {
     if (isToldElsewhere?.(error) === true) {
       socket.end();
@@ -53,8 +49,6 @@ export async function streamToClient(
       abortClient(socket, messageOf(error), multiplexed);
     }
     return;
-  } finally {
-    signal.removeEventListener("abort", leave);
   }
   if (outcome.kind === "exit") {
     try {
