@@ -14,17 +14,19 @@ import type { EngineContext } from "./context.ts";
 import { isRemoved } from "./records.ts";
 
 /**
- * Where the agent of a container answers now: its own while it starts or runs, else the one of stored containers.
+ * Where the agent of a container that exists answers now: its own while it starts or runs, else the one of stored
+ * containers.
  *
  * @param containerId full ID
- * @returns undefined where there is no such container
  */
+export function servingAddressOf(context: EngineContext, containerId: string): AgentAddress {
+  return context.live.peek(containerId)?.link?.address ?? context.driver.workloads.stored(containerId);
+}
+
+/** As {@link servingAddressOf}; undefined where there is no such container. */
 export function agentAddressOf(context: EngineContext, containerId: string): AgentAddress | undefined {
   const record = context.state.containers.get(containerId);
-  if (record === undefined || isRemoved(record)) {
-    return undefined;
-  }
-  return context.live.peek(containerId)?.link?.address ?? context.driver.workloads.stored(containerId);
+  return record === undefined || isRemoved(record) ? undefined : servingAddressOf(context, containerId);
 }
 
 /** What this process says and shows when it dials the agent of a container. */

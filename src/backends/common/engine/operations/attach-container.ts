@@ -1,7 +1,7 @@
 /** Attaching: at once to a container that runs, by reservation to one that does not. */
 import type { AttachContainerRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { AgentAddress } from "../../driver.ts";
-import { agentAddressOf } from "../agent-endpoint.ts";
+import { servingAddressOf } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
@@ -41,14 +41,10 @@ export async function attachContainer(
   const running = hasProcess(record);
   const served =
     running || !request.stream
-      ? { attachId: "", address: addressNow(context, record.id) }
+      ? { attachId: "", address: Promise.resolve(servingAddressOf(context, record.id)) }
       : context.live.of(record.id).reservations.reserve(signal);
   // Whoever leaves before he asks for the address has seen nothing go wrong.
   served.address.catch(() => undefined);
   await context.state.commit((change) => change.event(containerEvent(record, "attach")));
   return { id: record.id, tty, openStdin, running, ...served };
-}
-
-async function addressNow(context: EngineContext, containerId: string): Promise<AgentAddress> {
-  return agentAddressOf(context, containerId) ?? context.driver.workloads.stored(containerId);
 }

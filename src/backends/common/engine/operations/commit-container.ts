@@ -9,7 +9,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { applyChanges } from "../../images/changes/apply-changes.ts";
 import { familiarString, parseTarget } from "../../images/reference.ts";
-import { agentAddressOf, agentOptions } from "../agent-endpoint.ts";
+import { agentOptions, servingAddressOf } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { mergeConfig } from "../create/merge-config.ts";
 import { containerEvent } from "../events/container-events.ts";
@@ -33,8 +33,7 @@ export async function commitContainer(
   const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
   const { reference, comment, author } = request;
   const imageRef = reference === "" ? "" : familiarString(parseTarget(reference));
-  const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
-  const agent = createAgentClient(address, agentOptions(context, record.id));
+  const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
   try {
     await using _frozen = await frozen(context, record, request.pause);
     const imageId = await context.images.commit({

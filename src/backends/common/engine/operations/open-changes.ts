@@ -1,7 +1,7 @@
 /** Where a container's changes are served, for `docker diff` and `docker export`. */
 import { conflict } from "../../../../common/errors.ts";
 import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
-import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import { endpointFor, servingAddressOf } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
@@ -22,7 +22,7 @@ export async function openChanges(
   if (context.live.peek(record.id)?.removing === true) {
     throw conflict(`You cannot export container ${record.id} which is being removed`);
   }
-  const address = agentAddressOf(context, record.id) ?? context.driver.workloads.stored(record.id);
+  const address = servingAddressOf(context, record.id);
   if (isExport) {
     await context.state.commit((change) => change.event(containerEvent(record, "export")));
   }

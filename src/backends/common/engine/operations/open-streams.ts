@@ -1,17 +1,12 @@
-/** Logs, files and terminal sizes: what the backend has to say before a frontend turns to the agent. */
-import { conflict, forbidden, isErrorKind, notImplemented } from "../../../../common/errors.ts";
+/** Logs and files: what the backend has to say before a frontend turns to the agent. */
+import { conflict, forbidden, notImplemented } from "../../../../common/errors.ts";
 import type { AgentAccess, AgentEndpoint } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { agentAddressOf, endpointFor } from "../agent-endpoint.ts";
+import { endpointFor, servingAddressOf } from "../agent-endpoint.ts";
 import { logDetails } from "../container-log.ts";
 import type { EngineContext } from "../context.ts";
-import { containerEvent } from "../events/container-events.ts";
 import { findContainer } from "../lookup.ts";
-import { processRefusal } from "../machine/refusals.ts";
-import { configOf, hostConfigOf, isRemoved } from "../records.ts";
-
-/** How long an agent may take to answer. */
-const callTimeoutMs = 10_000;
+import { configOf, hostConfigOf } from "../records.ts";
 
 /** Where a log is served. */
 export interface OpenedLogs {
@@ -33,12 +28,9 @@ export async function openLogs(
   if (hostConfigOf(record).logConfig?.type === "none") {
     throw notImplemented("configured logging driver does not support reading");
   }
-  const whole = isRemoved(record) ? undefined : context.driver.workloads.wholeLog?.(record.id);
+  const address = context.driver.workloads.wholeLog?.(record.id) ?? servingAddressOf(context, record.id);
   return {
-    endpoint:
-      whole === undefined
-        ? await endpointNow(context, record, access)
-        : await endpointFor(context, record.id, whole, access),
+    endpoint: await endpointFor(context, record.id, address, access),
     tty: configOf(record).tty,
     details: shownDetails(context, record),
   };
@@ -69,42 +61,8 @@ export async function openArchive(
   if (write && readonlyRootfs && !isWritable) {
     throw forbidden("container rootfs is marked read-only");
   }
-  return { endpoint: await endpointNow(context, record, access), user: configOf(record).user };
-}
-
-/** Sets the size of a container's terminal. @throws not-found; conflict: it does not run */
-export async function resizeContainer(
-  context: EngineContext,
-  reference: string,
-  height: number,
-  width: number,
-): Promise<void> {
-  const record = findContainer(context.state, reference);
-  const refusal = processRefusal(record);
-  if (refusal !== undefined) {
-    throw refusal;
-  }
-  const link = context.live.peek(record.id)?.link;
-  try {
-    await link?.agent.client.resize({ size: { height, width } }, { timeoutMs: callTimeoutMs });
-  } catch (error) {
-    if (isErrorKind(error, "conflict")) {
-      throw conflict(`container ${record.id} is not running`, error);
-    }
-    throw error;
-  }
-  await context.state.commit((change) =>
-    change.event(containerEvent(record, "resize", { height: String(height), width: String(width) })),
-  );
-}
-
-function endpointNow(
-  context: EngineContext,
-  record: ContainerRecord,
-  access: AgentAccess | undefined,
-): Promise<AgentEndpoint> {
-  const address = isRemoved(record) ? undefined : agentAddressOf(context, record.id);
-  return endpointFor(context, record.id, address ?? context.driver.workloads.stored(record.id), access);
+  const endpoint = await endpointFor(context, record.id, servingAddressOf(context, record.id), access);
+  return { endpoint, user: configOf(record).user };
 }
 
 /** None where its log options are in error: such a container has not started. */

@@ -1,9 +1,9 @@
 /** The part of ContainerService that looks at containers and changes them while they are there. */
 import type { ServiceImpl } from "@connectrpc/connect";
 
-import { conflict } from "../../../../common/errors.ts";
 import type { ContainerService } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { EngineContext } from "../context.ts";
+import { OneAtATime } from "../one-at-a-time.ts";
 import { openStats } from "../operations/open-stats.ts";
 import { pauseContainer, unpauseContainer } from "../operations/pause-container.ts";
 import { pruneContainers } from "../operations/prune-containers.ts";
@@ -13,7 +13,7 @@ import { updateContainer } from "../operations/update-container.ts";
 
 /** The verbs of an engine. */
 export function containerVerbs(context: EngineContext) {
-  let isPruning = false;
+  const prunes = new OneAtATime();
   return {
     pauseContainer: async ({ container }) => {
       await pauseContainer(context, container);
@@ -36,16 +36,10 @@ export function containerVerbs(context: EngineContext) {
     },
     openStats: ({ container, access }) => openStats(context, container, access),
     pruneContainers: async ({ filters }, call) => {
-      if (isPruning) {
-        throw conflict("a prune operation is already running");
-      }
-      isPruning = true;
-      try {
-        const { removed, spaceReclaimed } = await pruneContainers(context, filters, call.signal);
-        return { removed: [...removed], spaceReclaimed };
-      } finally {
-        isPruning = false;
-      }
+      const { removed, spaceReclaimed } = await prunes.run(() =>
+        pruneContainers(context, filters, call.signal),
+      );
+      return { removed: [...removed], spaceReclaimed };
     },
   } satisfies Partial<ServiceImpl<typeof ContainerService>>;
 }

@@ -1,0 +1,32 @@
+/** The size of a container's terminal. */
+import type { EngineContext } from "../context.ts";
+import { containerEvent } from "../events/container-events.ts";
+import { findContainer } from "../lookup.ts";
+import { processRefusal } from "../machine/refusals.ts";
+import { askAgent } from "./running-agent.ts";
+
+/**
+ * Sets the size of a container's terminal.
+ *
+ * @param height in rows
+ * @param width in columns
+ * @throws not-found; conflict: it does not run; unavailable: its agent cannot be reached
+ */
+export async function resizeContainer(
+  context: EngineContext,
+  reference: string,
+  height: number,
+  width: number,
+): Promise<void> {
+  const record = findContainer(context.state, reference);
+  const refusal = processRefusal(record);
+  if (refusal !== undefined) {
+    throw refusal;
+  }
+  await askAgent(context.live.of(record.id), (agent, options) =>
+    agent.resize({ size: { height, width } }, options),
+  );
+  await context.state.commit((change) =>
+    change.event(containerEvent(record, "resize", { height: String(height), width: String(width) })),
+  );
+}
