@@ -64,6 +64,12 @@ export class Filters {
     });
   }
 
+  /** Whether labels pass a prune's `label`, all of them, and `label!`, not all of them. */
+  matchesLabels(labels: Readonly<Record<string, string>>): boolean {
+    const isSpared = this.has("label!") && this.matchesPairs("label!", labels);
+    return !isSpared && this.matchesPairs("label", labels);
+  }
+
   /**
    * The truth value of a key; undefined where it was not given.
    *

@@ -31,9 +31,7 @@ export function referencesToPrune(
   const until = untilOf(filters, nowMs);
   const isOldEnough = ({ config: { created } }: PrunedImage): boolean =>
     until === undefined || (created !== undefined && nanosecondsOf(created) <= until);
-  const hasLabels = ({ config: { config } }: PrunedImage): boolean =>
-    filters.matchesPairs("label", config.labels) &&
-    !(filters.has("label!") && filters.matchesPairs("label!", config.labels));
+  const hasLabels = ({ config: { config } }: PrunedImage): boolean => filters.matchesLabels(config.labels);
   return images
     .filter((image) => isOldEnough(image) && hasLabels(image))
     .filter(({ record, isParent }) => !danglingOnly || (record.names.length === 0 && !isParent))

@@ -31,8 +31,7 @@ export async function pruneNetworks(
       isMade(record) &&
       !builtinNetworks.has(name) &&
       !isNewer &&
-      filters.matchesPairs("label", labels) &&
-      !(filters.has("label!") && filters.matchesPairs("label!", labels)) &&
+      filters.matchesLabels(labels) &&
       activeEndpoints(context.state, id).length === 0
     );
   });

@@ -40,9 +40,5 @@ function passes(record: ContainerRecord, filters: Filters, until: bigint | undef
   const { labels } = configOf(record);
   const isNewer =
     until !== undefined && record.created !== undefined && nanosecondsOf(record.created) > until;
-  return (
-    !isNewer &&
-    filters.matchesPairs("label", labels) &&
-    !(filters.has("label!") && filters.matchesPairs("label!", labels))
-  );
+  return !isNewer && filters.matchesLabels(labels);
 }

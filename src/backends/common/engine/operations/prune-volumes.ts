@@ -28,8 +28,7 @@ export async function pruneVolumes(
       record.driver === driver &&
       (all || Object.hasOwn(record.labels, anonymousLabel)) &&
       Object.keys(record.options).length === 0 &&
-      filters.matchesPairs("label", record.labels) &&
-      !(filters.has("label!") && filters.matchesPairs("label!", record.labels)),
+      filters.matchesLabels(record.labels),
   );
   const names = unused.map(({ name }) => name);
   const sizes = await volumeSizes(context, names);
