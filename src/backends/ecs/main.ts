@@ -5,15 +5,13 @@ import { create } from "@bufbuild/protobuf";
 
 import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
-import { notFound, unavailable } from "../../common/errors.ts";
+import { unavailable } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import type { RunningService } from "../../common/running-service.ts";
 import { PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { createAuthority } from "../common/cloud/authority.ts";
 import { readAuthority } from "../common/cloud/authority-file.ts";
 import { createSealer } from "../common/cloud/seal.ts";
-import { openStoredContainers } from "../common/cloud/stored/stored-containers.ts";
 import { withFaultPoints } from "../common/fault-points.ts";
 import type { ImageStore } from "../common/images/image-store.ts";
 import { registryOptions, serveEngine } from "../common/serve-engine.ts";
@@ -23,10 +21,8 @@ import { parseRates } from "./aws/configured-rates.ts";
 import { ecsDriver } from "./driver.ts";
 import { ecsImages } from "./images.ts";
 import { instanceOf } from "./instance.ts";
-import { cloudWatchLog } from "./logs/cloudwatch-log.ts";
 import { checkSurroundings } from "./start-checks.ts";
-import { TaskAgents } from "./tasks/task-agents.ts";
-import { unstartedMounts } from "./unstarted-mounts.ts";
+import { openEcsStored } from "./stored.ts";
 
 /**
  * Starts the backend; resolves once it serves.
@@ -62,38 +58,14 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     logger,
   });
   const sealer = createSealer(key.secret);
-  const agents = new TaskAgents(authority, sealer);
-  let imageStore: ImageStore | undefined;
-  const stored = await openStoredContainers({
-    stateDir: config.stateDir,
-    runDir: config.runDir,
-    logDrainMax: config.ecs.logDrainMax,
-    cloud: cloudWatchLog({
-      logs: aws.logs,
-      logGroup: config.ecs.logGroup,
-      streamsOf: (containerId) => opened.tasks.get(containerId)?.logStreams ?? [],
-    }),
-    liveAgent: (containerId) => {
-      const task = opened.tasks.get(containerId);
-      return task?.phase === TaskPhase.SERVING ? agents.targetOf(task) : undefined;
-    },
-    isNew: (containerId) => {
-      const record = opened.containers.get(containerId);
-      return record === undefined ? undefined : record.state?.startedAt === undefined;
-    },
-    newContainer: async (containerId, signal) => {
-      const record = opened.containers.get(containerId);
-      if (record === undefined) {
-        throw notFound(`No such container: ${containerId}`);
-      }
-      const layers = await imageStore?.openLayers(record.imageId, signal);
-      if (layers === undefined) {
-        throw unavailable("the backend is still starting");
-      }
-      return { ...layers, mounts: unstartedMounts(record, (name) => opened.volumes.get(name)) };
-    },
-    backend: "ecs",
-    clock: systemClock,
+  let imageStore: ImageStore | undefined; // The engine's, which the driver is made before.
+  const stored = await openEcsStored({
+    config,
+    logs: aws.logs,
+    authority,
+    sealer,
+    state: opened,
+    imageStore: () => imageStore,
   });
   resources.defer(() => stored.close());
   const { driver, state } = withFaultPoints({
