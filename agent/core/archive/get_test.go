@@ -159,8 +159,7 @@ func TestAFileThatChangesItsSizeDoesNotBreakTheStream(t *testing.T) {
 			t.Errorf("resized to %d: %d entries", newSize, len(got))
 		}
 		_, dest, _ := newRoot(t)
-		target, err := OpenRoot(dest)
-		must(t, err)
+		target := openRoot(t, dest)
 		must(t, put(t, target, "/", out.Bytes(), PutOptions{}))
 		target.Close()
 		if content(t, filepath.Join(dest, "d/next")) != "whole" {

@@ -22,16 +22,6 @@ type Root struct {
 	dir *os.File
 }
 
-// OpenRoot opens the directory at name, a path of this machine: a mounted
-// file system, /proc/<pid>/root, or "/".
-func OpenRoot(name string) (*Root, error) {
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open root", Path: name, Err: err}
-	}
-	return NewRoot(os.NewFile(uintptr(fd), name)), nil
-}
-
 // NewRoot takes over a descriptor of the directory; one opened with O_PATH will do.
 func NewRoot(dir *os.File) *Root { return &Root{dir} }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // newRoot makes a container root in a directory that holds more than the root.
@@ -16,10 +18,16 @@ func newRoot(t testing.TB) (r *Root, dir, outside string) {
 	outside = t.TempDir()
 	dir = filepath.Join(outside, "root")
 	must(t, os.Mkdir(dir, 0o755))
-	r, err := OpenRoot(dir)
-	must(t, err)
+	r = openRoot(t, dir)
 	t.Cleanup(func() { r.Close() })
 	return r, dir, outside
+}
+
+func openRoot(t testing.TB, dir string) *Root {
+	t.Helper()
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	return NewRoot(os.NewFile(uintptr(fd), dir))
 }
 
 func must(t testing.TB, err error) {

@@ -22,10 +22,9 @@ func (t *tailStarts) of(stream Stream) start { return t.streams[stream] }
 
 // tailSearch walks backwards over the records before end and counts lines.
 type tailSearch struct {
-	left    uint64
-	starts  [3]start
-	reached [3]bool // the stream's first delivered byte is known
-	inLine  [3]bool // walking within a line that is delivered and whose begin is not yet known
+	left   uint64
+	starts [3]start
+	inLine [3]bool // walking within a line that is delivered and whose begin is not yet known
 }
 
 // findTail finds the begin of the last n lines before end. It reads no further

@@ -52,7 +52,7 @@ type Session interface {
 	// the context is done.
 	WriteStdin(context.Context, []byte) error
 	CloseStdin()
-	// Leave ends the session with `+"`detached`"+`, behind its output so far.
+	// Leave ends the session with `detached`, behind its output so far.
 	Leave()
 	Close()
 }
