@@ -97,7 +97,7 @@ export function checkJsonContentType(request: IncomingMessage): void {
 }
 
 /** Whether the header announces a body. */
-export function hasBody(request: IncomingMessage): boolean {
+function hasBody(request: IncomingMessage): boolean {
   const length = request.headers["content-length"];
   return request.headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
 }

@@ -17,7 +17,6 @@ import { registerServices } from "../../src/backends/common/engine/services/regi
 import { openState, type State } from "../../src/backends/common/state/state.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
 import { notFound, toConnectError } from "../../src/common/errors.ts";
-import { newId } from "../../src/common/ids.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { ContainerConfigSchema, HealthConfigSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import {
@@ -404,6 +403,3 @@ function testImages(state: State): ImageSource {
     diskUsage: () => ({ layersSize: 0n, images: [] }),
   };
 }
-
-/** An ID that no container has. */
-export const unknownId = newId();

@@ -11,7 +11,7 @@ export interface Received {
 }
 
 /** Sends a request and answers its JSON. */
-export async function callJson<T>(
+async function callJson<T>(
   socketPath: string,
   method: string,
   path: string,

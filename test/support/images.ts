@@ -50,20 +50,8 @@ export async function busyboxImage(config: Readonly<Record<string, unknown>> = {
   };
 }
 
-/** An image of one static binary at `/app`, its entry point, and nothing else: no shell, no users, no directories. */
-export async function distrolessImage(
-  binary: string,
-  config: Readonly<Record<string, unknown>> = {},
-): Promise<FixtureImage> {
-  const content = await readFile(binary);
-  return {
-    layers: [await tarOf([{ name: "app", mode: 0o755, content }])],
-    config: { Entrypoint: ["/app"], ...config },
-  };
-}
-
 /** The root file system of busybox as one tar, for `docker import`. */
-export async function busyboxRootfs(): Promise<Buffer> {
+async function busyboxRootfs(): Promise<Buffer> {
   const applets = execFileSync(busyboxBinary, ["--list"], { encoding: "utf8" })
     .split("\n")
     .filter((applet) => applet !== "" && applet !== "busybox")

@@ -147,7 +147,7 @@ interface ResolverSettings {
 }
 
 /** resolv.conf(5); the last `search` or `domain` line wins, options add up. */
-export function parseResolvConf(text: string): ResolverSettings {
+function parseResolvConf(text: string): ResolverSettings {
   const nameservers: string[] = [];
   const options: string[] = [];
   let search: readonly string[] = [];

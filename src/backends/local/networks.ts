@@ -15,7 +15,7 @@ import type { HostProcess } from "./host-process.ts";
 import { ownNames, readIfThere, resolvConf } from "./name-files.ts";
 
 /** Interface names have at most 15 characters: `skl` and 12 digits of the network's ID. */
-export function bridgeName(network: NetworkRecord): string {
+function bridgeName(network: NetworkRecord): string {
   return `skl${(network.network?.id ?? "").slice(0, 12)}`;
 }
 

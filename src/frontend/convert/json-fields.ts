@@ -197,7 +197,7 @@ export class JsonFields {
 }
 
 /** A text, or the refusal. */
-export function stringOf(value: unknown, path: string): string {
+function stringOf(value: unknown, path: string): string {
   if (typeof value !== "string") {
     throw wrongType(value, path, "string");
   }

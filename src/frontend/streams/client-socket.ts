@@ -116,7 +116,7 @@ export function inBandText(text: string, multiplexed: boolean, channel: keyof ty
 }
 
 /** Docker's header of a frame. */
-export function frameHeader(channel: number, length: number): Buffer {
+function frameHeader(channel: number, length: number): Buffer {
   const header = Buffer.alloc(8);
   header[0] = channel;
   header.writeUInt32BE(length, 4);

@@ -22,7 +22,7 @@ import { withCallFaultPoints } from "../fault-points.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
 
 /** The largest blob that is taken in, in bytes: far above any layer, below what an endless stream would write. */
-export const maxBlobBytes = 256 * 1024 ** 3;
+const maxBlobBytes = 256 * 1024 ** 3;
 
 /** A blob that is there. */
 export interface StoredBlob {

@@ -58,7 +58,7 @@ export interface FileOwner {
  * Of one image with everything put over it, and of one tar; about 300 bytes each, and their names. Directories count that
  * only the paths of others name.
  */
-export const mostFiles = 1_000_000;
+const mostFiles = 1_000_000;
 /** As Linux does. */
 const mostLinks = 40;
 const whiteout = ".wh.";

@@ -14,7 +14,7 @@ import type { StoredBlob } from "./content-store.ts";
 export type Compression = "gzip" | "zstd" | "bzip2" | "xz" | undefined;
 
 /** The most that a layer may unpack to, in bytes: a few kilobytes of gzip can claim to be anything. */
-export const maxUnpackedBytes = 256 * 1024 ** 3;
+const maxUnpackedBytes = 256 * 1024 ** 3;
 
 /** First bytes of each format. */
 const magicNumbers: readonly (readonly [Exclude<Compression, undefined>, readonly number[]])[] = [

@@ -2,7 +2,7 @@
 import type { ProgressLine, ReportProgress } from "./progress.ts";
 
 /** How long a stream may be silent before a heartbeat goes out, in milliseconds. */
-export const heartbeatMs = 15_000;
+const heartbeatMs = 15_000;
 
 /** What a stream of progress yields. */
 export type ProgressMessage =

@@ -26,7 +26,7 @@ export interface EventJournal {
 }
 
 /** How many events are kept. */
-export const journalLimit = 4096;
+const journalLimit = 4096;
 
 /** The journal; the state's commits append to it. */
 export class Journal implements EventJournal {

@@ -36,7 +36,7 @@ export function failureOfTask(task: TaskView): SockerlessError {
 }
 
 /** Everything that AWS says about a task's end, each thing once. */
-export function reasonOf(task: TaskView): string {
+function reasonOf(task: TaskView): string {
   const said = [task.stoppedReason, ...task.containerReasons].filter((text) => text !== "");
   const reasons = [...new Set(said)].filter(
     (text) => !said.some((other) => other !== text && other.includes(text)),

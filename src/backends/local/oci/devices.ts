@@ -55,7 +55,7 @@ function rule(
 }
 
 /** What every container may reach: null, zero, full, random, urandom, tty, console; never fuse. As dockerd. */
-export const defaultDeviceRules: readonly OciDeviceRule[] = [
+const defaultDeviceRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
   rule(true, "c", 1, 5),
   rule(true, "c", 1, 3),

@@ -3,7 +3,7 @@ import type { ResolvedMount } from "../../common/driver.ts";
 import type { OciMount } from "./types.ts";
 
 /** 64 MiB, when `--shm-size` does not say. */
-export const defaultShmSize = 67_108_864n;
+const defaultShmSize = 67_108_864n;
 
 /** File systems that every container has, in the order in which they are mounted. As dockerd. */
 function defaultMounts(shmSize: bigint): OciMount[] {

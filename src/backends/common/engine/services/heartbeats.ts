@@ -2,7 +2,7 @@
 import type { Clock } from "../../../../common/clock.ts";
 
 /** How long a stream is silent at most. */
-export const heartbeatMs = 10_000;
+const heartbeatMs = 10_000;
 
 /** The reason with which the timer of a stream that has ended is stopped; nobody sees it. */
 const ended = new Error("the stream has ended");

@@ -39,7 +39,7 @@ export class EcsTags {
 }
 
 /** @throws AwsFault `InvalidParameterException` for tags that AWS does not have */
-export function checkEcsTags(tags: Readonly<Record<string, string>>): void {
+function checkEcsTags(tags: Readonly<Record<string, string>>): void {
   const violation = tagViolation(tags);
   if (violation !== undefined) {
     throw new AwsFault("InvalidParameterException", violation);

@@ -8,7 +8,7 @@ import type { RegisteredDefinition } from "./definitions.ts";
 import { cpuUnits } from "./sizes.ts";
 
 /** Where a task is on its way, in ECS' order. */
-export const taskStatuses = [
+const taskStatuses = [
   "PROVISIONING",
   "PENDING",
   "ACTIVATING",
