@@ -15,6 +15,7 @@ import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
+import { until } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 
@@ -48,7 +49,10 @@ it("a cloud that takes its time, and tells late what it has made, is waited for;
   assert.ok(task);
   aws.ecs.interruptSpot(task.state.taskArn); // Refuses where it is not one.
   assert.notEqual(await daemon.ok("wait", "db"), "0");
-  assert.match(await daemon.ok("inspect", "--format", "{{.State.Error}}", "db"), /Spot/);
+  // Why is asked for behind the exit.
+  await until(
+    async () => /Spot/.test(await daemon.ok("inspect", "--format", "{{.State.Error}}", "db")) || undefined,
+  );
 });
 
 it("tasks take the agent from a file system, and a private image with the credentials of a secret", async () => {

@@ -36,7 +36,13 @@ async function releaseRun(
     book: new TaskBook({ tasks, commit } as unknown as State),
     agents: {
       targetOf: () => ({}),
-      endRun: () => Promise.resolve({ code: 0, oomKilled: false, finishedAt: new Date(exitMs + aheadMs) }),
+      endRun: () =>
+        Promise.resolve({
+          code: 0,
+          oomKilled: false,
+          finishedAt: new Date(exitMs + aheadMs),
+          platformStop: false,
+        }),
     },
     stored: { drain: () => clock.advance(drainMs) },
     departures: {
@@ -59,6 +65,41 @@ describe("the linger of a task", () => {
   it("is not longer than it can be where the task's clock is ahead", async () => {
     assert.deepEqual(await releaseRun(3_600_000), { stayMs: lingerMs, expectedMs: lingerMs });
   });
+});
+
+describe("a run that its platform has stopped", () => {
+  const spot = { stopCode: "SpotInterruption", stoppedReason: "Your Spot Task was interrupted." } as const;
+  const finishedAt = new Date();
+
+  for (const [agent, endRun] of [
+    ["still answers", () => Promise.resolve({ code: 143, oomKilled: false, finishedAt, platformStop: true })],
+    ["has left", () => Promise.reject(new Error("it does not answer"))],
+  ] as const) {
+    it(`ends for the reason that ECS tells, where its agent ${agent}`, async () => {
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId, task: "arn:task", phase: TaskPhase.SERVING }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      await release(
+        {
+          book: new TaskBook({ tasks, commit } as unknown as State),
+          agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
+          poller: { describe: () => Promise.resolve([viewOf(spot)]) },
+          stored: { drain: () => Promise.resolve() },
+          departures: { expect: () => {} },
+          start: { lingerMs: 0 },
+          clock: new ManualClock(),
+          logger: { warn: () => {} },
+        } as unknown as TaskContext,
+        containerId,
+        false,
+      );
+      assert.match(tasks.get(containerId)?.endReason ?? "", /Spot capacity back: Your Spot Task/);
+    });
+  }
 });
 
 /** Ends a run whose StopTask is answered when the test says so. */

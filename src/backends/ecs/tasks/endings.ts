@@ -133,7 +133,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     await sendAway(context, task);
     return;
   }
-  await book.noteEnd(task.containerId, exit, task.phase);
+  // The agent of a task that AWS stops may still answer, or have left: whichever it does, ECS tells why.
+  const error = exit.platformStop ? await interruption(context, task) : "";
+  await book.noteEnd(task.containerId, { ...exit, error }, task.phase);
   // As its agent counts: from the exit, however long the log takes. Its clock may be ahead of this one.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.start.lingerMs;
   await stored

@@ -27,6 +27,12 @@ export interface Described extends FoundAgent {
   readonly images: readonly SealedImage[];
 }
 
+/** How a run has ended, as its agent tells. */
+export interface ToldExit extends FoundExit {
+  /** Its platform had told it to stop; nobody here had. */
+  readonly platformStop: boolean;
+}
+
 /** Agents as this process reaches them. */
 export class TaskAgents {
   readonly #authority: AgentAuthority;
@@ -74,7 +80,7 @@ export class TaskAgents {
    * @returns undefined: its agent was not told to start
    * @throws ConnectError: the agent does not answer
    */
-  async endRun(task: TaskRecord): Promise<FoundExit | undefined> {
+  async endRun(task: TaskRecord): Promise<ToldExit | undefined> {
     const address = this.addressOf(task);
     if (address === undefined) {
       return undefined;
@@ -136,7 +142,7 @@ function undefinedIfNew(error: unknown): undefined {
   return undefined;
 }
 
-async function endedRun({ client }: AgentClient, generation: bigint): Promise<FoundExit | undefined> {
+async function endedRun({ client }: AgentClient, generation: bigint): Promise<ToldExit | undefined> {
   let startedAt: Timestamp | undefined;
   for await (const { event, generation: told } of client.watch({}, { timeoutMs: endLimitMs })) {
     if (event.case === "exited") {
@@ -154,7 +160,7 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Fo
       return exitOf(exit, startedAt);
     }
     if (failure !== undefined) {
-      return { code: failure.exitCode, oomKilled: false, finishedAt: new Date() };
+      return { code: failure.exitCode, oomKilled: false, finishedAt: new Date(), platformStop: false };
     }
     await client.signal({ signal: sigkill }, { timeoutMs: callLimitMs });
   }
@@ -166,11 +172,12 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Fo
  * the time, or lie, and tell one that is none.
  */
 export function exitOf(
-  { code, oomKilled, finishedAt }: ExitStatus,
+  { code, oomKilled, finishedAt, platformStop }: ExitStatus,
   startedAt: Timestamp | undefined,
-): FoundExit {
+): ToldExit {
   const nowMs = Date.now();
   const startedMs = startedAt === undefined ? 0 : Math.max(0, timestampMs(startedAt));
   const toldMs = finishedAt === undefined ? nowMs : timestampMs(finishedAt);
-  return { code, oomKilled, finishedAt: new Date(Math.min(Math.max(toldMs, startedMs), nowMs)) };
+  const endedAt = new Date(Math.min(Math.max(toldMs, startedMs), nowMs));
+  return { code, oomKilled, finishedAt: endedAt, platformStop };
 }
