@@ -21,7 +21,7 @@ interface Step {
   readonly runsTests?: boolean;
 }
 
-const unitTestFlags = ["--test", "--enable-source-maps", "--test-timeout=60000", "--test-reporter=dot"];
+const unitTestFlags = ["--test", "--enable-source-maps", "--test-timeout=180000", "--test-reporter=dot"];
 
 const steps: readonly Step[] = [
   { name: "generated code", run: compareGenerated },

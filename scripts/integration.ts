@@ -19,7 +19,7 @@ const tests = spawn(
     "--test",
     "--enable-source-maps",
     "--test-concurrency=1",
-    "--test-timeout=300000",
+    "--test-timeout=900000",
     "--test-reporter=spec",
     ...flags,
     ...(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled)),

@@ -10,7 +10,7 @@ import { test } from "node:test";
 
 import { FollowingClient } from "../support/following-client.ts";
 import { until } from "../support/until.ts";
-import { findCompose, installCompose } from "../support/compose.ts";
+import { composeLimitMs, findCompose, installCompose } from "../support/compose.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -36,7 +36,7 @@ services:
     stop_grace_period: 0s
   web:
     image: busybox
-    command: sh -c 'nc -w 5 db 80; echo connected; exec sleep 1000'
+    command: sh -c 'nc -w 60 db 80; echo connected; exec sleep 1000'
     depends_on:
       database: { condition: service_healthy }
     networks: [ inner, outer ]
@@ -65,7 +65,12 @@ async function listed(): Promise<Record<string, string>> {
   );
 }
 
-test("docker compose brings a project up, runs in it, recreates what changed and takes it down", async (t) => {
+/** The first run builds it, and then there is as much to do as in other tests together. */
+const timeout = composeLimitMs + 10 * 60_000;
+
+test("docker compose brings a project up, runs in it, recreates what changed and takes it down", {
+  timeout,
+}, async (t) => {
   const found = await findCompose();
   if ("missing" in found) {
     assert.equal(process.env["SOCKERLESS_WITHOUT_COMPOSE"], "1", found.missing);
@@ -89,7 +94,7 @@ test("docker compose brings a project up, runs in it, recreates what changed and
           undefined,
       );
       for (const name of ["database", "store"]) {
-        assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", name, "80"), "hello");
+        assert.equal(await compose("exec", "-T", "web", "nc", "-w", "60", name, "80"), "hello");
       }
     },
   );
@@ -120,12 +125,12 @@ test("docker compose brings a project up, runs in it, recreates what changed and
       await compose("up", "--detach", "--wait");
       assert.notEqual(await compose("ps", "--quiet", "database"), before);
       assert.equal(await compose("exec", "-T", "database", "cat", "/data/file"), "kept");
-      assert.equal(await compose("exec", "-T", "web", "nc", "-w", "5", "db", "80"), "good day");
+      assert.equal(await compose("exec", "-T", "web", "nc", "-w", "60", "db", "80"), "good day");
     },
   );
   await t.test("run starts a service's container of its own, on its networks", async () => {
     assert.equal(
-      await compose("run", "--rm", "--no-deps", "-T", "web", "nc", "-w", "5", "db", "80"),
+      await compose("run", "--rm", "--no-deps", "-T", "web", "nc", "-w", "60", "db", "80"),
       "good day",
     );
   });

@@ -113,10 +113,13 @@ describe("GitLab Runner's docker executor", () => {
       code: 0,
       output: "",
     });
-    assert.deepEqual(await stage(build, "cat /work /cache/file; nc -w 5 postgres 80 < /dev/null; exit 3\n"), {
-      code: 3,
-      output: "prepared\nkept\nserved\n",
-    });
+    assert.deepEqual(
+      await stage(build, "cat /work /cache/file; nc -w 60 postgres 80 < /dev/null; exit 3\n"),
+      {
+        code: 3,
+        output: "prepared\nkept\nserved\n",
+      },
+    );
     const waitFor = (file: string) => `until test -e /builds/${file}; do sleep 0.1; done`;
     assert.deepEqual(
       await Promise.all([
@@ -184,7 +187,7 @@ describe("GitHub's runner", () => {
         ...["exec", "-i", "--workdir", "/__w", "-e", "STEP=one", "-e", "GITHUB_JOB=test", id],
         ...["sh", "-e", "-c", script],
       );
-    const first = await step("echo $STEP $GITHUB_JOB $CI; pwd; nc -w 5 redis 80 < /dev/null; ls -d /__w");
+    const first = await step("echo $STEP $GITHUB_JOB $CI; pwd; nc -w 60 redis 80 < /dev/null; ls -d /__w");
     assert.deepEqual([first.code, first.text], [0, "one test true\n/__w\nserved\n/__w"]);
     assert.equal((await step("false; echo never")).code, 1);
     await ok("rm", "--force", id);

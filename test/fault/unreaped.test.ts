@@ -16,7 +16,7 @@ test("a shim that dies leaves nothing where nobody reaps", async () => {
       ...["--pid", "--fork", "--kill-child", "--mount-proc", process.execPath, "--test"],
       ...["--test-name-pattern=shim dies", join(checkout, "dist/test/fault/shim-death.test.js")],
     ],
-    { env, timeout: 280_000 },
+    { env, timeout: 880_000 },
   );
   assert.equal(code, 0, `${text}\n${errorText}`);
   assert.match(text, /^(# |ℹ )pass [1-9]/m);

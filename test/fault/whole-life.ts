@@ -51,7 +51,7 @@ export async function life(daemon: Daemon, image: string): Promise<ReadonlyMap<s
   const results = new Map<string, CommandResult>();
   for (const command of commands) {
     const args = command.map((arg) => (arg === "IMAGE" ? image : arg));
-    results.set(args.slice(0, 3).join(" "), await daemon.dockerWith({ timeout: 60_000 }, ...args));
+    results.set(args.slice(0, 3).join(" "), await daemon.docker(...args));
   }
   return results;
 }

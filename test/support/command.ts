@@ -21,6 +21,9 @@ export interface CommandOptions {
   readonly timeout?: number;
 }
 
+/** Milliseconds that a compiler may take, which has compiled nothing before, on a machine that does other work too. */
+export const buildLimitMs = 600_000;
+
 /** Runs a program to its end. Does not reject for an exit code. */
 export async function runCommand(
   program: string,

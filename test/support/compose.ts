@@ -10,7 +10,9 @@ import { checkout, type Daemon } from "./daemon.ts";
 const module = join(checkout, "test/programs/compose");
 const command = "github.com/docker/compose/v2/cmd";
 const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sockerless/compose");
-const buildLimitMs = 15 * 60_000;
+
+/** Milliseconds that building it may take: hundreds of packages, one after the other. */
+export const composeLimitMs = 20 * 60_000;
 
 /** The path of a docker compose, or why there is none: no network for its modules, no Go. */
 export async function findCompose(): Promise<{ readonly path: string } | { readonly missing: string }> {
@@ -29,7 +31,7 @@ export async function findCompose(): Promise<{ readonly path: string } | { reado
     const built = await runCommand(
       "nice",
       ["go", "build", "-trimpath", "-ldflags", stamp, "-o", output, command],
-      { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" }, timeout: buildLimitMs },
+      { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" }, timeout: composeLimitMs },
     ).catch((error: unknown) => ({ code: -1, errorText: String(error) }));
     if (built.code !== 0) {
       return { missing: `docker compose ${version} cannot be built: ${built.errorText.slice(-500)}` };

@@ -11,7 +11,7 @@ import { type CommandOptions, type CommandResult, runCommand } from "./command.t
 export const checkout = fileURLToPath(new URL("../../..", import.meta.url));
 
 const readyLimitMs = 120_000;
-const endLimitMs = 60_000;
+const endLimitMs = 120_000;
 
 export interface DaemonOptions {
   /** Further arguments of `sockerless serve`. */

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
-const endLimitMs = 60_000;
+const endLimitMs = 120_000;
 
 export class FollowingClient {
   readonly #child: ChildProcess;

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { type CommandResult, runCommand } from "./command.ts";
+import { buildLimitMs, type CommandResult, runCommand } from "./command.ts";
 import { checkout } from "./daemon.ts";
 
 const folder = join(checkout, "test/programs");
@@ -11,6 +11,7 @@ export async function buildProgram(name: string): Promise<string> {
   const built = await runCommand("go", ["build", "-trimpath", "-o", output, `./${name}`], {
     cwd: folder,
     env: goEnv,
+    timeout: buildLimitMs,
   });
   if (built.code !== 0) {
     throw new Error(`test/programs/${name} does not build:\n${built.errorText}`);
@@ -23,6 +24,6 @@ export function runGoTests(name: string, env: NodeJS.ProcessEnv): Promise<Comman
   return runCommand("go", ["test", "-count=1", "-v", `./${name}`], {
     cwd: folder,
     env: { ...goEnv, ...env },
-    timeout: 240_000,
+    timeout: buildLimitMs,
   });
 }

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Writable } from "node:stream";
 import { buildProgram } from "./programs.ts";
 
-const lookLimitMs = 60_000;
+const lookLimitMs = 120_000;
 
 export class Terminal {
   readonly #child: ChildProcess;

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { TestBuild } from "../../src/backends/common/fault-points.ts"; // Loading it here would be too early.
-import { runCommand } from "./command.ts";
+import { buildLimitMs, runCommand } from "./command.ts";
 
 const variable = "SOCKERLESS_FAULT_POINT_FILE";
 const checkout = fileURLToPath(new URL("../../..", import.meta.url));
@@ -33,7 +33,7 @@ export async function testBuildEnv(faultPointFile: string): Promise<Record<strin
   const built = await runCommand("go", [...args, "./cmd/sockerless-agent"], {
     cwd: join(checkout, "agent"),
     env: { ...process.env, CGO_ENABLED: "0", GOTOOLCHAIN: "local" },
-    timeout: 240_000,
+    timeout: buildLimitMs,
   });
   if (built.code !== 0) {
     throw new Error(`the agent does not build:\n${built.errorText}`);

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 /** Far longer than anything takes: on a machine that does other work too, everything takes its time. */
-const limitMs = 60_000;
+const limitMs = 120_000;
 const stepMs = 25;
 
 /**
  * Asks until there is an answer: a condition that comes true in its own time.
  *
- * @throws when there is none within a minute
+ * @throws when there is none within two minutes
  */
 export async function until<T>(ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
   const deadline = performance.now() + limitMs;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { runCommand } from "../support/command.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { skip, Workspace } from "./terraform.ts";
 
@@ -120,7 +120,7 @@ describe("the stand-in provider's source", () => {
     const vet = await runCommand("go", ["vet", "./..."], {
       cwd,
       env: { ...process.env, GOFLAGS: "-p=2" },
-      timeout: 240_000,
+      timeout: buildLimitMs,
     });
     assert.equal(vet.code, 0, vet.errorText);
   });

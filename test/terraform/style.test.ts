@@ -5,7 +5,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
-import { runCommand } from "../support/command.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { HclModule, readSources, terraformPath } from "./hcl-module.ts";
 import { skip, terraform } from "./terraform.ts";
@@ -135,7 +135,7 @@ async function buildTflint(): Promise<string | undefined> {
     {
       env: { ...process.env, CGO_ENABLED: "0", GOBIN: cache, GOFLAGS: "-p=2" },
       cwd: cache,
-      timeout: 280_000,
+      timeout: buildLimitMs,
     },
   );
   return build.code === 0 ? undefined : build.errorText.split("\n").at(-1);

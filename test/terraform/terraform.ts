@@ -5,7 +5,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:
 import { arch, platform, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
-import { type CommandResult, runCommand } from "../support/command.ts";
+import { buildLimitMs, type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { providers } from "./schemas/selection.ts";
 
@@ -41,7 +41,7 @@ function buildProvider(): Promise<void> {
       const build = await runCommand("go", ["build", "-trimpath", "-buildvcs=false", "-o", program, "."], {
         cwd: join(checkout, "test/terraform/provider"),
         env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=2" },
-        timeout: 240_000,
+        timeout: buildLimitMs,
       });
       assert.equal(build.code, 0, build.errorText);
       for (const { name, version } of providers) {
