@@ -110,8 +110,9 @@ describe("containers on ECS that do not run", () => {
       "busybox",
       "sh",
       "-c",
-      "echo mine > /own; sleep 1000",
+      "echo mine > /own; echo written; sleep 1000",
     );
+    await untilTrue(async () => (await daemon.ok("logs", "made")) === "written");
     await daemon.ok("commit", "made", "own:1");
     await daemon.ok("rm", "--force", "made");
     assert.equal(await daemon.ok("run", "--rm", "own:1", "cat", "/own"), "mine");
