@@ -245,8 +245,9 @@ async function startBackend(
   const durable = await openState({ directory: path.join(directory, "state"), clock });
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
   const calls = new CallsUnderWay();
+  const driver = machine.driver();
   const engine = await createEngine({
-    driver: calls.counted(machine.driver()),
+    driver: calls.counted(driver),
     state,
     images: testImages(state),
     clock,
@@ -287,6 +288,7 @@ async function startBackend(
       await engine.close();
       sessions.abort();
       server.close();
+      await driver.close();
       await durable.close();
     },
     /** Ends without a word: what hangs at the broken state hangs for ever. */

@@ -1,10 +1,11 @@
 /** A driver for tests whose machine is this process: containers are child processes behind {@link ProcessAgent}s. */
 import { rmSync } from "node:fs";
 import path from "node:path";
+import { setImmediate } from "node:timers/promises";
 
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
-import { systemError } from "../../src/common/errors.ts";
+import { systemError, unavailable } from "../../src/common/errors.ts";
 import type {
   AgentAddress,
   BoundPort,
@@ -58,6 +59,8 @@ export class MemoryMachine {
   silence: PromiseWithResolvers<void> | undefined;
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
+  /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
+  isMute: boolean = false;
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
@@ -89,6 +92,9 @@ export class MemoryMachine {
 
   /** A driver of this machine. */
   driver(): Driver {
+    const closed = Promise.withResolvers<never>();
+    closed.promise.catch(() => undefined);
+    const told = <T>(answer: T): Promise<T> => (this.isMute ? closed.promise : Promise.resolve(answer));
     return {
       name: "local",
       capabilities: this.capabilities,
@@ -152,11 +158,12 @@ export class MemoryMachine {
           const { network } = record;
           this.networks.add(network?.name ?? "");
           this.networkRecords.set(network?.id ?? "", { ...record, phase: Phase.UNSPECIFIED });
-          return `reference of ${network?.name}`;
+          return await told(`reference of ${network?.name}`);
         },
         remove: async ({ network }) => {
           this.networkRecords.delete(network?.id ?? "");
           this.networks.delete(network?.name ?? "");
+          await told(undefined);
         },
         connect: async ({ after, network }) => {
           this.legs.add(`${after.id} ${network.network?.name}`);
@@ -174,7 +181,7 @@ export class MemoryMachine {
           const { name } = record;
           this.volumes.add(name);
           this.volumeRecords.set(name, { ...record, phase: Phase.UNSPECIFIED });
-          return { reference: name, mountpoint: `/volumes/${name}/_data` };
+          return await told({ reference: name, mountpoint: `/volumes/${name}/_data` });
         },
         createPart: async ({ name }, subpath) => {
           this.volumeParts.add(`${name}/${subpath}`);
@@ -186,6 +193,7 @@ export class MemoryMachine {
           });
           this.volumeRecords.delete(name);
           this.volumes.delete(name);
+          await told(undefined);
         },
       },
       machine: {
@@ -209,7 +217,10 @@ export class MemoryMachine {
           readonlyPaths: ["/proc/sys"],
         }),
       },
-      close: async () => {},
+      close: async () => {
+        closed.reject(unavailable("the machine is left"));
+        await setImmediate(); // Whoever was cut acts on it while there is a state.
+      },
     };
   }
 

@@ -118,12 +118,7 @@ export async function recoverContainers(
   await recoverEach(context, [...state.containers.values()], found);
   for (const { name, phase } of [...state.volumes.values()]) {
     if (phase !== Phase.UNSPECIFIED) {
-      await start.do(`finish what was begun with volume ${name}`, async () => {
-        const volume = state.volumes.get(name);
-        if (volume !== undefined && volume.phase !== Phase.UNSPECIFIED) {
-          await settleVolume(context, volume);
-        }
-      });
+      await start.do(`finish what was begun with volume ${name}`, () => settleVolume(context, name));
     }
   }
 }

@@ -17,6 +17,7 @@ import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
 import { hasProcess, isRemoved, timestampOfNs } from "./records.ts";
+import { throwIfShuttingDown } from "./shutting-down.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
@@ -53,8 +54,9 @@ export async function ensureVolume(
   }
   const driver = driverOf(context, name, wanted.driver);
   return await context.volumeLocks.run(name, async () => {
+    await settleLocked(context, name); // What an earlier process has made must not be made twice.
     const known = context.state.volumes.get(name);
-    if (known !== undefined && isMade(known)) {
+    if (known !== undefined) {
       if (wanted.driver !== "" && known.driver !== driver) {
         throw conflict(
           `create ${name}: found reference to volume '${name}' in driver '${known.driver}': ` +
@@ -82,6 +84,7 @@ export async function ensureVolume(
     try {
       return await finishCreation(context, planned, owner.use);
     } catch (error) {
+      throwIfShuttingDown(context, error);
       await context.state.commit((change) => change.volumes.delete(name));
       throw error;
     }
@@ -131,6 +134,7 @@ export async function removeVolume(context: EngineContext, name: string, force: 
     try {
       await finishRemoval(context, record);
     } catch (error) {
+      throwIfShuttingDown(context, error);
       // Parts may be gone: each is looked for at the next removal, and made again for the next mount.
       const parts = record.parts.map(({ subpath }) => create(VolumePartSchema, { subpath }));
       await context.state.commit((change) => change.volumes.put({ ...record, parts }));
@@ -147,15 +151,27 @@ export function ownVolumes(state: State, record: ContainerRecord): readonly Volu
     .filter((volume) => volume !== undefined);
 }
 
-/** Finishes, behind a crash or a removal that was journalled, what was begun with a volume. */
-export async function settleVolume(context: EngineContext, record: VolumeRecord): Promise<void> {
-  await context.volumeLocks.run(record.name, async () => {
-    if (record.phase === Phase.CREATING && !record.anonymous) {
-      await finishCreation(context, record);
-    } else {
-      await finishRemoval(context, record);
-    }
-  });
+/** Finishes, behind a crash or a removal that was journalled, what was begun with a volume; if nothing was, does nothing. */
+export async function settleVolume(context: EngineContext, name: string): Promise<void> {
+  await context.volumeLocks.run(name, () => settleLocked(context, name));
+}
+
+/** Removes a volume of a container that never came to be, whatever was done of it. */
+export async function discardVolume(context: EngineContext, record: VolumeRecord): Promise<void> {
+  await context.volumeLocks.run(record.name, () => finishRemoval(context, record));
+}
+
+/** With the volume's lock held. */
+async function settleLocked(context: EngineContext, name: string): Promise<void> {
+  const record = context.state.volumes.get(name);
+  if (record === undefined || isMade(record)) {
+    return;
+  }
+  if (record.phase === Phase.CREATING && !record.anonymous) {
+    await finishCreation(context, record);
+  } else {
+    await finishRemoval(context, record);
+  }
 }
 
 async function finishCreation(

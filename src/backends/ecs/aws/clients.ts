@@ -46,7 +46,7 @@ export interface AwsClients {
   readonly sts: AwsService<STSClient>;
   /** Ends the calls that are under way, and refuses others. */
   abandon(): void;
-  /** Ends idle connections. */
+  /** The same, and ends idle connections. */
   close(): void;
 }
 
@@ -58,6 +58,7 @@ const mostSockets = 64;
 /** Makes the clients; nothing is called yet. */
 export function createAwsClients(options: AwsOptions): AwsClients {
   const abandoned = new AbortController();
+  const abandon = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   const caller = createCaller({ ...options, signal: abandoned.signal });
   const settings = {
     region: options.region,
@@ -85,8 +86,9 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     ecr: service("ecr", new ECRClient(settings)),
     ec2: service("ec2", new EC2Client(settings)),
     sts: service("sts", new STSClient(settings)),
-    abandon: () => abandoned.abort(unavailable("the backend is shutting down")),
+    abandon,
     close() {
+      abandon();
       for (const client of clients) {
         client.destroy();
       }

@@ -16,6 +16,7 @@ import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
 import { hasProcess, hostConfigOf, withFields } from "../records.ts";
 import { reseal } from "../reseal.ts";
+import { throwIfShuttingDown } from "../shutting-down.ts";
 import { defaultGatewayOf } from "./default-gateway.ts";
 import {
   connectedEndpoint,
@@ -131,6 +132,7 @@ async function connectRunning(
     await connect({ before: record, after: next, network, endpoint, defaultGateway: gatewayOf(next) });
     await push(context, record.id);
   } catch (error) {
+    throwIfShuttingDown(context, error);
     await context.driver.networks
       .disconnect?.({ before: next, after: record, network, endpoint, defaultGateway: gatewayOf(record) })
       .catch((cause: unknown) =>

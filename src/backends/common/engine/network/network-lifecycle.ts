@@ -18,6 +18,7 @@ import type { NewEvent } from "../../state/journal.ts";
 import type { State } from "../../state/state.ts";
 import type { EngineContext } from "../context.ts";
 import { timestampOfNs } from "../records.ts";
+import { throwIfShuttingDown } from "../shutting-down.ts";
 import { choosePool } from "./address-pools.ts";
 import { formatAddress, formatCidr, overlaps, parseCidr } from "./cidr.ts";
 import { makeInFreePool, withPool } from "./free-pool.ts";
@@ -74,6 +75,7 @@ export async function createNetwork(
   try {
     await finishCreation(context, record);
   } catch (error) {
+    throwIfShuttingDown(context, error);
     await finishRemoval(context, record, []).catch((cause: unknown) =>
       context.logger.error({ err: cause, network: request.name }, "cannot take back a network that failed"),
     );
@@ -111,6 +113,7 @@ async function removeLocked(context: EngineContext, reference: string): Promise<
   try {
     await finishRemoval(context, removing, [networkEvent(record, "destroy")]);
   } catch (error) {
+    throwIfShuttingDown(context, error);
     await context.state.commit((change) => change.networks.put(record));
     const { kind, message } = fromUnknown(error);
     throw new SockerlessError(kind, `error while removing network: ${message}`, error);

@@ -35,7 +35,8 @@ import { nameFor } from "../names.ts";
 import { plannedEndpoints, validateNetworking } from "../network/endpoints.ts";
 import { resourcesOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
-import { ensureVolume, ownVolumes, settleVolume } from "../volumes.ts";
+import { throwIfShuttingDown } from "../shutting-down.ts";
+import { discardVolume, ensureVolume, ownVolumes } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
 import { removeWorkload } from "./remove-container.ts";
 
@@ -72,6 +73,7 @@ export async function createContainer(
     record = await withVolumes(context, record, planned.mounts);
     await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
   } catch (error) {
+    throwIfShuttingDown(context, error);
     await discard(context, context.state.containers.get(id) ?? record);
     throw error;
   }
@@ -105,7 +107,7 @@ export async function discard(context: EngineContext, record: ContainerRecord): 
 async function takeAway(context: EngineContext, record: ContainerRecord): Promise<void> {
   await context.driver.workloads.remove(record.id);
   for (const volume of ownVolumes(context.state, record)) {
-    await settleVolume(context, { ...volume, phase: Phase.REMOVING });
+    await discardVolume(context, volume);
   }
   await context.state.commit((change) => change.containers.delete(record.id));
 }

@@ -145,7 +145,7 @@ async function removeVolumes(
     await live.released; // A volume is removed once nothing has it mounted.
   }
   for (const volume of volumes) {
-    const remove = (): Promise<void> => settleVolume(context, { ...volume, phase: Phase.REMOVING });
+    const remove = (): Promise<void> => settleVolume(context, volume.name);
     try {
       await remove();
     } catch (error) {

@@ -28,6 +28,7 @@ import { joinedBy } from "../network/shared-network.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { withScopedSignal } from "../scoped-signal.ts";
+import { throwIfShuttingDown } from "../shutting-down.ts";
 import { ensureVolumeParts } from "../volume-parts.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
@@ -157,9 +158,7 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     await recordRunning(context, placed, launched, started);
     live.reservations.end();
   } catch (error) {
-    if (context.shutdown.aborted) {
-      throw error; // The journal says `starting`: the next backend takes it up.
-    }
+    throwIfShuttingDown(context, error);
     throw await recordFailure(context, live, record, error);
   }
 }

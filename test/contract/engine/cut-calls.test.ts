@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { until } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("what a backend was making or removing when it was told to end", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  /** Ends the backend when the machine has done what it is asked, before it has said so; then starts the next one. */
+  async function endDuring(call: () => Promise<unknown>, isDone: () => boolean): Promise<void> {
+    bench.machine.isMute = true;
+    const cut = assert.rejects(call());
+    await until(() => isDone() || undefined);
+    await bench.stopBackend();
+    await cut;
+    bench.machine.isMute = false;
+    await bench.startBackend();
+    const networks = [...bench.state.networks.values()].map(({ network }) => network?.name ?? "");
+    assert.deepEqual(new Set(networks), bench.machine.networks);
+    assert.deepEqual(new Set(bench.state.volumes.keys()), bench.machine.volumes);
+  }
+
+  const volumes = async () => (await bench.volumes.listVolumes({})).volumes.map(({ name }) => name);
+  const networks = async () =>
+    (await bench.networks.listNetworks({ filters: { type: { values: ["custom"] } } })).networks.map(
+      ({ name }) => name,
+    );
+
+  it("is a volume that the next one has, and tells of once", async () => {
+    const { machine } = bench;
+    await endDuring(
+      () => bench.volumes.createVolume({ name: "data" }),
+      () => machine.volumes.has("data"),
+    );
+    assert.deepEqual(await volumes(), ["data"]);
+    assert.deepEqual(await bench.eventNames({ type: ["volume"] }), ["volume create"]);
+  });
+
+  it("is a volume that the next one has no more, and tells of once", async () => {
+    const { machine } = bench;
+    await bench.volumes.createVolume({ name: "data" });
+    await endDuring(
+      () => bench.volumes.removeVolume({ name: "data" }),
+      () => !machine.volumes.has("data"),
+    );
+    assert.deepEqual(await volumes(), []);
+    assert.deepEqual(await bench.eventNames({ type: ["volume"] }), ["volume create", "volume destroy"]);
+  });
+
+  it("is a network that the next one has, and tells of once", async () => {
+    const { machine } = bench;
+    await endDuring(
+      () => bench.networks.createNetwork({ name: "web" }),
+      () => machine.networks.has("web"),
+    );
+    assert.deepEqual(await networks(), ["web"]);
+    assert.deepEqual(await bench.eventNames({ type: ["network"] }), ["network create"]);
+  });
+
+  it("is a network that the next one has no more, and tells of once", async () => {
+    const { machine } = bench;
+    await bench.networks.createNetwork({ name: "web" });
+    await endDuring(
+      () => bench.networks.removeNetwork({ network: "web" }),
+      () => !machine.networks.has("web"),
+    );
+    assert.deepEqual(await networks(), []);
+    assert.deepEqual(await bench.eventNames({ type: ["network"] }), ["network create", "network destroy"]);
+  });
+
+  it("is a container that the next one does not have, nor its anonymous volume", async () => {
+    const { machine } = bench;
+    await endDuring(
+      () => bench.createScript("true", { config: { image: "with-volume" } }),
+      () => machine.volumes.size > 0,
+    );
+    assert.equal(bench.state.containers.size, 0);
+    assert.equal(machine.workloads.size, 0);
+    assert.deepEqual(await bench.eventNames(), []);
+  });
+
+  it("is finished before a volume of that name is made", async () => {
+    await bench.volumes.createVolume({ name: "data" });
+    const record = bench.state.volumes.get("data");
+    assert.ok(record);
+    await bench.state.commit((change) => change.volumes.put({ ...record, phase: Phase.CREATING }));
+    await bench.volumes.createVolume({ name: "data" });
+    // A cloud knows a creation that is repeated by its time.
+    assert.deepEqual(bench.state.volumes.get("data")?.created, record.created);
+
+    await bench.state.commit((change) => change.volumes.put({ ...record, phase: Phase.REMOVING }));
+    await bench.volumes.createVolume({ name: "data" });
+    const names = await bench.eventNames({ type: ["volume"] });
+    assert.deepEqual(names.slice(-2), ["volume destroy", "volume create"]);
+    assert.notDeepEqual(bench.state.volumes.get("data")?.created, record.created);
+  });
+});
