@@ -29,6 +29,7 @@ type chunk struct {
 	stream Stream
 	at     time.Time
 	data   []byte
+	behind func() // instead of data: what happens at this place
 }
 
 // lineProgress is where the output of a stream stands.
@@ -53,7 +54,7 @@ func (b *backlog) add(stream Stream, at time.Time, data []byte) error {
 		return fmt.Errorf("append to log: %w", os.ErrClosed)
 	}
 	if taken := b.fit(&b.lines[stream], data); len(taken) > 0 {
-		b.waiting = append(b.waiting, chunk{stream, at, bytes.Clone(taken)})
+		b.waiting = append(b.waiting, chunk{stream: stream, at: at, data: bytes.Clone(taken)})
 		b.size += uint64(len(taken))
 		b.changed.Broadcast()
 	}
@@ -81,7 +82,7 @@ func (b *backlog) fit(line *lineProgress, data []byte) []byte {
 	if len(data) == 0 {
 		return nil
 	}
-	if len(b.waiting) > 0 && b.size+uint64(len(data)) > b.limit {
+	if b.size > 0 && b.size+uint64(len(data)) > b.limit {
 		room := b.limit - min(b.size, b.limit)
 		whole := bytes.LastIndexByte(data[:room], '\n') + 1
 		line.dropped = data[len(data)-1] != '\n'
@@ -112,10 +113,17 @@ func (b *backlog) run() {
 		b.size -= uint64(len(next.data))
 		b.writing = true
 		b.mu.Unlock()
-		err := b.write(next.stream, next.at, next.data)
+		var err error
+		if next.behind != nil {
+			next.behind()
+		} else {
+			err = b.write(next.stream, next.at, next.data)
+		}
 		b.mu.Lock()
 		b.writing = false
-		b.recovered = err == nil
+		if next.behind == nil {
+			b.recovered = err == nil
+		}
 		if err != nil {
 			b.failure = err
 		}
@@ -123,11 +131,24 @@ func (b *backlog) run() {
 	}
 }
 
-// flush waits until everything that was added is written.
-func (b *backlog) flush() {
+// behind calls do once everything that was added until now is written: before
+// it returns where that is so, else later. do must not wait for a disk.
+func (b *backlog) behind(do func()) {
 	if b == nil {
+		do()
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) == 0 && !b.writing {
+		do()
+		return
+	}
+	b.waiting = append(b.waiting, chunk{behind: do})
+}
+
+// flush waits until everything that was added is written.
+func (b *backlog) flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.waiting) > 0 || b.writing {

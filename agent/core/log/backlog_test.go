@@ -143,7 +143,7 @@ func TestALogWithABacklogHasEverythingAtTheEndOfARun(t *testing.T) {
 	for range 10 {
 		write(t, w, entry{Stdout, 1, want[:len(want)/10]})
 	}
-	end := w.End()
+	end := endOf(t, w)
 	if end == (Position{}) || end.offset < int64(len(want)) {
 		t.Errorf("the end is at %v", end)
 	}
@@ -151,5 +151,43 @@ func TestALogWithABacklogHasEverythingAtTheEndOfARun(t *testing.T) {
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); out != want {
 		t.Errorf("%d bytes instead of %d", len(out), len(want))
+	}
+}
+
+func TestALogWhoseDiskIsSlowKeepsNobodyWaitingButThoseWhoWait(t *testing.T) {
+	size := uint64(1 << 20)
+	w := open(t, t.TempDir(), Settings{BufferSize: &size})
+	w.chain.mu.Lock() // as a write that lasts
+	write(t, w, entry{Stdout, 1, "first\n"})
+	told := make(chan *Mark)
+	go func() {
+		mark := w.End()
+		w.EndRun()
+		w.BeginRun()
+		write(t, w, entry{Stdout, 2, "second\n"})
+		told <- mark
+	}()
+	var mark *Mark
+	select {
+	case mark = <-told:
+	case <-time.After(10 * time.Second):
+		t.Error("somebody waited for the disk")
+	}
+	w.chain.mu.Unlock()
+	if mark == nil {
+		mark = <-told
+	}
+	upTo, err := mark.Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Reader(ReadOptions{Stdout: true, UpTo: &upTo})
+	if out, _ := everything(t, r, err); out != "first\n" {
+		t.Errorf("%q is up to there", out)
+	}
+	endOf(t, w)
+	r, err = w.Reader(both)
+	if out, _ := everything(t, r, err); out != "first\nsecond\n" {
+		t.Errorf("%q is recorded", out)
 	}
 }

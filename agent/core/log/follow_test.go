@@ -115,7 +115,7 @@ func TestReplayAndLiveOutputHaveNoGapAndNoRepetition(t *testing.T) {
 	var end Position
 	for i := range 300 {
 		if i == 150 {
-			end = w.End() // under the lock that orders Append and live output
+			end = endOf(t, w) // under the lock that orders Append and live output
 		}
 		line := fmt.Sprintf("line %d\n", i)
 		write(t, w, entry{Stdout, int64(i), line})

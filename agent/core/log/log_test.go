@@ -77,3 +77,13 @@ func TestEveryByteOfBothStreamsComesBack(t *testing.T) {
 		t.Errorf("stored: got %q and %q", out, errOut)
 	}
 }
+
+// endOf waits for what was appended.
+func endOf(t testing.TB, w *Writer) Position {
+	t.Helper()
+	end, err := w.End().Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return end
+}

@@ -8,6 +8,7 @@
 package log
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -222,22 +223,44 @@ func (s *segment) write(stream Stream, flags uint8, at int64, data []byte) error
 	return nil
 }
 
-// End is the place after the last record. What is appended later lies behind
-// it: a caller that takes End and subscribes to live output under one lock of
-// its own can replay up to it (ReadOptions.UpTo) with no gap and no repetition.
-func (w *Writer) End() Position {
-	if w.chain == nil {
-		return Position{}
-	}
-	w.backlog.flush()
-	w.chain.mu.Lock()
-	defer w.chain.mu.Unlock()
-	return w.chain.end()
+// Mark is a place in a log, which may still have to be written up to there.
+type Mark struct {
+	reached  chan struct{}
+	position Position
 }
 
-// EndRun says that the main process has ended and all its output is recorded:
+// Wait answers the place once everything before it is written.
+func (m *Mark) Wait(ctx context.Context) (Position, error) {
+	select {
+	case <-m.reached:
+		return m.position, nil
+	case <-ctx.Done():
+		return Position{}, context.Cause(ctx)
+	}
+}
+
+// End is the place after what was appended. What is appended later lies behind
+// it: a caller that takes End and subscribes to live output under one lock of
+// its own can replay up to it (ReadOptions.UpTo) with no gap and no repetition.
+// End itself does not wait for a disk where Append does not.
+func (w *Writer) End() *Mark {
+	mark := &Mark{reached: make(chan struct{})}
+	if w.chain == nil {
+		close(mark.reached)
+		return mark
+	}
+	w.backlog.behind(func() {
+		w.chain.mu.Lock()
+		defer w.chain.mu.Unlock()
+		mark.position = w.chain.end()
+		close(mark.reached)
+	})
+	return mark
+}
+
+// EndRun says that the main process has ended and all its output is appended:
 // followers end once they have sent it. Append may go on afterwards with the
-// next run's output.
+// next run's output. Like End it does not wait.
 func (w *Writer) EndRun() {
 	w.setEnded(true)
 }
@@ -252,16 +275,17 @@ func (w *Writer) setEnded(ended bool) {
 	if w.chain == nil {
 		return
 	}
-	w.backlog.flush()
-	w.chain.mu.Lock()
-	defer w.chain.mu.Unlock()
-	if ended && !w.chain.ended {
-		w.chain.runs++
-		w.chain.runEnd = w.chain.end()
-	}
-	w.chain.ended = ended
-	w.fresh[Stdout], w.fresh[Stderr] = true, true
-	w.chain.wake()
+	w.backlog.behind(func() {
+		w.chain.mu.Lock()
+		defer w.chain.mu.Unlock()
+		if ended && !w.chain.ended {
+			w.chain.runs++
+			w.chain.runEnd = w.chain.end()
+		}
+		w.chain.ended = ended
+		w.fresh[Stdout], w.fresh[Stderr] = true, true
+		w.chain.wake()
+	})
 }
 
 // Close ends the log: followers end once they have sent all, nothing more is

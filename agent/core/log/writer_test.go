@@ -111,11 +111,11 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{})
 	write(t, w, entry{Stdout, 1, "before\n"})
-	damaged := w.End().offset
+	damaged := endOf(t, w).offset
 	for i := range 3 {
 		write(t, w, entry{Stdout, int64(2 + i), strings.Repeat("lost", MaxRecord/4)})
 	}
-	end := w.End().offset
+	end := endOf(t, w).offset
 	w.Close()
 	names, _ := files(t, dir)
 	path := filepath.Join(dir, names[0])
@@ -164,7 +164,7 @@ func TestReadingGoesOnBehindDamage(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{})
 	write(t, w, entry{Stdout, 1, "first\n"})
-	damaged := w.End().offset
+	damaged := endOf(t, w).offset
 	write(t, w, entry{Stdout, 2, strings.Repeat("SL", 700_000)}, entry{Stdout, 3, "third\n"}, entry{Stderr, 4, "fourth\n"})
 	if _, err := w.chain.last().file.WriteAt([]byte("?"), damaged+headerSize+30_000); err != nil {
 		t.Fatal(err)

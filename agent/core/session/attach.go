@@ -1,7 +1,7 @@
 package session
 
 import (
-	"errors"
+	"context"
 
 	"github.com/sockerless/sockerless/agent/core/log"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
@@ -36,9 +36,7 @@ func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
 			return closePolicy{request: r.once, leave: r.once}
 		}
 	}
-	if err := c.follow(r, s, open); err != nil {
-		return refused(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0)
-	}
+	c.follow(r, s, open)
 	switch {
 	case r.exit != nil:
 		s.queue.finish(exited(*r.exit))
@@ -58,13 +56,19 @@ func (c *Container) Attach(open *agentv1.OpenAttach) *Session {
 
 // follow gives the session its replay and the live output, which begins where
 // the replay ends.
-func (c *Container) follow(r *run, s *Session, open *agentv1.OpenAttach) error {
-	var end *log.Position
+func (c *Container) follow(r *run, s *Session, open *agentv1.OpenAttach) {
 	mark := func() {}
-	if open.ReplayLog && c.options.Log != nil {
+	if record := c.options.Log; open.ReplayLog && record != nil {
 		mark = func() {
-			position := c.options.Log.End()
-			end = &position
+			// A log with a backlog may be slow: nobody but this session waits for it.
+			end := record.End()
+			s.openReplay = func(ctx context.Context) (*log.Reader, error) {
+				upTo, err := end.Wait(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return record.Reader(log.ReadOptions{Stdout: open.Stdout, Stderr: open.Stderr, UpTo: &upTo})
+			}
 		}
 	}
 	live := reader{queue: s.queue}
@@ -72,19 +76,6 @@ func (c *Container) follow(r *run, s *Session, open *agentv1.OpenAttach) error {
 		live.wants = [2]bool{stdout: open.Stdout, stderr: open.Stderr}
 	}
 	r.outputs.subscribe(live, mark)
-	if end == nil {
-		return nil
-	}
-	replay, err := c.options.Log.Reader(log.ReadOptions{Stdout: open.Stdout, Stderr: open.Stderr, UpTo: end})
-	if errors.Is(err, log.ErrDisabled) {
-		return nil
-	}
-	if err != nil {
-		r.outputs.unsubscribe(s.queue)
-		return err
-	}
-	s.replay = replay
-	return nil
 }
 
 func (r *run) pid() int {

@@ -15,8 +15,10 @@ import (
 // called.
 type Session struct {
 	opening *agentv1.SessionResponse
-	replay  *log.Reader // nil: nothing (left) to replay
 	queue   *queue
+
+	openReplay func(context.Context) (*log.Reader, error) // nil: done, or nothing is to be replayed
+	replay     *log.Reader                                // nil: nothing (left) to replay
 
 	input  *input             // nil: stdin is not attached
 	closes func() closePolicy // known once the input is connected
@@ -39,6 +41,16 @@ func (s *Session) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
 	if opening := s.opening; opening != nil {
 		s.opening = nil
 		return opening, nil
+	}
+	if s.openReplay != nil {
+		replay, err := s.openReplay(ctx)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		s.openReplay, s.replay = nil, replay
+		if err != nil && !errors.Is(err, log.ErrDisabled) {
+			s.queue.finish(failed(agentv1.SessionErrorReason_SESSION_ERROR_REASON_INTERNAL, err.Error(), 0))
+		}
 	}
 	for s.replay != nil {
 		chunk, err := s.replay.Next(ctx)

@@ -14,6 +14,10 @@ import (
 // defaultAwaitAttach is how long a start waits for the sessions of reservations.
 const defaultAwaitAttach = 10 * time.Second
 
+// recordTimeout is how long the end of a run waits for a log with a backlog
+// (moby's loggerCloseTimeout).
+const recordTimeout = 10 * time.Second
+
 // Start starts the main process, once the attachments that it names are open
 // or their time is over. It goes on when ctx ends; a second call with the same
 // generation waits for the first one's answer.
@@ -199,6 +203,7 @@ func (c *Container) EndBeforeStart(status ExitStatus) {
 // endRun records the end of the main process before anybody is told.
 func (c *Container) endRun(r *run, status ExitStatus) {
 	c.awaitExecEnds()
+	c.awaitRecord()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.over() {
@@ -210,6 +215,19 @@ func (c *Container) endRun(r *run, status ExitStatus) {
 	c.persist(c.state())
 	c.hub.publish(&agentv1.WatchResponse{Event: &agentv1.WatchResponse_Exited{Exited: status.Proto()}})
 	c.finishSessions(r, exited(status), nil)
+}
+
+// awaitRecord waits, bounded, until the output is in the log, which may have
+// only taken it.
+func (c *Container) awaitRecord() {
+	if c.options.Log == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	if _, err := c.options.Log.End().Wait(ctx); err != nil {
+		c.options.Logger.Warn("the log is slow: the end of the container is told before all its output is recorded")
+	}
 }
 
 // finishSessions gives the run's attachments their last message and ends the
