@@ -53,8 +53,11 @@ export class ProcessAgent {
   readonly options: ProcessAgentOptions;
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
-  /** Calls that are answered as by an agent that cannot be reached. */
-  readonly failures = new Set<"execInspect" | "signal">();
+  /** Calls that are answered as by an agent that cannot be reached; of `signalAnswer` one, after the signal was sent. */
+  readonly failures = new Set<"execInspect" | "signal" | "signalAnswer">();
+  /** Calls for a signal, well or not. */
+  signalAttempts: number = 0;
+  readonly #signalTokens = new Set<string>();
   /** Resizes and signals that came, in words. */
   readonly calls: string[] = [];
   readonly #server: Http2Server;
@@ -181,13 +184,21 @@ export class ProcessAgent {
         this.calls.push(`resize ${execId === "" ? "main" : "exec"} ${size?.height}x${size?.width}`);
         return {};
       },
-      signal: ({ execId, signal }) => {
+      signal: ({ execId, signal, clientToken }) => {
+        this.signalAttempts += 1;
         if (this.failures.has("signal")) {
           throw new ConnectError("not now", Code.Unavailable);
         }
-        this.calls.push(`signal ${signal}`);
-        const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
-        this.#running(execId).child.kill(name === undefined ? signal : (name as NodeJS.Signals));
+        const { child } = this.#running(execId);
+        if (clientToken === "" || !this.#signalTokens.has(clientToken)) {
+          this.#signalTokens.add(clientToken);
+          this.calls.push(`signal ${signal}`);
+          const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
+          child.kill(name === undefined ? signal : (name as NodeJS.Signals));
+        }
+        if (this.failures.delete("signalAnswer")) {
+          throw new ConnectError("lost on the way", Code.Unavailable);
+        }
         return {};
       },
       diskUsage: () => {

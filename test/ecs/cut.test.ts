@@ -15,6 +15,8 @@ import { until } from "../support/until.ts";
 const lines = 200;
 /** Well below the 30 s after which a silent peer counts as gone, as long as these, and well above. */
 const shortCutMs = 3_000;
+/** Longer than a call to an agent may take. */
+const patientCutMs = 8_000;
 const middleCutMs = 30_000;
 const longCutMs = 60_000;
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
@@ -88,5 +90,19 @@ describe("an exec in a task whose network is cut", () => {
     const codes = await under.daemon.ok("inspect", "--format", "{{.State.ExitCode}}", "stopped", "killed");
     assert.equal(codes, "7\n7"); // ECS has no other signal.
     assert.equal(under.aws.calls.count("ecs.StopTask"), 2);
+  });
+
+  it("is told a stop once when the cut is over, and has its time", async () => {
+    const stops = under.aws.calls.count("ecs.StopTask");
+    const script = "trap 'echo told' TERM; sleep 1000 & wait; sleep 1; kill $!; exit 7";
+    const cut = await started("--name", "patient", "busybox", "sh", "-c", script);
+    await under.aws.ecs.cutNetwork(cut);
+    const stopped = under.daemon.ok("stop", "--time", "600", "patient");
+    await delay(patientCutMs);
+    await under.aws.ecs.restoreNetwork(cut);
+    await stopped;
+    const code = await under.daemon.ok("inspect", "--format", "{{.State.ExitCode}}", "patient");
+    assert.deepEqual([code, await under.daemon.ok("logs", "patient")], ["7", "told"]);
+    assert.equal(under.aws.calls.count("ecs.StopTask"), stops);
   });
 });

@@ -70,6 +70,8 @@ type run struct {
 	exit     *ExitStatus            // once that is done
 	failure  *agentv1.StartFailure
 	sessions map[*Session]struct{} // attachments that wait for the end
+
+	signalled map[string]bool // client tokens of signals that were sent
 }
 
 // MainProcess is what is known of the main process before it starts.

@@ -75,6 +75,9 @@ func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) 
 	if err != nil {
 		return err
 	}
+	if request.ClientToken != "" && !c.isFirst(request.ClientToken) {
+		return nil
+	}
 	signal := unix.Signal(request.Signal)
 	if request.All {
 		return c.options.Runtime.SignalAll(ctx, signal)
@@ -84,6 +87,20 @@ func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) 
 		return ErrNotRunning
 	}
 	return err
+}
+
+// isFirst tells whether a signal's token comes for the first time in this run.
+func (c *Container) isFirst(token string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run.signalled[token] {
+		return false
+	}
+	if c.run.signalled == nil {
+		c.run.signalled = map[string]bool{}
+	}
+	c.run.signalled[token] = true
+	return true
 }
 
 // Pause freezes the container. It may be repeated.

@@ -58,6 +58,17 @@ func TestAProcessWaitsForItsSlowestReaderAndForNoneThatLeft(t *testing.T) {
 	}
 }
 
+func TestASignalIsSentOnceForAToken(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	for _, token := range []string{"", "", "one", "two", "one", "two"} {
+		must(t, c.Signal(contextFor(t), &agentv1.SignalRequest{Signal: 15, ClientToken: token}))
+	}
+	if len(main.signals) != 4 {
+		t.Fatalf("%d signals", len(main.signals))
+	}
+}
+
 func TestAnExitWaitsForNoReader(t *testing.T) {
 	c, _, main := running(t, session.Options{Log: memoryLog(t)})
 	stuck := c.Attach(attachAll())

@@ -185,7 +185,7 @@ describe("containers that run in a cloud", () => {
         hostConfig: { restartPolicy: { name: "unless-stopped" } },
       });
       bench.machine.agentOf(id).failures.add("signal");
-      await bench.containers[operation]({ container: id });
+      await bench.containers[operation]({ container: id, timeoutSeconds: 0 });
       assert.deepEqual(known, [true]);
       assert.equal((await inspect(id))?.state?.status, ContainerStatus.EXITED);
       const kills = await bench.pastEvents({ event: ["kill"] });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -48,4 +48,62 @@ describe("how long a container has to end after its stop signal", () => {
       assert.ok(isKilled());
     });
   }
+
+  describe("where the driver ends runs past agents that do not answer", () => {
+    const graceSeconds = 20;
+    let ended: string[];
+    let id: string;
+    let file: (name: string) => string;
+    beforeEach(async () => {
+      ended = [];
+      bench.machine.endsPastAgents = (containerId) => ended.push(containerId);
+      await bench.stopBackend();
+      await bench.startBackend();
+      file = (name) => path.join(bench.machine.directory, name);
+      const script = `trap : TERM; : > ${file("ready")}; while [ ! -e ${file("end")} ]; do sleep 0.05; done; exit 7`;
+      id = await bench.runScript(script);
+      await until(() => existsSync(file("ready")) || undefined);
+    });
+
+    /** Begins to stop it. @returns what lets a second go by whenever an attempt has failed, until something holds */
+    const stop = () => {
+      const before = clock.sleeping;
+      const stopped = bench.containers.stopContainer({ container: id, timeoutSeconds: graceSeconds });
+      const untilHolds = async (holds: () => boolean): Promise<void> => {
+        while (!holds()) {
+          await until(() => holds() || clock.sleeping > before || undefined);
+          if (!holds()) {
+            await clock.advance(1000);
+          }
+        }
+      };
+      return { stopped, untilHolds };
+    };
+
+    it("is left to a container whose agent is reached after all, and tells it once", async () => {
+      const agent = bench.machine.agentOf(id);
+      agent.failures.add("signal");
+      const { stopped, untilHolds } = stop();
+      await untilHolds(() => agent.signalAttempts > 3);
+      agent.failures.delete("signal");
+      agent.failures.add("signalAnswer");
+      await untilHolds(() => !agent.failures.has("signalAnswer"));
+      const attempts = agent.signalAttempts;
+      await untilHolds(() => agent.signalAttempts > attempts);
+      writeFileSync(file("end"), "");
+      await stopped;
+      assert.deepEqual([ended, agent.calls], [[], ["signal 15"]]);
+      assert.equal(bench.state.containers.get(id)?.state?.exitCode, 7);
+    });
+
+    it("is over before a run is ended past its agent", async () => {
+      bench.machine.agentOf(id).failures.add("signal");
+      const asked = clock.nowMs();
+      const { stopped, untilHolds } = stop();
+      await untilHolds(() => ended.length > 0);
+      assert.equal(clock.nowMs() - asked, graceSeconds * 1000);
+      await stopped;
+      assert.deepEqual(ended, [id]);
+    });
+  });
 });

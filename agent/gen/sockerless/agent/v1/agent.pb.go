@@ -2562,10 +2562,13 @@ func (*ResizeResponse) Descriptor() ([]byte, []int) {
 }
 
 type SignalRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecId        string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"` // empty: the main process
-	Signal        int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`              // Linux number
-	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`                    // every process of the container
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	ExecId string                 `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"` // empty: the main process
+	Signal int32                  `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`              // Linux number
+	All    bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`                    // every process of the container
+	// Calls of one token send one signal, however many of them arrive in the life
+	// of the main process. Empty: each sends its own.
+	ClientToken   string `protobuf:"bytes,4,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2619,6 +2622,13 @@ func (x *SignalRequest) GetAll() bool {
 		return x.All
 	}
 	return false
+}
+
+func (x *SignalRequest) GetClientToken() string {
+	if x != nil {
+		return x.ClientToken
+	}
+	return ""
 }
 
 type SignalResponse struct {
@@ -7116,11 +7126,12 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\rResizeRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x124\n" +
 	"\x04size\x18\x02 \x01(\v2 .sockerless.agent.v1.ConsoleSizeR\x04size\"\x10\n" +
-	"\x0eResizeResponse\"R\n" +
+	"\x0eResizeResponse\"u\n" +
 	"\rSignalRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x10\n" +
-	"\x03all\x18\x03 \x01(\bR\x03all\"\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12!\n" +
+	"\fclient_token\x18\x04 \x01(\tR\vclientToken\"\x10\n" +
 	"\x0eSignalResponse\"E\n" +
 	"\x12ExecInspectRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +

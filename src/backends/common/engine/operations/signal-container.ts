@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { fromUnknown, isErrorKind, SockerlessError, systemError } from "../../../../common/errors.ts";
+import { newId } from "../../../../common/ids.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
@@ -20,6 +21,8 @@ const killTimeoutMs = 10_000;
 const callTimeoutMs = 10_000;
 /** The same where the driver can end a run past it. */
 const endableCallTimeoutMs = 5_000;
+/** Between attempts to reach an agent. */
+const retryPauseMs = 1_000;
 /** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
 const endTimeoutMs = 180_000;
 
@@ -65,6 +68,43 @@ export async function killContainer(context: EngineContext, record: ContainerRec
 }
 
 /**
+ * Sends the signal at which a container is to end in its own time. Where the driver can end runs past their agents, an
+ * agent that cannot be reached is tried again as long as the container may take to end: a task that is stopped has less
+ * time.
+ *
+ * @param exit listened for since before
+ * @param graceMs undefined: for ever
+ * @throws conflict: it does not run
+ */
+export async function sendStopSignal(
+  context: EngineContext,
+  live: LiveContainer,
+  { generation }: ContainerRecord,
+  signal: number,
+  exit: ReturnType<typeof listenForExit>,
+  graceMs: number | undefined,
+): Promise<void> {
+  const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
+  const clientToken = newId();
+  for (;;) {
+    try {
+      await sendSignal(context, live, signal, true, clientToken);
+      return;
+    } catch (error) {
+      const leftMs = deadlineMs - context.clock.nowMs();
+      if (!isAway(error) || context.driver.workloads.end === undefined || leftMs <= 0) {
+        await endPastAgent(context, live, generation, signal, error);
+        return;
+      }
+      context.logger.debug({ err: error, container: live.id }, "a stop signal could not be sent yet");
+      if (await exit.within(Math.min(retryPauseMs, leftMs))) {
+        return;
+      }
+    }
+  }
+}
+
+/**
  * For a rejection of {@link sendSignal} with a signal that is to end the container: the agent cannot be reached. Where
  * the driver can end its run past it, that is done and the end recorded; elsewhere a silent agent is gone, and so is the
  * container.
@@ -76,7 +116,9 @@ export async function endPastAgent(
   signal: number,
   error: unknown,
 ): Promise<void> {
-  ignoreAway(error);
+  if (!isAway(error)) {
+    throw error;
+  }
   const { workloads } = context.driver;
   if (workloads.end === undefined) {
     return;
@@ -109,6 +151,7 @@ function isStopSignal(record: ContainerRecord, signal: number): boolean {
  *
  * @param ending the container is meant to end by it: no policy starts it again, and one that is paused is thawed, since a
  *   frozen process gets no signal
+ * @param clientToken of all attempts to send one signal; empty: there is one attempt
  * @throws conflict: it does not run
  */
 export async function sendSignal(
@@ -116,6 +159,7 @@ export async function sendSignal(
   live: LiveContainer,
   signal: number,
   ending: boolean,
+  clientToken = "",
 ): Promise<void> {
   await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
@@ -130,7 +174,7 @@ export async function sendSignal(
     if (link !== undefined) {
       try {
         const timeoutMs = context.driver.workloads.end === undefined ? callTimeoutMs : endableCallTimeoutMs;
-        await link.agent.client.signal({ signal }, { timeoutMs });
+        await link.agent.client.signal({ signal, clientToken }, { timeoutMs });
         if (thaws) {
           await link.agent.client.resume({}, { timeoutMs });
         }
@@ -236,12 +280,10 @@ export function ignoreNotRunning(error: unknown): void {
   }
 }
 
-/** For a rejection: the agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
-function ignoreAway(error: unknown): void {
+/** Whether an agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
+function isAway(error: unknown): boolean {
   const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
-  if (!isSilent && !isErrorKind(error, "unavailable")) {
-    throw error;
-  }
+  return isSilent || isErrorKind(error, "unavailable");
 }
 
 /** Puts before an error's message what was to be done; a 304 stays as it is. */

@@ -8,12 +8,11 @@ import { stopRefusal } from "../machine/refusals.ts";
 import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
 import {
-  endPastAgent,
   listenForExit,
   ignoreNotRunning,
   killContainer,
   withErrorPrefix,
-  sendSignal,
+  sendStopSignal,
   settleRestarting,
 } from "./signal-container.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
@@ -87,14 +86,13 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
   const config = configOf(record);
   const signal = signalOf(options.signal || config.stopSignal);
   const timeout = options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds;
+  const graceMs = timeout < 0 ? undefined : timeout * 1000;
   const live = context.live.of(record.id);
   if (!(await settleRestarting(context, live))) {
     const exit = listenForExit(context, live);
     try {
-      await sendSignal(context, live, signal, true)
-        .catch((error: unknown) => endPastAgent(context, live, record.generation, signal, error))
-        .catch(ignoreNotRunning);
-      if (!(await exit.within(timeout < 0 ? undefined : timeout * 1000))) {
+      await sendStopSignal(context, live, record, signal, exit, graceMs).catch(ignoreNotRunning);
+      if (!(await exit.within(graceMs))) {
         context.logger.info(
           { container: record.id, signal, timeout },
           "the container did not end at its stop signal; it is killed",
