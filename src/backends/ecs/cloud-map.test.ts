@@ -217,4 +217,47 @@ describe("names in Cloud Map", () => {
     });
     await Promise.all([second.close(), other.close()]);
   });
+
+  it("do not come back while a container that has lost them still counts as running", async () => {
+    const one = "1".repeat(64);
+    const first = start();
+    first.announce(container("1", "api", ["backend"]), "10.0.0.1");
+    await clock.advance(1);
+    const expectNone = async (mirror: CloudMapMirror): Promise<void> => {
+      mirror.reconcile(new Set([one])); // Listed before it lost them, or running on without them.
+      await clock.advance(1);
+      assert.deepEqual(Object.values(cloud.names).flat(), []);
+    };
+    first.withdraw(one, net);
+    await expectNone(first);
+    first.announce(container("1", "api", ["backend"]), "10.0.0.1");
+    await clock.advance(1);
+    await first.close();
+    for (const lose of [
+      (mirror: CloudMapMirror) => mirror.withdraw(one),
+      (mirror: CloudMapMirror) => mirror.withdraw(one, net),
+      (mirror: CloudMapMirror) => mirror.forgetNetwork(net),
+    ]) {
+      const second = start();
+      lose(second); // Before the mirror knows what is there.
+      await expectNone(second);
+      second.announce(container("1", "api", ["backend"]), "10.0.0.1");
+      await clock.advance(1);
+      await second.close();
+    }
+  });
+
+  it("are those of the last renaming, whatever is listed meanwhile", async () => {
+    const mirror = start();
+    mirror.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    mirror.reconcile(new Set(["1".repeat(64)]));
+    await clock.advance(1);
+    mirror.withdraw("1".repeat(64));
+    mirror.announce(container("1", "web"), "10.0.0.1");
+    mirror.reconcile(new Set(["1".repeat(64)]));
+    await clock.advance(1);
+    assert.deepEqual(cloud.names, { [`web.${net12}`]: ["10.0.0.1"] });
+    await mirror.close();
+  });
 });

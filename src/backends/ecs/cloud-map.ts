@@ -96,6 +96,11 @@ export class CloudMapMirror implements NameMirror {
   /** Cuts the current pause short. */
   #wake: AbortController | undefined;
   #loaded = false;
+  /**
+   * Which containers have lost their names on which networks, each as `<container ID>.<network>`, until the names are
+   * taken over that an earlier process left: those that were lost since are not. Undefined: they are.
+   */
+  #lost: Set<string> | undefined = new Set();
   #running: ReadonlySet<string> | undefined;
   #working: Promise<void> | undefined;
 
@@ -123,6 +128,7 @@ export class CloudMapMirror implements NameMirror {
 
   withdraw(containerId: string, networkId?: string): void {
     const ending = networkId === undefined ? "" : `.${shortId(networkId)}`;
+    this.#lost?.add(`${containerId}${ending}`);
     for (const [name, instances] of this.#wanted) {
       if (name.endsWith(ending) && instances.delete(containerId)) {
         this.#change(name);
@@ -131,6 +137,7 @@ export class CloudMapMirror implements NameMirror {
   }
 
   forgetNetwork(networkId: string): void {
+    this.#lost?.add(`.${shortId(networkId)}`);
     for (const [name, instances] of this.#wanted) {
       if (name.endsWith(`.${shortId(networkId)}`)) {
         instances.clear();
@@ -302,7 +309,7 @@ export class CloudMapMirror implements NameMirror {
     this.#loaded = true;
   }
 
-  /** Once it is known who runs: the names of those who do are wanted, the others' are not. */
+  /** Once it is known who runs: the names that an earlier process left them are wanted, and nobody else's. */
   #clearLeft(): void {
     const running = this.#running;
     if (running === undefined) {
@@ -312,7 +319,7 @@ export class CloudMapMirror implements NameMirror {
     for (const [name, { instances }] of this.#present) {
       const wanted = this.#want(name);
       for (const [containerId, address] of instances) {
-        if (running.has(containerId) && !wanted.has(containerId)) {
+        if (running.has(containerId) && !wanted.has(containerId) && this.#mayKeep(containerId, name)) {
           wanted.set(containerId, address);
         }
       }
@@ -320,6 +327,16 @@ export class CloudMapMirror implements NameMirror {
         this.#changed.set(name, changedNow);
       }
     }
+    this.#lost = undefined;
+  }
+
+  /** Whether a name that a container has was left by an earlier process, and not withdrawn since. */
+  #mayKeep(containerId: string, name: string): boolean {
+    const lost = this.#lost;
+    const ending = name.slice(name.lastIndexOf("."));
+    return (
+      lost !== undefined && ![containerId, `${containerId}${ending}`, ending].some((each) => lost.has(each))
+    );
   }
 
   async #create(name: string): Promise<Service> {
