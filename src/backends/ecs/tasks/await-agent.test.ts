@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { Task } from "@aws-sdk/client-ecs";
 
+import type { Clock } from "../../../common/clock.ts";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
@@ -122,10 +123,11 @@ describe("waiting for a task's agent", () => {
   describe("at an address", () => {
     let dialled: Socket[];
     let silent: Server;
-    let waiting: Promise<unknown>;
+    let waiting: Promise<unknown>[];
 
     beforeEach(() => {
       dialled = [];
+      waiting = [];
       silent = createServer((socket) => {
         dialled.push(socket.on("error", () => {}));
         socket.resume();
@@ -133,7 +135,9 @@ describe("waiting for a task's agent", () => {
     });
     afterEach(async () => {
       limit.abort(new Error("enough"));
-      await assert.rejects(waiting, /enough/);
+      for (const each of waiting) {
+        await assert.rejects(each, /enough/);
+      }
       for (const socket of dialled) {
         socket.destroy();
       }
@@ -142,13 +146,14 @@ describe("waiting for a task's agent", () => {
       }
     });
 
-    const waitAt = (address: string): void => {
+    const waitAt = (address: string, at: Clock = clock): void => {
       const authority = {
         ...nobody,
         credentialsFor: () => Promise.resolve({ key: "", certificateChain: "" }),
       };
-      waiting = awaitAgent("container", "arn:task", limit.signal, { poller, authority, clock });
-      waiting.catch(() => {});
+      const agent = awaitAgent("container", "arn:task", limit.signal, { poller, authority, clock: at });
+      agent.catch(() => {});
+      waiting.push(agent);
       const details = [{ name: "privateIPv4Address", value: address }];
       tell(viewOf({ lastStatus: "PENDING", attachments: [{ type: "ElasticNetworkInterface", details }] }));
     };
@@ -164,6 +169,33 @@ describe("waiting for a task's agent", () => {
         return dialled.length === 1;
       });
     });
+
+    for (const [count, pauseMs, often] of [
+      [1, 50, "within 50 ms"],
+      [60, 500, "more rarely where it is one of many"],
+    ] as const) {
+      it(`that refuses for long, it tries again ${often}`, async () => {
+        const slept: number[] = [];
+        let skippedMs = 0;
+        const skipping = {
+          nowMs: () => clock.nowMs() + skippedMs,
+          nowNs: () => clock.nowNs(),
+          sleep: (ms: number, signal?: AbortSignal) => {
+            slept.push(ms);
+            return clock.sleep(ms, signal);
+          },
+        };
+        const address = someAddress();
+        for (let n = 0; n < count; n++) {
+          waitAt(address, skipping);
+        }
+        await untilTrue(() => slept.length === 2 * count); // Each attempt has a limit, and a pause behind it.
+        skippedMs = 60_000;
+        await clock.advance(slept.at(-1) ?? 0);
+        await untilTrue(() => slept.length === 4 * count);
+        assert.deepEqual(new Set(slept.slice(2 * count)), new Set([2_000, pauseMs]));
+      });
+    }
 
     it("that has taken the connection, a busy agent gets time for its handshake", async () => {
       const address = someAddress();

@@ -30,7 +30,11 @@ const missingLimitMs = 60_000;
 /** Of the time that an agent has been awaited so far: what a pause may add to it. */
 const pauseShare = 1 / 8;
 const shortestPauseMs = 20;
+/** Peers are told of a container when its agent answers, which a pause puts off. */
+const longestPauseOfFewMs = 50;
 const longestPauseMs = 500;
+/** At all agents together, until the pauses are the longest. */
+const attemptsPerSecond = 100;
 /** A packet to an address that nobody has yet is dropped without a word, and sent again only after a second. */
 const connectShare = 1 / 2;
 const shortestConnectMs = 250;
@@ -55,7 +59,7 @@ export async function awaitAgent(
   const scope = AbortSignal.any([signal, ended.signal]);
   let last: TaskView | undefined;
   let missingSinceMs: number | undefined;
-  let dialled = "";
+  let address = "";
   let hastened = false;
   const unlisten = options.poller.listen(arn, (view) => {
     if (view === "missing") {
@@ -69,8 +73,8 @@ export async function awaitAgent(
     last = view;
     if (view.stopped || (view.stopping && view.stopCode !== "")) {
       found.reject(failureOfTask(view));
-    } else if (view.address !== undefined && view.address !== dialled) {
-      dialled = view.address;
+    } else if (view.address !== undefined && view.address !== address) {
+      address = view.address;
       void dialUntilAnswered(containerId, view.address, scope, options).then(found.resolve, () => {});
     } else if (view.address === undefined && !hastened) {
       hastened = true; // A task gets its address soon after its start, or much later.
@@ -91,7 +95,24 @@ export async function awaitAgent(
   }
 }
 
+/** Agents that are dialled, of all backends of this process. */
+let dialled = 0;
+
 async function dialUntilAnswered(
+  containerId: string,
+  address: string,
+  signal: AbortSignal,
+  options: AwaitOptions,
+): Promise<FoundAgent> {
+  dialled += 1;
+  try {
+    return await dialAgainAndAgain(containerId, address, signal, options);
+  } finally {
+    dialled -= 1;
+  }
+}
+
+async function dialAgainAndAgain(
   containerId: string,
   address: string,
   signal: AbortSignal,
@@ -109,7 +130,11 @@ async function dialUntilAnswered(
     } catch {
       // It is not there yet; the task's end is heard of elsewhere.
     }
-    await clock.sleep(share(pauseShare, shortestPauseMs, longestPauseMs), signal);
+    const longestMs = Math.min(
+      longestPauseMs,
+      Math.max(longestPauseOfFewMs, (dialled * 1000) / attemptsPerSecond),
+    );
+    await clock.sleep(share(pauseShare, shortestPauseMs, longestMs), signal);
   }
 }
 
