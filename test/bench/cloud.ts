@@ -1,7 +1,8 @@
 /**
  * `npm run bench:cloud`: what starts of many containers ask of AWS, and what they cost here, before a simulated AWS whose
- * tasks do not really run; then tasks that do, beside the local backend. `--tasks 1,100,1000,10000`, `--default-rates`
- * (AWS's published ones; else none), `--rounds 5` (0: without the second part), `--only TEXT` (measures of that part).
+ * tasks do not really run; then how soon names are known, and tasks that run beside the local backend. `--tasks
+ * 1,100,1000,10000`, `--default-rates` (AWS's published ones; else none), `--others 1,20` (containers that are told a name)
+ * and `--changes 20` (of each kind), `--rounds 5` (0: without the last part), `--only TEXT` (measures of that part).
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
@@ -13,6 +14,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
 import { ApiClient } from "./api-client.ts";
 import { compareWithLocal } from "./cloud-beside-local.ts";
+import { measureNames } from "./cloud-names.ts";
 import { memoryOf, processorMsOf } from "./memory.ts";
 
 /** So high that no bucket is ever empty. */
@@ -29,6 +31,8 @@ const { values: options } = parseArgs({
   options: {
     tasks: { type: "string", default: "1,100,1000,10000" },
     "default-rates": { type: "boolean", default: false },
+    others: { type: "string", default: "1,20" },
+    changes: { type: "string", default: "20" },
     rounds: { type: "string", default: "5" },
     only: { type: "string", default: "" },
   },
@@ -38,16 +42,28 @@ const defaultRates = options["default-rates"];
 console.log(
   `${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${defaultRates ? "AWS's default rates" : "no rates"}\n`,
 );
-console.log(
-  "| containers | all started after | that is, each | processor time of the daemon, each | AWS calls | memory of the daemon |",
-);
-console.log("|---|---|---|---|---|---|");
-for (const count of options.tasks.split(",").filter(Boolean).map(Number)) {
+const counts = numbersOf(options.tasks);
+if (counts.length > 0) {
+  console.log(
+    "| containers | all started after | that is, each | processor time of the daemon, each | AWS calls | memory of the daemon |",
+  );
+  console.log("|---|---|---|---|---|---|");
+}
+for (const count of counts) {
   requireConnections(count + furtherConnections);
   await measure(count);
 }
+const others = numbersOf(options.others);
+if (others.length > 0) {
+  await measureNames(others, Number(options.changes));
+}
 if (Number(options.rounds) > 0) {
   await compareWithLocal(Number(options.rounds), options.only);
+}
+
+/** @param list with commas; may be empty */
+function numbersOf(list: string): number[] {
+  return list.split(",").filter(Boolean).map(Number);
 }
 
 async function measure(count: number): Promise<void> {

@@ -18,7 +18,12 @@ export function spread(figures: readonly number[]): string {
 }
 
 export function median(figures: readonly number[]): number {
-  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] ?? Number.NaN;
+  return percentile(figures, 0.5);
+}
+
+/** The figure below which a share of them lies. @param share below 1 */
+export function percentile(figures: readonly number[], share: number): number {
+  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length * share)] ?? Number.NaN;
 }
 
 function round(value: number): string {
