@@ -1,6 +1,6 @@
 /** `sockerless frontend` and `sockerless backend`: one service in this process. */
 import type { Config } from "../common/config/load.ts";
-import { closeAndExit } from "./lifetime.ts";
+import { closeAndExit, startUnlessEnded } from "./lifetime.ts";
 import { loadService, type Service } from "./services.ts";
 import { onEndRequested } from "./signals.ts";
 
@@ -16,13 +16,19 @@ export async function serveAlone(
 ): Promise<void> {
   process.title = `sockerless-${service.name}`;
   const ended = Promise.withResolvers<void>();
+  const ending = new AbortController();
   onEndRequested(
-    () => ended.resolve(),
+    () => {
+      ending.abort();
+      ended.resolve();
+    },
     () => process.exit(1),
   );
   const start = await loadService(service);
-  const running = await start(config);
-  process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
+  const running = await startUnlessEnded(start, config, ending.signal);
+  if (!ending.signal.aborted) {
+    process.stdout.write(`${readyLine(running.addresses ?? [])}\n`);
+  }
   await ended.promise;
   await closeAndExit(service.name, running);
 }

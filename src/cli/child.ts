@@ -6,7 +6,7 @@
 import "../common/compile-cache.ts";
 
 import type { Config } from "../common/config/load.ts";
-import { closeAndExit, reportFailure } from "./lifetime.ts";
+import { closeAndExit, reportFailure, startUnlessEnded } from "./lifetime.ts";
 import type { ChildMessage, SupervisorMessage } from "./messages.ts";
 import { loadService } from "./services.ts";
 
@@ -15,6 +15,11 @@ process.title = `sockerless-${name}`;
 
 const configured = Promise.withResolvers<Config>();
 const stopped = Promise.withResolvers<void>();
+const ending = new AbortController();
+const stop = (): void => {
+  ending.abort();
+  stopped.resolve();
+};
 
 process.on("message", (message: SupervisorMessage) => {
   switch (message.type) {
@@ -22,12 +27,12 @@ process.on("message", (message: SupervisorMessage) => {
       configured.resolve(message.config);
       break;
     case "stop":
-      stopped.resolve();
+      stop();
       break;
   }
 });
-process.on("disconnect", stopped.resolve);
-process.on("SIGTERM", () => stopped.resolve());
+process.on("disconnect", stop);
+process.on("SIGTERM", stop);
 // Ctrl-C at a terminal reaches every process of the group; the supervisor decides the order in which they end.
 process.on("SIGINT", () => {});
 process.on("SIGHUP", () => {});
@@ -46,13 +51,15 @@ async function run(): Promise<void> {
     process.disconnect?.();
     return;
   }
-  const service = await startService(config);
+  const service = await startUnlessEnded(startService, config, ending.signal);
   const ready: ChildMessage = {
     type: "ready",
     ...(service.addresses === undefined ? {} : { addresses: service.addresses }),
   };
   // Without a callback a supervisor that just died would be an uncaught error instead of a "disconnect".
-  process.send?.(ready, undefined, undefined, () => {});
+  if (!ending.signal.aborted) {
+    process.send?.(ready, undefined, undefined, () => {});
+  }
   await stopped.promise;
   if (process.connected) {
     process.disconnect?.();

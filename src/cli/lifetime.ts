@@ -1,12 +1,34 @@
 /** The end of a process that runs one service. */
+import type { Config } from "../common/config/load.ts";
 import { messageOf, SockerlessError } from "../common/errors.ts";
 import type { RunningService } from "../common/running-service.ts";
+import type { StartService } from "./services.ts";
 
 /** How long `close` may take before the process ends without it. */
 const closeLimitMs = 25_000;
 
 /** How long a closed process may linger because something still holds it. */
 const lingerLimitMs = 2000;
+
+/**
+ * Starts a service; where it is asked to end before it serves, there is nothing to close.
+ *
+ * @throws what the start throws that nobody has asked to end
+ */
+export async function startUnlessEnded(
+  start: StartService,
+  config: Config,
+  signal: AbortSignal,
+): Promise<RunningService> {
+  try {
+    return await start(config, signal);
+  } catch (error) {
+    if (!signal.aborted) {
+      throw error;
+    }
+    return { close: () => Promise.resolve() };
+  }
+}
 
 /**
  * Closes the service and lets the process end by itself; what keeps it alive after that is named, and cut off. Never

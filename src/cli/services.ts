@@ -7,13 +7,16 @@ import type { BackendName } from "../common/config/schema.ts";
 import { notImplemented } from "../common/errors.ts";
 import type { RunningService } from "../common/running-service.ts";
 
+/** Starts a service; the signal asks to end, and a start that takes long ends with it. */
+export type StartService = (config: Config, signal: AbortSignal) => Promise<RunningService>;
+
 /** One program: a module and the function in it that starts the service. */
 export interface Service {
   /** The name in messages and in the process list: `frontend`, `backend`. */
   readonly name: string;
   /** URL of the compiled module. */
   readonly module: string;
-  /** The exported function: `(config) => Promise<RunningService>`. */
+  /** The exported {@link StartService}. */
   readonly start: string;
 }
 
@@ -32,13 +35,13 @@ export function backendService(name: BackendName): Service {
  *
  * @returns the function that starts it
  */
-export async function loadService(service: Service): Promise<(config: Config) => Promise<RunningService>> {
+export async function loadService(service: Service): Promise<StartService> {
   const loaded = (await import(service.module)) as Record<string, unknown>;
   const start = loaded[service.start];
   if (typeof start !== "function") {
     throw new TypeError(`${service.module} does not export ${service.start}`);
   }
-  return start as (config: Config) => Promise<RunningService>;
+  return start as StartService;
 }
 
 function serviceAt(name: string, relative: string, start: string, title: string): Service {

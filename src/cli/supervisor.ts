@@ -58,10 +58,15 @@ export async function supervise(
     }
   };
   const addresses = new Map<string, readonly string[]>();
+  const ended = Promise.withResolvers<never>();
+  ended.promise.catch(() => undefined);
+  signal.addEventListener("abort", () => ended.reject(signal.reason), { once: true });
   try {
     for (const child of children) {
       signal.throwIfAborted();
-      const ready = await child.serve();
+      const serving = child.serve();
+      serving.catch(() => undefined); // One that is told to end meanwhile did not start.
+      const ready = await Promise.race([serving, ended.promise]);
       addresses.set(child.name, ready.addresses ?? []);
     }
     signal.throwIfAborted();

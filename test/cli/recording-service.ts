@@ -41,3 +41,13 @@ export async function startInVain(config: Config): Promise<RunningService> {
   record(config, "refused");
   throw conflict("the address is in use");
 }
+
+/** Does not start by itself. */
+export async function startUntilEnded(config: Config, signal: AbortSignal): Promise<RunningService> {
+  record(config, "starting");
+  const waiting = setInterval(() => {}, 60_000);
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  clearInterval(waiting);
+  record(config, "abandoned");
+  throw signal.reason;
+}

@@ -85,6 +85,18 @@ describe("the supervisor", () => {
     assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
   });
 
+  it("ends a service whose start takes long when it is asked to end", async (context) => {
+    const stateDir = stateDirectory(context);
+    const ending = new AbortController();
+    const starting = start([recordingService("backend", "startUntilEnded")], stateDir, ending.signal);
+    const ended = assert.rejects(starting);
+    await until(() => told(stateDir).includes("backend starting") || undefined);
+    ending.abort();
+    await ended;
+    assert.deepEqual(told(stateDir), ["backend starting", "backend abandoned"]);
+    assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
+  });
+
   it("leaves no service behind when it is killed", async (context) => {
     const stateDir = stateDirectory(context);
     const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));

@@ -202,9 +202,12 @@ export class EngineBench {
     await running?.close();
   }
 
-  /** @param breaksAt from where on its state writes nothing */
-  async startBackend(breaksAt?: CrashPoint): Promise<void> {
-    this.#running = await startBackend(this.#directory, this.machine, this.#clock, breaksAt);
+  /**
+   * @param breaksAt from where on its state writes nothing
+   * @param signal ends the start
+   */
+  async startBackend(breaksAt?: CrashPoint, signal?: AbortSignal): Promise<void> {
+    this.#running = await startBackend(this.#directory, this.machine, this.#clock, breaksAt, signal);
   }
 
   /** Forgets everything that a backend has written; the backend must be stopped. */
@@ -241,6 +244,7 @@ async function startBackend(
   machine: MemoryMachine,
   clock: Clock,
   breaksAt: CrashPoint | undefined,
+  signal: AbortSignal | undefined,
 ) {
   const durable = await openState({ directory: path.join(directory, "state"), clock });
   const state = breaksAt === undefined ? durable : breakingState(durable, breaksAt);
@@ -252,6 +256,10 @@ async function startBackend(
     images: testImages(state),
     clock,
     logger: createLogger({ level: "error", process: "test" }),
+    ...(signal === undefined ? {} : { signal }),
+  }).catch(async (error: unknown) => {
+    await durable.close();
+    throw error;
   });
   const convertErrors: Interceptor = (next) => async (request) => {
     try {

@@ -57,6 +57,8 @@ export class MemoryMachine {
   cloud: boolean = false;
   /** While it is set nobody tells what exists: until it is resolved, or with its failure. */
   silence: PromiseWithResolvers<void> | undefined;
+  /** How many wait for that. */
+  unansweredQuestions: number = 0;
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
@@ -286,7 +288,9 @@ export class MemoryMachine {
   }
 
   async #answered<T>(answer: () => T): Promise<T> {
+    this.unansweredQuestions += 1;
     await this.silence?.promise;
+    this.unansweredQuestions -= 1;
     return answer();
   }
 

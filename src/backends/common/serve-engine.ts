@@ -24,6 +24,8 @@ export interface ServedParts {
   readonly driver: Driver;
   readonly state: State;
   readonly logger: Logger;
+  /** Ends the start, which may have to wait for others. */
+  readonly signal?: AbortSignal;
   /** Credentials that the driver itself has for a registry's host. */
   readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
   /** What images are of where nobody says; absent: this machine's. */
@@ -57,7 +59,14 @@ export async function serveEngine(parts: ServedParts): Promise<RunningService> {
   resources.defer(() => images.close());
   await parts.prepareImages?.(images);
 
-  const engine = await createEngine({ driver, state, images, clock: systemClock, logger });
+  const engine = await createEngine({
+    driver,
+    state,
+    images,
+    clock: systemClock,
+    logger,
+    ...(parts.signal === undefined ? {} : { signal: parts.signal }),
+  });
   resources.defer(() => engine.close());
 
   const server = await serveBackend({

@@ -27,10 +27,11 @@ import { openEcsStored } from "./stored.ts";
 /**
  * Starts the backend; resolves once it serves.
  *
+ * @param signal ends the start, which AWS may hold up
  * @throws SockerlessError with what of the configuration cannot be, or who uses the state directory or the socket
  *   already. What is wrong in AWS is logged and not thrown.
  */
-export async function startBackend(config: EcsConfig): Promise<RunningService> {
+export async function startBackend(config: EcsConfig, signal: AbortSignal): Promise<RunningService> {
   const logger = createLogger({ level: config.logLevel, process: "backend" });
   await using resources = new AsyncDisposableStack();
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
@@ -97,6 +98,7 @@ export async function startBackend(config: EcsConfig): Promise<RunningService> {
     driver,
     state,
     logger,
+    signal,
     prepareImages: (store) => {
       imageStore = store;
       return Promise.resolve();

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { isErrorKind } from "../../../src/common/errors.ts";
+import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -101,5 +103,31 @@ describe("what a backend was making or removing when it was told to end", () => 
     const names = await bench.eventNames({ type: ["volume"] });
     assert.deepEqual(names.slice(-2), ["volume destroy", "volume create"]);
     assert.notDeepEqual(bench.state.volumes.get("data")?.created, record.created);
+  });
+});
+
+describe("a backend that is told to end while nobody answers its start", () => {
+  it("does so at once, and the next one goes on", async () => {
+    // By itself the start would wait for ever.
+    const bench = await EngineBench.start({ cloud: true, clock: new ManualClock(Date.now()) });
+    try {
+      await bench.volumes.createVolume({ name: "data" });
+      await bench.stopBackend();
+      bench.machine.silence = Promise.withResolvers();
+      const ending = new AbortController();
+      const started = bench.startBackend(undefined, ending.signal);
+      await until(() => bench.machine.unansweredQuestions > 0 || undefined);
+      ending.abort();
+      await assert.rejects(started, (error) => isErrorKind(error, "unavailable"));
+      bench.machine.silence.resolve();
+      await bench.startBackend();
+      const { volumes } = await bench.volumes.listVolumes({});
+      assert.deepEqual(
+        volumes.map(({ name }) => name),
+        ["data"],
+      );
+    } finally {
+      await bench.close();
+    }
   });
 });

@@ -30,6 +30,8 @@ export interface EngineOptions {
   readonly images: ImageSource;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Ends the start, which may have to wait for others. */
+  readonly signal?: AbortSignal;
 }
 
 /** A running engine. */
@@ -48,10 +50,15 @@ export interface Engine {
 /** What goes on when the engine ends may take so long, then others are waited for no longer. */
 const closePatienceMs = 3_000;
 
-/** Starts an engine: networks are there and containers recovered when it resolves. */
+/**
+ * Starts an engine: networks are there and containers recovered when it resolves.
+ *
+ * @throws unavailable: the signal has ended the start; what it had begun is taken up by the next
+ */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const logger = componentLogger(options.logger, "engine");
   const shutdown = new AbortController();
+  const end = (): void => shutdown.abort(unavailable("the backend is shutting down"));
   const live = new LiveContainers();
   const context: EngineContext = {
     driver: options.driver,
@@ -72,13 +79,17 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     shutdown: shutdown.signal,
   };
   const close = async (): Promise<void> => {
-    shutdown.abort(unavailable("the backend is shutting down"));
+    end();
     live.disconnect();
     const abandon = setTimeout(() => options.driver.abandon?.(), closePatienceMs);
     await context.background.settle();
     clearTimeout(abandon);
   };
+  options.signal?.addEventListener("abort", end, { once: true });
   try {
+    if (options.signal?.aborted === true) {
+      end();
+    }
     const start = new StartWork(context);
     const lost = new LostState(context);
     await ensureNetworks(context, start, lost);
@@ -89,6 +100,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   } catch (error) {
     await close();
     throw error;
+  } finally {
+    options.signal?.removeEventListener("abort", end);
   }
   return { context, agentTargetOf: (containerId) => agentTargetOf(context, containerId), close };
 }

@@ -43,8 +43,11 @@ export class StartWork {
    * to its patience has one attempt.
    *
    * @param what for the log, after "cannot"
+   * @throws the reason of the shutdown, also before the work has ended
    */
   async do(what: string, work: () => Promise<void>): Promise<void> {
+    const { shutdown } = this.#context;
+    shutdown.throwIfAborted();
     const attempt = this.#attempt(what, work);
     const outcome = await Promise.race([
       attempt.then(
@@ -53,6 +56,7 @@ export class StartWork {
       ),
       this.#over.then(() => setImmediate("late" as const)), // What asks nobody is done even so.
     ]);
+    shutdown.throwIfAborted();
     if (outcome === "late") {
       this.#context.logger.error(`cannot ${what} yet: nobody has answered; it is tried behind`);
     }
