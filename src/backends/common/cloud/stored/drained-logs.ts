@@ -10,7 +10,7 @@ import path from "node:path";
 
 import type { AgentTarget } from "../../../../agent-client/address.ts";
 import { errnoOf } from "../../../../common/errors.ts";
-import { agentRecords } from "./agent-log.ts";
+import { agentRecords } from "./agent-records.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
 /** Records that are written together: a write takes longer than the bytes of many short lines. */

@@ -5,6 +5,7 @@
 import { clone, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 
+import { agentLog } from "../../../../agent-client/agent-log.ts";
 import { type AgentTarget, containerIdHeader } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
 import { isFullId } from "../../../../common/ids.ts";
@@ -22,7 +23,7 @@ import {
 import { withHeartbeats } from "../../engine/services/heartbeats.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
-import { agentLog, countLines } from "./agent-log.ts";
+import { countLines } from "./agent-records.ts";
 import type { DrainedLogs } from "./drained-logs.ts";
 import { type LogOutput, type LogPiece, lastLines, type LogSelection, piecesOf, shown } from "./log-lines.ts";
 import { goMode } from "./go-mode.ts";

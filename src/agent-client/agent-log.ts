@@ -1,12 +1,10 @@
-/** The log that an agent has, read by its backend. */
+/** The log that an agent has, read by a typed call: for whoever wants its records, and no bulk stream. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import type { AgentTarget } from "../../../../agent-client/address.ts";
-import { createAgentClient } from "../../../../agent-client/client.ts";
-import { systemError } from "../../../../common/errors.ts";
-import type { LogChunk, LogsRequestSchema } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { piecesOf } from "./log-lines.ts";
-import { type RawRecord, readRecords } from "./log-record.ts";
+import type { AgentTarget } from "./address.ts";
+import { createAgentClient } from "./client.ts";
+import { systemError } from "../common/errors.ts";
+import type { LogChunk, LogsRequestSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** An agent that sends nothing for so long is away; it sends heartbeats. */
 const silenceMs = 30_000;
@@ -58,30 +56,5 @@ export async function* watched<Message>(
     }
   } finally {
     clearTimeout(timer);
-  }
-}
-
-/** All records that an agent has. @throws as {@link agentLog}; system: what comes is no log */
-export function agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
-  return readRecords(dataOf(agentLog(agent, containerId, { records: true })));
-}
-
-/** How many lines an agent has, counted up to a limit. */
-export async function countLines(agent: AgentTarget, containerId: string, limit: bigint): Promise<bigint> {
-  let lines = 0n;
-  if (limit > 0n) {
-    for await (const { begins } of piecesOf(agentRecords(agent, containerId))) {
-      lines += begins ? 1n : 0n;
-      if (lines === limit) {
-        break;
-      }
-    }
-  }
-  return lines;
-}
-
-async function* dataOf(chunks: AsyncIterable<LogChunk>): AsyncGenerator<Uint8Array> {
-  for await (const { data } of chunks) {
-    yield data;
   }
 }
