@@ -3,6 +3,7 @@
  * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { isContainerMode } from "../common/engine/container-mode.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
@@ -17,7 +18,6 @@ export interface FargateSetting {
 
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
 const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);
-const shared = "container:";
 
 /** Neutral for a container whose platform confines it anyway. */
 const neutralSecurityOption = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
@@ -51,12 +51,12 @@ export const refused: readonly FargateSetting[] = [
   {
     name: "--pid",
     why: "a task has process IDs of its own",
-    isSet: (host) => host.pidMode === "host" || host.pidMode.startsWith(shared),
+    isSet: (host) => host.pidMode === "host" || isContainerMode(host.pidMode),
   },
   {
     name: "--ipc",
     why: "a task has an IPC namespace of its own",
-    isSet: (host) => host.ipcMode === "host" || host.ipcMode.startsWith(shared),
+    isSet: (host) => host.ipcMode === "host" || isContainerMode(host.ipcMode),
   },
   {
     name: "--cgroup-parent",

@@ -2,8 +2,7 @@ import { join } from "node:path";
 
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NameFilePaths } from "../common/driver.ts";
-
-const sharedPrefix = "container:";
+import { containerOfMode } from "../common/engine/container-mode.ts";
 
 /**
  * Where a container's name files are: its own, those of the container whose network it shares, itself or by others
@@ -34,6 +33,5 @@ export function nameFilePaths(
 
 /** The ID of the container whose network another one shares. */
 function joinedBy(record: ContainerRecord | undefined): string | undefined {
-  const mode = record?.hostConfig?.networkMode ?? "";
-  return mode.startsWith(sharedPrefix) ? mode.slice(sharedPrefix.length) : undefined;
+  return containerOfMode(record?.hostConfig?.networkMode ?? "");
 }

@@ -4,15 +4,9 @@ import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { JoinedContainers } from "../driver.ts";
 import type { State } from "../state/state.ts";
+import { containerOfMode } from "./container-mode.ts";
 import { findContainer } from "./lookup.ts";
 import { hasProcess, hostConfigOf, stateOf } from "./records.ts";
-
-const prefix = "container:";
-
-/** What the mode names after `container:`; undefined: it names none. */
-function donorOf(mode: string): string | undefined {
-  return mode.startsWith(prefix) ? mode.slice(prefix.length) : undefined;
-}
 
 /**
  * Refuses a new container that would join one that does not exist: unlike that of a network this is told at once.
@@ -23,7 +17,7 @@ export function requireDonors(
   state: State,
   { ipcMode, pidMode }: { readonly ipcMode: string; readonly pidMode: string },
 ): void {
-  for (const donor of [donorOf(ipcMode), donorOf(pidMode)]) {
+  for (const donor of [containerOfMode(ipcMode), containerOfMode(pidMode)]) {
     if (donor !== undefined) {
       findDonor(state, donor);
     }
@@ -38,8 +32,8 @@ export function requireDonors(
  */
 export function joinedContainers(state: State, record: ContainerRecord): JoinedContainers {
   const { ipcMode, pidMode } = hostConfigOf(record);
-  const ipc = donorOf(ipcMode);
-  const pid = donorOf(pidMode);
+  const ipc = containerOfMode(ipcMode);
+  const pid = containerOfMode(pidMode);
   return {
     ...(ipc === undefined ? {} : { ipc: explained("IPC", () => shareableDonor(state, ipc)) }),
     ...(pid === undefined ? {} : { pid: explained("PID", () => runningDonor(state, pid).id) }),
@@ -79,7 +73,7 @@ function shareableDonor(state: State, reference: string): string {
   const donor = runningDonor(state, reference);
   const { ipcMode } = hostConfigOf(donor);
   // One that has joined another shares what it got there; whether that is still so, the driver sees.
-  if (ipcMode !== "shareable" && ipcMode !== "host" && donorOf(ipcMode) === undefined) {
+  if (ipcMode !== "shareable" && ipcMode !== "host" && containerOfMode(ipcMode) === undefined) {
     throw invalid(
       `container ${reference}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
     );

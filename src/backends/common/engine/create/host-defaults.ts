@@ -10,6 +10,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MachineFacts } from "../../driver.ts";
 import { validateLogOptions } from "../../logging/log-options.ts";
+import { containerOfMode, modeOfContainer } from "../container-mode.ts";
 import { resourcesOf } from "../records.ts";
 import { normalizeCapabilities } from "./capabilities.ts";
 
@@ -68,8 +69,8 @@ function withLogDefaults(said: LogConfig | undefined): LogConfig {
 }
 
 function sharedMode(mode: string, resolveContainer: (reference: string) => string): string {
-  const prefix = "container:";
-  return mode.startsWith(prefix) ? prefix + resolveContainer(mode.slice(prefix.length)) : mode;
+  const reference = containerOfMode(mode);
+  return reference === undefined ? mode : modeOfContainer(resolveContainer(reference));
 }
 
 function list(values: readonly string[]) {

@@ -9,6 +9,7 @@ import type {
   HostConfig,
   RestartPolicy,
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
+import { containerOfMode, isContainerMode } from "../container-mode.ts";
 import { validateMount } from "../mounts/validate-mount.ts";
 import { validatePortBindings } from "../ports.ts";
 import { parseSignal } from "../signals.ts";
@@ -94,10 +95,10 @@ export function validateHostConfig(hostConfig: HostConfig): void {
 }
 
 function validateNamespaceModes({ ipcMode, pidMode, utsMode, cgroupnsMode }: HostConfig): void {
-  if (!["", "none", "private", "host", "shareable"].includes(ipcMode) && !ipcMode.startsWith("container:")) {
+  if (!["", "none", "private", "host", "shareable"].includes(ipcMode) && !isContainerMode(ipcMode)) {
     throw invalid(`invalid IPC mode: ${ipcMode}`);
   }
-  if (!["", "host"].includes(pidMode) && !/^container:./.test(pidMode)) {
+  if (!["", "host"].includes(pidMode) && !containerOfMode(pidMode)) {
     throw invalid(`invalid PID mode: ${pidMode}`);
   }
   if (!["", "host"].includes(utsMode)) {
@@ -111,8 +112,9 @@ function validateNamespaceModes({ ipcMode, pidMode, utsMode, cgroupnsMode }: Hos
 /** Refuses options that exclude each other. @throws invalid */
 export function validateTogether(config: ContainerConfig, hostConfig: HostConfig): void {
   const mode = hostConfig.networkMode;
-  if (mode.startsWith("container:")) {
-    if (mode === "container:") {
+  const shared = containerOfMode(mode);
+  if (shared !== undefined) {
+    if (shared === "") {
       throw invalid("Invalid network mode: invalid container format container:<name|id>");
     }
     refuseWithSharedNetwork(config, hostConfig);

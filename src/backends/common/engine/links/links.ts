@@ -6,8 +6,8 @@ import type { HostConfig } from "../../../../gen/sockerless/backend/v1/config_pb
 import { type ContainerRecord, type Link, LinkSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
+import { containerOfMode, isContainerMode } from "../container-mode.ts";
 import { findContainer } from "../lookup.ts";
-import { sharedPrefix } from "../network/endpoints.ts";
 import { builtinNetworks } from "../network/networks.ts";
 import { configOf, hasProcess, hostConfigOf, isRemoved } from "../records.ts";
 import { linkEnvironment } from "./link-environment.ts";
@@ -39,10 +39,8 @@ export function planLinks(state: State, { links, networkMode }: HostConfig): Lin
 
 /** The container whose network another one has (`--network container:…`), or itself. @throws invalid */
 function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
-  const { networkMode } = hostConfigOf(record);
-  return networkMode.startsWith(sharedPrefix)
-    ? ownerOfNetwork(state, linkedContainer(state, networkMode.slice(sharedPrefix.length)))
-    : record;
+  const reference = containerOfMode(hostConfigOf(record).networkMode);
+  return reference === undefined ? record : ownerOfNetwork(state, linkedContainer(state, reference));
 }
 
 function linkedContainer(state: State, name: string): ContainerRecord {
@@ -131,7 +129,5 @@ function addressOf(record: ContainerRecord): string {
 }
 
 function isUserDefined(networkMode: string): boolean {
-  return (
-    !builtinNetworks.has(networkMode) && networkMode !== "default" && !networkMode.startsWith(sharedPrefix)
-  );
+  return !builtinNetworks.has(networkMode) && networkMode !== "default" && !isContainerMode(networkMode);
 }

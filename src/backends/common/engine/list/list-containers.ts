@@ -5,7 +5,7 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../filters.ts";
 import { healthName } from "../machine/health.ts";
-import { parsePortRange } from "../ports.ts";
+import { type PortRange, parsePortRange } from "../ports.ts";
 import {
   configOf,
   hasProcess,
@@ -64,8 +64,8 @@ class ListQuery {
   readonly #exitCodes: readonly number[];
   readonly #isTask: boolean;
   readonly #ancestors: ReadonlySet<string> | undefined;
-  readonly #published: readonly PortRangeOf[];
-  readonly #exposed: readonly PortRangeOf[];
+  readonly #published: readonly ProtocolPorts[];
+  readonly #exposed: readonly ProtocolPorts[];
   readonly #before: string | undefined;
   readonly #since: string | undefined;
 
@@ -184,17 +184,15 @@ class ListQuery {
 }
 
 /** Ports of one protocol. */
-interface PortRangeOf {
-  readonly first: number;
-  readonly last: number;
+interface ProtocolPorts extends PortRange {
   readonly protocol: string;
 }
 
-function isIn(range: PortRangeOf, port: number, protocol: string): boolean {
+function isIn(range: ProtocolPorts, port: number, protocol: string): boolean {
   return protocol === range.protocol && port >= range.first && port <= range.last;
 }
 
-function portRangeOf(filter: string, text: string): PortRangeOf {
+function portRangeOf(filter: string, text: string): ProtocolPorts {
   if (text.includes(":")) {
     throw invalid(`filter for '${filter}' should not contain ':': ${text}`);
   }

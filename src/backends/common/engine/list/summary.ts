@@ -12,10 +12,10 @@ import {
   ContainerSummarySchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { isContainerMode } from "../container-mode.ts";
 import type { EngineContext } from "../context.ts";
 import { openExecIds } from "../exec/execs.ts";
 import { shownLinks } from "../links/links.ts";
-import { sharedPrefix } from "../network/endpoints.ts";
 import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../records.ts";
 
 /** A container in a listing. */
@@ -82,7 +82,7 @@ function shownState(context: EngineContext, record: ContainerRecord): ContainerS
  * else, so it need not be kept.
  */
 function sandboxOf(record: ContainerRecord): { readonly sandboxId: string; readonly sandboxKey: string } {
-  if (!isActive(record) || hostConfigOf(record).networkMode.startsWith(sharedPrefix)) {
+  if (!isActive(record) || isContainerMode(hostConfigOf(record).networkMode)) {
     return { sandboxId: "", sandboxKey: "" };
   }
   const sandboxId = createHash("sha256").update(`${record.id} ${record.generation}`).digest("hex");

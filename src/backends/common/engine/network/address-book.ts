@@ -49,11 +49,10 @@ export class AddressBook {
       }
       return answer(address);
     }
-    const network0 = subnet.base;
     const broadcast = subnet.base + sizeOf(subnet) - 1;
     const first = Math.max(range.base, this.#full.get(network.id) ?? 0);
     for (let address = first; address < range.base + sizeOf(range); address++) {
-      if (address !== network0 && address !== broadcast && !reserved.has(address) && !held.has(address)) {
+      if (address !== subnet.base && address !== broadcast && !reserved.has(address) && !held.has(address)) {
         this.#full.set(network.id, address + 1);
         return answer(address);
       }

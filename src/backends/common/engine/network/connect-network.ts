@@ -10,6 +10,7 @@ import {
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord, NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { isContainerMode } from "../container-mode.ts";
 import type { EngineContext } from "../context.ts";
 import { networkEvents } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
@@ -24,7 +25,6 @@ import {
   plannedEndpoint,
   refuseForeignAddress,
   releaseAddresses,
-  sharedPrefix,
   type Endpoints,
   validateNetworking,
 } from "./endpoints.ts";
@@ -218,7 +218,7 @@ function refuseConnection(
   if (config.linkLocalIps.length > 0 && driver.policy.bridgeSettings === "refuse") {
     throw notImplemented(`the ${driver.name} backend does not support --link-local-ip`);
   }
-  if (networkMode.startsWith(sharedPrefix)) {
+  if (isContainerMode(networkMode)) {
     throw invalid(
       "container sharing network namespace with another container or host cannot be connected to any other network",
     );

@@ -17,6 +17,7 @@ import {
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkPlan } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
+import { containerOfMode, isContainerMode } from "../container-mode.ts";
 import { parseLink } from "../links/parse-link.ts";
 import { findContainer } from "../lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../records.ts";
@@ -27,8 +28,6 @@ import { builtinNetworks, findNetwork } from "./networks.ts";
 /** A container's endpoints by network name. */
 export type Endpoints = Readonly<Record<string, NetworkEndpoint>>;
 
-/** Begins the network mode of a container that shares another's network. */
-export const sharedPrefix = "container:";
 const ownSubnetsOnly =
   "user specified IP address is supported only when connecting to networks with user configured subnets";
 const macPattern = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
@@ -73,7 +72,7 @@ export function plannedEndpoints(
   macAddress: string,
   networking: NetworkingConfig | undefined,
 ): Record<string, NetworkEndpoint> {
-  if (networkMode.startsWith(sharedPrefix)) {
+  if (isContainerMode(networkMode)) {
     return {};
   }
   const endpoints: Record<string, NetworkEndpoint> = {};
@@ -140,11 +139,11 @@ export function placedEndpoint(endpoint: NetworkEndpoint, address: string): Netw
 
 /** A container that shares another's network has its host name too, from the start on; others keep theirs. */
 export function withSharedHostname(state: State, record: ContainerRecord): ContainerRecord {
-  const { networkMode } = hostConfigOf(record);
-  if (!networkMode.startsWith(sharedPrefix)) {
+  const reference = containerOfMode(hostConfigOf(record).networkMode);
+  if (reference === undefined) {
     return record;
   }
-  const { hostname, domainname } = configOf(containerOfNetwork(state, networkMode));
+  const { hostname, domainname } = configOf(runningContainer(state, reference));
   return withFields(record, { config: { ...configOf(record), hostname, domainname } });
 }
 
@@ -162,8 +161,9 @@ export function releaseAddresses(addresses: AddressBook, endpoints: Endpoints): 
  */
 export function networkPlanOf(state: State, record: ContainerRecord): NetworkPlan {
   const { networkMode } = hostConfigOf(record);
-  if (networkMode.startsWith(sharedPrefix)) {
-    return { kind: "container", containerId: containerOfNetwork(state, networkMode).id };
+  const reference = containerOfMode(networkMode);
+  if (reference !== undefined) {
+    return { kind: "container", containerId: runningContainer(state, reference).id };
   }
   if (networkMode === "host") {
     return { kind: "host" };
@@ -178,13 +178,13 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
 /** Whether a container has a network namespace of its own that is joined to no network. */
 export function isWithoutNetwork(record: ContainerRecord): boolean {
   const { networkMode } = hostConfigOf(record);
-  const isAnothers = networkMode === "host" || networkMode.startsWith(sharedPrefix);
+  const isAnothers = networkMode === "host" || isContainerMode(networkMode);
   return !isAnothers && (networkMode === "none" || configOf(record).networkDisabled);
 }
 
-/** The container that a mode `container:…` names. @throws not-found; conflict: it does not run */
-function containerOfNetwork(state: State, networkMode: string): ContainerRecord {
-  const other = findContainer(state, networkMode.slice(sharedPrefix.length));
+/** A container whose network is to be shared. @throws not-found; conflict: it does not run */
+function runningContainer(state: State, reference: string): ContainerRecord {
+  const other = findContainer(state, reference);
   if (!hasProcess(other)) {
     throw conflict(
       `cannot join network namespace of a non running container: container ${other.name} is ${statusName(other)}`,

@@ -2,9 +2,10 @@
 import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { JoinedNetwork, Policy } from "../../driver.ts";
 import type { State } from "../../state/state.ts";
+import { containerOfMode, modeOfContainer } from "../container-mode.ts";
 import { containerOfId, holderOfName } from "../lookup.ts";
 import { hasProcess, hostConfigOf } from "../records.ts";
-import { networkPlanOf, sharedPrefix } from "./endpoints.ts";
+import { networkPlanOf } from "./endpoints.ts";
 
 /** What of the engine these decisions need. */
 export interface SharingContext {
@@ -54,9 +55,7 @@ export function joinedBy(context: SharingContext, record: ContainerRecord): Cont
 /** What a container names whose network it shares by agents; undefined: it shares none. */
 function referenceOf({ driver }: SharingContext, record: ContainerRecord): string | undefined {
   const { networkMode } = hostConfigOf(record);
-  return driver.policy.joinsNetworksByAgents === true && networkMode.startsWith(sharedPrefix)
-    ? networkMode.slice(sharedPrefix.length)
-    : undefined;
+  return driver.policy.joinsNetworksByAgents === true ? containerOfMode(networkMode) : undefined;
 }
 
 /** Whether a container has joined another one. */
@@ -75,10 +74,10 @@ export function sharersOf(context: SharingContext, record: ContainerRecord): rea
   const { containers } = context.state;
   const network = networkKeyOf(context, record);
   const owner = containers.get(network);
-  const members = new Set(owner === undefined ? containers.inMode(sharedPrefix + network) : [owner]);
+  const members = new Set(owner === undefined ? containers.inMode(modeOfContainer(network)) : [owner]);
   for (const { id, name } of members) {
     // The loop reaches what is added meanwhile.
-    for (const each of [id, name].flatMap((reference) => containers.inMode(sharedPrefix + reference))) {
+    for (const each of [id, name].flatMap((reference) => containers.inMode(modeOfContainer(reference)))) {
       if (joinedBy(context, each)?.id === id) {
         members.add(each);
       }
