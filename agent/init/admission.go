@@ -111,7 +111,7 @@ func (g *gatekeeper) handshake(conn net.Conn) {
 		return
 	}
 	select {
-	case g.admitted <- secure:
+	case g.admitted <- newAdmittedConn(secure):
 	case <-g.closing.Done():
 		conn.Close()
 	}

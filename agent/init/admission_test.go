@@ -127,3 +127,23 @@ func TestClosingEndsAcceptAndHandshakes(t *testing.T) {
 		t.Errorf("accept: %v", err)
 	}
 }
+
+func TestWindowsOfThoseAdmittedAreGivenBackInLargePieces(t *testing.T) {
+	g, client, _ := guarded(t)
+	secure := tls.Client(connectTo(t, g), client)
+	go secure.Handshake()
+	conn, err := g.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, credit := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}, []byte{0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 1, 0}
+	for _, frame := range [][]byte{settings, credit, settings} {
+		if _, err := conn.Write(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close()
+	if got, err := io.ReadAll(secure); !bytes.Equal(got, bytes.Repeat(settings, 2)) {
+		t.Errorf("%x, %v", got, err)
+	}
+}

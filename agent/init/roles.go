@@ -47,8 +47,8 @@ func roleOf(ctx context.Context) role {
 // process has dialled itself leads to the backend.
 func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Context {
 	of := controls
-	if secure, ok := conn.(*tls.Conn); ok {
-		of = r.roleOf(secure.ConnectionState())
+	if admitted, ok := conn.(*admittedConn); ok {
+		of = r.roleOf(admitted.secure.ConnectionState())
 	}
 	return context.WithValue(ctx, roleKey{}, of)
 }

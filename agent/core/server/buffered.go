@@ -10,8 +10,8 @@ import (
 // pieces of 16 KiB: with a buffer that is one system call for several frames.
 const readBuffer = 64 << 10
 
-// Buffered is a listener whose connections read ahead. It is for connections
-// without TLS, which has a buffer of its own.
+// Buffered is a listener whose connections read ahead, and hold credit back. It
+// is for connections without TLS, which has a buffer of its own.
 func Buffered(listener net.Listener) net.Listener { return bufferedListener{listener} }
 
 type bufferedListener struct{ net.Listener }
@@ -21,7 +21,7 @@ func (l bufferedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bufferedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}, nil
+	return HoldCredit(&bufferedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}), nil
 }
 
 type bufferedConn struct {
