@@ -2,7 +2,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -14,6 +13,7 @@ import { createAuthority } from "../../src/backends/common/cloud/authority.ts";
 import { learnPin } from "../../src/backends/common/cloud/first-contact.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { newId } from "../../src/common/ids.ts";
+import { freePort } from "../support/free-port.ts";
 import { until } from "../support/until.ts";
 
 const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", import.meta.url));
@@ -46,14 +46,4 @@ export async function runInitAgent(t: TestContext): Promise<Required<DialTarget>
     learnPin(where, credentials, AbortSignal.timeout(10_000)).catch(() => undefined),
   );
   return { address: { kind: "tcp", ...where, pin }, credentials, containerId };
-}
-
-/** A port of loopback that nobody listened on a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
 }

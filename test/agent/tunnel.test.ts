@@ -9,7 +9,8 @@ import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-c
 import { AgentConnection } from "../../src/agent-client/connection.ts";
 import { encodeTunnelOpen, tunnelStream } from "../../src/agent-client/tunnel.ts";
 import { TransportProtocol } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
-import { freePort, runInitAgent } from "./init-agent.ts";
+import { freePort } from "../support/free-port.ts";
+import { runInitAgent } from "./init-agent.ts";
 
 /** A tunnel and what came through it. */
 class Passage {

@@ -1,14 +1,13 @@
 /** What a creation says comes back from an inspect; what says nothing changes nothing; what an inspect tells beside. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { once } from "node:events";
 import { describe, test } from "node:test";
 
 import { checkout } from "../support/daemon.ts";
 import { backendUnderTest } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
+import { freePort } from "../support/free-port.ts";
 import type { RecordedRequest } from "../support/record-docker-cli.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
@@ -279,22 +278,6 @@ describe("an inspect", () => {
 });
 
 describe("published ports", () => {
-  /** A port that nothing listens on, and that the kernel gives to nobody who asks for any. */
-  async function freePort(): Promise<string> {
-    for (;;) {
-      const port = 20_000 + Math.floor(Math.random() * 10_000);
-      const server = createServer();
-      const listening = await new Promise<boolean>((resolve) => {
-        server.once("error", () => resolve(false));
-        server.listen(port, "127.0.0.1", () => resolve(true));
-      });
-      server.close();
-      if (listening) {
-        await once(server, "close");
-        return String(port);
-      }
-    }
-  }
   const publishing = (HostPort: string) => ({
     Cmd: ["sleep", "1000"],
     HostConfig: { NetworkMode: "bridge", PortBindings: { "80/tcp": [{ HostIp: "127.0.0.1", HostPort }] } },
@@ -302,7 +285,7 @@ describe("published ports", () => {
   const portsOf = async (container: string) => (await api.inspect(container)).NetworkSettings.Ports;
 
   test("are bound at the start and given back at the stop", async () => {
-    const port = await freePort();
+    const port = String(await freePort());
     const [one, other] = [await api.create(publishing(port)), await api.create(publishing(port))];
     assert.deepEqual(await portsOf(one), {});
     await api.start(one);
