@@ -47,7 +47,7 @@ describe("the leak check", () => {
     const foreign = await sleeper(context, "dockerd");
     const ending = await sleeper(context, "sockerless-shim");
     setTimeout(() => ending.kill(), 300);
-    const leaks = await findLeaks(before, 5000);
+    const leaks = await findLeaks(before, 60_000);
     for (const { pid } of [present, foreign, ending]) {
       assert.ok(!leaks.some((leak) => leak.startsWith(`process ${pid} `)), leaks.join("\n"));
     }

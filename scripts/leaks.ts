@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 /** Deleting namespaces and mounts happens behind the answers that tests wait for. */
-const settleLimitMs = 15_000;
+const settleLimitMs = 60_000;
 
 /** One line for each thing that is there. */
 export type Inventory = ReadonlySet<string>;
