@@ -22,6 +22,8 @@ async function running(name: string, ...flags: string[]): Promise<void> {
 
 /** A script that says that it waits until there is the file `/go`: whoever hears it is attached. */
 const untilToldTo = (script: string) => `until test -e /go; do echo waiting; sleep 0.05; done; ${script}`;
+/** Tells it; the container's end may take the exec along. */
+const tell = (container: string) => docker("exec", container, "touch", "/go");
 
 describe("docker exec", () => {
   test("shows both streams and ends with the process's exit code", async () => {
@@ -242,7 +244,7 @@ describe("docker attach", () => {
     await ok("run", "-d", "--name", "watched", "busybox", "sh", "-c", untilToldTo("echo later; exit 9"));
     const client = new FollowingClient(setting.daemon, "attach", "--no-stdin", "watched");
     await client.receives();
-    await ok("exec", "watched", "touch", "/go");
+    await tell("watched");
     assert.equal(await client.exitCode(), 9);
     assert.equal(client.stdout.replaceAll("waiting\n", ""), "later\n");
     await ok("rm", "watched");
@@ -259,7 +261,7 @@ describe("docker attach", () => {
     await ok("run", "-d", "--name", "shown", "busybox", "sh", "-c", untilToldTo("seq 1 1000"));
     const clients = [1, 2, 3].map(() => new FollowingClient(setting.daemon, "attach", "--no-stdin", "shown"));
     await Promise.all(clients.map((client) => client.receives()));
-    await ok("exec", "shown", "touch", "/go");
+    await tell("shown");
     assert.deepEqual(await Promise.all(clients.map((client) => client.exitCode())), [0, 0, 0]);
     const expected = Array.from({ length: 1000 }, (_, n) => `${n + 1}\n`).join("");
     assert.deepEqual(

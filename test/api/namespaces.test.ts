@@ -62,7 +62,7 @@ describe("docker run --pid container:", () => {
     await shellsIn(() => ok("top", "pid-joiner", "-o", "pid,args"), 1);
     const stats = await api("GET", `/v1.51/containers/${joiner}/stats?stream=false&one-shot=true`);
     assert.ok((stats.json() as { pids_stats: { current: number } }).pids_stats.current >= 1);
-    await ok("exec", "pid-joiner", "kill", "-TERM", "1");
+    await docker("exec", "pid-joiner", "kill", "-TERM", "1"); // which may take the exec along
     assert.equal(await ok("wait", "pid-donor"), "0");
     await ok("rm", "--force", "pid-donor", "pid-joiner");
   });

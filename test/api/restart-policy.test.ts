@@ -11,6 +11,8 @@ const ok = (...args: string[]) => setting.daemon.ok(...args);
 const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 const run = (name: string, policy: string, script: string, ...flags: string[]) =>
   ok("run", "-d", "--name", name, "--restart", policy, ...flags, "busybox", "sh", "-c", script);
+/** Lets a container end that waits for this; its end may take the exec along. */
+const letEnd = (container: string) => setting.daemon.docker("exec", container, "touch", "/tmp/end");
 const stateBecomes = (container: string, status: string) =>
   until(async () => ((await inspect(container, "{{.State.Status}}")) === status ? true : undefined));
 
@@ -91,7 +93,7 @@ describe("a restart policy", () => {
     await run("signalled", "always", script, "--stop-signal", "TERM");
     await until(async () => ((await ok("logs", "signalled")) === "up" ? true : undefined));
     await ok("kill", "--signal", "USR1", "signalled");
-    await ok("exec", "signalled", "touch", "/tmp/end");
+    await letEnd("signalled");
     await until(async () => ((await inspect("signalled", "{{.RestartCount}}")) === "1" ? true : undefined));
     await ok("rm", "--force", "signalled");
   });
@@ -99,11 +101,11 @@ describe("a restart policy", () => {
   test("can be changed while the container runs", async () => {
     await run("mutable", "no", "while test ! -e /tmp/end; do sleep 0.02; done; rm /tmp/end");
     await ok("update", "--restart", "always", "mutable");
-    await ok("exec", "mutable", "touch", "/tmp/end");
+    await letEnd("mutable");
     await until(async () => ((await inspect("mutable", "{{.RestartCount}}")) === "1" ? true : undefined));
     await ok("update", "--restart", "no", "mutable");
     await stateBecomes("mutable", "running");
-    await ok("exec", "mutable", "touch", "/tmp/end");
+    await letEnd("mutable");
     await stateBecomes("mutable", "exited");
     await ok("rm", "mutable");
   });
