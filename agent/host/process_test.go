@@ -159,10 +159,10 @@ func unixClient(socket string) *http.Client {
 
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not in 20 s: %s", what)
+			t.Fatalf("not in two minutes: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -331,7 +331,7 @@ func (r *running) start(t testing.TB, generation uint64) {
 // exitCode waits for the end of the process.
 func (r *running) exitCode(t testing.TB) int32 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	stream, err := r.Watch(ctx, connect.NewRequest(&agentv1.WatchRequest{}))
 	if err != nil {

@@ -245,9 +245,9 @@ func (k *task) said() string {
 // await waits for a condition.
 func (k *task) await(what string, condition func() bool) {
 	k.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !condition(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			k.t.Fatalf("%s: not within 20 s; the agent said:\n%s", what, k.said())
+			k.t.Fatalf("%s: not within two minutes; the agent said:\n%s", what, k.said())
 		}
 	}
 }
@@ -284,7 +284,7 @@ func (k *task) exitCode() int {
 	select {
 	case <-k.ended:
 		return k.run.ProcessState.ExitCode()
-	case <-time.After(40 * time.Second):
+	case <-time.After(2 * time.Minute):
 		k.t.Fatalf("the container does not end; the agent said:\n%s", k.said())
 		return -1
 	}

@@ -154,7 +154,7 @@ func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 			(<-b.conns).Close()
 		}
 		fresh := b.client()
-		ctx, cancel := context.WithTimeout(patience(t), 5*time.Second)
+		ctx, cancel := context.WithTimeout(patience(t), 20*time.Second)
 		defer cancel()
 		_, err := fresh.Hello(ctx, connect.NewRequest(&agentv1.HelloRequest{}))
 		return err == nil

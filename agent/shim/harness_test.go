@@ -30,8 +30,9 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// limit bounds what a test waits for; nothing here takes a second.
-const limit = 30 * time.Second
+// limit bounds what a test waits for; nothing here takes a second where nothing
+// else is done.
+const limit = 2 * time.Minute
 
 // The test binary is its own shim: the real one, in a process of its own.
 func TestMain(m *testing.M) {

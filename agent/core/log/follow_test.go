@@ -14,7 +14,7 @@ import (
 // read collects n bytes of r, or what came before its end.
 func read(t *testing.T, r *Reader, n int) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var text strings.Builder
 	for text.Len() < n {

@@ -43,7 +43,7 @@ func everything(t testing.TB, r *Reader, err error) (stdout, stderr string) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
 		chunk, err := r.Next(ctx)

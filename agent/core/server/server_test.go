@@ -87,7 +87,7 @@ func serve(t *testing.T) (*quietSession, *Gate, agentv1connect.AgentServiceClien
 }
 
 func contextFor(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -16,7 +16,7 @@ import (
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 )
 
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // fakeProcess is a process that a test plays: it holds the process's side of
 // real pipes.

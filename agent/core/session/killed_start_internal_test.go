@@ -29,7 +29,7 @@ func TestAStartIsAnsweredWhoseProcessIsKilledMeanwhile(t *testing.T) {
 	runtime := &dyingRuntime{}
 	c := New(MainProcess{}, Options{Runtime: runtime})
 	runtime.container = c
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	response, err := c.Start(ctx, &agentv1.StartRequest{Generation: 1})
 	if err != nil || response.GetFailure().GetExitCode() != 128 {

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is far above what anything takes here.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // fakeLink is a partner as the test has it.
 type fakeLink struct {
