@@ -10,55 +10,90 @@ import type { LiveContainer } from "./live.ts";
 /** An agent reads a whole file system to answer. */
 const keptMs = 30_000;
 const answerTimeoutMs = 10_000;
+/** A listing takes no longer, however many agents are away. */
+const listingLimitMs = 10_000;
+/** Nor does one wait longer for an agent that did not answer when it was asked last. */
+const failedLimitMs = 1_000;
 const askedAtOnce = 8;
+/** One that takes longer than this lets the next be asked meanwhile. */
+const turnMs = 250;
 
 interface Told {
   readonly atMs: number;
   /** Bytes; undefined: nobody can tell. */
   readonly written: Promise<bigint | undefined>;
+  /** Until then a listing waits for it. */
+  readonly dueMs: number;
+  failed: boolean;
 }
 
 /** What was told of late; callers at the same time share an answer. */
 const told = new WeakMap<LiveContainer, Told>();
 
-/** Bytes that containers have written, by ID; without those of which nobody knows: whose files are gone, above all. */
+/**
+ * Bytes that containers have written, by ID; without those of which nobody knows: whose files are gone, above all, or
+ * whose agents have not answered in time.
+ */
 export async function sizesFromAgents(
   context: EngineContext,
   records: readonly ContainerRecord[],
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const sizes = new Map<string, bigint>();
+  const ended = new AbortController();
+  const pause = async (ms: number): Promise<void> => {
+    await context.clock.sleep(ms, ended.signal).catch(() => undefined); // The listing is over.
+  };
+  const answers: Promise<void>[] = [];
   const waiting = records.values();
   const work = async (): Promise<void> => {
     for (const { id } of waiting) {
       signal?.throwIfAborted();
-      const written = await sizeOf(context, id);
-      if (written !== undefined) {
-        sizes.set(id, written);
+      if (ended.signal.aborted) {
+        return;
       }
+      const { written, dueMs } = sizeOf(context, id);
+      const noted = written.then((bytes) => void (bytes !== undefined && sizes.set(id, bytes)));
+      const leftMs = dueMs - context.clock.nowMs();
+      const answer = leftMs > 0 ? Promise.race([noted, pause(leftMs)]) : settled(noted);
+      answers.push(answer);
+      await Promise.race([answer, pause(turnMs)]);
     }
   };
-  await Promise.all(Array.from({ length: askedAtOnce }, work));
-  return sizes;
+  try {
+    const all = Promise.all(Array.from({ length: askedAtOnce }, work)).then(() => Promise.all(answers));
+    await Promise.race([all, pause(listingLimitMs)]);
+    return new Map(sizes); // Later answers are for the next who asks.
+  } finally {
+    ended.abort();
+  }
 }
 
-function sizeOf(context: EngineContext, id: string): Promise<bigint | undefined> {
+/** Waits for what is settled already, and for nothing else. */
+async function settled(work: Promise<void>): Promise<void> {
+  await Promise.race([work, Promise.resolve()]);
+}
+
+function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "dueMs"> {
   const address = agentAddressOf(context, id);
+  const nowMs = context.clock.nowMs();
   if (address === undefined) {
-    return Promise.resolve(undefined); // It was removed meanwhile: nothing is to be kept of it.
+    return { written: Promise.resolve(undefined), dueMs: nowMs }; // It was removed meanwhile: nothing is to be kept of it.
   }
   const live = context.live.of(id);
-  const nowMs = context.clock.nowMs();
   const known = told.get(live);
   if (known !== undefined && nowMs - known.atMs < keptMs) {
-    return known.written;
+    return known;
   }
   const written = ask(context, id, address).catch((error: unknown) => {
     context.logger.debug({ container: id }, `the size of a container is not known: ${messageOf(error)}`);
+    asked.failed = true;
     return undefined;
   });
-  told.set(live, { atMs: nowMs, written });
-  return written;
+  const limitMs = known?.failed === true ? failedLimitMs : answerTimeoutMs;
+  const asked = { atMs: nowMs, written, dueMs: nowMs + limitMs, failed: false };
+  told.set(live, asked);
+  return asked;
 }
 
 async function ask(context: EngineContext, id: string, address: AgentAddress): Promise<bigint | undefined> {

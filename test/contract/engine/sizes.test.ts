@@ -1,0 +1,80 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type Server, type Socket } from "node:net";
+import path from "node:path";
+import { after, before, describe, it, mock } from "node:test";
+
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a listing with sizes of containers whose agents do not answer", () => {
+  const count = 40;
+  let bench: EngineBench;
+  let clock: ManualClock;
+  let silent: Server;
+  const connections: Socket[] = [];
+  /** Agents that will answer no more. */
+  let failures = 0;
+  before(async () => {
+    clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ cloud: true, clock });
+    for (let n = 0; n < count; n++) {
+      await bench.createScript("true");
+    }
+    silent = createServer((socket) => void connections.push(socket.on("error", () => {}).resume()));
+    const socket = path.join(bench.machine.directory, "silent");
+    await once(silent.listen(socket), "listening");
+    const { logger } = bench.engine.context;
+    mock.method(logger, "debug", (_fields: object, text: string) => {
+      failures += /the size of a container is not known/.test(text) ? 1 : 0;
+    });
+    bench.engine.context.driver.workloads.stored = () => ({ kind: "unix", path: socket });
+  });
+  after(async () => {
+    for (const connection of connections) {
+      connection.destroy();
+    }
+    silent?.close();
+    await bench?.close();
+  });
+
+  const list = async (): Promise<void> => {
+    const { containers } = await bench.containers.listContainers({ all: true, size: true });
+    assert.equal(containers.length, count);
+    assert.ok(containers.every(({ sizeRw }) => sizeRw === undefined));
+  };
+  /** Lists, while so much time goes by and no more, and answers how many were asked. */
+  const listWithin = async (limitMs: number): Promise<number> => {
+    const before = connections.length;
+    const listing = list();
+    await untilTrue(() => connections.length > before);
+    for (let passedMs = 0; passedMs < limitMs; passedMs += 50) {
+      await clock.advance(50);
+    }
+    await listing;
+    assert.equal(failures, 0, "it has not waited for the clock on the wall");
+    return connections.length - before;
+  };
+
+  it("asks all of them, and takes as long as one", async () => {
+    assert.equal(await listWithin(10_000), count);
+  });
+
+  it("does not wait for the same ones again", async () => {
+    await clock.advance(2_000); // Also those that were asked last have had their time.
+    const before = connections.length;
+    await list();
+    assert.equal(connections.length, before);
+  });
+
+  it("asks again later those that have failed, and does not wait as long", async () => {
+    for (const connection of connections) {
+      connection.destroy();
+    }
+    await untilTrue(() => failures === count);
+    failures = 0;
+    await clock.advance(30_000);
+    assert.equal(await listWithin(2_500), count);
+  });
+});
