@@ -9,6 +9,7 @@ import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect
 import type { TlsFiles } from "../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
 import type { BackendReach } from "./streams/agent-targets.ts";
+import { withShortUnaryCalls } from "./unary-calls.ts";
 
 /** A connection to the backend that is opened by the first call and again by the first call after it was lost. */
 export interface BackendTransport {
@@ -59,6 +60,7 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
   };
   const baseUrl = onSocket ? "http://backend" : address;
   const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, sessionOptions);
+  const explain = (error: unknown): unknown => explained(error, address);
   // Connect's protocol: a unary call is one request and one answer, without envelopes and trailers; gRPC costs half more.
   const transport = createConnectTransport({
     httpVersion: "2",
@@ -67,10 +69,10 @@ export function createBackendTransport({ address, tls }: BackendReach): BackendT
     sessionManager: session,
     // Most backends are on this machine, and the bulk is not worth it elsewhere either.
     acceptCompression: [],
-    interceptors: [sayThatTheBackendIsAway(address)],
+    interceptors: [explaining(explain)],
   });
   return {
-    transport,
+    transport: withShortUnaryCalls(transport, session, explain),
     close: () => session.abort(new ConnectError("the frontend is shutting down", Code.Unavailable)),
   };
 }
@@ -84,22 +86,26 @@ async function readPem(path: string): Promise<string> {
 }
 
 /** A user who reads "connect ENOENT" does not know what to do. */
-function sayThatTheBackendIsAway(address: string): Interceptor {
+function explained(error: unknown, address: string): unknown {
+  const errno = firstErrno(error);
+  if (errno === undefined || !notListening.has(errno)) {
+    return error;
+  }
+  return new ConnectError(
+    `cannot connect to the sockerless backend at ${address}: is it running? (${errno})`,
+    Code.Unavailable,
+    undefined,
+    undefined,
+    error,
+  );
+}
+
+function explaining(explain: (error: unknown) => unknown): Interceptor {
   return (next) => async (request) => {
     try {
       return await next(request);
     } catch (error) {
-      const errno = firstErrno(error);
-      if (errno !== undefined && notListening.has(errno)) {
-        throw new ConnectError(
-          `cannot connect to the sockerless backend at ${address}: is it running? (${errno})`,
-          Code.Unavailable,
-          undefined,
-          undefined,
-          error,
-        );
-      }
-      throw error;
+      throw explain(error);
     }
   };
 }

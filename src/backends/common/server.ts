@@ -18,11 +18,12 @@ import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import type { TlsFiles } from "../../common/config/load.ts";
-import { fromUnknown, requestIdOf, systemError, toConnectError } from "../../common/errors.ts";
-import { logFailure } from "../../common/failures.ts";
+import { systemError, toConnectError } from "../../common/errors.ts";
 import { listen, mutualTlsOptions } from "../../common/listen.ts";
+import { callReport } from "./call-report.ts";
 import { registerHealth } from "./health.ts";
 import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
+import { UnaryCalls } from "./unary-calls.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
@@ -79,10 +80,12 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
 }
 
 function backendHandler(options: BackendServerOptions): Handler {
+  const unaryCalls = new UnaryCalls(options.logger);
   const connect = connectNodeAdapter({
     routes(router) {
-      registerHealth(router);
-      options.register(router);
+      const noting = unaryCalls.noting(router);
+      registerHealth(noting);
+      options.register(noting);
     },
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
     interceptors: [logCalls(options.logger), convertErrors],
@@ -91,9 +94,9 @@ function backendHandler(options: BackendServerOptions): Handler {
   return (request, response) => {
     if (request.url?.startsWith(relayedPrefix) === true && "stream" in request) {
       void relayAgentCall(request, response as Http2ServerResponse, options.resolveAgent);
-      return;
+    } else if (!("stream" in request && unaryCalls.handle(request))) {
+      connect(request, response);
     }
-    connect(request, response);
   };
 }
 
@@ -115,31 +118,10 @@ async function* convertStreamErrors<T>(messages: AsyncIterable<T>): AsyncGenerat
   }
 }
 
-/** One line a call, when it ends; what nobody foresaw with where it came from. */
+/** Tells each call's end. */
 function logCalls(logger: Logger): Interceptor {
   return (next) => async (request) => {
-    const started = performance.now();
-    const report = (error?: unknown): void => {
-      const call = {
-        method: `${request.service.typeName}/${request.method.name}`,
-        ms: Math.round((performance.now() - started) * 10) / 10,
-      };
-      if (error === undefined) {
-        logger.debug({ ...call, status: "ok" }, "call");
-        return;
-      }
-      if (request.signal.aborted) {
-        logger.debug({ ...call, status: "canceled" }, "the caller left");
-        return;
-      }
-      const failure = fromUnknown(error);
-      // A refusal of the cloud is told whatever it means to the caller.
-      if (failure.kind === "system" || requestIdOf(error) !== undefined) {
-        logFailure(logger, { ...call, status: failure.kind }, error, "call failed");
-      } else {
-        logger.debug({ ...call, status: failure.kind, reason: failure.message }, "call refused");
-      }
-    };
+    const report = callReport(logger, request.method, request.signal);
     try {
       const response = await next(request);
       if (response.stream) {

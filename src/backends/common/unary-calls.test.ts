@@ -1,0 +1,112 @@
+/** The answers by hand, asked by the library's client. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { type Client, Code, createClient } from "@connectrpc/connect";
+import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import pino from "pino";
+
+import { conflict, fromUnknown } from "../../common/errors.ts";
+import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { type BackendServer, serveBackend } from "./server.ts";
+
+const lines: string[] = [];
+const logger = pino({ level: "debug" }, { write: (line) => lines.push(line) });
+let directory: string;
+let server: BackendServer;
+let session: Http2SessionManager;
+let client: Client<typeof SystemService>;
+/** What the next call does. */
+let info: (signal: AbortSignal, headers: Headers) => Promise<{ readonly name: string }>;
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
+  const socket = join(directory, "backend.sock");
+  server = await serveBackend({
+    address: `unix://${socket}`,
+    tls: undefined,
+    logger,
+    register: (router) =>
+      router.service(SystemService, {
+        getInfo: async (_, context) => {
+          context.responseHeader.set("x-answered", context.requestHeader.get("x-asked") ?? "");
+          context.responseTrailer.set("x-last", "word");
+          return await info(context.signal, context.requestHeader);
+        },
+      }),
+    resolveAgent: () => Promise.resolve(undefined),
+  });
+  session = new Http2SessionManager("http://backend", {}, { createConnection: () => connect(socket) });
+  client = createClient(
+    SystemService,
+    createConnectTransport({
+      httpVersion: "2",
+      useBinaryFormat: true,
+      baseUrl: "http://backend",
+      sessionManager: session,
+      acceptCompression: [],
+    }),
+  );
+});
+after(async () => {
+  session.abort();
+  await server.close();
+  await rm(directory, { recursive: true });
+});
+
+test("a message is answered with a message, headers and trailers", async () => {
+  info = () => Promise.resolve({ name: "one" });
+  const heard: (string | null)[] = [];
+  const { name } = await client.getInfo(
+    {},
+    {
+      headers: { "x-asked": "this" },
+      onHeader: (headers) => heard.push(headers.get("x-answered")),
+      onTrailer: (trailers) => heard.push(trailers.get("x-last")),
+    },
+  );
+  assert.deepEqual([name, ...heard], ["one", "this", "word"]);
+  assert.match(lines.at(-1) ?? "", /SystemService\/GetInfo.*"status":"ok"/);
+});
+
+test("an error travels with its kind, and what nobody foresaw is logged", async () => {
+  info = () => Promise.reject(conflict("the engine is busy"));
+  await assert.rejects(client.getInfo({}), (error) => {
+    const { kind, message } = fromUnknown(error);
+    assert.deepEqual([kind, message], ["conflict", "the engine is busy"]);
+    return true;
+  });
+  info = () => Promise.reject(new TypeError("undefined is not a container"));
+  await assert.rejects(client.getInfo({}), { code: Code.Internal });
+  assert.match(lines.at(-1) ?? "", /"call failed"/);
+});
+
+test("a caller that leaves ends the call", async () => {
+  const called = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  info = async (signal) => {
+    called.resolve();
+    await once(signal, "abort");
+    ended.resolve();
+    return { name: "late" };
+  };
+  const leave = new AbortController();
+  const answer = client.getInfo({}, { signal: leave.signal });
+  await called.promise;
+  leave.abort();
+  await assert.rejects(answer, { code: Code.Canceled });
+  await ended.promise;
+});
+
+test("a call with a time limit has it", async () => {
+  info = async (signal) => {
+    await once(signal, "abort");
+    return { name: "late" };
+  };
+  await assert.rejects(client.getInfo({}, { timeoutMs: 20 }), { code: Code.DeadlineExceeded });
+});

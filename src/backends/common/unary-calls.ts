@@ -1,0 +1,152 @@
+/**
+ * Unary calls by hand: Connect's binary form over HTTP/2, which is what the frontend sends. The library answers every
+ * other form of the same methods (gRPC, JSON, HTTP/1.1, compression, time limits).
+ *
+ * Why: the library's pipeline of async iterators costs more than most answers (docs/adr/0090-unary-calls-by-hand.md).
+ */
+import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createHandlerContext,
+  createServiceImplSpec,
+  type HandlerContext,
+  type MethodImplSpec,
+} from "@connectrpc/connect";
+import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
+import type { Logger } from "pino";
+
+import { toConnectError } from "../../common/errors.ts";
+import { callReport } from "./call-report.ts";
+
+const contentType = "application/proto";
+/** Headers that ask for more than is done here. */
+const others = ["content-encoding", "connect-timeout-ms"] as const;
+
+type UnarySpec = MethodImplSpec & { readonly kind: "unary" };
+
+/** The unary methods of a backend's services. */
+export class UnaryCalls {
+  readonly #methods = new Map<string, UnarySpec>();
+  readonly #logger: Logger;
+
+  /** @param logger each call's end is told to, as {@link callReport} does */
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** A router that takes note of what is registered with it, and registers it with `router`. */
+  noting(router: ConnectRouter): ConnectRouter {
+    const noting: ConnectRouter = {
+      handlers: router.handlers,
+      service: (service, implementation, options) => {
+        router.service(service, implementation, options);
+        for (const spec of Object.values(createServiceImplSpec(service, implementation).methods)) {
+          if (spec.kind === "unary") {
+            this.#methods.set(`/${service.typeName}/${spec.method.name}`, spec);
+          }
+        }
+        return noting;
+      },
+      rpc: (method, implementation, options) => {
+        router.rpc(method, implementation, options);
+        return noting;
+      },
+    };
+    return noting;
+  }
+
+  /**
+   * Answers a request, if it is one of these calls.
+   *
+   * @returns whether it was
+   */
+  handle(request: Http2ServerRequest): boolean {
+    const { headers, url } = request;
+    const spec = this.#methods.get(url);
+    if (
+      spec === undefined ||
+      request.method !== "POST" ||
+      headers["content-type"] !== contentType ||
+      others.some((name) => headers[name] !== undefined)
+    ) {
+      return false;
+    }
+    const { stream } = request;
+    const chunks: Buffer[] = [];
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("end", () => {
+      const [only] = chunks;
+      void this.#answer(
+        spec,
+        request,
+        only !== undefined && chunks.length === 1 ? only : Buffer.concat(chunks),
+      );
+    });
+    return true;
+  }
+
+  async #answer({ method, impl }: UnarySpec, request: Http2ServerRequest, body: Uint8Array): Promise<void> {
+    const { stream } = request;
+    const left = new AbortController();
+    const leave = (): void => left.abort(new ConnectError("the caller left", Code.Canceled));
+    stream.on("close", leave);
+    const context = createHandlerContext({
+      service: method.parent,
+      method,
+      protocolName: "connect",
+      requestMethod: request.method,
+      url: request.url,
+      requestSignal: left.signal,
+      requestHeader: plainHeaders(request.headers),
+    });
+    const report = callReport(this.#logger, method, context.signal);
+    try {
+      const output = create(method.output, await impl(fromBinary(method.input, body), context));
+      const headers = { ...headersOf(context), ":status": 200, "content-type": contentType };
+      respond(stream, headers, toBinary(method.output, output));
+      report();
+    } catch (error) {
+      report(error);
+      const refused = toConnectError(error);
+      const status = codeToHttpStatus(refused.code);
+      const headers = { ...headersOf(context), ...Object.fromEntries(refused.metadata), ":status": status };
+      respond(
+        stream,
+        { ...headers, "content-type": "application/json" },
+        errorToJsonBytes(refused, undefined),
+      );
+    } finally {
+      stream.off("close", leave);
+      context.abort();
+    }
+  }
+}
+
+/** Without HTTP/2's own. */
+function plainHeaders(headers: IncomingHttpHeaders): [string, string][] {
+  return Object.entries(headers).flatMap(([name, value]): [string, string][] =>
+    name.startsWith(":") || value === undefined ? [] : [[name, String(value)]],
+  );
+}
+
+/** What a method has set for its answer; in Connect's unary answers trailers are headers. */
+function headersOf({ responseHeader, responseTrailer }: HandlerContext): Record<string, string> {
+  const trailers = [...responseTrailer].map(([name, value]) => [`trailer-${name}`, value] as const);
+  return Object.fromEntries([...responseHeader, ...trailers]);
+}
+
+/** The length is how the caller knows that nothing was cut off. */
+function respond(
+  stream: ServerHttp2Stream,
+  headers: Readonly<Record<string, string | number>>,
+  body: Uint8Array,
+): void {
+  if (!stream.destroyed && !stream.closed) {
+    stream.respond({ ...headers, "content-length": body.byteLength });
+    stream.end(body);
+  }
+}

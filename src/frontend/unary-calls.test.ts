@@ -1,0 +1,130 @@
+/** The calls by hand, against the library's server and against what is no server of Connect's. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+
+import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { conflict, fromUnknown, toConnectError } from "../common/errors.ts";
+import { SystemService } from "../gen/sockerless/backend/v1/system_pb.ts";
+import { type BackendClients, createBackendClients } from "./backend-clients.ts";
+import { createBackendTransport } from "./backend-transport.ts";
+
+type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
+
+const fromLibrary = (routes: (router: ConnectRouter) => void): Handler => connectNodeAdapter({ routes });
+
+async function clientsOf(t: TestContext, handler: Handler): Promise<BackendClients> {
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
+  const socket = join(directory, "backend.sock");
+  const server = createServer(handler).listen(socket);
+  await once(server, "listening");
+  const backend = createBackendTransport({ address: `unix://${socket}` });
+  t.after(async () => {
+    backend.close();
+    server.close();
+    await rm(directory, { recursive: true });
+  });
+  return createBackendClients(backend.transport);
+}
+
+test("an answer of any size is understood", async (t) => {
+  const name = "n".repeat(3_000_000);
+  const clients = await clientsOf(
+    t,
+    fromLibrary((router) => router.service(SystemService, { getInfo: () => ({ name }) })),
+  );
+  assert.equal((await clients.system.getInfo({})).name, name);
+});
+
+test("an error keeps its kind and its words", async (t) => {
+  const clients = await clientsOf(
+    t,
+    fromLibrary((router) =>
+      router.service(SystemService, {
+        getInfo: () => {
+          throw toConnectError(conflict("the engine is busy – très"));
+        },
+      }),
+    ),
+  );
+  await assert.rejects(clients.system.getInfo({}), (error) => {
+    const { kind, message } = fromUnknown(error);
+    assert.deepEqual([kind, message], ["conflict", "the engine is busy – très"]);
+    return true;
+  });
+});
+
+test("a method that the backend does not have is not implemented", async (t) => {
+  const clients = await clientsOf(
+    t,
+    fromLibrary((router) => router.service(SystemService, {})),
+  );
+  await assert.rejects(clients.system.getInfo({}), { code: Code.Unimplemented });
+});
+
+test("a caller that leaves is told so at once, and so is the backend", async (t) => {
+  const told = Promise.withResolvers<void>();
+  const called = Promise.withResolvers<void>();
+  const clients = await clientsOf(
+    t,
+    fromLibrary((router) =>
+      router.service(SystemService, {
+        getInfo: async (_, { signal }) => {
+          called.resolve();
+          await once(signal, "abort");
+          told.resolve();
+          return {};
+        },
+      }),
+    ),
+  );
+  const leave = new AbortController();
+  const answer = clients.system.getInfo({}, { signal: leave.signal });
+  await called.promise;
+  leave.abort(new Error("enough"));
+  await assert.rejects(answer, { code: Code.Canceled, rawMessage: "enough" });
+  await told.promise;
+  await assert.rejects(clients.system.getInfo({}, { signal: leave.signal }), { code: Code.Canceled });
+});
+
+test("a backend that goes before it has answered is unavailable, whatever it had begun to say", async (t) => {
+  const beginnings: readonly ((response: Http2ServerResponse) => void)[] = [
+    () => {},
+    (response) => response.stream.respond({ ":status": 200, "content-type": "application/proto" }),
+    (response) => {
+      response.stream.respond({ ":status": 200, "content-type": "application/proto" });
+      response.stream.write(Buffer.from([10, 200, 1, 65]));
+    },
+  ];
+  for (const begin of beginnings) {
+    const clients = await clientsOf(t, (request, response) => {
+      begin(response);
+      setImmediate(() => request.stream.session?.destroy());
+    });
+    await assert.rejects(clients.system.getInfo({}), (error) => {
+      assert.equal(fromUnknown(error).kind, "unavailable");
+      return true;
+    });
+  }
+});
+
+test("what answers and does not speak Connect is an error with its status", async (t) => {
+  const clients = await clientsOf(t, (_, response) => {
+    response.writeHead(503, { "content-type": "text/html" });
+    response.end("<html>Bad day</html>");
+  });
+  await assert.rejects(clients.system.getInfo({}), (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.deepEqual(
+      [error.code, error.rawMessage],
+      [Code.Unavailable, "the backend answered with HTTP status 503"],
+    );
+    return true;
+  });
+});
