@@ -69,7 +69,7 @@ export interface StreamKind {
   readonly inputTag: number | undefined;
   readonly heartbeat: Uint8Array | undefined;
   readonly expectsHeartbeats: boolean;
-  /** Set where no message says that the stream is open: then the first message of any kind does, or some silence. */
+  /** Set where no message says that the stream is open: then the first message of any kind does. */
   readonly openedByDefault?: Opened;
   /** The message that says that no more input comes; whether the request ends with it. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };
@@ -89,9 +89,6 @@ export interface StreamRequest {
   readonly carriesInput: boolean;
 }
 
-/** A refusal comes at once; after so much silence a stream whose opening no message tells counts as open. */
-const refusalMs = 100;
-
 /** A stream in progress. After its end every method does nothing. */
 export class AgentStream {
   readonly #kind: StreamKind;
@@ -102,7 +99,6 @@ export class AgentStream {
   #outputEnded: boolean = false;
   #over: boolean = false;
   #openedByDefault: boolean = false;
-  #openTimer: NodeJS.Timeout | undefined;
 
   /**
    * Opens a stream. Failures of the agent are told to the listener.
@@ -128,9 +124,6 @@ export class AgentStream {
       message: (bytes) => stream.#understand(bytes),
       closed: (error) => stream.#closed(error),
     });
-    if (kind.openedByDefault !== undefined) {
-      stream.#openTimer = setTimeout(() => stream.#openByDefault(), refusalMs);
-    }
     return stream;
   }
 
@@ -207,14 +200,12 @@ export class AgentStream {
     const { openedByDefault } = this.#kind;
     if (openedByDefault !== undefined && !this.#openedByDefault && !this.#over) {
       this.#openedByDefault = true;
-      clearTimeout(this.#openTimer);
       this.#listener.opened(openedByDefault);
     }
   }
 
   #finish(): void {
     this.#over = true;
-    clearTimeout(this.#openTimer);
   }
 
   #understand(bytes: Uint8Array): void {

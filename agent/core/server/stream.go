@@ -58,13 +58,14 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 		return wireError(err)
 	}
 	defer reader.Close()
-	out := newSender(stream.Send, func() *agentv1.LogsResponse {
+	heartbeat := func() *agentv1.LogsResponse {
 		return &agentv1.LogsResponse{Message: &agentv1.LogsResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
-	})
+	}
+	out := newSender(stream.Send, heartbeat)
 	defer out.stop()
 	if request.Msg.Follow {
-		// Headers go out at once: a log may say nothing for long.
-		if err := stream.Send(nil); err != nil {
+		// The first message says that the log was found, and the log itself may say nothing for long.
+		if err := out.Send(heartbeat()); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { once } from "node:events";
+import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -128,6 +129,7 @@ test("an agent that is leaving is asked for again", async (t) => {
   let calls = 0;
   const { api, opened } = await serveLogs(t, async function* () {
     if (++calls < 3) {
+      await setTimeout(150); // A refusal is one however late it comes.
       throw new ConnectError("leaving", Code.Unavailable);
     }
     yield chunk(Stream.STDOUT, 0, "there");

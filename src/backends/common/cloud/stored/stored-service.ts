@@ -248,6 +248,8 @@ async function* logs(
       : tail === undefined
         ? piecesOf(file())
         : lastLines(file, tail);
+  // The answer begins with it: what follows may say nothing for long.
+  yield { message: { case: "heartbeat", value: {} } };
   let offset = 0n;
   for await (const { stream, data } of shown(pieces, selection) as AsyncIterable<LogOutput>) {
     yield { message: { case: "chunk", value: { stream, offset, data } } };
