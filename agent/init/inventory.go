@@ -19,9 +19,8 @@ import (
 const (
 	// agentDirectory is where a platform mounts the agent, or an image has it.
 	agentDirectory = "/.sockerless"
-	// inventoryTime and inventoryFiles bound the inventory of the image: so long
-	// a start may have to wait for it, and so much memory (about 70 MB) it costs.
-	inventoryTime  = 10 * time.Second
+	// inventoryFiles bounds the memory of the image's inventory (about 70 MB).
+	// Nothing bounds its time but the platform's patience with a start.
 	inventoryFiles = 1_000_000
 )
 
@@ -47,7 +46,7 @@ func beginInventory(settings *settings, own *powers, logger *slog.Logger) *stock
 	go func() {
 		defer close(s.ready)
 		begun := time.Now()
-		s.files, s.err = takeInventory(settings)
+		s.files, s.err = takeInventory(settings, inventoryFiles)
 		if s.err != nil {
 			logger.Warn("what the container changes will not be known", "error", s.err)
 			return
@@ -57,7 +56,8 @@ func beginInventory(settings *settings, own *powers, logger *slog.Logger) *stock
 	return s
 }
 
-func takeInventory(settings *settings) (archive.Live, error) {
+// takeInventory lists the container's root, at most so many files.
+func takeInventory(settings *settings, limit int) (archive.Live, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return archive.Live{}, fmt.Errorf("find the mounts: %w", err)
@@ -72,10 +72,7 @@ func takeInventory(settings *settings) (archive.Live, error) {
 	if files.Root, err = os.Open("/"); err != nil {
 		return archive.Live{}, fmt.Errorf("open the container's root: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), inventoryTime,
-		fmt.Errorf("the inventory of the image's files took more than %v", inventoryTime))
-	defer cancel()
-	files.Before, err = archive.TakeInventory(ctx, files.Root, files.Bounds, inventoryFiles)
+	files.Before, err = archive.TakeInventory(context.Background(), files.Root, files.Bounds, limit)
 	if err != nil {
 		return archive.Live{}, errors.Join(err, files.Root.Close())
 	}
@@ -94,17 +91,29 @@ func (s *stock) wait(ctx context.Context) error {
 
 var _ server.Comparable = (*container)(nil)
 
-// FileSystem is the container's beside what the image had.
+// FileSystem is the container's beside what the image had. Where that is not
+// known, the call is refused as one that this container does not allow, unless
+// the agent is none that could know.
 func (c *container) FileSystem(ctx context.Context) (server.FileSystem, error) {
 	if err := c.stock.wait(ctx); err != nil {
 		return nil, err
 	}
 	if c.stock.err != nil {
-		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("what the container changed is not known: %w", c.stock.err))
+		return nil, connect.NewError(unknownChangesCode(c.stock.err), fmt.Errorf("what the container changed is not known: %w", c.stock.err))
 	}
 	c.stock.mu.Lock()
 	defer c.stock.mu.Unlock()
 	return c.stock.files, nil
+}
+
+func unknownChangesCode(err error) connect.Code {
+	switch {
+	case errors.Is(err, errNotPIDOne):
+		return connect.CodeUnimplemented
+	case errors.Is(err, archive.ErrTooMany):
+		return connect.CodeFailedPrecondition
+	}
+	return connect.CodeInternal
 }
 
 // addVolumes makes the directories of volumes that are no mounts, as a runtime

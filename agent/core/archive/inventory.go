@@ -15,7 +15,7 @@ import (
 )
 
 // ErrTooMany says that a file system has more files than an inventory holds.
-var ErrTooMany = errors.New("the file system has too many files for an inventory")
+var ErrTooMany = errors.New("too many files for an inventory")
 
 // Bounds say which parts of a root file system are not the container's own.
 // Paths are absolute and clean.
@@ -163,7 +163,7 @@ func (t *taker) items(fd int, name string) error {
 			break
 		}
 		if len(t.inventory.items)+len(names) > t.limit {
-			return ErrTooMany
+			return fmt.Errorf("the container's image has more than %d files: %w", t.limit, ErrTooMany)
 		}
 		for _, base := range names {
 			var st unix.Stat_t
