@@ -11,6 +11,7 @@ import type {
   BoundPort,
   Driver,
   FoundWorkload,
+  UnappliedSetting,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
@@ -68,6 +69,8 @@ export class MemoryMachine {
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
   endsPastAgents: ((containerId: string) => void) | undefined;
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
+  /** What it accepts and does not apply. */
+  notApplied: (record: ContainerRecord) => readonly UnappliedSetting[] = () => [];
   #sockets = 0;
 
   /** @param directory short: unix sockets are made in it */
@@ -114,6 +117,7 @@ export class MemoryMachine {
         ...(this.cloud && { startPatienceMs: 200 }),
         publishesPorts: this.cloud ? "frontend" : "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
+        notApplied: (record) => this.notApplied(record),
       },
       workloads: {
         create: async (spec) => {

@@ -204,17 +204,26 @@ describe("containers as tasks", () => {
       `${what}=unconfined`,
     ]);
     const flags = ["--volume", socket, "--oom-score-adj", "100", "--mac-address", mac, "--cgroupns", "host"];
-    await ok("run", "--detach", "--name", "without", ...flags, ...unconfined, "busybox", "sleep", "1000");
+    const { code, errorText } = await ecs.daemon.docker(
+      ...["run", "--detach", "--name", "without", "--ipc", "none", ...flags, ...unconfined],
+      ...["busybox", "sleep", "1000"],
+    );
+    assert.equal(code, 0, errorText);
     for (const name of [
-      "host paths",
+      "--ipc none",
       "--oom-score-adj",
       "--mac-address",
       "--cgroupns host",
       "--security-opt seccomp=unconfined",
       "--security-opt systempaths=unconfined",
     ]) {
-      assert.ok(ecs.daemon.output.includes(`accepted and not applied: ${name}`), name);
+      const warning = `the ecs backend does not apply ${name}`;
+      assert.ok(ecs.daemon.output.includes(warning), name);
+      assert.ok(errorText.includes(`WARNING: ${warning}`), name);
     }
+    assert.match(ecs.daemon.output, /the ecs backend does not apply host paths/);
+    assert.doesNotMatch(errorText, /host paths/);
+    assert.equal(await inspect("{{.HostConfig.OomScoreAdj}} {{.HostConfig.IpcMode}}", "without"), "100 none");
     assert.notEqual(await inspect("{{.NetworkSettings.Networks.bridge.MacAddress}}", "without"), mac);
     await ok("rm", "--force", "without");
   });

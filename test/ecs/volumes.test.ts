@@ -158,7 +158,7 @@ describe("volumes on ECS", () => {
     ];
     assert.equal(await daemon.ok("run", ...volumes, "busybox", "sh", "-c", script), "mine\n2");
     assert.equal(aws.calls.count("efs.CreateAccessPoint"), before);
-    assert.match(daemon.output, /accepted and not applied: host paths/);
+    assert.match(daemon.output, /the ecs backend does not apply host paths/);
   });
 
   it("are not removed while a running container has them, unless by force, and stopped ones do not count", async () => {

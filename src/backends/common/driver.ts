@@ -94,6 +94,21 @@ export interface Policy {
    * configuration; each string names one (`--privileged`); any leads to 501.
    */
   unsupported(record: ContainerRecord): readonly string[];
+  /**
+   * Settings that this backend accepts and does not apply. Called with a container that is about to be made, and with one
+   * endpoint when a container is connected to a network. Each is a warning in the log, and one of the creation's answer.
+   */
+  notApplied(record: ContainerRecord): readonly UnappliedSetting[];
+}
+
+/** A setting without which a container works, and has to. */
+export interface UnappliedSetting {
+  /** As users know it: `--oom-score-adj`. */
+  readonly name: string;
+  /** A clause for users. */
+  readonly why: string;
+  /** So usual that no client is told. */
+  readonly isUsual?: boolean;
 }
 
 /** Vouches for those who may talk to agents on TCP. A certificate is good for one container and for minutes. */

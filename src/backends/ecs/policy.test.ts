@@ -5,8 +5,11 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import type { HostConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
 import { ecsPolicy } from "./policy.ts";
-import { notApplied, settingsOf } from "./settings.ts";
+
+const unapplied = (record: MessageInitShape<typeof ContainerRecordSchema>) =>
+  ecsPolicy.notApplied(create(ContainerRecordSchema, record)).map(({ name }) => name);
 
 const refused = (hostConfig: MessageInitShape<typeof HostConfigSchema>) =>
   ecsPolicy.unsupported(create(ContainerRecordSchema, { hostConfig }));
@@ -30,17 +33,34 @@ describe("what Fargate cannot do", () => {
     };
     assert.deepEqual(refused(open), []);
     const endpoints = { bridge: { config: { macAddress: "02:42:ac:11:00:99" } } };
-    const record = create(ContainerRecordSchema, { hostConfig: open, endpoints });
-    assert.deepEqual(
-      settingsOf(notApplied, record).map(({ name }) => name),
-      [
-        "--cgroupns host",
-        "--mac-address",
-        "--security-opt seccomp=unconfined, apparmor=unconfined",
-        "--security-opt systempaths=unconfined",
-      ],
-    );
+    assert.deepEqual(unapplied({ hostConfig: open, endpoints }), [
+      "--cgroupns host",
+      "--mac-address",
+      "--security-opt seccomp=unconfined, apparmor=unconfined",
+      "--security-opt systempaths=unconfined",
+    ]);
     assert.match(refused({ securityOpt: ['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'] }).join(), /profiles/);
+  });
+
+  it("is told where masked and read-only paths are others than Docker's, and what the task has instead", () => {
+    const own = "MaskedPaths and ReadonlyPaths of the user's own";
+    assert.deepEqual(unapplied({ hostConfig: { maskedPaths: { values: ["/proc/kcore"] } } }), [own]);
+    assert.deepEqual(
+      unapplied({ hostConfig: { readonlyPaths: { values: [...readonlyPaths, "/proc/mine"] } } }),
+      [own],
+    );
+    assert.deepEqual(
+      unapplied({
+        hostConfig: {
+          maskedPaths: { values: maskedPaths.toReversed() },
+          readonlyPaths: { values: [...readonlyPaths] },
+        },
+      }),
+      [],
+    );
+    assert.deepEqual(unapplied({ hostConfig: { ipcMode: "none" } }), ["--ipc none"]);
+    const endpoints = { net: { config: { linkLocalIps: ["169.254.1.2"] } } };
+    assert.deepEqual(unapplied({ hostConfig: {}, endpoints }), ["--link-local-ip"]);
   });
 
   it("is nothing that clients send for neutral", () => {

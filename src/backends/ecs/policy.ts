@@ -1,6 +1,6 @@
 import type { Policy } from "../common/driver.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
-import { refused, settingsOf } from "./settings.ts";
+import { notApplied, refused, settingsOf } from "./settings.ts";
 
 /** Where Docker on Fargate differs from Docker on a machine. */
 export const ecsPolicy: Policy = {
@@ -17,4 +17,5 @@ export const ecsPolicy: Policy = {
   joinsNetworksByAgents: true,
   startPatienceMs: 10_000,
   unsupported: (record) => settingsOf(refused, record).map(({ name }) => name),
+  notApplied: (record) => settingsOf(notApplied, record),
 };

@@ -1,17 +1,16 @@
 /**
  * Docker's settings that Fargate cannot honour: those that are refused with 501, and those that are accepted and not
- * applied, with a line in the log. `docs/backends/ecs.md` is made from these tables.
+ * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import * as defaultPaths from "../common/default-paths.ts";
+import type { UnappliedSetting } from "../common/driver.ts";
 import { isContainerMode } from "../common/engine/container-mode.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** One setting. */
-export interface FargateSetting {
-  /** As users know it. */
-  readonly name: string;
-  readonly why: string;
+export interface FargateSetting extends UnappliedSetting {
   /** Whether a container has it at other than its neutral value. */
   readonly isSet: (hostConfig: HostConfig, record: ContainerRecord) => boolean;
 }
@@ -78,7 +77,13 @@ export const notApplied: readonly FargateSetting[] = [
   {
     name: "host paths in --volume and --mount",
     why: "a task has no host; the path is what the image has there",
+    isUsual: true,
     isSet: (_host, record) => record.mounts.some(({ type }) => type === "bind"),
+  },
+  {
+    name: "--ipc none",
+    why: "every task has a /dev/shm",
+    isSet: (host) => host.ipcMode === "none",
   },
   {
     name: "--cpu-rt-period, --cpu-rt-runtime",
@@ -114,6 +119,12 @@ export const notApplied: readonly FargateSetting[] = [
       Object.values(endpoints).some(({ config }) => (config?.macAddress ?? "") !== ""),
   },
   {
+    name: "--link-local-ip",
+    why: "the interface has the addresses that AWS gives it",
+    isSet: (_host, { endpoints }) =>
+      Object.values(endpoints).some(({ config }) => (config?.linkLocalIps.length ?? 0) > 0),
+  },
+  {
     name: "--security-opt seccomp=unconfined, apparmor=unconfined",
     why: "Fargate confines every container",
     isSet: (host) => host.securityOpt.some((option) => unconfined.test(option)),
@@ -125,6 +136,13 @@ export const notApplied: readonly FargateSetting[] = [
     isSet: ({ maskedPaths, readonlyPaths, securityOpt }) =>
       securityOpt.includes(openPaths) ||
       [maskedPaths, readonlyPaths].some((paths) => paths?.values.length === 0),
+  },
+  {
+    name: "MaskedPaths and ReadonlyPaths of the user's own",
+    why: "Fargate masks paths of its own choice",
+    isSet: ({ maskedPaths, readonlyPaths }) =>
+      areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
+      areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths),
   },
   { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
   {
@@ -143,6 +161,13 @@ export const notApplied: readonly FargateSetting[] = [
     isSet: (host) => Object.keys(host.storageOpt).some((name) => name !== "size"),
   },
 ];
+
+/** Whether they differ from Docker's, in whatever order. None at all is another setting: everything is open. */
+function areOwn(paths: readonly string[] | undefined, dockers: readonly string[]): boolean {
+  return (
+    paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0
+  );
+}
 
 /** Those of a table that a container has. */
 export function settingsOf(

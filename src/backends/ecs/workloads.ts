@@ -12,7 +12,6 @@ import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
 import { refuseDirectories, withMissingDirectory } from "./access-points/parts.ts";
 import { refuseTooManyImages } from "./definitions/image-mounts.ts";
-import { notApplied, settingsOf } from "./settings.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
@@ -35,12 +34,9 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
     sealer.seal(await sealedContainerOf(record, images, imageDocuments));
   resumeDepartures(context);
   return {
-    async create({ record, mounts }) {
+    async create({ mounts }) {
       refuseTooManyImages(mounts);
       refuseDirectories(mounts);
-      for (const { name, why } of settingsOf(notApplied, record)) {
-        context.logger.warn({ container: record.id }, `accepted and not applied: ${name}: ${why}`);
-      }
       // A created container costs nothing.
     },
     async launch(spec, signal) {

@@ -35,4 +35,5 @@ export const localPolicy: Policy = {
     parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
     return host === undefined ? [] : refusals.filter(([, asked]) => asked(host)).map(([feature]) => feature);
   },
+  notApplied: () => [],
 };

@@ -185,6 +185,31 @@ describe("a creation", () => {
     assert.equal(hostConfig.resources?.pidsLimit, undefined);
   });
 
+  it("tells its user and the log what the backend does not apply, and only the log what is usual", async (context) => {
+    bench.machine.notApplied = ({ hostConfig, endpoints, mounts }) => [
+      ...(hostConfig?.oomScoreAdj === 0 ? [] : [{ name: "--oom-score-adj", why: "nobody is near" }]),
+      ...(mounts.length === 0 ? [] : [{ name: "mounts", why: "there are none", isUsual: true }]),
+      ...(endpoints["net"] === undefined ? [] : [{ name: "--mac-address", why: "it has one" }]),
+    ];
+    const { warn } = bench.engine.context.logger;
+    const logged: unknown[] = [];
+    context.mock.method(bench.engine.context.logger, "warn", function (this: unknown, ...args: unknown[]) {
+      logged.push(args[1]);
+      Reflect.apply(warn, this, args);
+    });
+    const told = "the local backend does not apply";
+    const { id, warnings } = await bench.containers.createContainer({
+      config: { image: "shell" },
+      hostConfig: { oomScoreAdj: 100, binds: ["/:/host"] },
+    });
+    assert.deepEqual(warnings, [`${told} --oom-score-adj: nobody is near`]);
+    assert.deepEqual(logged.splice(0), [...warnings, `${told} mounts: there are none`]);
+    assert.equal((await inspect(id)).hostConfig.oomScoreAdj, 100);
+    await bench.networks.createNetwork({ name: "net" });
+    await bench.networks.connectNetwork({ network: "net", container: id });
+    assert.deepEqual(logged, [`${told} --mac-address: it has one`]);
+  });
+
   it("warns of an image's health check that is not run, and refuses a user's own", async () => {
     bench.machine.capabilities = { ...bench.machine.capabilities, healthChecks: false };
     await bench.stopBackend();

@@ -9,9 +9,14 @@ import {
 } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
-import type { ContainerRecord, NetworkRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  ContainerRecordSchema,
+  type NetworkRecord,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { isContainerMode } from "../container-mode.ts";
 import type { EngineContext } from "../context.ts";
+import { tellUnapplied } from "../create/unapplied-settings.ts";
 import { networkEvents } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
 import { containerOfId, findContainer } from "../lookup.ts";
@@ -51,6 +56,14 @@ export async function connectNetwork(
     const network = findNetwork(context.state, networkReference);
     refuseConnection(context, record, network.network, config);
     refuseForeignAddress(context.state, network.network.name, config.ipv4Address);
+    tellUnapplied(
+      context,
+      create(ContainerRecordSchema, {
+        id,
+        hostConfig: {},
+        endpoints: { [network.network.name]: { config } },
+      }),
+    );
     if (hasProcess(record)) {
       await connectRunning(context, record, network, config);
       return;

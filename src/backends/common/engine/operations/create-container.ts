@@ -23,6 +23,7 @@ import { withHostDefaults } from "../create/host-defaults.ts";
 import { commandOf, mergeConfig } from "../create/merge-config.ts";
 import { validateConfig, validateHostConfig, validateTogether } from "../create/validate-config.ts";
 import { validateResources } from "../create/validate-resources.ts";
+import { tellUnapplied } from "../create/unapplied-settings.ts";
 import { warningsOf } from "../create/warnings.ts";
 import { containerEvent } from "../events/container-events.ts";
 import { requireDonors } from "../joined-containers.ts";
@@ -60,6 +61,7 @@ export async function createContainer(
   // No await between the check of the name and the commit that takes it.
   let record = withFields(planned.record, { name: nameFor(context.state, id, request.name) });
   const reserved = record;
+  let unapplied: readonly string[];
   await context.state.commit((change) => change.containers.put(reserved));
   try {
     // From the commit on the image is in use; before it, somebody may have removed it.
@@ -71,6 +73,7 @@ export async function createContainer(
       await withScopedSignal(context.shutdown, (signal) => context.images.makeRunnable(image, signal));
     }
     record = await withVolumes(context, record, planned.mounts);
+    unapplied = tellUnapplied(context, record);
     await context.driver.workloads.create(workloadOf(context, record, [], "not-yet"));
   } catch (error) {
     throwIfShuttingDown(context, error);
@@ -82,7 +85,7 @@ export async function createContainer(
     change.containers.put(finished);
     change.event(containerEvent(finished, "create"));
   });
-  return { id, warnings: planned.warnings };
+  return { id, warnings: [...planned.warnings, ...unapplied] };
 }
 
 /**

@@ -1,0 +1,28 @@
+/** Telling what a backend accepts and does not apply. */
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { UnappliedSetting } from "../../driver.ts";
+import type { EngineContext } from "../context.ts";
+
+/**
+ * Logs the settings of a container that the driver does not apply.
+ *
+ * @returns what its user is told
+ */
+export function tellUnapplied(
+  { driver, logger }: Pick<EngineContext, "driver" | "logger">,
+  record: ContainerRecord,
+): readonly string[] {
+  const told: string[] = [];
+  for (const setting of driver.policy.notApplied(record)) {
+    const warning = warningOf(driver.name, setting);
+    logger.warn({ container: record.id }, warning);
+    if (setting.isUsual !== true) {
+      told.push(warning);
+    }
+  }
+  return told;
+}
+
+function warningOf(backend: string, { name, why }: UnappliedSetting): string {
+  return `the ${backend} backend does not apply ${name}: ${why}`;
+}
