@@ -161,7 +161,7 @@ func (n *nameService) tell(table *names.Table, asked bool) error {
 		return nil
 	}
 	if n.refusal != nil {
-		return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("cannot answer names: %w", n.refusal))
+		return connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("cannot answer names: %w", n.refusal))
 	}
 	packets, err := net.ListenUDP("udp4", &net.UDPAddr{IP: names.ResolverAddress, Port: resolverPort})
 	if err != nil {

@@ -167,7 +167,7 @@ func TestNamesThatCannotBeGivenAreSaidBeforehand(t *testing.T) {
 			t.Errorf("limitations lack %q: %q", limit, hello.Msg.Limitations)
 		}
 	}
-	if err := tell(t, client, "peer", "10.9.8.7"); connect.CodeOf(err) != connect.CodeUnimplemented {
+	if err := tell(t, client, "peer", "10.9.8.7"); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("names: %v", err)
 	}
 	for name, request := range map[string]*agentv1.StartRequest{

@@ -112,6 +112,8 @@ export class ProcessAgent {
   names: ReadonlyMap<string, string> = new Map();
   /** What it was told to keep instead of what its start brought. */
   resealed: Uint8Array | undefined;
+  /** Why it answers no names, once and for all. */
+  namesRefusal: ConnectError | undefined;
   /** How many of the next tells of names fail. */
   failingNames = 0;
 
@@ -165,6 +167,9 @@ export class ProcessAgent {
         return {};
       },
       names: ({ networks }) => {
+        if (this.namesRefusal !== undefined) {
+          throw this.namesRefusal;
+        }
         if (this.failingNames > 0) {
           this.failingNames -= 1;
           throw new ConnectError("not now", Code.Unavailable);

@@ -36,7 +36,9 @@ export class LiveContainer {
     waiting: Promise<void> | undefined;
     /** One that failed is made good: it may take longer. */
     isLate: boolean;
-  } = { running: undefined, waiting: undefined, isLate: false };
+    /** The agent that answers none, which the log has: one run has one. */
+    refusedBy: AgentLink | undefined;
+  } = { running: undefined, waiting: undefined, isLate: false, refusedBy: undefined };
   /** Held while the agent is told who shares the container's network. */
   readonly partners = new Lock();
   /** Held while the agent is told what it is to keep of the container. */

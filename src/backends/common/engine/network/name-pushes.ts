@@ -12,7 +12,7 @@ import { networkOwnerOf, sharersOf } from "./shared-network.ts";
 
 /** A peer's agent that does not take its names in this time is told them again, and nobody waits for it. */
 const pushTimeoutMs = 2_000;
-/** For the second attempt; and for a container that starts, which waits: without names its start fails. */
+/** For the second attempt; and for a container that starts, which waits: its start fails where they do not arrive. */
 const patientTimeoutMs = 20_000;
 
 /**
@@ -130,10 +130,19 @@ async function tell(context: EngineContext, live: LiveContainer): Promise<void> 
     if (link.ended.signal.aborted) {
       return; // It has ended meanwhile.
     }
-    if (error instanceof ConnectError && error.code === Code.Unimplemented) {
-      context.logger.debug({ container: live.id }, "an agent of an earlier version answers no names");
+    if (error instanceof ConnectError && refusals.has(error.code)) {
+      if (live.names.refusedBy !== link) {
+        live.names.refusedBy = link;
+        context.logger.warn(
+          { container: live.id },
+          `the names of other containers do not resolve in container ${record.name}: ${messageOf(error)}`,
+        );
+      }
       return;
     }
     throw error;
   }
 }
+
+/** Of an agent that cannot answer names where it runs, and of one of a version that does not. */
+const refusals: ReadonlySet<Code> = new Set([Code.FailedPrecondition, Code.Unimplemented]);

@@ -3595,8 +3595,9 @@ export const AgentService: GenService<{
    * an adoption. FAILED_PRECONDITION: the container has no network of its own.
    *
    * init mode: the first call also makes /etc/resolv.conf point at the resolver,
-   * so it belongs before Start. UNIMPLEMENTED where the agent may not bind port
-   * 53 or write the file: Hello.limitations says so beforehand.
+   * so it belongs before Start. FAILED_PRECONDITION too where the agent may not
+   * bind port 53 or write the file: Hello.limitations says so beforehand.
+   * UNIMPLEMENTED: the agent is of a version that answers no names.
    *
    * @generated from rpc sockerless.agent.v1.AgentService.Names
    */

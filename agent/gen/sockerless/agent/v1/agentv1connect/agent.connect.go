@@ -188,8 +188,9 @@ type AgentServiceClient interface {
 	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
 	//
 	// init mode: the first call also makes /etc/resolv.conf point at the resolver,
-	// so it belongs before Start. UNIMPLEMENTED where the agent may not bind port
-	// 53 or write the file: Hello.limitations says so beforehand.
+	// so it belongs before Start. FAILED_PRECONDITION too where the agent may not
+	// bind port 53 or write the file: Hello.limitations says so beforehand.
+	// UNIMPLEMENTED: the agent is of a version that answers no names.
 	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
 	// One connection (tcp) or one exchange of datagrams (udp) from the container
 	// to a port: how a published port's bytes reach a container whose address the
@@ -630,8 +631,9 @@ type AgentServiceHandler interface {
 	// an adoption. FAILED_PRECONDITION: the container has no network of its own.
 	//
 	// init mode: the first call also makes /etc/resolv.conf point at the resolver,
-	// so it belongs before Start. UNIMPLEMENTED where the agent may not bind port
-	// 53 or write the file: Hello.limitations says so beforehand.
+	// so it belongs before Start. FAILED_PRECONDITION too where the agent may not
+	// bind port 53 or write the file: Hello.limitations says so beforehand.
+	// UNIMPLEMENTED: the agent is of a version that answers no names.
 	Names(context.Context, *connect.Request[v1.NamesRequest]) (*connect.Response[v1.NamesResponse], error)
 	// One connection (tcp) or one exchange of datagrams (udp) from the container
 	// to a port: how a published port's bytes reach a container whose address the
