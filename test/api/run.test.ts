@@ -203,6 +203,27 @@ describe("docker run", () => {
     await assert.rejects(fetch(`http://127.0.0.1:${tcp}/`));
   });
 
+  test("leaves SCTP ports unpublished, and says so or refuses them", async () => {
+    const isLocal = backendUnderTest() === "local";
+    const named = isLocal ? [] : ["-p", "9/sctp"];
+    const run = ["run", "-d", "--name", "sctp", "-P", "--expose", "10/sctp", "--expose", "80", "busybox"];
+    const started = await docker(...run.toSpliced(1, 0, ...named), "sleep", "60");
+    assert.equal(started.code, 0, started.errorText);
+    assert.match(
+      started.errorText,
+      /WARNING: the (ecs|local) backend does not apply --publish.* SCTP ports: .* forward/,
+    );
+    assert.match(setting.daemon.output, /does not apply --publish.* SCTP ports/);
+    assert.match(await ok("port", "sctp"), /^80\/tcp -> [^\n]*:\d+(\n80\/tcp -> \[::\]:\d+)?$/);
+    assert.match(await ok("ps", "--filter", "name=sctp", "--format", "{{.Ports}}"), /10\/sctp/);
+    await ok("rm", "-f", "sctp");
+    if (isLocal) {
+      const refused = await docker("create", "-p", "9/SCTP", "busybox");
+      assert.equal(refused.code, 1);
+      assert.match(refused.errorText, /the local backend does not support publishing SCTP ports/);
+    }
+  });
+
   test("refuses a port that is taken when the container starts, and starts it later", async () => {
     await ok("run", "-d", "--name", "first", "-p", "127.0.0.1:0:80", "busybox", "sleep", "60");
     const port = (await ok("port", "first", "80")).split(":")[1];

@@ -6,6 +6,7 @@ import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import * as defaultPaths from "../common/default-paths.ts";
 import type { UnappliedSetting } from "../common/driver.ts";
 import { isContainerMode } from "../common/engine/container-mode.ts";
+import { unpublishedPorts } from "../common/engine/ports.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
@@ -79,6 +80,14 @@ export const notApplied: readonly FargateSetting[] = [
     why: "a task has no host; the path is what the image has there",
     isUsual: true,
     isSet: (_host, record) => record.mounts.some(({ type }) => type === "bind"),
+  },
+  {
+    name: "--publish and --publish-all of SCTP ports",
+    why: "connections to containers are forwarded by TCP and UDP",
+    isSet: (_host, record) => {
+      const { named, exposed } = unpublishedPorts(record);
+      return named.length + exposed.length > 0;
+    },
   },
   {
     name: "--ipc none",

@@ -1,5 +1,6 @@
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Policy } from "../common/driver.ts";
+import { unpublishedPorts } from "../common/engine/ports.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
 import { parseSecurityOptions } from "./oci/security.ts";
 
@@ -11,10 +12,6 @@ const refusals: readonly Refusal[] = [
   ["--gpus", (host) => (host.resources?.deviceRequests.length ?? 0) > 0],
   ["--storage-opt", (host) => Object.keys(host.storageOpt).length > 0],
   ["--runtime", (host) => !["", "runc", "crun", "io.containerd.runc.v2"].includes(host.runtime)],
-  [
-    "publishing SCTP ports",
-    (host) => host.portBindings.some((binding) => binding.containerPort.endsWith("/sctp")),
-  ],
 ];
 
 /** Docker's own rules hold on this machine. */
@@ -33,7 +30,15 @@ export const localPolicy: Policy = {
   unsupported(record) {
     const host = record.hostConfig;
     parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
-    return host === undefined ? [] : refusals.filter(([, asked]) => asked(host)).map(([feature]) => feature);
+    return host === undefined
+      ? []
+      : [
+          ...refusals.filter(([, asked]) => asked(host)).map(([feature]) => feature),
+          ...(unpublishedPorts(record).named.length > 0 ? ["publishing SCTP ports"] : []),
+        ];
   },
-  notApplied: () => [],
+  notApplied: (record) =>
+    unpublishedPorts(record).exposed.length === 0
+      ? []
+      : [{ name: "--publish-all to SCTP ports", why: "it forwards TCP and UDP" }],
 };

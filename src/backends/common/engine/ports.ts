@@ -92,23 +92,36 @@ export function portMappings(
 
 /**
  * The ports that a container wants published: what `-p` says, and for `-P` every exposed port that `-p` does not name.
+ * Those of SCTP are left out: whoever listens forwards TCP and UDP.
  *
  * @throws invalid
  */
 export function wantedPorts(record: ContainerRecord): WantedPort[] {
+  const bound = hostConfigOf(record).portBindings.filter((binding) => !binding.noHostBinding);
+  return [
+    ...bound.map(({ containerPort, hostIp, hostPort }) => wantedPort(containerPort, hostIp, hostPort)),
+    ...exposedToAll(record).map((exposed) => wantedPort(exposed, "", "")),
+  ].filter(({ protocol }) => protocol !== "sctp");
+}
+
+/** What of a container's ports would be published if SCTP could be: what `-p` names, and what `-P` means beside that. */
+export function unpublishedPorts(record: ContainerRecord): {
+  readonly named: readonly string[];
+  readonly exposed: readonly string[];
+} {
+  const isSctp = (text: string): boolean => containerPort(text)?.protocol === "sctp";
+  const bound = hostConfigOf(record).portBindings.filter((binding) => !binding.noHostBinding);
+  return {
+    named: bound.map((binding) => binding.containerPort).filter(isSctp),
+    exposed: exposedToAll(record).filter(isSctp),
+  };
+}
+
+/** With `-P`: the exposed ports that `-p` does not name. */
+function exposedToAll(record: ContainerRecord): readonly string[] {
   const { portBindings, publishAllPorts } = hostConfigOf(record);
-  const wanted = portBindings
-    .filter((binding) => !binding.noHostBinding)
-    .map(({ containerPort, hostIp, hostPort }) => wantedPort(containerPort, hostIp, hostPort));
-  if (publishAllPorts) {
-    const named = new Set(portBindings.map((binding) => binding.containerPort));
-    for (const exposed of configOf(record).exposedPorts) {
-      if (!named.has(exposed)) {
-        wanted.push(wantedPort(exposed, "", ""));
-      }
-    }
-  }
-  return wanted;
+  const named = new Set(portBindings.map((binding) => binding.containerPort));
+  return publishAllPorts ? configOf(record).exposedPorts.filter((exposed) => !named.has(exposed)) : [];
 }
 
 function wantedPort(containerPort: string, hostIp: string, hostPort: string): WantedPort {

@@ -5,8 +5,9 @@ import { create } from "@bufbuild/protobuf";
 
 import { isErrorKind, messageOf } from "../../../common/errors.ts";
 import { type StringList, StringListSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "./filters.ts";
-import { parseContainerPort, parsePortRange, portMappings } from "./ports.ts";
+import { parseContainerPort, parsePortRange, portMappings, unpublishedPorts, wantedPorts } from "./ports.ts";
 import { parseSignal } from "./signals.ts";
 
 describe("a signal", () => {
@@ -87,6 +88,29 @@ describe("ports", () => {
     }
     assert.deepEqual(parsePortRange("8000-8010"), { first: 8000, last: 8010 });
     assert.equal(parsePortRange("9-8"), undefined);
+  });
+
+  it("are wanted as -p and -P say, but for those of SCTP", () => {
+    const record = create(ContainerRecordSchema, {
+      config: { exposedPorts: ["80/tcp", "9/sctp", "10/SCTP", "53/udp"] },
+      hostConfig: {
+        publishAllPorts: true,
+        portBindings: [
+          { containerPort: "80/tcp", hostPort: "8080" },
+          { containerPort: "9/sctp", hostPort: "9" },
+        ],
+      },
+    });
+    assert.deepEqual(
+      wantedPorts(record).map(({ containerPort, protocol, hostPort }) => [containerPort, protocol, hostPort]),
+      [
+        [80, "tcp", 8080],
+        [53, "udp", 0],
+      ],
+    );
+    assert.deepEqual(unpublishedPorts(record), { named: ["9/sctp"], exposed: ["10/SCTP"] });
+    const plain = create(ContainerRecordSchema, { config: { exposedPorts: ["9/sctp"] }, hostConfig: {} });
+    assert.deepEqual(unpublishedPorts(plain), { named: [], exposed: [] });
   });
 
   it("are shown as bound, and as exposed where they are not bound", () => {
