@@ -39,7 +39,15 @@ describe("what Fargate cannot do", () => {
       "--security-opt seccomp=unconfined, apparmor=unconfined",
       "--security-opt systempaths=unconfined",
     ]);
-    assert.match(refused({ securityOpt: ['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'] }).join(), /profiles/);
+    const seccomp = 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}';
+    assert.deepEqual(refused({ securityOpt: [seccomp] }), ["--security-opt seccomp=PROFILE"]);
+    assert.deepEqual(refused({ securityOpt: ["no-new-privileges", seccomp] }), [
+      "--security-opt seccomp=PROFILE",
+    ]);
+    assert.deepEqual(refused({ securityOpt: ["apparmor=mine", "writable-cgroups=true"] }), [
+      "--security-opt apparmor=PROFILE (all but docker-default)",
+      "--security-opt (others)",
+    ]);
   });
 
   it("is told where masked and read-only paths are others than Docker's, and what the task has instead", () => {
@@ -64,6 +72,7 @@ describe("what Fargate cannot do", () => {
   });
 
   it("is nothing that clients send for neutral", () => {
+    assert.deepEqual(refused({ securityOpt: ["seccomp=builtin", "apparmor=docker-default"] }), []);
     assert.deepEqual(refused({ ipcMode: "private", shmSize: 67_108_864n, networkMode: "default" }), []);
   });
 });

@@ -19,10 +19,13 @@ export interface FargateSetting extends UnappliedSetting {
 /** Fargate gives Docker's default ones, so that a container which drops all may have these back. */
 const addable: ReadonlySet<string> = new Set([...defaultCapabilities, "CAP_SYS_PTRACE"]);
 
-/** Neutral for a container whose platform confines it anyway. */
-const neutralSecurityOption = /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin)$/;
+/** Neutral for a container whose platform confines it anyway; `docker-default` holds only where a host has AppArmor. */
+const neutralSecurityOption =
+  /^(no-new-privileges([=:].*)?|label([=:].*)|seccomp[=:]builtin|apparmor[=:](docker-default)?)$/;
 /** Takes a confinement away: a container that asks for it works within the platform's, too. */
 const unconfined = /^(seccomp|apparmor)[=:]unconfined$/;
+const seccompOption = /^seccomp[=:]/;
+const apparmorOption = /^apparmor[=:]/;
 const openPaths = "systempaths=unconfined";
 
 /** Refused: the container would be another one than was asked for. */
@@ -64,14 +67,30 @@ export const refused: readonly FargateSetting[] = [
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
   },
   {
-    name: "--security-opt (profiles)",
-    why: "Fargate confines containers with profiles of its own; no-new-privileges works",
+    name: "--security-opt seccomp=PROFILE",
+    why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)); for the latter the agent would have to compile profiles, and does not. Fargate's own profile holds, and no-new-privileges works",
+    isSet: (host) => refusedSecurityOptions(host).some((option) => seccompOption.test(option)),
+  },
+  {
+    name: "--security-opt apparmor=PROFILE (all but docker-default)",
+    why: "a task definition for Fargate takes no `dockerSecurityOptions`, and profiles are loaded into the kernel of a host that is Fargate's",
+    isSet: (host) => refusedSecurityOptions(host).some((option) => apparmorOption.test(option)),
+  },
+  {
+    name: "--security-opt (others)",
+    why: "a task definition for Fargate takes no `dockerSecurityOptions`",
     isSet: (host) =>
-      host.securityOpt.some(
-        (option) => !neutralSecurityOption.test(option) && !unconfined.test(option) && option !== openPaths,
+      refusedSecurityOptions(host).some(
+        (option) => !seccompOption.test(option) && !apparmorOption.test(option),
       ),
   },
 ];
+
+function refusedSecurityOptions({ securityOpt }: HostConfig): readonly string[] {
+  return securityOpt.filter(
+    (option) => !neutralSecurityOption.test(option) && !unconfined.test(option) && option !== openPaths,
+  );
+}
 
 /** Accepted and not applied: the container works without it. */
 export const notApplied: readonly FargateSetting[] = [
