@@ -89,6 +89,8 @@ export interface Policy {
    * Absent: for as long as it takes.
    */
   readonly startPatienceMs?: number;
+  /** How long a container's start waits for directories of volumes to become mountable. Absent: as long as it takes. */
+  readonly volumePartsLimitMs?: number;
   /**
    * Settings that this backend cannot honour. Called at create with the merged
    * configuration; each string names one (`--privileged`); any leads to 501.

@@ -119,7 +119,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
   return {
     name: "ecs",
     capabilities: ecsCapabilities,
-    policy: ecsPolicy,
+    policy: { ...ecsPolicy, volumePartsLimitMs: config.startTimeout },
     authority,
     workloads: ecsWorkloads({ context, sealer, imageDocuments: parts.imageDocuments, state }),
     images,

@@ -115,6 +115,51 @@ describe("a creation", () => {
     assert.deepEqual([...bench.machine.volumeParts, ...bench.machine.volumes], []);
   });
 
+  it("waits for a part of a volume no longer than the driver's policy says, and has it at the next start", async (context) => {
+    const mounts = [
+      { type: "volume", source: "slow", target: "/x", volumeOptions: { subpath: "x" } },
+      { type: "volume", source: "slow", target: "/y", volumeOptions: { subpath: "y" } },
+    ];
+    const id = await bench.createScript("true", { hostConfig: { mounts } });
+    const { clock, driver } = bench.engine.context;
+    const { volumes } = driver;
+    const policy: { volumePartsLimitMs?: number } = driver.policy;
+    const begun = Promise.withResolvers<void>();
+    const made = Promise.withResolvers<void>();
+    context.after(() => {
+      made.resolve();
+      delete policy.volumePartsLimitMs;
+    });
+    const asked: string[] = [];
+    context.mock.method(
+      volumes as Required<VolumeStore>,
+      "createPart",
+      async (_: VolumeRecord, subpath: string) => {
+        asked.push(subpath);
+        begun.resolve();
+        await made.promise;
+        return `reference of ${subpath}`;
+      },
+    );
+    const limitMs = 123_000;
+    policy.volumePartsLimitMs = limitMs;
+    const { sleep } = clock;
+    context.mock.method(clock, "sleep", (ms: number, signal?: AbortSignal) =>
+      ms === limitMs ? begun.promise : sleep.call(clock, ms, signal),
+    );
+    await assert.rejects(
+      bench.containers.startContainer({ container: id }),
+      /its volumes cannot be mounted: they were not ready within 123 s/,
+    );
+    assert.deepEqual(asked, ["x"]);
+    delete policy.volumePartsLimitMs;
+    made.resolve();
+    await bench.containers.startContainer({ container: id });
+    assert.deepEqual(asked, ["x", "y"], "the first was finished behind");
+    await bench.containers.removeContainer({ container: id, force: true });
+    await bench.volumes.removeVolume({ name: "slow" });
+  });
+
   it("leaves nothing behind when it fails", async () => {
     const refused: readonly (readonly [MessageInitShape<typeof HostConfigSchema>, ErrorKind, RegExp])[] = [
       [{ privileged: true }, "not-implemented", /^the local backend does not support --privileged$/],

@@ -1,6 +1,7 @@
 /** Directories of volumes that containers mount apart from the whole, where the driver needs something for each. */
 import { create } from "@bufbuild/protobuf";
 
+import { systemError } from "../../../common/errors.ts";
 import {
   type ContainerRecord,
   type VolumePart,
@@ -13,11 +14,32 @@ import { findVolume } from "./volumes.ts";
 
 /**
  * Has the driver make what a container that starts needs to mount parts of volumes. That one is being made is journalled
- * before, so that it goes with its volume whatever happens.
+ * before, so that it goes with its volume whatever happens. One that is not made in time is finished behind the failure,
+ * for the next start.
  *
- * @throws not-found: the volume has gone; what the driver throws
+ * @throws not-found: the volume has gone; system: it takes longer than the driver's policy allows; what the driver throws
  */
 export async function ensureVolumeParts(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const { clock, driver } = context;
+  const limitMs = driver.policy.volumePartsLimitMs;
+  const over = new AbortController();
+  const parts = ensureEach(context, record, over.signal);
+  parts.catch(() => undefined); // Where nobody waits for it any more.
+  const limit =
+    limitMs === undefined
+      ? undefined
+      : clock.sleep(limitMs, over.signal).then(() => {
+          throw systemError(`its volumes cannot be mounted: they were not ready within ${limitMs / 1000} s`);
+        });
+  limit?.catch(() => undefined);
+  try {
+    await (limit === undefined ? parts : Promise.race([parts, limit]));
+  } finally {
+    over.abort();
+  }
+}
+
+async function ensureEach(context: EngineContext, record: ContainerRecord, over: AbortSignal): Promise<void> {
   const { createPart } = context.driver.volumes;
   if (createPart === undefined) {
     return;
@@ -25,7 +47,11 @@ export async function ensureVolumeParts(context: EngineContext, record: Containe
   for (const { type, name, destination } of record.mounts) {
     const subpath = type === "volume" ? subpathAt(record, destination) : "";
     if (subpath !== "") {
-      await context.volumeLocks.run(name, () => ensurePart(context, name, subpath, createPart));
+      await context.volumeLocks.run(name, async () => {
+        if (!over.aborted) {
+          await ensurePart(context, name, subpath, createPart);
+        }
+      });
     }
   }
 }
