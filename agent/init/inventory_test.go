@@ -1,6 +1,7 @@
 package containerinit
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -28,6 +29,23 @@ func TestAnImageBeyondTheBoundIsAConflictThatNamesTheBound(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "more than 3 files") {
 		t.Errorf("the bound is not named: %v", err)
 	}
+}
+
+func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
+	t.Parallel()
+	c := &container{stock: &stock{ready: make(chan struct{})}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	impatient := errors.New("not for so long")
+	cancel(impatient)
+	if _, err := c.Files(ctx); !errors.Is(err, impatient) {
+		t.Errorf("before: %v", err)
+	}
+	close(c.stock.ready)
+	root, err := c.Files(t.Context())
+	if err != nil {
+		t.Fatalf("after: %v", err)
+	}
+	root.Close()
 }
 
 func TestAnImageThatCannotBeReadIsNoMissingFeature(t *testing.T) {

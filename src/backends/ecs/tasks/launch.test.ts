@@ -73,6 +73,16 @@ describe("a start", () => {
     assert.equal(tasks.get(container)?.task, "arn:before");
   });
 
+  it("waits as long as it may until the agent has listed the files of the image", async () => {
+    const known = { phase: TaskPhase.SERVING, generation: 1n, task: "arn:now", address: "192.0.2.1" };
+    const awaitFiles = (_task: TaskRecord, signal: AbortSignal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason as Error));
+      });
+    const { start } = setUp({ agents: { awaitFiles } }, known);
+    await assert.rejects(start(), /start_timeout\): its agent has not listed the files of its image yet$/);
+  });
+
   it("does not wait longer than it may for a task", async () => {
     const send = (_command: object, { abortSignal }: { readonly abortSignal: AbortSignal }) =>
       new Promise((_resolve, reject) => {

@@ -34,7 +34,7 @@ export async function launch(
   const known = book.of(id);
   using limit = new StartLimit(context.run.startTimeoutMs, signal);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
-    await applyStaged(context, known, limit); // A crash may have come between.
+    await readyFiles(context, known, limit); // A crash may have come between.
     return launched(context, known);
   }
   const asked =
@@ -52,7 +52,7 @@ export async function launch(
     generation,
     phase: TaskPhase.SERVING,
   });
-  await applyStaged(context, serving, limit);
+  await readyFiles(context, serving, limit);
   return launched(context, serving);
 }
 
@@ -154,7 +154,11 @@ function familyOf({ taskDefinition = "" }: RunTaskCommandInput): string {
   return taskDefinition.slice(taskDefinition.lastIndexOf("/") + 1).replace(/:\d+$/, "");
 }
 
-async function applyStaged(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {
+/** A large image takes its agent long to list: longer than a start's own call waits. */
+async function readyFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {
+  await limit.during("its agent has not listed the files of its image yet", (signal) =>
+    context.agents.awaitFiles(task, signal),
+  );
   const target = context.agents.targetOf(task);
   if (target !== undefined) {
     await limit.during("the files that were put into the container are not in it yet", (signal) =>

@@ -64,6 +64,19 @@ export class TaskAgents {
   }
 
   /**
+   * Waits until the agent has listed the files of its image, without which it starts no process. That it cannot be asked
+   * fails nothing: who tells it to start will hear.
+   *
+   * @throws the signal's reason
+   */
+  async awaitFiles(task: TaskRecord, signal: AbortSignal): Promise<void> {
+    await this.#call(task, async ({ client }) => {
+      await client.archiveStat({ path: "/" }, { signal });
+    });
+    signal.throwIfAborted();
+  }
+
+  /**
    * Lets the agent go: its task ends now.
    *
    * @returns false where it does not answer, or does not go (its container was started again, or never)
