@@ -49,7 +49,9 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   const api = new ApiClient(daemon.socket);
   const network = "bridge";
   const started = async (config: Record<string, unknown>): Promise<string> => {
-    const id = await createContainer({ api, network }, config);
+    // A task's default is a quarter of a processor, and its agent lives on that: the way is compared, not the size.
+    const HostConfig = { NetworkMode: network, NanoCpus: 2_000_000_000 };
+    const id = await createContainer({ api, network }, { HostConfig, ...config });
     await api.call("POST", `/containers/${id}/start`);
     return id;
   };
