@@ -423,6 +423,59 @@ describe("docker network", () => {
     assert.equal((await api("GET", "/v1.51/networks/described")).status, 404);
   });
 
+  test("create takes settings from a network that holds nothing else", async () => {
+    await ok("network", "create", "--config-only", "--subnet", "10.214.0.0/24", "--label", "a=b", "settings");
+    const source = await api("GET", "/v1.51/networks/settings");
+    assertDescribed("get", "/networks/{id}", 200, source.json());
+    const shown = (inspected: unknown) => {
+      const { Driver, Scope, ConfigOnly, ConfigFrom, IPAM, Labels } = inspected as Record<string, unknown>;
+      const { Config } = IPAM as { readonly Config: unknown };
+      return { Driver, Scope, ConfigOnly, ConfigFrom, Config, Labels };
+    };
+    assert.deepEqual(shown(source.json()), {
+      Driver: "null",
+      Scope: "local",
+      ConfigOnly: true,
+      ConfigFrom: { Network: "" },
+      Config: [{ Subnet: "10.214.0.0/24" }],
+      Labels: { a: "b" },
+    });
+    await ok("network", "create", "--config-from", "settings", "--scope", "global", "made");
+    const made = await api("GET", "/v1.51/networks/made");
+    assert.deepEqual(shown(made.json()), {
+      Driver: "bridge",
+      Scope: "global",
+      ConfigOnly: false,
+      ConfigFrom: { Network: "settings" },
+      Config: [{ Subnet: "10.214.0.0/24", Gateway: "10.214.0.1" }],
+      Labels: { a: "b" },
+    });
+    const joined = await docker("run", "--network", "settings", "busybox", "true");
+    assert.equal(joined.code, 125);
+    assert.match(joined.errorText, /cannot create endpoint on configuration-only network/);
+    const used = await docker("network", "rm", "settings");
+    assert.match(used.errorText, /configuration network "settings" is in use/);
+    assert.equal(await ok("run", "--rm", "--network", "made", "busybox", "echo", "joined"), "joined");
+    await ok("network", "rm", "made");
+    await ok("network", "rm", "settings");
+  });
+
+  test("without IPv4 is an accepted setting before its API version, and what a cloud does not apply", async () => {
+    const body = { EnableIPv4: false };
+    const old = await api("POST", "/v1.47/networks/create", { Name: "old", ...body });
+    assert.equal(old.status, 201, old.text);
+    const six = await api("POST", "/v1.51/networks/create", { Name: "six", EnableIPv6: true, ...body });
+    if (backendUnderTest() === "local") {
+      assert.equal(six.status, 501);
+      assert.deepEqual(six.json(), {
+        message: "the local backend does not support networks without IPv4, IPv6 networks",
+      });
+    } else {
+      const { Warning } = six.json() as { Warning: string };
+      assert.equal(Warning, "the ecs backend does not apply networks without IPv4, IPv6 networks");
+    }
+  });
+
   test("refuses what cannot be, in Docker's words", async () => {
     await ok("network", "create", "taken");
     for (const [body, status, message] of [
@@ -436,6 +489,14 @@ describe("docker network", () => {
         "invalid network config:\ninvalid subnet 10.0.0.1/8: it should be 10.0.0.0/8",
       ],
       [{ Name: "n", Driver: "macvlan" }, 404, 'plugin "macvlan" not found'],
+      [{ Name: "n", Ingress: true }, 403, "Ingress network can only be global scope network"],
+      [{ Name: "n", Scope: "swarm" }, 403, "cannot create a swarm scoped network when swarm is not active"],
+      [{ Name: "n", EnableIPv4: false }, 400, "IPv4 or IPv6 must be enabled"],
+      [
+        { Name: "n", ConfigFrom: { Network: "taken" } },
+        404,
+        'configuration network "taken" does not exist',
+      ],
     ] as const) {
       const refused = await api("POST", "/v1.51/networks/create", body);
       assert.deepEqual([refused.status, refused.json()], [status, { message }]);

@@ -1,7 +1,6 @@
 /** Networks: the body of a create, and what is told of one in a list and in an inspect. */
 import { create } from "@bufbuild/protobuf";
 
-import { forbidden, notImplemented } from "../../common/errors.ts";
 import {
   type CreateNetworkRequest,
   CreateNetworkRequestSchema,
@@ -10,35 +9,20 @@ import {
   type Network,
   type NetworkMember,
 } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import type { ApiVersion } from "../api-version.ts";
 import { JsonFields } from "./json-fields.ts";
 import { mapOrNull, rfc3339Nano, unlessEmpty } from "./json-values.ts";
 
 /**
  * Reads the body of `POST /networks/create`.
  *
- * @throws SockerlessError of kind `invalid`; `forbidden` and `not-implemented` for what needs a swarm
+ * @param version before API 1.48 `EnableIPv4` does not exist
+ * @throws SockerlessError of kind `invalid`
  */
-export function createNetworkRequestFromJson(body: unknown): CreateNetworkRequest {
+export function createNetworkRequestFromJson(body: unknown, version: ApiVersion): CreateNetworkRequest {
   const fields = new JsonFields(body ?? {}, "CreateRequest");
   const ipam = fields.object("IPAM");
-  for (const swarmOnly of ["Ingress", "ConfigOnly"]) {
-    if (fields.boolean(swarmOnly)) {
-      throw notImplemented(`sockerless: networks with ${swarmOnly} are not implemented`);
-    }
-  }
-  if ((fields.object("ConfigFrom")?.string("Network") ?? "") !== "") {
-    throw notImplemented("sockerless: networks with ConfigFrom are not implemented");
-  }
-  const scope = fields.string("Scope");
-  if (scope === "swarm") {
-    throw forbidden("cannot create a swarm scoped network when swarm is not active");
-  }
-  if (scope !== "" && scope !== "local") {
-    throw notImplemented(`sockerless: networks with the scope ${scope} are not implemented`);
-  }
-  if (fields.optionalBoolean("EnableIPv4") === false) {
-    throw notImplemented("sockerless: networks without IPv4 are not implemented");
-  }
+  const enableIpv4 = version.atLeast("1.48") ? fields.optionalBoolean("EnableIPv4") : undefined;
   return create(CreateNetworkRequestSchema, {
     name: fields.string("Name"),
     driver: fields.string("Driver"),
@@ -50,6 +34,11 @@ export function createNetworkRequestFromJson(body: unknown): CreateNetworkReques
     pools: (ipam?.objects("Config") ?? []).map(poolFromJson),
     options: fields.stringMap("Options"),
     labels: fields.stringMap("Labels"),
+    scope: fields.string("Scope"),
+    ingress: fields.boolean("Ingress"),
+    configOnly: fields.boolean("ConfigOnly"),
+    configFrom: fields.object("ConfigFrom")?.string("Network") ?? "",
+    ...(enableIpv4 === undefined ? {} : { enableIpv4 }),
   });
 }
 
@@ -74,7 +63,7 @@ export function networkToJson(network: Network, withMembers: boolean): Record<st
     Created: rfc3339Nano(network.created),
     Scope: network.scope,
     Driver: network.driver,
-    EnableIPv4: true,
+    EnableIPv4: !network.ipv4Disabled,
     EnableIPv6: network.enableIpv6,
     IPAM: {
       Driver: network.ipamDriver,
@@ -84,8 +73,8 @@ export function networkToJson(network: Network, withMembers: boolean): Record<st
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,
-    ConfigFrom: { Network: "" },
-    ConfigOnly: false,
+    ConfigFrom: { Network: network.configFrom },
+    ConfigOnly: network.configOnly,
     Containers: withMembers ? membersToJson(network.containers) : {},
     Options: network.options,
     Labels: network.labels,

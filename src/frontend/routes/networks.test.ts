@@ -45,32 +45,30 @@ test("a network is created from the body, as compose writes it", async (t) => {
   assert.deepEqual(created.pools[0]?.auxiliaryAddresses, { nas: "10.0.0.9" });
 });
 
-test("a network is of this machine", async (t) => {
+test("a network is asked for with its scope and the source of its settings, and from API 1.48 on without IPv4", async (t) => {
+  const asked: CreateNetworkRequest[] = [];
   const api = await serveApi(t, (router) =>
-    router.service(NetworkService, { createNetwork: () => ({ id: "ab".repeat(32) }) }),
+    router.service(NetworkService, {
+      createNetwork: (request) => {
+        asked.push(request);
+        return { id: "ab".repeat(32) };
+      },
+    }),
   );
-  const statusOf = async (scope: string): Promise<number> =>
-    (await api.call("POST", "/networks/create", { body: { Name: "n", Scope: scope } })).status;
-  assert.equal(await statusOf("local"), 201);
-  assert.equal(await statusOf("swarm"), 403);
-  assert.equal(await statusOf("global"), 501);
-});
-
-test("networks that need a swarm, or have no IPv4, are refused by name", async (t) => {
-  const api = await serveApi(t, () => undefined);
-  for (const body of [
-    { Ingress: true },
-    { ConfigOnly: true },
-    { ConfigFrom: { Network: "n" } },
-    { EnableIPv4: false },
-  ]) {
-    const { status, text } = await api.call("POST", "/networks/create", { body: { Name: "n", ...body } });
-    assert.equal(status, 501);
-    assert.match(
-      text,
-      new RegExp(Object.keys(body)[0] === "EnableIPv4" ? "IPv4" : (Object.keys(body)[0] ?? "")),
-    );
-  }
+  const made = async (version: string, body: object) => {
+    const { status } = await api.call("POST", `/v${version}/networks/create`, {
+      body: { Name: "n", ...body },
+    });
+    assert.equal(status, 201);
+    const { scope, ingress, configOnly, configFrom, enableIpv4 } = asked.at(-1) ?? {};
+    return [scope, ingress, configOnly, configFrom, enableIpv4];
+  };
+  assert.deepEqual(await made("1.51", {}), ["", false, false, "", undefined]);
+  const operator = { Scope: "global", Ingress: true, EnableIPv4: false };
+  assert.deepEqual(await made("1.48", operator), ["global", true, false, "", false]);
+  assert.deepEqual(await made("1.47", operator), ["global", true, false, "", undefined]);
+  const config = { ConfigOnly: true, ConfigFrom: { Network: "other" } };
+  assert.deepEqual(await made("1.51", config), ["", false, true, "other", undefined]);
 });
 
 test("containers are connected and disconnected as the body says", async (t) => {

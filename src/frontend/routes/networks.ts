@@ -59,8 +59,8 @@ async function getNetwork({ parameters, query, signal, services, response }: Rep
   replyJson(response, 200, networkToJson(network, true));
 }
 
-async function postNetworkCreate({ request, services, response }: ReplyContext): Promise<void> {
-  const create = createNetworkRequestFromJson(await readJsonBody(request));
+async function postNetworkCreate({ request, version, services, response }: ReplyContext): Promise<void> {
+  const create = createNetworkRequestFromJson(await readJsonBody(request), version);
   const { id, warning } = await services.backend.networks.createNetwork(create);
   replyJson(response, 201, { Id: id, Warning: warning });
 }

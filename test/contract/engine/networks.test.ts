@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { type ErrorKind, isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -134,6 +134,54 @@ describe("user-defined networks", () => {
     );
     const id = await asking("fixed", "10.99.0.9");
     await bench.containers.startContainer({ container: id });
+  });
+
+  it("that hold settings for others are joined by nobody, and stay while one was made from them", async () => {
+    const { id: source } = await bench.networks.createNetwork({
+      name: "settings",
+      configOnly: true,
+      pools: [{ subnet: "10.97.0.0/24", gateway: "10.97.0.9" }],
+      labels: { made: "here" },
+    });
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.equal(bench.machine.networks.has("settings"), false, "the driver hears nothing of it");
+    const asking = { name: "made", configFrom: "settings", internal: true };
+    const { id } = await bench.networks.createNetwork(asking);
+    const { network } = await bench.networks.inspectNetwork({ network: id });
+    assert.equal(network?.configFrom, "settings");
+    assert.equal(network.pools[0]?.subnet, "10.97.0.0/24");
+    assert.equal(network.pools[0]?.gateway, "10.97.0.9");
+    assert.deepEqual(network.labels, { made: "here" });
+    assert.equal(network.internal, true);
+    const refused = (call: Promise<unknown>, kind: ErrorKind, message: string) =>
+      assert.rejects(call, (error) => isErrorKind(error, kind) && messageOf(error) === message);
+    await refused(
+      bench.networks.createNetwork({ ...asking, name: "twice" }),
+      "forbidden",
+      "invalid pool request: Pool overlaps with other one on this address space",
+    );
+    await refused(
+      bench.networks.createNetwork({ name: "from-nothing", configFrom: source }),
+      "not-found",
+      `configuration network "${source}" does not exist`, // It is looked up by name.
+    );
+    await refused(
+      bench.networks.removeNetwork({ network: source }),
+      "forbidden",
+      'error while removing network: configuration network "settings" is in use',
+    );
+    const none = "cannot create endpoint on configuration-only network";
+    await refused(on("settings", "nobody"), "forbidden", `failed to set up container networking: ${none}`);
+    const running = await bench.runScript("exec sleep 60");
+    await refused(
+      bench.networks.connectNetwork({ network: "settings", container: running }),
+      "forbidden",
+      none,
+    );
+    assert.deepEqual((await bench.networks.pruneNetworks({})).removed, ["made"]);
+    await bench.networks.removeNetwork({ network: "settings" });
+    assert.deepEqual(await bench.eventNames({ network: [source] }), ["network create"], "as in Docker");
   });
 
   it("are two with one name never, even when both are asked for at once", async () => {

@@ -66,6 +66,9 @@ export async function ensureNetworks(
       // Behind the start a user may remove it: what is made then would be nobody's.
       context.networkLocks.run(id, async () => {
         const record = state.networks.get(id);
+        if (record?.network?.configOnly === true) {
+          return; // The driver knows nothing of it.
+        }
         if (record?.phase === Phase.UNSPECIFIED) {
           await driver.networks.ensure(record);
         } else if (record !== undefined) {

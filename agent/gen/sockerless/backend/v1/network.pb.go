@@ -205,7 +205,7 @@ type Network struct {
 	Id            string                    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                    `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Created       *timestamppb.Timestamp    `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
-	Scope         string                    `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`   // "local"
+	Scope         string                    `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`   // "local", unless the creator said otherwise
 	Driver        string                    `protobuf:"bytes,5,opt,name=driver,proto3" json:"driver,omitempty"` // "bridge", "host", "null"
 	EnableIpv6    bool                      `protobuf:"varint,6,opt,name=enable_ipv6,json=enableIpv6,proto3" json:"enable_ipv6,omitempty"`
 	IpamDriver    string                    `protobuf:"bytes,7,opt,name=ipam_driver,json=ipamDriver,proto3" json:"ipam_driver,omitempty"`
@@ -216,6 +216,9 @@ type Network struct {
 	Options       map[string]string         `protobuf:"bytes,12,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Labels        map[string]string         `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Containers    map[string]*NetworkMember `protobuf:"bytes,14,rep,name=containers,proto3" json:"containers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by container ID
+	ConfigOnly    bool                      `protobuf:"varint,15,opt,name=config_only,json=configOnly,proto3" json:"config_only,omitempty"`                                                        // settings for other networks; no container joins it
+	ConfigFrom    string                    `protobuf:"bytes,16,opt,name=config_from,json=configFrom,proto3" json:"config_from,omitempty"`                                                         // name of the network whose settings this one was made with
+	Ipv4Disabled  bool                      `protobuf:"varint,17,opt,name=ipv4_disabled,json=ipv4Disabled,proto3" json:"ipv4_disabled,omitempty"`                                                  // asked for with config_only; no other network is without IPv4
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +349,27 @@ func (x *Network) GetContainers() map[string]*NetworkMember {
 		return x.Containers
 	}
 	return nil
+}
+
+func (x *Network) GetConfigOnly() bool {
+	if x != nil {
+		return x.ConfigOnly
+	}
+	return false
+}
+
+func (x *Network) GetConfigFrom() string {
+	if x != nil {
+		return x.ConfigFrom
+	}
+	return ""
+}
+
+func (x *Network) GetIpv4Disabled() bool {
+	if x != nil {
+		return x.Ipv4Disabled
+	}
+	return false
 }
 
 type IpamPool struct {
@@ -512,6 +536,11 @@ type CreateNetworkRequest struct {
 	Pools         []*IpamPool            `protobuf:"bytes,8,rep,name=pools,proto3" json:"pools,omitempty"` // empty: the next free one
 	Options       map[string]string      `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Labels        map[string]string      `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Scope         string                 `protobuf:"bytes,11,opt,name=scope,proto3" json:"scope,omitempty"`      // empty: "local"
+	Ingress       bool                   `protobuf:"varint,12,opt,name=ingress,proto3" json:"ingress,omitempty"` // forbidden: this needs a swarm
+	ConfigOnly    bool                   `protobuf:"varint,13,opt,name=config_only,json=configOnly,proto3" json:"config_only,omitempty"`
+	ConfigFrom    string                 `protobuf:"bytes,14,opt,name=config_from,json=configFrom,proto3" json:"config_from,omitempty"`        // name of a network with config_only
+	EnableIpv4    *bool                  `protobuf:"varint,15,opt,name=enable_ipv4,json=enableIpv4,proto3,oneof" json:"enable_ipv4,omitempty"` // absent: true, unless an option says otherwise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +643,41 @@ func (x *CreateNetworkRequest) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *CreateNetworkRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetIngress() bool {
+	if x != nil {
+		return x.Ingress
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetConfigOnly() bool {
+	if x != nil {
+		return x.ConfigOnly
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetConfigFrom() string {
+	if x != nil {
+		return x.ConfigFrom
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetEnableIpv4() bool {
+	if x != nil && x.EnableIpv4 != nil {
+		return *x.EnableIpv4
+	}
+	return false
 }
 
 type CreateNetworkResponse struct {
@@ -1043,7 +1107,7 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\x15InspectNetworkRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\"R\n" +
 	"\x16InspectNetworkResponse\x128\n" +
-	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\"\x91\a\n" +
+	"\anetwork\x18\x01 \x01(\v2\x1e.sockerless.backend.v1.NetworkR\anetwork\"\xf8\a\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1065,7 +1129,12 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\x06labels\x18\r \x03(\v2*.sockerless.backend.v1.Network.LabelsEntryR\x06labels\x12N\n" +
 	"\n" +
 	"containers\x18\x0e \x03(\v2..sockerless.backend.v1.Network.ContainersEntryR\n" +
-	"containers\x1a>\n" +
+	"containers\x12\x1f\n" +
+	"\vconfig_only\x18\x0f \x01(\bR\n" +
+	"configOnly\x12\x1f\n" +
+	"\vconfig_from\x18\x10 \x01(\tR\n" +
+	"configFrom\x12#\n" +
+	"\ripv4_disabled\x18\x11 \x01(\bR\fipv4Disabled\x1a>\n" +
 	"\x10IpamOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1096,7 +1165,7 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\vmac_address\x18\x03 \x01(\tR\n" +
 	"macAddress\x12!\n" +
 	"\fipv4_address\x18\x04 \x01(\tR\vipv4Address\x12!\n" +
-	"\fipv6_address\x18\x05 \x01(\tR\vipv6Address\"\xb4\x05\n" +
+	"\fipv6_address\x18\x05 \x01(\tR\vipv6Address\"\xdc\x06\n" +
 	"\x14CreateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x12\x1a\n" +
@@ -1112,7 +1181,15 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\x05pools\x18\b \x03(\v2\x1f.sockerless.backend.v1.IpamPoolR\x05pools\x12R\n" +
 	"\aoptions\x18\t \x03(\v28.sockerless.backend.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12O\n" +
 	"\x06labels\x18\n" +
-	" \x03(\v27.sockerless.backend.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x1a>\n" +
+	" \x03(\v27.sockerless.backend.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05scope\x18\v \x01(\tR\x05scope\x12\x18\n" +
+	"\aingress\x18\f \x01(\bR\aingress\x12\x1f\n" +
+	"\vconfig_only\x18\r \x01(\bR\n" +
+	"configOnly\x12\x1f\n" +
+	"\vconfig_from\x18\x0e \x01(\tR\n" +
+	"configFrom\x12$\n" +
+	"\venable_ipv4\x18\x0f \x01(\bH\x00R\n" +
+	"enableIpv4\x88\x01\x01\x1a>\n" +
 	"\x10IpamOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1121,7 +1198,8 @@ const file_sockerless_backend_v1_network_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"A\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0e\n" +
+	"\f_enable_ipv4\"A\n" +
 	"\x15CreateNetworkResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\tR\awarning\"0\n" +
@@ -1247,6 +1325,7 @@ func file_sockerless_backend_v1_network_proto_init() {
 		return
 	}
 	file_sockerless_backend_v1_config_proto_init()
+	file_sockerless_backend_v1_network_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -3,7 +3,7 @@ import { isIP, isIPv6 } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
 
-import { conflict, invalid } from "../../../../common/errors.ts";
+import { conflict, forbidden, invalid } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
 import {
   type EndpointConfig,
@@ -208,6 +208,9 @@ export function connectedEndpoint(
   endpoint: NetworkEndpoint,
 ): NetworkEndpoint {
   const { network } = findNetwork(state, name);
+  if (network.configOnly) {
+    throw forbidden("cannot create endpoint on configuration-only network");
+  }
   const config = endpoint.config ?? create(EndpointConfigSchema);
   config.links.forEach(parseLink); // Docker refuses malformed ones only now.
   refuseForeignAddress(state, name, config.ipv4Address);

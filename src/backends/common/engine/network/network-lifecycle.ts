@@ -1,5 +1,6 @@
 /** Making and removing networks. That one is being made or removed is journalled, so that a crash leaves none. */
 import { create } from "@bufbuild/protobuf";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 import { conflict, forbidden, fromUnknown, SockerlessError } from "../../../../common/errors.ts";
 import { newId, shortId } from "../../../../common/ids.ts";
@@ -7,6 +8,7 @@ import {
   type CreateNetworkRequest,
   type IpamPool,
   IpamPoolSchema,
+  type Network,
   NetworkSchema,
 } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import {
@@ -21,9 +23,10 @@ import { timestampOfNs } from "../records.ts";
 import { throwIfShuttingDown } from "../shutting-down.ts";
 import { choosePool } from "./address-pools.ts";
 import { formatAddress, formatCidr, overlaps, parseCidr } from "./cidr.ts";
+import { isConfigurationInUse, validateConfiguration, withConfiguration } from "./config-networks.ts";
 import { makeInFreePool, withPool } from "./free-pool.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
-import { validateNetwork } from "./validate-network.ts";
+import { isIpv4, validateNameAndPools, validateNetwork, withIpVersions } from "./validate-network.ts";
 
 /** The default bridge's own pool, which no user's network takes even while it is free. */
 const bridgePool = "172.17.0.0/16";
@@ -38,36 +41,35 @@ interface CreatedNetwork {
 /**
  * Makes a network.
  *
- * @throws conflict: the name; invalid; not-found: a driver; forbidden: subnets that overlap; not-implemented: options, by
- *   name
+ * @throws conflict: the name; invalid; not-found: a driver, or the network with the settings; forbidden: subnets that
+ *   overlap, settings of one network that come from another; not-implemented: options, by name
  */
 export async function createNetwork(
   context: EngineContext,
   request: CreateNetworkRequest,
 ): Promise<CreatedNetwork> {
-  const { driver, logger } = context;
-  const unapplied = validateNetwork(request, driver.name, driver.policy.bridgeSettings);
-  const pools = request.pools.filter(({ subnet }) => !subnet.includes(":"));
-  const routes = pools.length === 0 ? await context.driver.networks.usedRoutes() : [];
-  // No await between the checks and the commit that takes name and subnet.
-  const taken = [...context.state.networks.values()];
-  if (taken.some(({ network }) => network?.name === request.name)) {
-    throw conflict(`network with name ${request.name} already exists`);
+  const { driver, logger, state } = context;
+  const asked = withIpVersions(request);
+  validateNameAndPools(asked);
+  validateConfiguration(asked);
+  if (asked.configOnly) {
+    return createConfiguration(context, asked);
   }
+  const routes = asked.pools.some(isIpv4) ? [] : await driver.networks.usedRoutes();
+  // No await between the checks and the commit that takes name, subnet and settings.
+  refuseTakenName(state, asked.name);
+  const configured = withConfiguration(state, asked);
+  const unapplied = validateNetwork(configured, driver.name, driver.policy.bridgeSettings);
   const record = create(NetworkRecordSchema, {
     network: create(NetworkSchema, {
-      id: newId(),
-      name: request.name,
-      created: timestampOfNs(context.clock.nowNs()),
-      scope: "local",
+      ...createdFrom(context, configured),
+      scope: configured.scope === "" ? "local" : configured.scope,
       driver: "bridge",
       ipamDriver: "default",
-      ipamOptions: request.ipamOptions,
-      pools: [poolFor(context, pools[0], taken, routes)],
-      internal: request.internal,
-      attachable: request.attachable,
-      options: request.options,
-      labels: request.labels,
+      pools: [poolFor(context, configured.pools.find(isIpv4), [...state.networks.values()], routes)],
+      internal: configured.internal,
+      attachable: configured.attachable,
+      configFrom: configured.configFrom,
     }),
     phase: Phase.CREATING,
   });
@@ -89,6 +91,45 @@ export async function createNetwork(
   return { id: record.network?.id ?? "", warning };
 }
 
+/** It is a record alone: the driver hears nothing of it. */
+async function createConfiguration(
+  { state, clock }: EngineContext,
+  request: CreateNetworkRequest,
+): Promise<CreatedNetwork> {
+  refuseTakenName(state, request.name);
+  const network = create(NetworkSchema, {
+    ...createdFrom({ clock }, request),
+    scope: "local",
+    driver: "null",
+    ipamDriver: request.ipamDriver === "" ? "default" : request.ipamDriver,
+    pools: request.pools,
+    enableIpv6: request.enableIpv6,
+    ipv4Disabled: request.enableIpv4 === false,
+    configOnly: true,
+  });
+  const record = create(NetworkRecordSchema, { network, phase: Phase.UNSPECIFIED });
+  await state.commit((change) => {
+    change.networks.put(record);
+    change.event(networkEvent(record, "create"));
+  });
+  return { id: network.id, warning: "" };
+}
+
+/** What a new network has of its request, whatever its kind. */
+function createdFrom(
+  { clock }: Pick<EngineContext, "clock">,
+  { name, ipamOptions, options, labels }: CreateNetworkRequest,
+): Pick<Network, "id" | "name" | "ipamOptions" | "options" | "labels"> & { readonly created: Timestamp } {
+  return { id: newId(), name, created: timestampOfNs(clock.nowNs()), ipamOptions, options, labels };
+}
+
+/** @throws conflict */
+function refuseTakenName(state: State, name: string): void {
+  if ([...state.networks.values()].some(({ network }) => network?.name === name)) {
+    throw conflict(`network with name ${name} already exists`);
+  }
+}
+
 /** Removes a network. @throws not-found; forbidden: predefined, or containers are on it */
 export async function removeNetwork(context: EngineContext, reference: string): Promise<void> {
   const { network } = findNetwork(context.state, reference);
@@ -100,6 +141,15 @@ async function removeLocked(context: EngineContext, reference: string): Promise<
   const { id, name } = record.network;
   if (builtinNetworks.has(name)) {
     throw forbidden(`${name} is a pre-defined network and cannot be removed`);
+  }
+  if (record.network.configOnly) {
+    if (isConfigurationInUse(context.state, record.network)) {
+      throw forbidden(
+        `error while removing network: configuration network ${JSON.stringify(name)} is in use`,
+      );
+    }
+    await context.state.commit((change) => change.networks.delete(id)); // Docker tells no event of it.
+    return;
   }
   const active = activeEndpoints(context.state, id);
   if (active.length > 0) {
@@ -221,6 +271,9 @@ function freePool({ driver }: EngineContext, used: readonly string[]): IpamPool 
   return create(IpamPoolSchema, { subnet: formatCidr(subnet), gateway: formatAddress(subnet.base + 1) });
 }
 
+/** The subnets that networks have. One for settings alone has none: its pools are what others will ask for. */
 function subnetsOf(networks: Iterable<NetworkRecord>): string[] {
-  return [...networks].flatMap(({ network }) => network?.pools.map(({ subnet }) => subnet) ?? []);
+  return [...networks].flatMap(({ network }) =>
+    network === undefined || network.configOnly ? [] : network.pools.map(({ subnet }) => subnet),
+  );
 }

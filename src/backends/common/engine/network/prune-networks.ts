@@ -25,11 +25,12 @@ export async function pruneNetworks(
   const filters = new Filters(requested, ["label", "label!", "until"]);
   const until = untilOf(filters, context.clock.nowMs());
   const doomed = [...context.state.networks.values()].filter((record) => {
-    const { id, name, labels, created } = record.network ?? create(NetworkSchema);
+    const { id, name, labels, created, configOnly } = record.network ?? create(NetworkSchema);
     const isNewer = until !== undefined && created !== undefined && nanosecondsOf(created) > until;
     return (
       isMade(record) &&
       !builtinNetworks.has(name) &&
+      !configOnly &&
       !isNewer &&
       filters.matchesLabels(labels) &&
       activeEndpoints(context.state, id).length === 0

@@ -11,10 +11,17 @@ import {
 } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import { AddressBook } from "./address-book.ts";
 import { defaultGatewayOf } from "./default-gateway.ts";
-import { validateNetwork } from "./validate-network.ts";
+import { validateConfiguration } from "./config-networks.ts";
+import { validateNameAndPools, validateNetwork, withIpVersions } from "./validate-network.ts";
 
-const validate = (request: MessageInitShape<typeof CreateNetworkRequestSchema>) =>
-  validateNetwork(create(CreateNetworkRequestSchema, { name: "net", ...request }), "local", "refuse");
+type Request = MessageInitShape<typeof CreateNetworkRequestSchema>;
+
+function validate(request: Request, backend = "local", settings: "refuse" | "ignore" = "refuse") {
+  const asked = withIpVersions(create(CreateNetworkRequestSchema, { name: "net", ...request }));
+  validateNameAndPools(asked);
+  validateConfiguration(asked);
+  return validateNetwork(asked, backend, settings);
+}
 
 describe("a network that is asked for", () => {
   it("may say what holds anyway, and what Docker does not know", () => {
@@ -34,30 +41,81 @@ describe("a network that is asked for", () => {
   });
 
   it("may ask a cloud for what only a bridge has: it is named, and what would open a network is honoured", () => {
-    const request = create(CreateNetworkRequestSchema, {
-      name: "net",
+    const request: Request = {
       enableIpv6: true,
       pools: [{ subnet: "10.0.0.0/8" }, { subnet: "fd00::/64" }],
       options: {
         "com.docker.network.bridge.name": "br0",
         "com.docker.network.bridge.enable_icc": "false",
       },
-    });
-    assert.deepEqual(validateNetwork(request, "ecs", "ignore"), [
+    };
+    assert.deepEqual(validate(request, "ecs", "ignore"), [
       "IPv6 networks",
       "the network option com.docker.network.bridge.name=br0",
     ]);
   });
 
-  const refusals: readonly (readonly [
-    MessageInitShape<typeof CreateNetworkRequestSchema>,
-    ErrorKind,
-    RegExp,
-  ])[] = [
+  it("may be without IPv4 where that is not applied, by a field or by an option, but not without both", () => {
+    const unapplied = ["networks without IPv4", "IPv6 networks"];
+    assert.deepEqual(validate({ enableIpv4: false, enableIpv6: true }, "ecs", "ignore"), unapplied);
+    const options = {
+      "com.docker.network.enable_ipv4": "False",
+      "com.docker.network.enable_ipv6": "t",
+    };
+    assert.deepEqual(validate({ options }, "ecs", "ignore"), unapplied);
+    assert.deepEqual(
+      validate({ options: { ...options, "com.docker.network.enable_ipv6": "0" }, enableIpv4: true }),
+      [],
+    );
+  });
+
+  const refusals: readonly (readonly [Request, ErrorKind, RegExp])[] = [
     [{ name: "none" }, "forbidden", /^operation is not permitted on predefined none network $/],
     [{ name: "" }, "invalid", /^invalid name: name is empty$/],
     [{ driver: "null" }, "forbidden", /^only one instance of "null" network is allowed$/],
     [{ driver: "overlay" }, "not-found", /^plugin "overlay" not found$/],
+    [{ ingress: true }, "forbidden", /^Ingress network can only be global scope network$/],
+    [{ scope: "swarm" }, "forbidden", /^cannot create a swarm scoped network when swarm is not active$/],
+    [{ enableIpv4: false }, "invalid", /^IPv4 or IPv6 must be enabled$/],
+    [{ enableIpv4: false, enableIpv6: true }, "not-implemented", /networks without IPv4, IPv6 networks$/],
+    [
+      { options: { "com.docker.network.enable_ipv4": "maybe" } },
+      "invalid",
+      /^driver-opt "com\.docker\.network\.enable_ipv4" is not a valid bool$/,
+    ],
+    ...[{ ingress: true }, { internal: true }, { attachable: true }, { scope: "local" }].map(
+      (operator) =>
+        [
+          { configOnly: true, ...operator },
+          "forbidden",
+          /^configuration network can only contain network specific fields\. Network operator fields like \[ ingress \| internal \| attachable \| scope \] are not supported\.$/,
+        ] as const,
+    ),
+    [
+      { configOnly: true, configFrom: "other" },
+      "forbidden",
+      /^a configuration network cannot depend on another configuration network$/,
+    ],
+    ...[
+      { ipamDriver: "dhcp" },
+      { enableIpv4: false },
+      { enableIpv6: true },
+      { labels: { a: "b" } },
+      { ipamOptions: { a: "b" } },
+      { pools: [{ subnet: "10.0.0.0/8" }] },
+    ].map(
+      (own) =>
+        [
+          { configFrom: "other", ...own },
+          "forbidden",
+          /^user specified configurations are not supported if the network depends on a configuration network$/,
+        ] as const,
+    ),
+    [
+      { configFrom: "other", options: { a: "b" } },
+      "forbidden",
+      /^network driver options are not supported if the network depends on a configuration network$/,
+    ],
     [{ ipamDriver: "dhcp" }, "not-found", /^plugin "dhcp" not found$/],
     [{ enableIpv6: true }, "not-implemented", /IPv6 networks$/],
     [
@@ -95,7 +153,7 @@ describe("a network that is asked for", () => {
     ],
   ];
   for (const [request, kind, message] of refusals) {
-    it(`is refused as ${kind}: ${message.source}`, () => {
+    it(`is refused as ${kind}: ${message.source} (${JSON.stringify(request)})`, () => {
       assert.throws(
         () => validate(request),
         (error) => isErrorKind(error, kind) && message.test(messageOf(error)),

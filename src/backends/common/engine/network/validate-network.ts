@@ -1,12 +1,17 @@
 /** Checking what a new network is asked to be. Pure. */
-import { forbidden, invalid, notFound, notImplemented } from "../../../../common/errors.ts";
+import { forbidden, invalid, notFound, notImplemented, SockerlessError } from "../../../../common/errors.ts";
 import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { Policy } from "../../driver.ts";
+import { parseBoolean } from "../../logging/go-values.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";
 
 /** Whether containers on a network reach one another. */
 const iccOption = "com.docker.network.bridge.enable_icc";
+
+/** Which IP versions a network has. */
+const ipv4Option = "com.docker.network.enable_ipv4";
+const ipv6Option = "com.docker.network.enable_ipv6";
 
 /** Options of Docker's bridge driver that say what holds here anyway, with the values that say so. */
 const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
@@ -17,8 +22,6 @@ const neutralOptions: ReadonlyMap<string, readonly string[]> = new Map([
   ["com.docker.network.bridge.host_binding_ipv4", ["0.0.0.0"]],
   ["com.docker.network.container_iface_prefix", ["eth"]],
   ["com.docker.network.driver.mtu", ["1500"]],
-  ["com.docker.network.enable_ipv4", ["true", "1"]],
-  ["com.docker.network.enable_ipv6", ["false", "0"]],
 ]);
 const dockersOption = "com.docker.network.";
 /** Of networks, and of their addresses. */
@@ -27,25 +30,34 @@ const knownDrivers: readonly (readonly string[])[] = [
   ["", "default"],
 ];
 
+/** Refuses what no network can be named or given as addresses. @throws invalid; forbidden: predefined names */
+export function validateNameAndPools({ name, pools }: CreateNetworkRequest): void {
+  if (builtinNetworks.has(name)) {
+    throw forbidden(`operation is not permitted on predefined ${name} network `);
+  }
+  const faults = pools.filter(isIpv4).flatMap(faultsOf);
+  if (faults.length > 0) {
+    throw invalid(`invalid network config:\n${faults.join("\n")}`);
+  }
+  if (name.trim() === "") {
+    throw invalid("invalid name: name is empty");
+  }
+}
+
 /**
- * Refuses a network that cannot be.
+ * Refuses a network that cannot be made.
  *
+ * @param request with the IP versions that it asks for
  * @param backend its name, for what it cannot do
  * @returns the names of settings that are accepted and not applied
- * @throws invalid; not-found: a driver; forbidden: predefined names and drivers; not-implemented: by name
+ * @throws invalid; not-found: a driver; forbidden: predefined drivers, what needs a swarm; not-implemented: by name
  */
 export function validateNetwork(
   request: CreateNetworkRequest,
   backend: string,
   bridgeSettings: Policy["bridgeSettings"],
 ): readonly string[] {
-  const { name, driver, ipamDriver, options, pools } = request;
-  if (builtinNetworks.has(name)) {
-    throw forbidden(`operation is not permitted on predefined ${name} network `);
-  }
-  if (name.trim() === "") {
-    throw invalid("invalid name: name is empty");
-  }
+  const { driver, ipamDriver, options, pools, enableIpv4, enableIpv6 } = request;
   if (driver === "host" || driver === "null") {
     throw forbidden(`only one instance of "${driver}" network is allowed`);
   }
@@ -53,9 +65,20 @@ export function validateNetwork(
   if (unknownDriver !== undefined) {
     throw notFound(`plugin ${JSON.stringify(unknownDriver)} not found`);
   }
+  if (request.ingress) {
+    throw forbidden("Ingress network can only be global scope network");
+  }
+  if (request.scope === "swarm") {
+    throw forbidden("cannot create a swarm scoped network when swarm is not active");
+  }
+  if (enableIpv4 === false && !enableIpv6) {
+    throw invalid("IPv4 or IPv6 must be enabled");
+  }
   const missing = [
-    ...(request.enableIpv6 || pools.some(({ subnet }) => subnet.includes(":")) ? ["IPv6 networks"] : []),
+    ...(enableIpv4 === false ? ["networks without IPv4"] : []),
+    ...(enableIpv6 || !pools.every(isIpv4) ? ["IPv6 networks"] : []),
     ...Object.entries(options)
+      .filter(([key]) => key !== ipv4Option && key !== ipv6Option) // What they say is in the request's own fields.
       .filter(([key, value]) => key.startsWith(dockersOption) && !neutralOptions.get(key)?.includes(value))
       .filter(([key]) => bridgeSettings === "refuse" || key !== iccOption)
       .map(([key, value]) => `the network option ${key}=${value}`),
@@ -63,18 +86,37 @@ export function validateNetwork(
   if (missing.length > 0 && bridgeSettings === "refuse") {
     throw notImplemented(`the ${backend} backend does not support ${missing.join(", ")}`);
   }
-  validatePools(pools.filter(({ subnet }) => !subnet.includes(":")));
+  if (pools.filter(isIpv4).length > 1) {
+    throw forbidden("bridge driver doesn't support multiple subnets");
+  }
   return missing;
 }
 
-function validatePools(pools: readonly IpamPool[]): void {
-  const faults = pools.flatMap(faultsOf);
-  if (faults.length > 0) {
-    throw invalid(`invalid network config:\n${faults.join("\n")}`);
+/**
+ * A request that says which IP versions it asks for, by its own fields or by options of theirs.
+ *
+ * @throws invalid: an option that is no truth value
+ */
+export function withIpVersions(request: CreateNetworkRequest): CreateNetworkRequest {
+  const { [ipv4Option]: ipv4 = "true", [ipv6Option]: ipv6 = "false" } = request.options;
+  return {
+    ...request,
+    enableIpv4: request.enableIpv4 ?? truthOf(ipv4Option, ipv4),
+    enableIpv6: request.enableIpv6 || truthOf(ipv6Option, ipv6),
+  };
+}
+
+function truthOf(option: string, value: string): boolean {
+  try {
+    return parseBoolean(value);
+  } catch (cause) {
+    throw new SockerlessError("invalid", `driver-opt ${JSON.stringify(option)} is not a valid bool`, cause);
   }
-  if (pools.length > 1) {
-    throw forbidden("bridge driver doesn't support multiple subnets");
-  }
+}
+
+/** Whether a pool is one of IPv4 addresses, or meant to be. */
+export function isIpv4({ subnet }: IpamPool): boolean {
+  return !subnet.includes(":");
 }
 
 function faultsOf(pool: IpamPool): string[] {

@@ -60,7 +60,8 @@ const (
 
 // NetworkServiceClient is a client for the sockerless.backend.v1.NetworkService service.
 type NetworkServiceClient interface {
-	// conflict: the name; invalid: subnets that overlap or make no sense.
+	// conflict: the name; invalid: subnets that make no sense; forbidden: those that
+	// overlap; not-found: a driver, or the network with the settings.
 	CreateNetwork(context.Context, *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error)
 	// forbidden: predefined, or with active endpoints.
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
@@ -178,7 +179,8 @@ func (c *networkServiceClient) InspectNetwork(ctx context.Context, req *connect.
 
 // NetworkServiceHandler is an implementation of the sockerless.backend.v1.NetworkService service.
 type NetworkServiceHandler interface {
-	// conflict: the name; invalid: subnets that overlap or make no sense.
+	// conflict: the name; invalid: subnets that make no sense; forbidden: those that
+	// overlap; not-found: a driver, or the network with the settings.
 	CreateNetwork(context.Context, *connect.Request[v1.CreateNetworkRequest]) (*connect.Response[v1.CreateNetworkResponse], error)
 	// forbidden: predefined, or with active endpoints.
 	RemoveNetwork(context.Context, *connect.Request[v1.RemoveNetworkRequest]) (*connect.Response[v1.RemoveNetworkResponse], error)
