@@ -53,6 +53,22 @@ describe("a start", () => {
     await api.remove(running);
   });
 
+  test("at a checkpoint needs what dockerd calls experimental, like checkpoints themselves", async () => {
+    const id = await api.create({ Cmd: ["true"] });
+    await api.refuses(
+      400,
+      /^checkpoint is only supported in experimental mode$/,
+      "POST",
+      `/containers/${id}/start?checkpoint=one`,
+    );
+    const disabled =
+      /^This experimental feature is disabled by default\. Start the Docker daemon in experimental mode in order to enable it\.$/;
+    await api.refuses(501, disabled, "GET", `/containers/${id}/checkpoints`);
+    await api.refuses(501, disabled, "POST", `/containers/${id}/checkpoints`, { CheckpointID: "one" });
+    await api.refuses(501, disabled, "DELETE", `/containers/${id}/checkpoints/one`);
+    await api.remove(id);
+  });
+
   test("of a command that is missing or cannot be executed is the request's fault, and the container stays created", async () => {
     for (const [command, code, reason] of [
       ["nosuch", 127, /exec: "nosuch": executable file not found in \$PATH/],

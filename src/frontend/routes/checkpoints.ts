@@ -1,12 +1,23 @@
-/** `/containers/{name}/checkpoints`, which needs CRIU. */
-import { notBuilt } from "../not-built.ts";
-import type { Route } from "../router.ts";
+/** `/containers/{name}/checkpoints`: answered as by a dockerd without experimental features. */
+import { notImplemented } from "../../common/errors.ts";
+import type { HttpMethod, ReplyRoute, Route } from "../router.ts";
 
-const feature = "docker checkpoint";
+const disabled =
+  "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.";
 
 /** The routes of checkpoints; they go before those of containers, whose names may have slashes. */
 export const checkpointRoutes: readonly Route[] = [
-  notBuilt("GET", "/containers/{name}/checkpoints", feature),
-  notBuilt("POST", "/containers/{name}/checkpoints", feature),
-  notBuilt("DELETE", "/containers/{name}/checkpoints/{checkpoint}", feature),
+  experimental("GET", "/containers/{name}/checkpoints"),
+  experimental("POST", "/containers/{name}/checkpoints"),
+  experimental("DELETE", "/containers/{name}/checkpoints/{checkpoint}"),
 ];
+
+function experimental(method: HttpMethod, path: string): ReplyRoute {
+  return {
+    method,
+    path,
+    answeredBy: [],
+    note: "As dockerd without experimental features.",
+    handler: () => Promise.reject(notImplemented(disabled)),
+  };
+}

@@ -8,7 +8,6 @@ import { createRequestFromJson } from "../convert/create-request.ts";
 import { platformFromText } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
-import { refuse } from "../not-built.ts";
 import type { Listening } from "../publish/publisher.ts";
 import { flag, integer, terminalSize, text } from "../query.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
@@ -98,7 +97,7 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
     );
   }
   if (text(query, "checkpoint") !== "") {
-    await refuse(context, "docker start --checkpoint");
+    throw invalid("checkpoint is only supported in experimental mode");
   }
   const container = nameOf(context);
   const clientToken = randomUUID();
