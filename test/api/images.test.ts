@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
+import { callApi } from "../support/docker-api.ts";
 import { busyboxImage, busyboxRootfsFile, ociLayout } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -89,6 +90,28 @@ describe("names of images", () => {
     assert.equal(await ok("rmi", "registry.example:5000/two:b"), "Untagged: registry.example:5000/two:b");
     assert.match(await ok("rmi", "one:a"), /^Untagged: one:a\nDeleted: sha256:[0-9a-f]{64}/);
     assert.match((await docker("inspect", "--type", "image", "one:a")).errorText, /No such image: one:a/);
+  });
+
+  test("rmi of a platform removes an image of that one only", async () => {
+    await ok("import", "--platform", "linux/arm64", await busyboxRootfsFile(), "built:arm64");
+    const remove = (...architectures: string[]) => {
+      const query = architectures.map((architecture) => {
+        return `platforms=${encodeURIComponent(JSON.stringify({ os: "linux", architecture }))}`;
+      });
+      return callApi(setting.daemon.socket, "DELETE", `/v1.51/images/built:arm64?${query.join("&")}`);
+    };
+    const other = await remove("amd64");
+    assert.equal(other.status, 404);
+    assert.deepEqual(other.json(), {
+      message:
+        "image with reference built:arm64 was found but its platform (linux/arm64) does not match the specified platform (linux/amd64)",
+    });
+    const several = await remove("amd64", "arm64");
+    assert.equal(several.status, 400);
+    assert.deepEqual(several.json(), { message: "multiple platforms are not supported" });
+    const removed = await remove("arm64");
+    assert.equal(removed.status, 200, removed.text);
+    assert.deepEqual((removed.json() as object[])[0], { Untagged: "built:arm64" });
   });
 
   test("an image that a container uses stays", async () => {

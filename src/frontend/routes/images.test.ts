@@ -248,19 +248,30 @@ test("images in a list and an inspect are as described", async (t) => {
 });
 
 test("a removal tells what was untagged and what was deleted", async (t) => {
-  const api = await serveApi(t, (router) => {
+  const platforms: (string | undefined)[] = [];
+  const api = await serveApi(t, (router) =>
     router.service(ImageService, {
-      removeImage: () => ({
-        removed: [{ what: { case: "untagged", value: "a:1" } }, { what: { case: "deleted", value: digest } }],
-      }),
-    });
-    router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) });
-  });
+      removeImage: ({ platform }) => {
+        platforms.push(platform?.architecture);
+        return {
+          removed: [{ what: { case: "untagged", value: "a:1" } }, { what: { case: "deleted", value: digest } }],
+        };
+      },
+    }),
+  );
   const response = await api.call("DELETE", "/images/a:1");
   assertDescribed("delete", "/images/{name}", 200, response.json());
   assert.deepEqual(response.json(), [{ Untagged: "a:1" }, { Deleted: digest }]);
-  const onePlatform = await api.call("DELETE", "/v1.50/images/a:1?platforms=%7B%7D");
-  assert.equal(onePlatform.status, 501);
+  const query = `platforms=${encodeURIComponent('{"os":"linux","architecture":"arm64"}')}`;
+  assert.equal((await api.call("DELETE", `/v1.50/images/a:1?${query}`)).status, 200);
+  assert.equal((await api.call("DELETE", `/v1.49/images/a:1?${query}`)).status, 200);
+  assert.deepEqual(platforms, [undefined, "arm64", undefined]);
+  const several = await api.call("DELETE", `/v1.50/images/a:1?${query}&${query}`);
+  assert.equal(several.status, 400);
+  assert.deepEqual(several.json(), { message: "multiple platforms are not supported" });
+  const none = await api.call("DELETE", "/v1.50/images/a:1?platforms=%7B%7D");
+  assert.equal(none.status, 400);
+  assert.deepEqual(none.json(), { message: "both OS and Architecture must be provided" });
 });
 
 function configOf(image: unknown): Record<string, unknown> {

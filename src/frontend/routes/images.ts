@@ -13,7 +13,7 @@ import {
 import { namedReference } from "../convert/image-references.ts";
 import { platformFromJson } from "../convert/platforms.ts";
 import { filterKeys, readFilters } from "../filters.ts";
-import { notBuilt, refuse } from "../not-built.ts";
+import { notBuilt } from "../not-built.ts";
 import { flag, text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import { replyEmpty, replyJson } from "../reply.ts";
@@ -120,13 +120,16 @@ async function deleteImages(context: ReplyContext): Promise<void> {
   if (image.trim() === "") {
     throw invalid("image name cannot be blank");
   }
-  if (version.atLeast("1.50") && query.has("platforms")) {
-    await refuse(context, "docker image rm --platform"); // Removing more than was asked for would be worse.
+  const platforms = version.atLeast("1.50") ? query.getAll("platforms").map(platformFromJson) : [];
+  if (platforms.length > 1) {
+    throw invalid("multiple platforms are not supported");
   }
+  const [platform] = platforms;
   const { removed } = await services.backend.images.removeImage({
     image,
     force: flag(query, "force"),
     noPrune: flag(query, "noprune"),
+    ...(platform === undefined ? {} : { platform }),
   });
   replyJson(response, 200, removed.map(removedImageToJson));
 }

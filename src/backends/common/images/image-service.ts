@@ -115,8 +115,8 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
       return { removed: removed.map(wiredEntry), spaceReclaimed };
     },
 
-    async removeImage({ image, force, noPrune }) {
-      const removed = await images.remove(image, force, noPrune);
+    async removeImage({ image, force, noPrune, platform }) {
+      const removed = await images.remove(image, force, noPrune, platform);
       return { removed: removed.map(wiredEntry) };
     },
   });

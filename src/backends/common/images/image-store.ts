@@ -241,9 +241,21 @@ export class ImageStore implements ImageSource {
     });
   }
 
-  /** Removes a name, or an image with its names; see {@link ImageDisposal.remove}. */
-  remove(reference: string, force: boolean, noPrune = false): Promise<RemovedEntry[]> {
-    return this.#disposal.remove(reference, force, noPrune);
+  /**
+   * Removes a name, or an image with its names; see {@link ImageDisposal.remove}.
+   *
+   * @throws not-found: also an image of another platform
+   */
+  async remove(
+    reference: string,
+    force: boolean,
+    noPrune = false,
+    platform?: Platform,
+  ): Promise<RemovedEntry[]> {
+    if (platform !== undefined) {
+      this.#find(reference, platform);
+    }
+    return await this.#disposal.remove(reference, force, noPrune);
   }
 
   /**

@@ -1663,6 +1663,7 @@ type RemoveImageRequest struct {
 	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	NoPrune       bool                   `protobuf:"varint,3,opt,name=no_prune,json=noPrune,proto3" json:"no_prune,omitempty"`
+	Platform      *Platform              `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"` // not-found: the image is of another one; unset: of any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1716,6 +1717,13 @@ func (x *RemoveImageRequest) GetNoPrune() bool {
 		return x.NoPrune
 	}
 	return false
+}
+
+func (x *RemoveImageRequest) GetPlatform() *Platform {
+	if x != nil {
+		return x.Platform
+	}
+	return nil
 }
 
 type RemoveImageResponse struct {
@@ -2675,11 +2683,12 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\tparent_id\x18\x10 \x01(\tR\bparentId\x1aB\n" +
 	"\x14GraphDriverDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"[\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
 	"\x12RemoveImageRequest\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x19\n" +
-	"\bno_prune\x18\x03 \x01(\bR\anoPrune\"T\n" +
+	"\bno_prune\x18\x03 \x01(\bR\anoPrune\x12;\n" +
+	"\bplatform\x18\x04 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"T\n" +
 	"\x13RemoveImageResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\"P\n" +
 	"\fRemovedImage\x12\x1c\n" +
@@ -2843,52 +2852,53 @@ var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
 	45, // 25: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
 	40, // 26: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
 	44, // 27: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	26, // 28: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	42, // 29: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	29, // 30: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	43, // 31: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	0,  // 32: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	42, // 33: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 34: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	32, // 35: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	43, // 36: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	32, // 37: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	42, // 38: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	35, // 39: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	44, // 40: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	41, // 41: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	26, // 42: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	46, // 43: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	46, // 44: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 45: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 46: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	13, // 47: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	16, // 48: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	18, // 49: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	21, // 50: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	24, // 51: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	27, // 52: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	30, // 53: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	33, // 54: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	3,  // 55: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	36, // 56: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 57: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 58: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	15, // 59: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	17, // 60: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	19, // 61: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	22, // 62: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	25, // 63: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	28, // 64: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	31, // 65: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	34, // 66: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	4,  // 67: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	37, // 68: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	57, // [57:69] is the sub-list for method output_type
-	45, // [45:57] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	42, // 28: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	26, // 29: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	42, // 30: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	29, // 31: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	43, // 32: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 33: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	42, // 34: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 35: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	32, // 36: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	43, // 37: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	32, // 38: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	42, // 39: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	35, // 40: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	44, // 41: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	41, // 42: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	26, // 43: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	46, // 44: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	46, // 45: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 46: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 47: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	13, // 48: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	16, // 49: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	18, // 50: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	21, // 51: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	24, // 52: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	27, // 53: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	30, // 54: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	33, // 55: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	3,  // 56: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	36, // 57: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 58: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 59: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	15, // 60: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	17, // 61: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	19, // 62: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	22, // 63: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	25, // 64: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	28, // 65: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	31, // 66: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	34, // 67: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	4,  // 68: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	37, // 69: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	58, // [58:70] is the sub-list for method output_type
+	46, // [46:58] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
