@@ -492,11 +492,7 @@ describe("docker network", () => {
       [{ Name: "n", Ingress: true }, 403, "Ingress network can only be global scope network"],
       [{ Name: "n", Scope: "swarm" }, 403, "cannot create a swarm scoped network when swarm is not active"],
       [{ Name: "n", EnableIPv4: false }, 400, "IPv4 or IPv6 must be enabled"],
-      [
-        { Name: "n", ConfigFrom: { Network: "taken" } },
-        404,
-        'configuration network "taken" does not exist',
-      ],
+      [{ Name: "n", ConfigFrom: { Network: "taken" } }, 404, 'configuration network "taken" does not exist'],
     ] as const) {
       const refused = await api("POST", "/v1.51/networks/create", body);
       assert.deepEqual([refused.status, refused.json()], [status, { message }]);

@@ -51,6 +51,24 @@ describe("docker pull", () => {
     }
   });
 
+  test("of all tags names them all, and tells one status", async () => {
+    const name = `${open.host}/team/many`;
+    for (const tag of ["one", "two"]) {
+      await open.push("team/many", tag, await busyboxImage({ Cmd: ["echo", tag] }));
+    }
+    const text = await ok("pull", "--all-tags", name);
+    assert.match(text, /^one: Pulling from team\/many\n(.*\n)*two: Pulling from team\/many\n/);
+    assert.equal(text.match(/^Digest: sha256:[0-9a-f]{64}$/gm)?.length, 2);
+    assert.deepEqual(text.match(/^Status: .*$/gm), [`Status: Downloaded newer image for ${name}`]);
+    assert.match(
+      await ok("pull", "--all-tags", name),
+      new RegExp(`^Status: Image is up to date for ${name}$`, "m"),
+    );
+    assert.equal(await ok("run", "--rm", `${name}:two`), "two");
+    const absent = await docker("pull", "--all-tags", `${open.host}/team/absent`);
+    assert.match(absent.errorText, /repository .*team\/absent not found: name unknown/);
+  });
+
   test("need not happen for a client to learn digest and platforms", async () => {
     const image = await busyboxImage({ Cmd: ["true"] });
     const manifest = await open.push("asked", "one", image);

@@ -216,6 +216,81 @@ describe("a pull", () => {
 });
 
 describe("a pull that fails", () => {
+  it("of all tags brings one after the other, page by page, and has one status", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const wanted = [await image("one"), await image("two")];
+    await open.push("many", "first", wanted[0] as FixtureImage);
+    await open.push("many", "second", wanted[1] as FixtureImage);
+    await open.push("many", "third", wanted[1] as FixtureImage);
+    proxy.intercept = (request, response) => {
+      const [path, query] = request.url?.split("?") ?? [];
+      if (path !== "/v2/many/tags/list") {
+        return false;
+      }
+      if (query === undefined) {
+        response.setHeader("link", '</v2/many/tags/list?last=first&n=1>; rel="next"');
+      }
+      const tags = query === undefined ? ["first"] : ["second", "third"];
+      response.end(JSON.stringify({ name: "many", tags }));
+      return true;
+    };
+    const pullAll = async () => {
+      const lines: ProgressLine[] = [];
+      const last = await store.images.pullAllTags({
+        reference: `${proxy.host}/many`,
+        platform: undefined,
+        auth: undefined,
+        report: (line) => lines.push(line),
+        signal: new AbortController().signal,
+      });
+      return { last, told: lines.filter(({ status }) => /^(Pulling from|Status)/.test(status)) };
+    };
+    const from = (id: string) => ({ id, status: "Pulling from many" });
+    const { last, told } = await pullAll();
+    assert.equal(last?.imageId, imageId(wanted[1] as FixtureImage));
+    assert.deepEqual(told, [
+      from("first"),
+      from("second"),
+      from("third"),
+      { id: "", status: `Status: Downloaded newer image for ${proxy.host}/many` },
+    ]);
+    assert.equal(store.images.idOf(`${proxy.host}/many:first`), imageId(wanted[0] as FixtureImage));
+    assert.equal(store.images.idOf(`${proxy.host}/many:third`), imageId(wanted[1] as FixtureImage));
+    const again = await pullAll();
+    assert.equal(again.told.at(-1)?.status, `Status: Image is up to date for ${proxy.host}/many`);
+  });
+
+  it("of all tags ends where their list does not, or is none", async (context) => {
+    const store = await openImageStore(context);
+    const proxy = await proxied(context);
+    const pullAll = (repository: string) =>
+      store.images.pullAllTags({
+        reference: `${proxy.host}/${repository}`,
+        platform: undefined,
+        auth: undefined,
+        report: () => {},
+        signal: new AbortController().signal,
+      });
+    let answer = "";
+    proxy.intercept = (request, response) => {
+      const isList = request.url?.includes("/tags/list") === true && answer !== "";
+      if (isList) {
+        response.setHeader("link", `<${request.url}>; rel="next"`);
+        response.end(answer);
+      }
+      return isList;
+    };
+    await assert.rejects(pullAll("nothing"), {
+      kind: "not-found",
+      message: /repository .*nothing not found/,
+    });
+    answer = JSON.stringify({ tags: Array.from({ length: 250_000 }, (_, index) => `t${index}`) });
+    await assert.rejects(pullAll("endless"), { kind: "invalid", message: /tags of endless does not end$/ });
+    answer = "[]";
+    await assert.rejects(pullAll("broken"), { kind: "invalid", message: /list of tags is none$/ });
+  });
+
   it("says that a tag is not there", async (context) => {
     const store = await openImageStore(context);
     await open.push("some", "1", await image("some"));

@@ -45,12 +45,9 @@ type PlatformOption = { readonly platform?: Platform };
 async function pullImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
   const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
-  if (!namesOneImage(reference)) {
-    await refuse(context, "docker pull --all-tags", "name a tag");
-  }
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pullImage(
-    { reference, ...options, ...(auth === undefined ? {} : { auth }) },
+    { reference, allTags: !namesOneImage(reference), ...options, ...(auth === undefined ? {} : { auth }) },
     { signal },
   );
   await new ProgressStream(response, signal).relay("pull", messages, (message) =>

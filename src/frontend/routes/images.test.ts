@@ -100,15 +100,28 @@ test("references of a pull are put together as dockerd does", async (t) => {
   );
 });
 
-test("a pull of all tags is refused, whichever way it is written", async (t) => {
+test("a pull without a tag is one of all tags, whichever way it is written", async (t) => {
+  const asked: PullImageRequest[] = [];
   const api = await serveApi(t, (router) =>
-    router.service(SystemService, { getCapabilities: () => ({ backend: "local" }) }),
+    router.service(ImageService, {
+      async *pullImage(request): PullMessages {
+        asked.push(request);
+        yield { message: { case: "end", value: {} } };
+      },
+    }),
   );
-  for (const name of ["a", "a:", "r:5000/a"]) {
-    const response = await api.call("POST", `/images/create?fromImage=${name}`);
-    assert.equal(response.status, 501, name);
-    assert.match(response.text, /docker pull --all-tags is not implemented/);
+  for (const query of ["fromImage=a", "fromImage=a:", "fromImage=r:5000/a", "fromImage=a&tag=1"]) {
+    assert.equal((await api.call("POST", `/images/create?${query}`)).status, 200, query);
   }
+  assert.deepEqual(
+    asked.map(({ reference, allTags }) => [reference, allTags]),
+    [
+      ["a", true],
+      ["a", true],
+      ["r:5000/a", true],
+      ["a:1", false],
+    ],
+  );
 });
 
 test("a pull that fails before its first line has a status, later the error is in band", async (t) => {
@@ -254,7 +267,10 @@ test("a removal tells what was untagged and what was deleted", async (t) => {
       removeImage: ({ platform }) => {
         platforms.push(platform?.architecture);
         return {
-          removed: [{ what: { case: "untagged", value: "a:1" } }, { what: { case: "deleted", value: digest } }],
+          removed: [
+            { what: { case: "untagged", value: "a:1" } },
+            { what: { case: "deleted", value: digest } },
+          ],
         };
       },
     }),

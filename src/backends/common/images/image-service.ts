@@ -26,13 +26,13 @@ import { progressStream } from "./progress-stream.ts";
 export function registerImageService(router: ConnectRouter, images: ImageStore): void {
   router.service(ImageService, {
     async *pullImage(request, { signal }): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
-      const { reference, platform, auth } = request;
-      const stream = progressStream(
-        (report, ended) => images.pull({ reference, platform, auth, report, signal: ended }),
-        signal,
-      );
+      const { reference, platform, auth, allTags } = request;
+      const stream = progressStream((report, ended) => {
+        const wanted = { reference, platform, auth, report, signal: ended };
+        return allTags ? images.pullAllTags(wanted) : images.pull(wanted);
+      }, signal);
       const end = yield* wired(stream);
-      yield { message: { case: "end", value: end } };
+      yield { message: { case: "end", value: end ?? {} } };
     },
 
     async *pushImage(

@@ -51,7 +51,18 @@ import { layerBlobs } from "./layer-blobs.ts";
 import { LayerSupply } from "./layer-supply.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { Limiter } from "./limiter.ts";
-import { pulledReference, pullImage, type PulledImage, type PullParts, type PullRequest } from "./pull.ts";
+import {
+  checkPulled,
+  type FinishedPull,
+  pulledReference,
+  pullImage,
+  type PulledImage,
+  type PullParts,
+  type PullRequest,
+  reportStatus,
+  reportWarning,
+  tagsOf,
+} from "./pull.ts";
 import { type PushedImage, pushImage, type PushParts, type PushRequest, referencesToPush } from "./push.ts";
 import { type Credentials, credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
@@ -405,6 +416,37 @@ export class ImageStore implements ImageSource {
 
   /** Pulls an image; pulls of one reference at the same time share their work. See {@link pullImage}. */
   async pull(request: PullRequest): Promise<PulledImage> {
+    const { imageId, digest, isNewer, warning } = await this.#pull(request);
+    reportStatus(request.report, isNewer, pulledReference(request.reference));
+    reportWarning(request.report, warning);
+    return { imageId, digest };
+  }
+
+  /**
+   * Pulls all tags of a repository, one after the other; what was pulled before one fails stays.
+   *
+   * @param request its reference is a name alone
+   * @returns the last one; undefined: the repository has no tags
+   * @throws as {@link pull}
+   */
+  async pullAllTags(request: PullRequest): Promise<PulledImage | undefined> {
+    const repository = parseNamed(request.reference);
+    checkPulled(repository);
+    const auth = await this.#credentialsFor(repository, request.auth);
+    const tags = await tagsOf(repository, auth, this.#options.registry, request.signal);
+    let last: PulledImage | undefined;
+    let isNewer = false;
+    for (const tag of tags) {
+      const pulled = await this.#pull({ ...request, reference: `${repositoryName(repository)}:${tag}` });
+      reportWarning(request.report, pulled.warning);
+      isNewer ||= pulled.isNewer;
+      last = { imageId: pulled.imageId, digest: pulled.digest };
+    }
+    reportStatus(request.report, isNewer, repository);
+    return last;
+  }
+
+  async #pull(request: PullRequest): Promise<FinishedPull> {
     const named = pulledReference(request.reference);
     const platform = request.platform ?? this.#options.defaultPlatform;
     const auth = await this.#credentialsFor(named, request.auth);

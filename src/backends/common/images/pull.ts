@@ -54,6 +54,14 @@ export interface PulledImage {
   readonly digest: string;
 }
 
+/** A pull that has ended well, and what is to be told of that. */
+export interface FinishedPull extends PulledImage {
+  /** The reference named nothing here before, or another image. */
+  readonly isNewer: boolean;
+  /** Of an image that has another platform than was asked for; undefined: it has the right one. */
+  readonly warning: string | undefined;
+}
+
 /** What pulls work with. */
 export interface PullParts {
   readonly store: ContentStore;
@@ -77,13 +85,34 @@ const maxDepth = 4;
  */
 export function pulledReference(text: string): NamedReference {
   const named = withDefaultTag(parseNamed(text));
+  checkPulled(named);
+  return named;
+}
+
+/** Refuses what no registry can be asked for. @throws invalid, forbidden */
+export function checkPulled(named: NamedReference): void {
   if (familiarName(named) === "scratch") {
     throw forbidden("'scratch' is a reserved name");
   }
   if (named.digest !== undefined && !isSha256Digest(named.digest)) {
     throw invalid("unsupported digest algorithm");
   }
-  return named;
+}
+
+/** The tags that a registry has of a repository. @throws as {@link pullImage} */
+export async function tagsOf(
+  repository: NamedReference,
+  credentials: Credentials | undefined,
+  options: RegistryOptions,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  try {
+    using registry = await Registry.connect(repository.domain, credentials, options, signal);
+    return await registry.tags(repository.path, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw pullError(error, repository);
+  }
 }
 
 /**
@@ -95,7 +124,7 @@ export async function pullImage(
   parts: PullParts,
   lease: BlobLease,
   request: PullRequest,
-): Promise<PulledImage> {
+): Promise<FinishedPull> {
   const named = pulledReference(request.reference);
   try {
     using registry = await Registry.connect(named.domain, request.auth, parts.registry, request.signal);
@@ -103,6 +132,19 @@ export async function pullImage(
   } catch (error) {
     request.signal.throwIfAborted();
     throw pullError(error, named);
+  }
+}
+
+/** Tells how a pull ended. */
+export function reportStatus(report: ReportProgress, isNewer: boolean, reference: NamedReference): void {
+  const status = isNewer ? "Downloaded newer image" : "Image is up to date";
+  report({ id: "", status: `Status: ${status} for ${familiarString(reference)}` });
+}
+
+/** Tells a warning, if there is one. */
+export function reportWarning(report: ReportProgress, warning: string | undefined): void {
+  if (warning !== undefined) {
+    report({ id: "", status: warning });
   }
 }
 
@@ -129,7 +171,7 @@ class Pull {
     this.#layers = new LayerFetch(this.#download, parts.index, parts.downloads);
   }
 
-  async run(): Promise<PulledImage> {
+  async run(): Promise<FinishedPull> {
     const { report, signal } = this.#request;
     const { registry, path } = this.#download;
     const wanted = this.#named.digest ?? this.#named.tag ?? "";
@@ -140,26 +182,18 @@ class Pull {
     const imageId = chosen.manifest.config.digest;
     await this.#install(chosen.fetched, chosen.manifest, top.digest);
     report({ id: "", status: `Digest: ${top.digest}` });
-    const name = familiarString(this.#named);
-    const isNew = before !== imageId;
-    report({
-      id: "",
-      status: `Status: ${isNew ? "Downloaded newer image" : "Image is up to date"} for ${name}`,
-    });
-    this.#warnOfPlatform(imageId);
-    return { imageId, digest: top.digest };
+    const warning = this.#warningOfPlatform(imageId);
+    return { imageId, digest: top.digest, isNewer: before !== imageId, warning };
   }
 
   /** A registry may hold one image only, whatever its platform: it is pulled, and the user is told. */
-  #warnOfPlatform(imageId: string): void {
-    const { platform: wanted, report } = this.#request;
+  #warningOfPlatform(imageId: string): string | undefined {
+    const { platform: wanted } = this.#request;
     const offered = this.#parts.index.get(imageId)?.platform;
-    if (wanted !== undefined && offered !== undefined && platformDistance(wanted, offered) === undefined) {
-      const status =
-        `WARNING: image with reference ${familiarString(this.#named)} was found but its platform ` +
-        `(${formatPlatform(offered)}) does not match the specified platform (${formatPlatform(wanted)})`;
-      report({ id: "", status });
-    }
+    return wanted !== undefined && offered !== undefined && platformDistance(wanted, offered) === undefined
+      ? `WARNING: image with reference ${familiarString(this.#named)} was found but its platform ` +
+          `(${formatPlatform(offered)}) does not match the specified platform (${formatPlatform(wanted)})`
+      : undefined;
   }
 
   /** The image's own manifest: of an index the entry for the platform. */

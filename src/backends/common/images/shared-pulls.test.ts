@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { ProgressLine } from "./progress.ts";
 import { SharedPulls, type SharedWork } from "./shared-pulls.ts";
 
-const pulled = { imageId: "sha256:1", digest: "sha256:2" };
+const pulled = { imageId: "sha256:1", digest: "sha256:2", isNewer: true, warning: undefined };
 const never = new AbortController().signal;
 
 /** Work that a test lets report and end. */

@@ -1,12 +1,12 @@
 /** Pulls of one reference at a time share their work: who comes later sees where it stands and waits for the same end. */
 import type { ProgressLine, ReportProgress } from "./progress.ts";
-import type { PulledImage } from "./pull.ts";
+import type { FinishedPull } from "./pull.ts";
 
 /** Work that several wait for. */
-export type SharedWork = (report: ReportProgress, signal: AbortSignal) => Promise<PulledImage>;
+export type SharedWork = (report: ReportProgress, signal: AbortSignal) => Promise<FinishedPull>;
 
 interface SharedPull {
-  readonly result: Promise<PulledImage>;
+  readonly result: Promise<FinishedPull>;
   readonly listeners: Set<ReportProgress>;
   /** The latest line of each layer, for those who come later. */
   readonly latest: Map<string, ProgressLine>;
@@ -27,7 +27,7 @@ export class SharedPulls {
     report: ReportProgress,
     signal: AbortSignal,
     work: SharedWork,
-  ): Promise<PulledImage> {
+  ): Promise<FinishedPull> {
     signal.throwIfAborted();
     const pull = this.#pulls.get(key) ?? this.#begin(key, work);
     for (const line of pull.latest.values()) {

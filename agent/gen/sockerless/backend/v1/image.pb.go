@@ -105,7 +105,8 @@ type PullImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // name, name:tag or name@digest
 	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
-	Auth          *RegistryAuth          `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"` // unset: anonymous
+	Auth          *RegistryAuth          `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`                       // unset: anonymous
+	AllTags       bool                   `protobuf:"varint,4,opt,name=all_tags,json=allTags,proto3" json:"all_tags,omitempty"` // of the name, one after the other; `end` is the last one's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +160,13 @@ func (x *PullImageRequest) GetAuth() *RegistryAuth {
 		return x.Auth
 	}
 	return nil
+}
+
+func (x *PullImageRequest) GetAllTags() bool {
+	if x != nil {
+		return x.AllTags
+	}
+	return false
 }
 
 type PullImageResponse struct {
@@ -2566,11 +2574,12 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\x12%\n" +
 	"\x0eidentity_token\x18\x03 \x01(\tR\ridentityToken\x12%\n" +
 	"\x0eregistry_token\x18\x04 \x01(\tR\rregistryToken\x12%\n" +
-	"\x0eserver_address\x18\x05 \x01(\tR\rserverAddress\"\xa6\x01\n" +
+	"\x0eserver_address\x18\x05 \x01(\tR\rserverAddress\"\xc1\x01\n" +
 	"\x10PullImageRequest\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12;\n" +
 	"\bplatform\x18\x02 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x127\n" +
-	"\x04auth\x18\x03 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\"\xd3\x01\n" +
+	"\x04auth\x18\x03 \x01(\v2#.sockerless.backend.v1.RegistryAuthR\x04auth\x12\x19\n" +
+	"\ball_tags\x18\x04 \x01(\bR\aallTags\"\xd3\x01\n" +
 	"\x11PullImageResponse\x12=\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x122\n" +
 	"\x03end\x18\x02 \x01(\v2\x1e.sockerless.backend.v1.PullEndH\x00R\x03end\x12@\n" +

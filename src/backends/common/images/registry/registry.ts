@@ -1,4 +1,6 @@
 /** One repository of a registry (Distribution specification v2): manifests and blobs, read and written. */
+import { z } from "zod";
+
 import { invalid } from "../../../../common/errors.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
 import { acceptedManifests, maxJsonBytes } from "../manifest.ts";
@@ -7,6 +9,12 @@ import type { Credentials } from "./credentials.ts";
 import { registryEndpoints, type RegistryEndpoint } from "./endpoints.ts";
 import { HttpClient, type HttpRequest, type HttpResponse, type RequestStream } from "./http-client.ts";
 import { RegistryRefusal, RegistryUnreachable } from "./registry-errors.ts";
+
+/** A registry may page without end. */
+const maxTagPages = 10_000;
+const maxTags = 1_000_000;
+
+const tagListSchema = z.object({ tags: z.array(z.string()).nullish() });
 
 /** Settings of every connection to registries. */
 export interface RegistryOptions {
@@ -127,6 +135,28 @@ export class Registry implements Disposable {
       throw invalid(`manifest verification failed for digest ${digest}`);
     }
     return { bytes, digest: actual, mediaType: response.headers["content-type"] ?? "" };
+  }
+
+  /**
+   * All tags of a repository, of as many pages as the registry makes of them.
+   *
+   * @throws RegistryRefusal, RegistryUnreachable; invalid: no list of tags, or one that is too long
+   */
+  async tags(path: string, signal: AbortSignal): Promise<readonly string[]> {
+    const tags: string[] = [];
+    let page = `/v2/${path}/tags/list`;
+    for (let read = 0; read < maxTagPages && tags.length < maxTags; read++) {
+      const response = await this.#get(page, path, {}, signal);
+      for (const tag of tagsOfPage(await response.bytes(maxJsonBytes))) {
+        tags.push(tag); // One by one: a page may have more than a call has room for arguments.
+      }
+      const next = nextPage(response);
+      if (next === undefined) {
+        return tags;
+      }
+      page = next;
+    }
+    throw invalid(`the registry's list of tags of ${path} does not end`);
   }
 
   /** A blob from an offset on; a server that knows no ranges sends it from the start. */
@@ -289,6 +319,20 @@ export class Registry implements Disposable {
       throw error;
     }
   }
+}
+
+function tagsOfPage(bytes: Buffer): readonly string[] {
+  try {
+    return tagListSchema.parse(JSON.parse(bytes.toString("utf8"))).tags ?? [];
+  } catch (error) {
+    throw invalid("the registry's list of tags is none", error);
+  }
+}
+
+/** Where the next page is (RFC 8288, as the Distribution specification uses it); undefined: this was the last. */
+function nextPage({ headers, url }: HttpResponse): string | undefined {
+  const link = /^\s*<([^>]*)>\s*;.*\brel="?next\b/.exec([headers.link ?? ""].flat()[0] ?? "")?.[1];
+  return link === undefined ? undefined : URL.parse(link, url)?.href;
 }
 
 function pushScope(path: string): string {
