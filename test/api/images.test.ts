@@ -1,6 +1,9 @@
 /** Images through the real docker CLI: what comes in, what is listed, what goes. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
@@ -46,6 +49,24 @@ describe("docker import", () => {
     assert.equal(result.code, 0, result.errorText);
     assert.equal(await ok("run", "--rm", "piped", "echo", "yes"), "yes");
     await ok("rmi", "piped");
+  });
+
+  test("takes a URL, which the backend fetches", async (context) => {
+    const archive = await readFile(await busyboxRootfsFile());
+    const server = createServer((request, response) => {
+      response.writeHead(request.url === "/root.tar" ? 200 : 404, { "content-length": archive.length });
+      response.end(archive);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    context.after(() => server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const text = await ok("import", "--change", 'CMD ["echo", "fetched"]', `${url}/root.tar`, "fetched:1");
+    assert.match(text, new RegExp(`^Downloading from ${url}/root.tar\n(.*\n)*sha256:[0-9a-f]{64}$`));
+    assert.equal(await ok("run", "--rm", "fetched:1"), "fetched");
+    await ok("rmi", "fetched:1");
+    const absent = await docker("import", `${url}/absent`, "fetched:2");
+    assert.match(absent.errorText, /failed to GET .*absent with status 404 Not Found/);
   });
 
   test("refuses a change that is none, and stores nothing", async () => {

@@ -7,7 +7,6 @@ import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
 import { platformFromJson, platformFromText } from "../convert/platforms.ts";
-import { refuse } from "../not-built.ts";
 import { ProgressStream } from "../progress-stream.ts";
 import { flagOr, text } from "../query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
@@ -17,13 +16,7 @@ import { builtBackends, type Route } from "../router.ts";
 /** The routes of transfers. */
 export const imageTransferRoutes: readonly Route[] = [
   { method: "POST", path: "/images/load", answeredBy: builtBackends, handler: postImagesLoad },
-  {
-    method: "POST",
-    path: "/images/create",
-    answeredBy: builtBackends,
-    note: "Pull, and import of a request's body.",
-    handler: postImagesCreate,
-  },
+  { method: "POST", path: "/images/create", answeredBy: builtBackends, handler: postImagesCreate },
   { method: "GET", path: "/images/get", answeredBy: builtBackends, handler: getImagesGet },
   { method: "GET", path: "/images/{name}/get", answeredBy: builtBackends, handler: getImagesGet },
   { method: "POST", path: "/images/{name}/push", answeredBy: builtBackends, handler: postImagesPush },
@@ -58,21 +51,30 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
 async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
   const source = text(query, "fromSrc");
-  if (source !== "-") {
-    await refuse(context, "docker import from a URL", "download the archive and import the file");
-  }
-  const { imageId } = await services.backend.images.importImage(
-    uploadOf(request, {
-      reference: namedReference(text(query, "repo"), text(query, "tag")),
-      comment: text(query, "message") || `Imported from ${source}`,
-      changes: query.getAll("changes"),
-      ...options,
-    }),
-    { signal },
-  );
+  const image = {
+    reference: namedReference(text(query, "repo"), text(query, "tag")),
+    comment: text(query, "message") || `Imported from ${source}`,
+    changes: query.getAll("changes"),
+    ...options,
+  };
   const output = new ProgressStream(response, signal);
-  await output.write({ status: imageId });
-  output.end();
+  if (source === "-") {
+    const { imageId } = await services.backend.images.importImage(uploadOf(request, image), { signal });
+    await output.write({ status: imageId });
+    output.end();
+    return;
+  }
+  const messages = services.backend.images.importImageFromUrl({ image, url: source }, { signal });
+  await output.relay("import", messages, (message) => {
+    switch (message.case) {
+      case "progress":
+        return progressToJson(message.value);
+      case "end":
+        return { status: message.value.imageId };
+      default:
+        return undefined;
+    }
+  });
 }
 
 async function postImagesLoad(context: ReplyContext): Promise<void> {

@@ -6,6 +6,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { notFound, toConnectError, unauthorized } from "../../common/errors.ts";
 import {
   ImageService,
+  type ImportImageFromUrlResponseSchema,
   type ImportOpen,
   type LoadImageResponseSchema,
   type PullImageRequest,
@@ -16,6 +17,7 @@ import { serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 
 type PullMessages = AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>>;
+type ImportMessages = AsyncGenerator<MessageInitShape<typeof ImportImageFromUrlResponseSchema>>;
 type LoadMessages = AsyncGenerator<MessageInitShape<typeof LoadImageResponseSchema>>;
 
 const digest = `sha256:${"1".repeat(64)}`;
@@ -208,7 +210,43 @@ test("a load that is refused half-way says so in band", async (t) => {
   ]);
 });
 
-test("an import of the body names the image, and of a URL is refused", async (t) => {
+test("an import of a URL is told as dockerd does; before its first line a failure has a status", async (t) => {
+  const asked: string[] = [];
+  const api = await serveApi(t, (router) =>
+    router.service(ImageService, {
+      async *importImageFromUrl({ url, image }): ImportMessages {
+        asked.push(`${url} ${image?.reference} ${image?.comment}`);
+        if (url === "absent") {
+          throw toConnectError(notFound("failed to GET"));
+        }
+        yield { message: { case: "progress", value: { status: `Downloading from http://${url}` } } };
+        yield { message: { case: "heartbeat", value: {} } };
+        if (url === "cut") {
+          throw toConnectError(unauthorized("no"));
+        }
+        yield { message: { case: "progress", value: { status: "Importing", current: 1024n, total: 1024n } } };
+        yield { message: { case: "end", value: { imageId: digest } } };
+      },
+    }),
+  );
+  const whole = await api.call("POST", "/images/create?fromSrc=host/a.tar&repo=base&tag=1");
+  assert.deepEqual(linesOf(whole.text), [
+    { status: "Downloading from http://host/a.tar" },
+    {
+      status: "Importing",
+      progressDetail: { current: 1024, total: 1024 },
+      progress: "[==================================================>]  1.024kB/1.024kB",
+    },
+    { status: digest },
+  ]);
+  assert.deepEqual(asked, ["host/a.tar base:1 Imported from host/a.tar"]);
+  assert.equal((await api.call("POST", "/images/create?fromSrc=absent")).status, 404);
+  const cut = await api.call("POST", "/images/create?fromSrc=cut");
+  assert.equal(cut.status, 200);
+  assert.deepEqual(linesOf(cut.text).at(-1), { errorDetail: { message: "no" }, error: "no" });
+});
+
+test("an import of the body names the image", async (t) => {
   let open: ImportOpen | undefined;
   const api = await serveApi(t, (router) =>
     router.service(ImageService, {

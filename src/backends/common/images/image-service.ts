@@ -7,8 +7,10 @@ import {
   ImageService,
   type LoadImageRequest,
   type LoadImageResponseSchema,
+  type ImportImageFromUrlResponseSchema,
   type ImportImageRequest,
   type ImportOpen,
+  ImportOpenSchema,
   type LoadOpen,
   type ProgressSchema,
   type PullImageResponseSchema,
@@ -81,6 +83,20 @@ export function registerImageService(router: ConnectRouter, images: ImageStore):
         signal,
       });
       return { imageId };
+    },
+
+    async *importImageFromUrl(
+      { image, url },
+      { signal },
+    ): AsyncGenerator<MessageInitShape<typeof ImportImageFromUrlResponseSchema>> {
+      const { reference, comment, changes, platform } = image ?? create(ImportOpenSchema);
+      const stream = progressStream(
+        (report, ended) =>
+          images.importFromUrl({ url, reference, comment, changes, platform, report, signal: ended }),
+        signal,
+      );
+      const imageId = yield* wired(stream);
+      yield { message: { case: "end", value: { imageId } } };
     },
 
     async inspectDistribution({ reference, auth }, { signal }) {

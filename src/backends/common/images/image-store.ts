@@ -27,6 +27,7 @@ import type { State } from "../state/state.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type BlobLease, ContentStore } from "./content-store.ts";
 import { type DistributedImage, inspectDistribution } from "./distribution.ts";
+import { fetchUrl, withProgress } from "./fetch-url.ts";
 import { builtInLabel, helloName, makeHelloImage } from "./hello-image.ts";
 import { ImageConfigs } from "./image-configs.ts";
 import { describeImage } from "./image-detail.ts";
@@ -63,6 +64,7 @@ import {
   reportWarning,
   tagsOf,
 } from "./pull.ts";
+import type { ReportProgress } from "./progress.ts";
 import { type PushedImage, pushImage, type PushParts, type PushRequest, referencesToPush } from "./push.ts";
 import { type Credentials, credentialsFingerprint, isAnonymous } from "./registry/credentials.ts";
 import type { RegistryOptions } from "./registry/registry.ts";
@@ -97,6 +99,12 @@ export interface ImageStoreOptions {
   readonly credentialsFor?: (domain: string) => Promise<Credentials | undefined>;
   /** What images are of where nobody says; absent: this machine's. */
   readonly defaultPlatform?: Platform;
+}
+
+/** An import of what a URL answers. */
+export interface UrlImportRequest extends Omit<ImportRequest, "archive"> {
+  readonly url: string;
+  readonly report: ReportProgress;
 }
 
 /** Layers that are held. */
@@ -338,6 +346,26 @@ export class ImageStore implements ImageSource {
         signal,
       }),
     );
+  }
+
+  /** Fetches a root file system and imports it; see {@link fetchUrl} and {@link importImage}. */
+  importFromUrl({ url, report, ...request }: UrlImportRequest): Promise<string> {
+    return this.#leased(request.signal, async (lease, signal) => {
+      if (request.reference !== "") {
+        parseTarget(request.reference); // A name that is none is told before anybody is asked for the archive.
+      }
+      using fetched = await fetchUrl(url, this.#options.registry, signal);
+      report({ id: "", status: `Downloading from ${fetched.url}` });
+      const platform = request.platform ?? this.#options.defaultPlatform;
+      const archive = abortable(withProgress(fetched, report), signal);
+      const { clock } = this.#options;
+      return await importImage(this.#content, this.#installer, clock, lease, {
+        ...request,
+        platform,
+        archive,
+        signal,
+      });
+    });
   }
 
   /** Makes an image of what a container changed; see {@link commitImage}. */

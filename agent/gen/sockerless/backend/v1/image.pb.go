@@ -1098,6 +1098,156 @@ func (x *ImportImageResponse) GetImageId() string {
 	return ""
 }
 
+type ImportImageFromUrlRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *ImportOpen            `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"` // http or https; without a scheme: http
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageFromUrlRequest) Reset() {
+	*x = ImportImageFromUrlRequest{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageFromUrlRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageFromUrlRequest) ProtoMessage() {}
+
+func (x *ImportImageFromUrlRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageFromUrlRequest.ProtoReflect.Descriptor instead.
+func (*ImportImageFromUrlRequest) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ImportImageFromUrlRequest) GetImage() *ImportOpen {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *ImportImageFromUrlRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+type ImportImageFromUrlResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ImportImageFromUrlResponse_Progress
+	//	*ImportImageFromUrlResponse_End
+	//	*ImportImageFromUrlResponse_Heartbeat
+	Message       isImportImageFromUrlResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageFromUrlResponse) Reset() {
+	*x = ImportImageFromUrlResponse{}
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageFromUrlResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageFromUrlResponse) ProtoMessage() {}
+
+func (x *ImportImageFromUrlResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageFromUrlResponse.ProtoReflect.Descriptor instead.
+func (*ImportImageFromUrlResponse) Descriptor() ([]byte, []int) {
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ImportImageFromUrlResponse) GetMessage() isImportImageFromUrlResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ImportImageFromUrlResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Message.(*ImportImageFromUrlResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageFromUrlResponse) GetEnd() *ImportImageResponse {
+	if x != nil {
+		if x, ok := x.Message.(*ImportImageFromUrlResponse_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageFromUrlResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ImportImageFromUrlResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isImportImageFromUrlResponse_Message interface {
+	isImportImageFromUrlResponse_Message()
+}
+
+type ImportImageFromUrlResponse_Progress struct {
+	Progress *Progress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImportImageFromUrlResponse_End struct {
+	End *ImportImageResponse `protobuf:"bytes,2,opt,name=end,proto3,oneof"`
+}
+
+type ImportImageFromUrlResponse_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*ImportImageFromUrlResponse_Progress) isImportImageFromUrlResponse_Message() {}
+
+func (*ImportImageFromUrlResponse_End) isImportImageFromUrlResponse_Message() {}
+
+func (*ImportImageFromUrlResponse_Heartbeat) isImportImageFromUrlResponse_Message() {}
+
 type TagImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
@@ -1108,7 +1258,7 @@ type TagImageRequest struct {
 
 func (x *TagImageRequest) Reset() {
 	*x = TagImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1270,7 @@ func (x *TagImageRequest) String() string {
 func (*TagImageRequest) ProtoMessage() {}
 
 func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[16]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1283,7 @@ func (x *TagImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageRequest.ProtoReflect.Descriptor instead.
 func (*TagImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{16}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TagImageRequest) GetSource() string {
@@ -1158,7 +1308,7 @@ type TagImageResponse struct {
 
 func (x *TagImageResponse) Reset() {
 	*x = TagImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1320,7 @@ func (x *TagImageResponse) String() string {
 func (*TagImageResponse) ProtoMessage() {}
 
 func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[17]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1333,7 @@ func (x *TagImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagImageResponse.ProtoReflect.Descriptor instead.
 func (*TagImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{17}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
 }
 
 type ListImagesRequest struct {
@@ -1198,7 +1348,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1360,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[18]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1373,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{18}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListImagesRequest) GetAll() bool {
@@ -1263,7 +1413,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1425,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[19]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1438,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{19}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListImagesResponse) GetImages() []*ImageSummary {
@@ -1315,7 +1465,7 @@ type ImageSummary struct {
 
 func (x *ImageSummary) Reset() {
 	*x = ImageSummary{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1477,7 @@ func (x *ImageSummary) String() string {
 func (*ImageSummary) ProtoMessage() {}
 
 func (x *ImageSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[20]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1490,7 @@ func (x *ImageSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSummary.ProtoReflect.Descriptor instead.
 func (*ImageSummary) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{20}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImageSummary) GetId() string {
@@ -1416,7 +1566,7 @@ type InspectImageRequest struct {
 
 func (x *InspectImageRequest) Reset() {
 	*x = InspectImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1578,7 @@ func (x *InspectImageRequest) String() string {
 func (*InspectImageRequest) ProtoMessage() {}
 
 func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[21]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1591,7 @@ func (x *InspectImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageRequest.ProtoReflect.Descriptor instead.
 func (*InspectImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{21}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InspectImageRequest) GetImage() string {
@@ -1467,7 +1617,7 @@ type InspectImageResponse struct {
 
 func (x *InspectImageResponse) Reset() {
 	*x = InspectImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1629,7 @@ func (x *InspectImageResponse) String() string {
 func (*InspectImageResponse) ProtoMessage() {}
 
 func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[22]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1642,7 @@ func (x *InspectImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectImageResponse.ProtoReflect.Descriptor instead.
 func (*InspectImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{22}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InspectImageResponse) GetImage() *ImageDetail {
@@ -1526,7 +1676,7 @@ type ImageDetail struct {
 
 func (x *ImageDetail) Reset() {
 	*x = ImageDetail{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1688,7 @@ func (x *ImageDetail) String() string {
 func (*ImageDetail) ProtoMessage() {}
 
 func (x *ImageDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[23]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1701,7 @@ func (x *ImageDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDetail.ProtoReflect.Descriptor instead.
 func (*ImageDetail) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{23}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageDetail) GetId() string {
@@ -1678,7 +1828,7 @@ type RemoveImageRequest struct {
 
 func (x *RemoveImageRequest) Reset() {
 	*x = RemoveImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1840,7 @@ func (x *RemoveImageRequest) String() string {
 func (*RemoveImageRequest) ProtoMessage() {}
 
 func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[24]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1853,7 @@ func (x *RemoveImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageRequest.ProtoReflect.Descriptor instead.
 func (*RemoveImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{24}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemoveImageRequest) GetImage() string {
@@ -1743,7 +1893,7 @@ type RemoveImageResponse struct {
 
 func (x *RemoveImageResponse) Reset() {
 	*x = RemoveImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1905,7 @@ func (x *RemoveImageResponse) String() string {
 func (*RemoveImageResponse) ProtoMessage() {}
 
 func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[25]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1918,7 @@ func (x *RemoveImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveImageResponse.ProtoReflect.Descriptor instead.
 func (*RemoveImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{25}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveImageResponse) GetRemoved() []*RemovedImage {
@@ -1791,7 +1941,7 @@ type RemovedImage struct {
 
 func (x *RemovedImage) Reset() {
 	*x = RemovedImage{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1953,7 @@ func (x *RemovedImage) String() string {
 func (*RemovedImage) ProtoMessage() {}
 
 func (x *RemovedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[26]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1966,7 @@ func (x *RemovedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedImage.ProtoReflect.Descriptor instead.
 func (*RemovedImage) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{26}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemovedImage) GetWhat() isRemovedImage_What {
@@ -1870,7 +2020,7 @@ type SaveImagesRequest struct {
 
 func (x *SaveImagesRequest) Reset() {
 	*x = SaveImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2032,7 @@ func (x *SaveImagesRequest) String() string {
 func (*SaveImagesRequest) ProtoMessage() {}
 
 func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[27]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2045,7 @@ func (x *SaveImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesRequest.ProtoReflect.Descriptor instead.
 func (*SaveImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{27}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SaveImagesRequest) GetReferences() []string {
@@ -1926,7 +2076,7 @@ type SaveImagesResponse struct {
 
 func (x *SaveImagesResponse) Reset() {
 	*x = SaveImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2088,7 @@ func (x *SaveImagesResponse) String() string {
 func (*SaveImagesResponse) ProtoMessage() {}
 
 func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[28]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2101,7 @@ func (x *SaveImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveImagesResponse.ProtoReflect.Descriptor instead.
 func (*SaveImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{28}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SaveImagesResponse) GetMessage() isSaveImagesResponse_Message {
@@ -2019,7 +2169,7 @@ type SaveEnd struct {
 
 func (x *SaveEnd) Reset() {
 	*x = SaveEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2181,7 @@ func (x *SaveEnd) String() string {
 func (*SaveEnd) ProtoMessage() {}
 
 func (x *SaveEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[29]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2194,7 @@ func (x *SaveEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveEnd.ProtoReflect.Descriptor instead.
 func (*SaveEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{29}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SaveEnd) GetTotalBytes() uint64 {
@@ -2065,7 +2215,7 @@ type PushImageRequest struct {
 
 func (x *PushImageRequest) Reset() {
 	*x = PushImageRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2227,7 @@ func (x *PushImageRequest) String() string {
 func (*PushImageRequest) ProtoMessage() {}
 
 func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[30]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2240,7 @@ func (x *PushImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageRequest.ProtoReflect.Descriptor instead.
 func (*PushImageRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{30}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PushImageRequest) GetReference() string {
@@ -2129,7 +2279,7 @@ type PushImageResponse struct {
 
 func (x *PushImageResponse) Reset() {
 	*x = PushImageResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2291,7 @@ func (x *PushImageResponse) String() string {
 func (*PushImageResponse) ProtoMessage() {}
 
 func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[31]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2304,7 @@ func (x *PushImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushImageResponse.ProtoReflect.Descriptor instead.
 func (*PushImageResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{31}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PushImageResponse) GetMessage() isPushImageResponse_Message {
@@ -2239,7 +2389,7 @@ type PushEnd struct {
 
 func (x *PushEnd) Reset() {
 	*x = PushEnd{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2401,7 @@ func (x *PushEnd) String() string {
 func (*PushEnd) ProtoMessage() {}
 
 func (x *PushEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[32]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2414,7 @@ func (x *PushEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushEnd.ProtoReflect.Descriptor instead.
 func (*PushEnd) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{32}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PushEnd) GetDigest() string {
@@ -2298,7 +2448,7 @@ type GetImageHistoryRequest struct {
 
 func (x *GetImageHistoryRequest) Reset() {
 	*x = GetImageHistoryRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2460,7 @@ func (x *GetImageHistoryRequest) String() string {
 func (*GetImageHistoryRequest) ProtoMessage() {}
 
 func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[33]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2473,7 @@ func (x *GetImageHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{33}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetImageHistoryRequest) GetImage() string {
@@ -2349,7 +2499,7 @@ type GetImageHistoryResponse struct {
 
 func (x *GetImageHistoryResponse) Reset() {
 	*x = GetImageHistoryResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2511,7 @@ func (x *GetImageHistoryResponse) String() string {
 func (*GetImageHistoryResponse) ProtoMessage() {}
 
 func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[34]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2524,7 @@ func (x *GetImageHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetImageHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{34}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetImageHistoryResponse) GetEntries() []*ImageHistoryEntry {
@@ -2398,7 +2548,7 @@ type ImageHistoryEntry struct {
 
 func (x *ImageHistoryEntry) Reset() {
 	*x = ImageHistoryEntry{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2560,7 @@ func (x *ImageHistoryEntry) String() string {
 func (*ImageHistoryEntry) ProtoMessage() {}
 
 func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[35]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2573,7 @@ func (x *ImageHistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHistoryEntry.ProtoReflect.Descriptor instead.
 func (*ImageHistoryEntry) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{35}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ImageHistoryEntry) GetId() string {
@@ -2477,7 +2627,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2639,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[36]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2652,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{36}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PruneImagesRequest) GetFilters() map[string]*StringList {
@@ -2522,7 +2672,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2684,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sockerless_backend_v1_image_proto_msgTypes[37]
+	mi := &file_sockerless_backend_v1_image_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2697,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{37}
+	return file_sockerless_backend_v1_image_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PruneImagesResponse) GetRemoved() []*RemovedImage {
@@ -2632,7 +2782,15 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\achanges\x18\x03 \x03(\tR\achanges\x12;\n" +
 	"\bplatform\x18\x04 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"0\n" +
 	"\x13ImportImageResponse\x12\x19\n" +
-	"\bimage_id\x18\x01 \x01(\tR\aimageId\"A\n" +
+	"\bimage_id\x18\x01 \x01(\tR\aimageId\"f\n" +
+	"\x19ImportImageFromUrlRequest\x127\n" +
+	"\x05image\x18\x01 \x01(\v2!.sockerless.backend.v1.ImportOpenR\x05image\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\xe8\x01\n" +
+	"\x1aImportImageFromUrlResponse\x12=\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.sockerless.backend.v1.ProgressH\x00R\bprogress\x12>\n" +
+	"\x03end\x18\x02 \x01(\v2*.sockerless.backend.v1.ImportImageResponseH\x00R\x03end\x12@\n" +
+	"\theartbeat\x18\x03 \x01(\v2 .sockerless.backend.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"A\n" +
 	"\x0fTagImageRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\"\x12\n" +
@@ -2751,11 +2909,13 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2!.sockerless.backend.v1.StringListR\x05value:\x028\x01\"}\n" +
 	"\x13PruneImagesResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\x12'\n" +
-	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xf7\t\n" +
+	"\x0fspace_reclaimed\x18\x02 \x01(\x04R\x0espaceReclaimed2\xf4\n" +
+	"\n" +
 	"\fImageService\x12`\n" +
 	"\tPullImage\x12'.sockerless.backend.v1.PullImageRequest\x1a(.sockerless.backend.v1.PullImageResponse0\x01\x12b\n" +
 	"\tLoadImage\x12'.sockerless.backend.v1.LoadImageRequest\x1a(.sockerless.backend.v1.LoadImageResponse(\x010\x01\x12f\n" +
-	"\vImportImage\x12).sockerless.backend.v1.ImportImageRequest\x1a*.sockerless.backend.v1.ImportImageResponse(\x01\x12[\n" +
+	"\vImportImage\x12).sockerless.backend.v1.ImportImageRequest\x1a*.sockerless.backend.v1.ImportImageResponse(\x01\x12{\n" +
+	"\x12ImportImageFromUrl\x120.sockerless.backend.v1.ImportImageFromUrlRequest\x1a1.sockerless.backend.v1.ImportImageFromUrlResponse0\x01\x12[\n" +
 	"\bTagImage\x12&.sockerless.backend.v1.TagImageRequest\x1a'.sockerless.backend.v1.TagImageResponse\x12f\n" +
 	"\n" +
 	"ListImages\x12(.sockerless.backend.v1.ListImagesRequest\x1a).sockerless.backend.v1.ListImagesResponse\"\x03\x90\x02\x01\x12l\n" +
@@ -2782,7 +2942,7 @@ func file_sockerless_backend_v1_image_proto_rawDescGZIP() []byte {
 	return file_sockerless_backend_v1_image_proto_rawDescData
 }
 
-var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_sockerless_backend_v1_image_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*RegistryAuth)(nil),                // 0: sockerless.backend.v1.RegistryAuth
 	(*PullImageRequest)(nil),            // 1: sockerless.backend.v1.PullImageRequest
@@ -2800,114 +2960,122 @@ var file_sockerless_backend_v1_image_proto_goTypes = []any{
 	(*ImportImageRequest)(nil),          // 13: sockerless.backend.v1.ImportImageRequest
 	(*ImportOpen)(nil),                  // 14: sockerless.backend.v1.ImportOpen
 	(*ImportImageResponse)(nil),         // 15: sockerless.backend.v1.ImportImageResponse
-	(*TagImageRequest)(nil),             // 16: sockerless.backend.v1.TagImageRequest
-	(*TagImageResponse)(nil),            // 17: sockerless.backend.v1.TagImageResponse
-	(*ListImagesRequest)(nil),           // 18: sockerless.backend.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),          // 19: sockerless.backend.v1.ListImagesResponse
-	(*ImageSummary)(nil),                // 20: sockerless.backend.v1.ImageSummary
-	(*InspectImageRequest)(nil),         // 21: sockerless.backend.v1.InspectImageRequest
-	(*InspectImageResponse)(nil),        // 22: sockerless.backend.v1.InspectImageResponse
-	(*ImageDetail)(nil),                 // 23: sockerless.backend.v1.ImageDetail
-	(*RemoveImageRequest)(nil),          // 24: sockerless.backend.v1.RemoveImageRequest
-	(*RemoveImageResponse)(nil),         // 25: sockerless.backend.v1.RemoveImageResponse
-	(*RemovedImage)(nil),                // 26: sockerless.backend.v1.RemovedImage
-	(*SaveImagesRequest)(nil),           // 27: sockerless.backend.v1.SaveImagesRequest
-	(*SaveImagesResponse)(nil),          // 28: sockerless.backend.v1.SaveImagesResponse
-	(*SaveEnd)(nil),                     // 29: sockerless.backend.v1.SaveEnd
-	(*PushImageRequest)(nil),            // 30: sockerless.backend.v1.PushImageRequest
-	(*PushImageResponse)(nil),           // 31: sockerless.backend.v1.PushImageResponse
-	(*PushEnd)(nil),                     // 32: sockerless.backend.v1.PushEnd
-	(*GetImageHistoryRequest)(nil),      // 33: sockerless.backend.v1.GetImageHistoryRequest
-	(*GetImageHistoryResponse)(nil),     // 34: sockerless.backend.v1.GetImageHistoryResponse
-	(*ImageHistoryEntry)(nil),           // 35: sockerless.backend.v1.ImageHistoryEntry
-	(*PruneImagesRequest)(nil),          // 36: sockerless.backend.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),         // 37: sockerless.backend.v1.PruneImagesResponse
-	nil,                                 // 38: sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	nil,                                 // 39: sockerless.backend.v1.ImageSummary.LabelsEntry
-	nil,                                 // 40: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	nil,                                 // 41: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	(*Platform)(nil),                    // 42: sockerless.backend.v1.Platform
-	(*Heartbeat)(nil),                   // 43: sockerless.backend.v1.Heartbeat
-	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
-	(*ContainerConfig)(nil),             // 45: sockerless.backend.v1.ContainerConfig
-	(*StringList)(nil),                  // 46: sockerless.backend.v1.StringList
+	(*ImportImageFromUrlRequest)(nil),   // 16: sockerless.backend.v1.ImportImageFromUrlRequest
+	(*ImportImageFromUrlResponse)(nil),  // 17: sockerless.backend.v1.ImportImageFromUrlResponse
+	(*TagImageRequest)(nil),             // 18: sockerless.backend.v1.TagImageRequest
+	(*TagImageResponse)(nil),            // 19: sockerless.backend.v1.TagImageResponse
+	(*ListImagesRequest)(nil),           // 20: sockerless.backend.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),          // 21: sockerless.backend.v1.ListImagesResponse
+	(*ImageSummary)(nil),                // 22: sockerless.backend.v1.ImageSummary
+	(*InspectImageRequest)(nil),         // 23: sockerless.backend.v1.InspectImageRequest
+	(*InspectImageResponse)(nil),        // 24: sockerless.backend.v1.InspectImageResponse
+	(*ImageDetail)(nil),                 // 25: sockerless.backend.v1.ImageDetail
+	(*RemoveImageRequest)(nil),          // 26: sockerless.backend.v1.RemoveImageRequest
+	(*RemoveImageResponse)(nil),         // 27: sockerless.backend.v1.RemoveImageResponse
+	(*RemovedImage)(nil),                // 28: sockerless.backend.v1.RemovedImage
+	(*SaveImagesRequest)(nil),           // 29: sockerless.backend.v1.SaveImagesRequest
+	(*SaveImagesResponse)(nil),          // 30: sockerless.backend.v1.SaveImagesResponse
+	(*SaveEnd)(nil),                     // 31: sockerless.backend.v1.SaveEnd
+	(*PushImageRequest)(nil),            // 32: sockerless.backend.v1.PushImageRequest
+	(*PushImageResponse)(nil),           // 33: sockerless.backend.v1.PushImageResponse
+	(*PushEnd)(nil),                     // 34: sockerless.backend.v1.PushEnd
+	(*GetImageHistoryRequest)(nil),      // 35: sockerless.backend.v1.GetImageHistoryRequest
+	(*GetImageHistoryResponse)(nil),     // 36: sockerless.backend.v1.GetImageHistoryResponse
+	(*ImageHistoryEntry)(nil),           // 37: sockerless.backend.v1.ImageHistoryEntry
+	(*PruneImagesRequest)(nil),          // 38: sockerless.backend.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),         // 39: sockerless.backend.v1.PruneImagesResponse
+	nil,                                 // 40: sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	nil,                                 // 41: sockerless.backend.v1.ImageSummary.LabelsEntry
+	nil,                                 // 42: sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	nil,                                 // 43: sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	(*Platform)(nil),                    // 44: sockerless.backend.v1.Platform
+	(*Heartbeat)(nil),                   // 45: sockerless.backend.v1.Heartbeat
+	(*timestamppb.Timestamp)(nil),       // 46: google.protobuf.Timestamp
+	(*ContainerConfig)(nil),             // 47: sockerless.backend.v1.ContainerConfig
+	(*StringList)(nil),                  // 48: sockerless.backend.v1.StringList
 }
 var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
-	42, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	44, // 0: sockerless.backend.v1.PullImageRequest.platform:type_name -> sockerless.backend.v1.Platform
 	0,  // 1: sockerless.backend.v1.PullImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	5,  // 2: sockerless.backend.v1.PullImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	6,  // 3: sockerless.backend.v1.PullImageResponse.end:type_name -> sockerless.backend.v1.PullEnd
-	43, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	45, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	42, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
+	44, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
 	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
 	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	42, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	44, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
 	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
 	11, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
 	12, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	43, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	45, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	14, // 14: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
 	9,  // 15: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	42, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	38, // 17: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	20, // 18: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	44, // 19: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	39, // 20: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	42, // 21: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	23, // 22: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	44, // 23: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	42, // 24: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	45, // 25: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	40, // 26: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	44, // 27: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	42, // 28: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	26, // 29: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	42, // 30: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	29, // 31: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	43, // 32: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	0,  // 33: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	42, // 34: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 35: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	32, // 36: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	43, // 37: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	32, // 38: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	42, // 39: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	35, // 40: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	44, // 41: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	41, // 42: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	26, // 43: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	46, // 44: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	46, // 45: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 46: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 47: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	13, // 48: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	16, // 49: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	18, // 50: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	21, // 51: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	24, // 52: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	27, // 53: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	30, // 54: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	33, // 55: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	3,  // 56: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	36, // 57: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 58: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 59: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	15, // 60: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	17, // 61: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	19, // 62: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	22, // 63: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	25, // 64: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	28, // 65: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	31, // 66: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	34, // 67: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	4,  // 68: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	37, // 69: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	58, // [58:70] is the sub-list for method output_type
-	46, // [46:58] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	44, // 16: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	14, // 17: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	5,  // 18: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
+	15, // 19: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	45, // 20: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	40, // 21: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	22, // 22: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	46, // 23: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	41, // 24: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	44, // 25: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	25, // 26: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
+	46, // 27: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	44, // 28: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	47, // 29: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	42, // 30: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	46, // 31: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	44, // 32: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	28, // 33: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	44, // 34: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	31, // 35: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	45, // 36: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	0,  // 37: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	44, // 38: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 39: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	34, // 40: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	45, // 41: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	34, // 42: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	44, // 43: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	37, // 44: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	46, // 45: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	43, // 46: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	28, // 47: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	48, // 48: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	48, // 49: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 50: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 51: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	13, // 52: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	16, // 53: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
+	18, // 54: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	20, // 55: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	23, // 56: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	26, // 57: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	29, // 58: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	32, // 59: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	35, // 60: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	3,  // 61: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	38, // 62: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 63: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 64: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	15, // 65: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	17, // 66: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
+	19, // 67: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	21, // 68: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	24, // 69: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	27, // 70: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	30, // 71: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	33, // 72: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	36, // 73: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	4,  // 74: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	39, // 75: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	63, // [63:76] is the sub-list for method output_type
+	50, // [50:63] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }
@@ -2938,17 +3106,22 @@ func file_sockerless_backend_v1_image_proto_init() {
 		(*ImportImageRequest_Chunk)(nil),
 		(*ImportImageRequest_End)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[20].OneofWrappers = []any{}
-	file_sockerless_backend_v1_image_proto_msgTypes[26].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[17].OneofWrappers = []any{
+		(*ImportImageFromUrlResponse_Progress)(nil),
+		(*ImportImageFromUrlResponse_End)(nil),
+		(*ImportImageFromUrlResponse_Heartbeat)(nil),
+	}
+	file_sockerless_backend_v1_image_proto_msgTypes[22].OneofWrappers = []any{}
+	file_sockerless_backend_v1_image_proto_msgTypes[28].OneofWrappers = []any{
 		(*RemovedImage_Untagged)(nil),
 		(*RemovedImage_Deleted)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[28].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[30].OneofWrappers = []any{
 		(*SaveImagesResponse_Chunk)(nil),
 		(*SaveImagesResponse_End)(nil),
 		(*SaveImagesResponse_Heartbeat)(nil),
 	}
-	file_sockerless_backend_v1_image_proto_msgTypes[31].OneofWrappers = []any{
+	file_sockerless_backend_v1_image_proto_msgTypes[33].OneofWrappers = []any{
 		(*PushImageResponse_Progress)(nil),
 		(*PushImageResponse_End)(nil),
 		(*PushImageResponse_Heartbeat)(nil),
@@ -2960,7 +3133,7 @@ func file_sockerless_backend_v1_image_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sockerless_backend_v1_image_proto_rawDesc), len(file_sockerless_backend_v1_image_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,7 +34,8 @@ export function registryEndpoints(domain: string, insecureHosts: readonly string
   return insecure ? [secure, { url: new URL(`http://${host}`), insecure, local }] : [secure];
 }
 
-function isLoopback(hostname: string): boolean {
+/** Whether a host is this machine, whatever its names. */
+export function isLoopback(hostname: string): boolean {
   return (
     hostname === "localhost" || hostname === "[::1]" || (isIPv4(hostname) && hostname.startsWith("127."))
   );

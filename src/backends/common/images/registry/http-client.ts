@@ -7,6 +7,7 @@ import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import type { BlockList } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 
 import { invalid } from "../../../../common/errors.ts";
@@ -50,6 +51,8 @@ export interface HttpClientOptions {
   readonly userAgent: string;
   /** Milliseconds without a byte after which a connection counts as lost. */
   readonly silenceMs: number;
+  /** Addresses to which no connection without TLS is made, whoever names them; a proxy may make them. Absent: none. */
+  readonly blocked?: BlockList;
 }
 
 const maxRedirects = 10;
@@ -126,8 +129,10 @@ export class HttpClient {
     const outgoing =
       url.protocol === "https:"
         ? httpsRequest(url, { ...options, agent: this.#https, ...this.#verification() })
-        : httpRequest(url, { ...options, agent: this.#http });
-    outgoing.on("timeout", () => outgoing.destroy(timeoutError()));
+        : httpRequest(url, { ...options, agent: this.#http, ...this.#blocked() });
+    let answer: IncomingMessage | undefined;
+    // Once there is an answer its reader is to hear why it breaks off.
+    outgoing.on("timeout", () => (answer ?? outgoing).destroy(timeoutError()));
     let sourceError: unknown;
     if (body === undefined || typeof body === "string" || body instanceof Uint8Array) {
       outgoing.end(body);
@@ -141,6 +146,7 @@ export class HttpClient {
     }
     try {
       const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
+      answer = incoming;
       return new NodeResponse(incoming, request);
     } catch (error) {
       signal.throwIfAborted();
@@ -149,6 +155,11 @@ export class HttpClient {
       }
       throw unreachable(method, url, error);
     }
+  }
+
+  /** An option of `net.connect`, which Node's types do not have for requests. */
+  #blocked(): object {
+    return this.#options.blocked === undefined ? {} : { blockList: this.#options.blocked };
   }
 
   #verification(): object {

@@ -24,6 +24,8 @@ function goText(url: URL, error: unknown): string {
       return `dial tcp: lookup ${url.hostname}: no such host`;
     case "EAI_AGAIN":
       return `dial tcp: lookup ${url.hostname}: Temporary failure in name resolution`;
+    case "ERR_IP_BLOCKED":
+      return `${dial}: this address is not asked: it gives the machine its credentials`;
     case "ECONNRESET":
       return messageOf(error) === "socket hang up" ? "EOF" : "read: connection reset by peer";
     case "EPROTO":

@@ -43,6 +43,9 @@ const (
 	// ImageServiceImportImageProcedure is the fully-qualified name of the ImageService's ImportImage
 	// RPC.
 	ImageServiceImportImageProcedure = "/sockerless.backend.v1.ImageService/ImportImage"
+	// ImageServiceImportImageFromUrlProcedure is the fully-qualified name of the ImageService's
+	// ImportImageFromUrl RPC.
+	ImageServiceImportImageFromUrlProcedure = "/sockerless.backend.v1.ImageService/ImportImageFromUrl"
 	// ImageServiceTagImageProcedure is the fully-qualified name of the ImageService's TagImage RPC.
 	ImageServiceTagImageProcedure = "/sockerless.backend.v1.ImageService/TagImage"
 	// ImageServiceListImagesProcedure is the fully-qualified name of the ImageService's ListImages RPC.
@@ -78,6 +81,9 @@ type ImageServiceClient interface {
 	LoadImage(context.Context) *connect.BidiStreamForClient[v1.LoadImageRequest, v1.LoadImageResponse]
 	// A root file system's tar becomes an image of one layer.
 	ImportImage(context.Context) *connect.ClientStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse]
+	// The same of a tar that the backend fetches. Progress as it happens; the last
+	// message is `end`. What the URL's server refuses is the call's error.
+	ImportImageFromUrl(context.Context, *connect.Request[v1.ImportImageFromUrlRequest]) (*connect.ServerStreamForClient[v1.ImportImageFromUrlResponse], error)
 	TagImage(context.Context, *connect.Request[v1.TagImageRequest]) (*connect.Response[v1.TagImageResponse], error)
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
@@ -120,6 +126,12 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+ImageServiceImportImageProcedure,
 			connect.WithSchema(imageServiceMethods.ByName("ImportImage")),
+			connect.WithClientOptions(opts...),
+		),
+		importImageFromUrl: connect.NewClient[v1.ImportImageFromUrlRequest, v1.ImportImageFromUrlResponse](
+			httpClient,
+			baseURL+ImageServiceImportImageFromUrlProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ImportImageFromUrl")),
 			connect.WithClientOptions(opts...),
 		),
 		tagImage: connect.NewClient[v1.TagImageRequest, v1.TagImageResponse](
@@ -187,6 +199,7 @@ type imageServiceClient struct {
 	pullImage           *connect.Client[v1.PullImageRequest, v1.PullImageResponse]
 	loadImage           *connect.Client[v1.LoadImageRequest, v1.LoadImageResponse]
 	importImage         *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
+	importImageFromUrl  *connect.Client[v1.ImportImageFromUrlRequest, v1.ImportImageFromUrlResponse]
 	tagImage            *connect.Client[v1.TagImageRequest, v1.TagImageResponse]
 	listImages          *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
 	inspectImage        *connect.Client[v1.InspectImageRequest, v1.InspectImageResponse]
@@ -211,6 +224,11 @@ func (c *imageServiceClient) LoadImage(ctx context.Context) *connect.BidiStreamF
 // ImportImage calls sockerless.backend.v1.ImageService.ImportImage.
 func (c *imageServiceClient) ImportImage(ctx context.Context) *connect.ClientStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse] {
 	return c.importImage.CallClientStream(ctx)
+}
+
+// ImportImageFromUrl calls sockerless.backend.v1.ImageService.ImportImageFromUrl.
+func (c *imageServiceClient) ImportImageFromUrl(ctx context.Context, req *connect.Request[v1.ImportImageFromUrlRequest]) (*connect.ServerStreamForClient[v1.ImportImageFromUrlResponse], error) {
+	return c.importImageFromUrl.CallServerStream(ctx, req)
 }
 
 // TagImage calls sockerless.backend.v1.ImageService.TagImage.
@@ -268,6 +286,9 @@ type ImageServiceHandler interface {
 	LoadImage(context.Context, *connect.BidiStream[v1.LoadImageRequest, v1.LoadImageResponse]) error
 	// A root file system's tar becomes an image of one layer.
 	ImportImage(context.Context, *connect.ClientStream[v1.ImportImageRequest]) (*connect.Response[v1.ImportImageResponse], error)
+	// The same of a tar that the backend fetches. Progress as it happens; the last
+	// message is `end`. What the URL's server refuses is the call's error.
+	ImportImageFromUrl(context.Context, *connect.Request[v1.ImportImageFromUrlRequest], *connect.ServerStream[v1.ImportImageFromUrlResponse]) error
 	TagImage(context.Context, *connect.Request[v1.TagImageRequest]) (*connect.Response[v1.TagImageResponse], error)
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
 	InspectImage(context.Context, *connect.Request[v1.InspectImageRequest]) (*connect.Response[v1.InspectImageResponse], error)
@@ -306,6 +327,12 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		ImageServiceImportImageProcedure,
 		svc.ImportImage,
 		connect.WithSchema(imageServiceMethods.ByName("ImportImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceImportImageFromUrlHandler := connect.NewServerStreamHandler(
+		ImageServiceImportImageFromUrlProcedure,
+		svc.ImportImageFromUrl,
+		connect.WithSchema(imageServiceMethods.ByName("ImportImageFromUrl")),
 		connect.WithHandlerOptions(opts...),
 	)
 	imageServiceTagImageHandler := connect.NewUnaryHandler(
@@ -373,6 +400,8 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServiceLoadImageHandler.ServeHTTP(w, r)
 		case ImageServiceImportImageProcedure:
 			imageServiceImportImageHandler.ServeHTTP(w, r)
+		case ImageServiceImportImageFromUrlProcedure:
+			imageServiceImportImageFromUrlHandler.ServeHTTP(w, r)
 		case ImageServiceTagImageProcedure:
 			imageServiceTagImageHandler.ServeHTTP(w, r)
 		case ImageServiceListImagesProcedure:
@@ -410,6 +439,10 @@ func (UnimplementedImageServiceHandler) LoadImage(context.Context, *connect.Bidi
 
 func (UnimplementedImageServiceHandler) ImportImage(context.Context, *connect.ClientStream[v1.ImportImageRequest]) (*connect.Response[v1.ImportImageResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.ImportImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ImportImageFromUrl(context.Context, *connect.Request[v1.ImportImageFromUrlRequest], *connect.ServerStream[v1.ImportImageFromUrlResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sockerless.backend.v1.ImageService.ImportImageFromUrl is not implemented"))
 }
 
 func (UnimplementedImageServiceHandler) TagImage(context.Context, *connect.Request[v1.TagImageRequest]) (*connect.Response[v1.TagImageResponse], error) {
