@@ -437,7 +437,8 @@ describe("a connection that is cut", () => {
     };
     const { imageId: pulled } = await passingTime(store, pull(store, `${proxy.host}/silence:1`));
     assert.equal(pulled, imageId(wanted));
-    assert.deepEqual(ranges, [undefined, "bytes=1000-"]);
+    // A loaded machine may be silent for so long again.
+    assert.deepEqual(ranges.slice(0, 2), [undefined, "bytes=1000-"]);
   });
 
   it("is given up after the fifth time", async (context) => {
