@@ -11,12 +11,7 @@ export interface Received {
 }
 
 /** Sends a request and answers its JSON. */
-async function callJson<T>(
-  socketPath: string,
-  method: string,
-  path: string,
-  body?: object,
-): Promise<T> {
+async function callJson<T>(socketPath: string, method: string, path: string, body?: object): Promise<T> {
   const chunks: Buffer[] = [];
   for await (const chunk of await open(socketPath, method, path, body)) {
     chunks.push(chunk as Buffer);
