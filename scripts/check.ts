@@ -9,14 +9,15 @@ import { join } from "node:path";
 import { baseline, compareGenerated } from "./generated-code.ts";
 import { compareDocuments } from "./generated-documents.ts";
 import { describeTrespass, findTrespasses } from "./import-fences.ts";
-import { findLeaks, takeInventory } from "./leaks.ts";
+import { beginTestRun, type TestRun } from "./leaks.ts";
 import { type Outcome, root, run } from "./program.ts";
 
 interface Step {
   readonly name: string;
   /** Names of steps that must have succeeded. */
   readonly after?: readonly string[];
-  readonly run: () => Promise<Outcome>;
+  /** The variables are for what runs code of ours. */
+  readonly run: (env: TestRun["env"]) => Promise<Outcome>;
   /** It runs code of ours, as root in a container: it must leave the machine as it was. */
   readonly runsTests?: boolean;
 }
@@ -39,18 +40,19 @@ const steps: readonly Step[] = [
     name: "unit tests",
     runsTests: true,
     after: ["build"],
-    run: () => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"]),
+    run: (env) => run(process.execPath, [...unitTestFlags, "dist/src/**/*.test.js"], { env }),
   },
   {
     name: "tests of scripts",
     runsTests: true,
-    run: () => run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"]),
+    run: (env) =>
+      run(process.execPath, ["--import", "tsx", ...unitTestFlags, "scripts/**/*.test.ts"], { env }),
   },
   {
     name: "go test",
     runsTests: true,
     after: ["go vet"],
-    run: () => run("go", ["test", "-short", "-timeout=30m", "./..."], { cwd: "agent" }),
+    run: (env) => run("go", ["test", "-short", "-timeout=30m", "./..."], { cwd: "agent", env }),
   },
 ];
 
@@ -76,7 +78,7 @@ async function checkGoFormat(): Promise<Outcome> {
 
 type Verdict = "ok" | "FAILED" | "not run";
 
-async function runSteps(chosen: readonly Step[]): Promise<Map<Step, Verdict>> {
+async function runSteps(chosen: readonly Step[], env: TestRun["env"]): Promise<Map<Step, Verdict>> {
   const verdicts = new Map<Step, Verdict>();
   const waiting = [...chosen];
   const worker = async (): Promise<void> => {
@@ -99,7 +101,7 @@ async function runSteps(chosen: readonly Step[]): Promise<Map<Step, Verdict>> {
       return "not run";
     }
     const startedAt = performance.now();
-    const { code, output } = await step.run();
+    const { code, output } = await step.run(env);
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     console.log(`${code === 0 ? "ok    " : "FAILED"} ${step.name} (${seconds} s)`);
     if (code !== 0) {
@@ -120,9 +122,9 @@ if (unknown.length > 0) {
   process.exit(1);
 }
 const chosen = names.length === 0 ? steps : steps.filter(({ name }) => names.includes(name));
-const before = takeInventory();
-const verdicts = await runSteps(chosen);
-const leaks = chosen.some(({ runsTests }) => runsTests === true) ? await findLeaks(before) : [];
+const testRun = beginTestRun();
+const verdicts = await runSteps(chosen, testRun.env);
+const leaks = chosen.some(({ runsTests }) => runsTests === true) ? await testRun.findLeaks() : [];
 if (leaks.length > 0) {
   console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
 }

@@ -5,14 +5,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 
-import { findLeaks, takeInventory } from "./leaks.ts";
+import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
 
 const args = process.argv.slice(2);
 const flags = args.filter((arg) => arg.startsWith("-"));
 const chosen = args.filter((arg) => !arg.startsWith("-"));
 
-const before = takeInventory();
+const testRun = beginTestRun();
 const tests = spawn(
   process.execPath,
   [
@@ -24,14 +24,14 @@ const tests = spawn(
     ...flags,
     ...(chosen.length === 0 ? ["dist/test/**/*.test.js"] : chosen.map(compiled)),
   ],
-  { cwd: root, stdio: "inherit" },
+  { cwd: root, stdio: "inherit", env: { ...process.env, ...testRun.env } },
 );
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => tests.kill(signal));
 }
 const [code] = (await once(tests, "exit")) as [number | null];
 
-const leaks = await findLeaks(before);
+const leaks = await testRun.findLeaks();
 if (leaks.length > 0) {
   console.error(`the tests left behind:\n${leaks.map((leak) => `  ${leak}`).join("\n")}`);
 }

@@ -1,5 +1,9 @@
-/** What sockerless may leave on a machine: seen before and after tests, it must be the same. */
-import { execFileSync } from "node:child_process";
+/**
+ * What tests may leave on a machine: seen before and after them, it must be the same. A process that they started and
+ * left is known by a variable of its environment, whatever its name is.
+ */
+import { spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -8,13 +12,35 @@ import { setTimeout as delay } from "node:timers/promises";
 /** Deleting namespaces and mounts happens behind the answers that tests wait for. */
 const settleLimitMs = 60_000;
 
-/** One line for each thing that is there. */
-export type Inventory = ReadonlySet<string>;
+/** In the environment of everything that tests start; not of containers, whose environment is their own. */
+const runVariable = "SKL_TEST_RUN";
 
-/** What is there now. */
-export function takeInventory(): Inventory {
+/** Tests that begin, and what they leave behind. */
+export interface TestRun {
+  /** To be added to the environment of their processes: no other run has the same, though clones are tested side by side. */
+  readonly env: Readonly<Record<string, string>>;
+  /** One line for each thing that is there and was not before, once that has settled: within so many milliseconds. */
+  findLeaks(limitMs?: number): Promise<string[]>;
+}
+
+/**
+ * Takes the inventory before any test.
+ *
+ * @throws where the machine's packet rules cannot be read, though they could be changed
+ */
+export function beginTestRun(): TestRun {
+  const id = randomUUID();
+  const before = takeInventory(id);
+  return {
+    env: { [runVariable]: id },
+    findLeaks: (limitMs = settleLimitMs) => findLeaks(id, before, limitMs),
+  };
+}
+
+function takeInventory(run: string): ReadonlySet<string> {
   return new Set([
-    ...processes(),
+    ...processes(run),
+    ...loopDevices(),
     ...mounts(),
     ...networkNamespaces(),
     ...interfaces(),
@@ -25,11 +51,10 @@ export function takeInventory(): Inventory {
   ]);
 }
 
-/** What is there and was not before, once that has settled; in milliseconds, how long it may take to. */
-export async function findLeaks(before: Inventory, limitMs = settleLimitMs): Promise<string[]> {
+async function findLeaks(run: string, before: ReadonlySet<string>, limitMs: number): Promise<string[]> {
   const deadline = Date.now() + limitMs;
   for (;;) {
-    const leaked = [...takeInventory()].filter((line) => !before.has(line));
+    const leaked = [...takeInventory(run)].filter((line) => !before.has(line));
     if (leaked.length === 0 || Date.now() > deadline) {
       return leaked;
     }
@@ -37,24 +62,36 @@ export async function findLeaks(before: Inventory, limitMs = settleLimitMs): Pro
   }
 }
 
-function processes(): string[] {
+/** The run's own processes, and those of sockerless that are of no run: the agent in a container has lost the variable. */
+function processes(run: string): string[] {
   const found: string[] = [];
   for (const pid of namesIn("/proc").filter((name) => /^\d+$/.test(name))) {
     const comm = read(`/proc/${pid}/comm`).trim();
     const program = basename(read(`/proc/${pid}/cmdline`).split("\0")[0] ?? "");
     const isZombie = /^State:\s+Z/m.test(read(`/proc/${pid}/status`));
-    if (!isZombie && [comm, program].some((name) => name.startsWith("sockerless"))) {
+    const runOfIt = runOf(pid);
+    const isOurs =
+      runOfIt === undefined ? [comm, program].some((name) => name.startsWith("sockerless")) : runOfIt === run;
+    if (!isZombie && isOurs) {
       found.push(`process ${pid} ${program}`);
     }
   }
   return found;
 }
 
-/** What our tests name their directories in the temporary directory, those in Go by their own names. */
-const ownTemporary = new RegExp(
+/** Which tests started a process; undefined of one that none did, or that is another user's. */
+function runOf(pid: string): string | undefined {
+  const entry = read(`/proc/${pid}/environ`)
+    .split("\0")
+    .find((each) => each.startsWith(`${runVariable}=`));
+  return entry?.slice(runVariable.length + 1);
+}
+
+/** How tests name their directories in the temporary directory, those in Go by their own names. */
+export const ownTemporary = new RegExp(
   `^(?:Test[A-Z]|(?:${[
-    ...["agent", "authority", "botocore", "bulk-stream", "dockerd", "engine", "lying-agent", "machine"],
-    ...["publish", "record-docker-cli", "skl", "sockerless", "start", "state"],
+    ...["agent", "authority", "botocore", "bulk-stream", "dockerd", "engine", "machine"],
+    ...["publish", "raw-agent", "record-docker-cli", "skl", "sockerless", "start", "state"],
   ].join("|")})-)`,
 );
 
@@ -80,21 +117,46 @@ function interfaces(): string[] {
   return present.map((name) => `network interface ${name}`);
 }
 
-/** Tables of ours, and what we put into the chains of others. */
+/** Devices whose file is of a volume, or in a directory of a test. */
+function loopDevices(): string[] {
+  const found: string[] = [];
+  for (const name of namesIn("/sys/block")) {
+    const file = read(`/sys/block/${name}/loop/backing_file`).trim();
+    if (file.includes("sockerless") || file.split("/").some((part) => ownTemporary.test(part))) {
+      found.push(`loop device ${name} ${file}`);
+    }
+  }
+  return found;
+}
+
+/**
+ * Tables of ours, and what we put into the chains of others. That the kernel forwards packets is not looked at: the
+ * product says that it stays so.
+ */
 function firewall(): string[] {
-  if (process.getuid?.() !== 0) {
+  if (!mayChangeNetwork()) {
     return [];
   }
-  let rules: string;
-  try {
-    rules = execFileSync("nft", ["--stateless", "list", "ruleset"], {
-      encoding: "utf8",
-      maxBuffer: 64 * 1024 * 1024,
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-  } catch {
-    return []; // No nft, hence no tables of ours.
+  const { error, status, stdout, stderr } = spawnSync("nft", ["--stateless", "list", "ruleset"], {
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  if (error !== undefined && "code" in error && error.code === "ENOENT") {
+    return []; // Without nft there are no tables of ours.
   }
+  if (error !== undefined || status !== 0) {
+    throw new Error(`nft does not say what packet rules there are: ${error?.message ?? stderr}`);
+  }
+  return ownRules(stdout);
+}
+
+/** Whether this process has CAP_NET_ADMIN. */
+function mayChangeNetwork(): boolean {
+  const effective = /^CapEff:\s+([\da-f]+)$/m.exec(read("/proc/self/status"))?.[1] ?? "0";
+  return ((BigInt(`0x${effective}`) >> 12n) & 1n) === 1n;
+}
+
+function ownRules(rules: string): string[] {
   const found: string[] = [];
   let table = "";
   for (const line of rules.split("\n")) {

@@ -4,7 +4,7 @@
  * those of the integration tests and leave out what is Go: `npm run soak -- test/ecs` is for the ECS backend.
  */
 import { spawnSync } from "node:child_process";
-import { findLeaks, takeInventory } from "./leaks.ts";
+import { beginTestRun } from "./leaks.ts";
 import { root } from "./program.ts";
 
 const fuzzSeconds = 30;
@@ -22,9 +22,11 @@ const tests =
   chosen.length > 0 ? chosen : ["test/fault", "test/load", "test/differential", "test/api/storm.test.ts"];
 const failures: string[] = [];
 
+const testRun = beginTestRun();
+
 function run(name: string, program: string, args: readonly string[], cwd: string): void {
   console.log(`soak: ${name}`);
-  const env = { ...process.env, SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000" };
+  const env = { ...process.env, ...testRun.env, SOCKERLESS_SOAK: "1", SOCKERLESS_STORM_RUNS: "1000" };
   const startedAt = performance.now();
   const { status } = spawnSync(program, args, { cwd, env, stdio: "inherit" });
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
@@ -41,13 +43,12 @@ run(
   root,
 );
 if (chosen.length === 0) {
-  const before = takeInventory();
   run("Go tests", "go", ["test", "-count=1", "-timeout=60m", "./..."], `${root}/agent`);
   for (const [folder, target] of fuzzTargets) {
     const args = ["test", folder, "-run=^$", `-fuzz=^${target}$`, `-fuzztime=${fuzzSeconds}s`];
     run(`${target} in agent/${folder}`, "go", args, `${root}/agent`);
   }
-  failures.push(...(await findLeaks(before)).map((leak) => `left behind: ${leak}`));
+  failures.push(...(await testRun.findLeaks()).map((leak) => `left behind: ${leak}`));
 }
 if (failures.length > 0) {
   console.error(`failed: ${failures.join(", ")}`);

@@ -34,7 +34,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "hosttest")
+	dir, err := os.MkdirTemp("", "skl-host-")
 	if err == nil {
 		agentBinary = filepath.Join(dir, "sockerless-agent")
 		build := exec.Command("go", "build", "-o", agentBinary, "../cmd/sockerless-agent")
@@ -77,7 +77,7 @@ func requireRoot(t testing.TB) {
 func startHost(t testing.TB) *hostProcess {
 	t.Helper()
 	requireRoot(t)
-	dir, err := os.MkdirTemp("", "h")
+	dir, err := os.MkdirTemp("", "skl-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ const skip = onlyOn("local", "a task has no host");
 test("a container has the address, the namespaces, the devices and the values that it is given", {
   skip,
 }, async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "cid-"));
+  const directory = await mkdtemp(join(tmpdir(), "skl-cid-"));
   t.after(() => rm(directory, { recursive: true }));
   const cidFile = join(directory, "cid");
   const inside = [

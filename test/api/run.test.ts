@@ -52,6 +52,23 @@ describe("docker run", () => {
     assert.equal(await ok("ps", "-aq", "--filter", "name=ghost"), "");
   });
 
+  test("gives no process of a container anything of the daemon's environment", async () => {
+    await ok("run", "--detach", "--name", "bare", "busybox", "sh", "-c", "env; exec sleep 600");
+    const own = await until(async () => (await ok("logs", "bare")) || undefined);
+    const texts = [own, await ok("exec", "bare", "env")];
+    await ok("rm", "--force", "bare");
+    const names = texts.flatMap((text) => text.split("\n").map((line) => line.replace(/=.*/s, "")));
+    // A task has what AWS tells it besides.
+    const expected =
+      backendUnderTest() === "ecs"
+        ? /^(PATH|HOSTNAME|HOME|PWD|SHLVL|AWS_\w+|ECS_\w+)$/
+        : /^(PATH|HOSTNAME|HOME|PWD|SHLVL)$/;
+    assert.deepEqual(
+      names.filter((name) => !expected.test(name)),
+      [],
+    );
+  });
+
   test("gives the environment, working directory, user and host name that it is told", async () => {
     const text = await ok(
       ..."run --rm -e GREETING=hello -w /var/tmp -u app:tty --hostname box busybox".split(" "),

@@ -33,6 +33,9 @@ export class Dockerd {
         `--exec-root=${directory}/exec`,
         `--pidfile=${directory}/pid`,
         "--iptables=false",
+        // Where the check for what tests leave behind looks.
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+        "--cgroup-parent=/sockerless",
         ...(bridge === undefined ? ["--bridge=none"] : [`--bip=${bridge}`]),
       ],
       { stdio: ["ignore", "pipe", "pipe"] },

@@ -16,7 +16,7 @@ import type { ToWorker } from "./thread-messages.ts";
 
 /** A client's end of a connection and the server's. */
 async function connected(t: TestContext): Promise<{ readonly client: Socket; readonly socket: Socket }> {
-  const directory = await mkdtemp(join(tmpdir(), "client-socket-"));
+  const directory = await mkdtemp(join(tmpdir(), "skl-client-socket-"));
   const server = createServer({ allowHalfOpen: true });
   const path = join(directory, "socket");
   server.listen(path);
