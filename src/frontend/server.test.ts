@@ -5,7 +5,9 @@ import { connect } from "node:net";
 import { test } from "node:test";
 
 import { invalid } from "../common/errors.ts";
+import { createLogger } from "../common/logger.ts";
 import { serveApi } from "../../test/support/docker-api.ts";
+import { until } from "../../test/support/until.ts";
 import { replyEmpty } from "./reply.ts";
 import type { ReplyContext } from "./request-context.ts";
 import type { ReplyRoute } from "./router.ts";
@@ -57,6 +59,41 @@ test("an unexpected failure is a 500 with its message and does not end the serve
   assert.equal(response.status, 500);
   assert.deepEqual(response.json(), { message: "a bug" });
   assert.equal((await api.call("GET", "/fine")).status, 204);
+});
+
+test("each request is logged with its method, its path, its status and how long it took", async (t) => {
+  const lines: Readonly<Record<string, unknown>>[] = [];
+  const logger = createLogger({
+    level: "debug",
+    process: "frontend",
+    destination: { write: (line) => void lines.push(JSON.parse(line) as (typeof lines)[number]) },
+  });
+  const routes = [
+    route("/fine", async ({ response }) => replyEmpty(response, 204)),
+    route("/refused", async () => {
+      throw invalid("not so");
+    }),
+  ];
+  const api = await serveApi(t, () => {}, routes, logger);
+  await api.call("GET", "/v1.41/fine?all=1");
+  await api.call("GET", "/refused");
+  // The answer is out before its line is.
+  const requests = await until(() => {
+    const found = lines.filter(({ msg }) => msg === "request");
+    return found.length === 2 ? found : undefined;
+  });
+  assert.deepEqual(
+    requests.map(({ level, method, url, status }) => ({ level, method, url, status })),
+    [
+      { level: "debug", method: "GET", url: "/v1.41/fine?all=1", status: 204 },
+      { level: "debug", method: "GET", url: "/refused", status: 400 },
+    ],
+  );
+  for (const { ms } of requests) {
+    assert.ok(typeof ms === "number" && ms >= 0, String(ms));
+  }
+  const refused = lines.find(({ msg }) => msg === "request refused");
+  assert.equal(refused?.["reason"], "not so");
 });
 
 test("a client's disconnect aborts the request's signal, a request that ends by itself does not", async (t) => {

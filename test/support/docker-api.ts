@@ -8,7 +8,7 @@ import type { TestContext } from "node:test";
 import { type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 
 import { listen } from "../../src/common/listen.ts";
-import { createLogger } from "../../src/common/logger.ts";
+import { createLogger, type Logger } from "../../src/common/logger.ts";
 import { createBackendClients } from "../../src/frontend/backend-clients.ts";
 import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
@@ -45,11 +45,13 @@ export interface ApiUnderTest {
  * Serves the API until the test ends.
  *
  * @param backend the services that the test's requests need; others answer as not implemented
+ * @param logger told of the requests
  */
 export async function serveApi(
   t: TestContext,
   backend: (router: ConnectRouter) => void,
   routes: readonly Route[] = allRoutes,
+  logger: Logger = createLogger({ level: "silent", process: "test" }),
 ): Promise<ApiUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "sockerless-api-"));
   let streams: StreamPool | undefined;
@@ -66,7 +68,7 @@ export async function serveApi(
         return streams;
       },
     },
-    logger: createLogger({ level: "silent", process: "test" }),
+    logger,
     version: "1.2.3",
   });
   t.after(async () => {

@@ -13,14 +13,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import pino from "pino";
 import { conflict } from "../../common/errors.ts";
+import { createLogger } from "../../common/logger.ts";
 import { GetCapabilitiesResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { create } from "@bufbuild/protobuf";
 import { type BackendServer, serveBackend } from "./server.ts";
 
 const containerId = "0123456789abcdef".repeat(4);
-const logger = pino({ level: "silent" });
+const lines: Readonly<Record<string, unknown>>[] = [];
+const logger = createLogger({
+  level: "debug",
+  process: "backend",
+  destination: { write: (line) => void lines.push(JSON.parse(line) as (typeof lines)[number]) },
+});
 
 describe("a backend's listener", () => {
   let directory: string;
@@ -59,6 +64,9 @@ describe("a backend's listener", () => {
         router.service(SystemService, {
           getCapabilities: () =>
             create(GetCapabilitiesResponseSchema, { backend: "local", capabilities: { exec: true } }),
+          getDiskUsage: () => {
+            throw new TypeError("a bug");
+          },
           getInfo: () => {
             throw conflict("the engine is busy");
           },
@@ -94,6 +102,46 @@ describe("a backend's listener", () => {
     const error = await unary(socket, `/${SystemService.typeName}/GetInfo`);
     assert.equal(error?.details, "the engine is busy");
     assert.deepEqual(error?.metadata.get("sockerless-error-kind"), ["conflict"]);
+  });
+
+  test("logs each call with its path, its status and how long it took", async () => {
+    lines.length = 0;
+    const path = `/${SystemService.typeName}/GetCapabilities?connect=v1&encoding=json&message=%7B%7D`;
+    await get(socket, path);
+    await unary(socket, `/${SystemService.typeName}/GetInfo`);
+    assert.deepEqual(
+      lines.map(({ level, msg, method, status, reason }) => ({ level, msg, method, status, reason })),
+      [
+        {
+          level: "debug",
+          msg: "call",
+          method: `${SystemService.typeName}/GetCapabilities`,
+          status: "ok",
+          reason: undefined,
+        },
+        {
+          level: "debug",
+          msg: "call refused",
+          method: `${SystemService.typeName}/GetInfo`,
+          status: "conflict",
+          reason: "the engine is busy",
+        },
+      ],
+    );
+    for (const { ms } of lines) {
+      assert.ok(typeof ms === "number" && ms >= 0, String(ms));
+    }
+  });
+
+  test("warns of a failure that nobody foresaw, with where it came from", async () => {
+    lines.length = 0;
+    await unary(socket, `/${SystemService.typeName}/GetDiskUsage`);
+    const [failed] = lines;
+    assert.deepEqual(
+      [failed?.["level"], failed?.["msg"], failed?.["status"]],
+      ["warn", "call failed", "system"],
+    );
+    assert.match(JSON.stringify(failed?.["err"]), /a bug.*server\.test/);
   });
 
   test("takes an HTTP/2 preface that comes in pieces", async () => {
