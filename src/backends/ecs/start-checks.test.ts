@@ -6,7 +6,161 @@ import type { AwsClients } from "./aws/clients.ts";
 import { checkSurroundings } from "./start-checks.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
 
+/** AWS as it is where nothing is wrong, by the names of the commands. */
+const sound: Readonly<Record<string, object>> = {
+  GetCallerIdentityCommand: { Account: "123456789012", Arn: "arn:aws:iam::123456789012:role/r" },
+  DescribeClustersCommand: { clusters: [{ status: "ACTIVE", capacityProviders: ["FARGATE_SPOT"] }] },
+  DescribeSubnetsCommand: {
+    Subnets: [
+      { SubnetId: "subnet-1", VpcId: "vpc-1" },
+      { SubnetId: "subnet-2", VpcId: "vpc-1" },
+    ],
+  },
+  DescribeSecurityGroupsCommand: {
+    SecurityGroups: [{ IpPermissions: [{ IpProtocol: "tcp", FromPort: 9111, ToPort: 9111 }] }],
+  },
+  DescribeMountTargetsCommand: { MountTargets: [{ SubnetId: "subnet-1" }, { SubnetId: "subnet-2" }] },
+  DescribeLogGroupsCommand: { logGroups: [{ logGroupName: "/sockerless/containers" }] },
+};
+
+const configured = {
+  region: "us-east-1",
+  cluster: "main",
+  capacityProvider: "FARGATE",
+  subnets: ["subnet-1", "subnet-2"],
+  securityGroups: ["sg-1"],
+  efsFilesystemId: "fs-1",
+  logGroup: "/sockerless/containers",
+};
+
+/** The warnings of a start where AWS answers so; an `Error` is what it refuses with. */
+async function warningsOf(
+  answers: Readonly<Record<string, object>>,
+  config: Readonly<Record<string, unknown>> = {},
+): Promise<string[]> {
+  const client = {
+    send: async (command: object) => {
+      const { name } = command.constructor;
+      const answer = { ...sound, ...answers }[name];
+      if (answer === undefined || answer instanceof Error) {
+        throw answer ?? new Error(`${name} is not known here`);
+      }
+      return answer;
+    },
+  };
+  const aws = { sts: client, ecs: client, ec2: client, efs: client, logs: client } as unknown as AwsClients;
+  const { logger, warnings } = capturedLogger();
+  await checkSurroundings(
+    { ...configured, ...config } as unknown as EcsSection,
+    aws,
+    logger,
+    new AbortController().signal,
+  );
+  return warnings();
+}
+
+const group = (permission: object) => ({
+  DescribeSecurityGroupsCommand: { SecurityGroups: [{ IpPermissions: [permission] }] },
+});
+
+const closed =
+  "none of ecs.security_groups lets port 9111 in: agents cannot be reached, and no start will succeed";
+
 describe("looking at what is configured", () => {
+  it("warns of nothing where all is there", async () => {
+    assert.deepEqual(await warningsOf({}), []);
+  });
+
+  for (const [what, answers, config, expected] of [
+    [
+      "a cluster that is not there",
+      { DescribeClustersCommand: { clusters: [], failures: [{ reason: "MISSING" }] } },
+      {},
+      ["there is no active cluster main in us-east-1: no container will start"],
+    ],
+    [
+      "a cluster that is being deleted",
+      { DescribeClustersCommand: { clusters: [{ status: "INACTIVE" }] } },
+      {},
+      ["there is no active cluster main in us-east-1: no container will start"],
+    ],
+    [
+      "a capacity provider that the cluster has not",
+      { DescribeClustersCommand: { clusters: [{ status: "ACTIVE", capacityProviders: ["FARGATE"] }] } },
+      { capacityProvider: "FARGATE_SPOT" },
+      ["the cluster main has no capacity provider FARGATE_SPOT: no container will start"],
+    ],
+    ["nothing where the cluster has the capacity provider", {}, { capacityProvider: "FARGATE_SPOT" }, []],
+    [
+      "subnets of several networks",
+      { DescribeSubnetsCommand: { Subnets: [{ VpcId: "vpc-1" }, { VpcId: "vpc-2" }] } },
+      {},
+      ["ecs.subnets are not all of one VPC: no container will start"],
+    ],
+    [
+      "security groups that do not let the agents' port in",
+      group({ IpProtocol: "tcp", FromPort: 443, ToPort: 9110 }),
+      {},
+      [closed],
+    ],
+    [
+      "security groups that let the port in for another protocol",
+      group({ IpProtocol: "udp", FromPort: 9111, ToPort: 9111 }),
+      {},
+      [closed],
+    ],
+    ["nothing where a group lets everything in", group({ IpProtocol: "-1" }), {}, []],
+    [
+      "nothing where a group lets a range in",
+      group({ IpProtocol: "tcp", FromPort: 0, ToPort: 65_535 }),
+      {},
+      [],
+    ],
+    [
+      "subnets without a mount target",
+      { DescribeMountTargetsCommand: { MountTargets: [{ SubnetId: "subnet-2" }] } },
+      {},
+      [
+        "the file system fs-1 has no mount target in subnet-1: unless another subnet of the same zone has one, containers with volumes will not start there",
+      ],
+    ],
+    [
+      "a log group that only begins with the name",
+      { DescribeLogGroupsCommand: { logGroups: [{ logGroupName: "/sockerless/containers-of-others" }] } },
+      {},
+      ["there is no log group /sockerless/containers in us-east-1: no container will start"],
+    ],
+    [
+      "what cannot be looked at, and looks at the rest",
+      {
+        GetCallerIdentityCommand: new Error("no credentials"),
+        DescribeClustersCommand: new Error("denied"),
+        DescribeSubnetsCommand: new Error("no such subnet"),
+        DescribeSecurityGroupsCommand: new Error("no such group"),
+        DescribeMountTargetsCommand: new Error("no such file system"),
+        DescribeLogGroupsCommand: { logGroups: [] },
+      },
+      {},
+      [
+        "cannot look at the caller's identity: no credentials",
+        "cannot look at the cluster: denied",
+        "cannot look at the file system: no such file system",
+        "cannot look at the security groups: no such group",
+        "cannot look at the subnets: no such subnet",
+        "there is no log group /sockerless/containers in us-east-1: no container will start",
+      ],
+    ],
+  ] as const) {
+    it(`warns of ${what}`, async () => {
+      assert.deepEqual(new Set(await warningsOf(answers, config)), new Set<string>(expected));
+    });
+  }
+
+  it("does not ask for a file system that is not configured", async () => {
+    const silent = { DescribeMountTargetsCommand: new Error("asked") };
+    assert.deepEqual(await warningsOf(silent, { efsFilesystemId: undefined }), []);
+  });
+
   it("says whose account it is", async () => {
     const sts = { send: async () => ({ Account: "123456789012", Arn: "arn:aws:iam::123456789012:role/r" }) };
     const failing = { send: () => Promise.reject(new Error("not asked here")) };
