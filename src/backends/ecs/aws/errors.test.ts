@@ -30,13 +30,20 @@ describe("errors of AWS", () => {
   });
 
   it("are told apart from calls that did not reach AWS", () => {
-    const lost = new AwsError(
-      call,
-      Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }),
-    );
-    assert.equal(lost.code, "ECONNREFUSED");
-    assert.equal(lost.status, 0);
-    assert.ok(isTransient(lost));
+    // No way there, or no name on the way, for a moment.
+    for (const code of [
+      "ECONNREFUSED",
+      "ECONNRESET",
+      "EHOSTUNREACH",
+      "ENETUNREACH",
+      "EAI_AGAIN",
+      "ENOTFOUND",
+    ]) {
+      const lost = new AwsError(call, Object.assign(new Error(`no connection: ${code}`), { code }));
+      assert.equal(lost.code, code);
+      assert.equal(lost.status, 0);
+      assert.ok(isTransient(lost), code);
+    }
     assert.ok(isTransient(refused("InternalFailure", 500)));
     assert.ok(!isTransient(refused("ClientException")));
   });

@@ -61,9 +61,13 @@ const throttled: ReadonlySet<string> = new Set([
 ]);
 
 const transient: ReadonlySet<string> = new Set([
+  "EAI_AGAIN",
   "ECONNABORTED",
   "ECONNREFUSED",
   "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND", // What a resolver says that has lost its own.
   "EPIPE",
   "ETIMEDOUT",
   "TimeoutError",
