@@ -1,0 +1,120 @@
+/** Frontend and backend as processes of their own with TCP and mutual TLS between them, through the docker CLI. */
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { request } from "node:https";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { json, text } from "node:stream/consumers";
+import { after, before, describe, test } from "node:test";
+
+import type { TlsFiles } from "../../src/common/config/load.ts";
+import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
+import { type CommandOptions, type CommandResult, runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+import { LoneProgram } from "../support/lone-program.ts";
+import { until } from "../support/until.ts";
+
+const sockerless = join(checkout, "bin/sockerless");
+const flagsOf = ({ ca, cert, key }: TlsFiles) => ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
+
+describe("a backend on TCP", () => {
+  const resources = new AsyncDisposableStack();
+  let directory: string;
+  let certificates: TestCertificates;
+  /** `https://127.0.0.1:port` */
+  let backend: string;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-apart-"));
+    resources.defer(() => rm(directory, { recursive: true }));
+    certificates = await makeCertificates(directory);
+    const ofBackend = await LoneProgram.start(sockerless, [
+      ...["backend", "local", "--listen", "tcp://127.0.0.1:0", ...flagsOf(certificates.server)],
+      ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
+    ]);
+    resources.use(ofBackend);
+    backend = ofBackend.readyLine.replace(/^.*tcp:/, "https:");
+    await startFrontend("docker.sock", certificates.client);
+    await ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    const containers = (await docker("ps", "--all", "--quiet")).text.split("\n").filter((id) => id !== "");
+    if (containers.length > 0) {
+      await docker("rm", "--force", "--volumes", ...containers);
+    }
+    await resources.disposeAsync();
+  });
+
+  async function startFrontend(socket: string, tls: TlsFiles): Promise<void> {
+    const host = `unix://${join(directory, socket)}`;
+    resources.use(
+      await LoneProgram.start(sockerless, [
+        ...["frontend", "--host", host, "--backend-address", backend],
+        ...flagsOf(tls),
+      ]),
+    );
+  }
+
+  function dockerWith(options: CommandOptions, ...args: string[]): Promise<CommandResult> {
+    const host = `unix://${join(directory, "docker.sock")}`;
+    return runCommand("docker", ["--host", host, ...args], options);
+  }
+  const docker = (...args: string[]) => dockerWith({}, ...args);
+  async function ok(...args: string[]): Promise<string> {
+    const { code, text: said, errorText } = await docker(...args);
+    assert.equal(code, 0, `docker ${args.join(" ")}: ${errorText}`);
+    return said;
+  }
+
+  test("serves a frontend's runs with their streams and exit codes", async () => {
+    const ended = await docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 42");
+    assert.deepEqual([ended.text, ended.errorText, ended.code], ["out", "err", 42]);
+    const input = "through TLS\n".repeat(50_000);
+    const copied = await dockerWith({ input }, "run", "--rm", "--interactive", "busybox", "cat");
+    assert.ok(copied.stdout.equals(Buffer.from(input)), copied.errorText);
+  });
+
+  test("serves execs, files, logs and ports of a container that goes on", async () => {
+    const script = "echo up; exec nc -ll -p 80 -e echo served";
+    await ok("run", "--detach", "--name=far", "--publish=127.0.0.1::80", "busybox", "sh", "-c", script);
+    assert.equal(await until(async () => (await ok("logs", "far")) || undefined), "up");
+    const exec = await dockerWith({ input: "typed" }, "exec", "-i", "far", "sh", "-c", "cat; exit 3");
+    assert.deepEqual([exec.text, exec.code], ["typed", 3], exec.errorText);
+    await writeFile(join(directory, "file"), "content");
+    await ok("cp", join(directory, "file"), "far:/file");
+    await ok("cp", "far:/file", join(directory, "back"));
+    assert.equal(await readFile(join(directory, "back"), "utf8"), "content");
+    const port = Number((await ok("port", "far", "80")).split(":").at(-1));
+    const said = await until(
+      async () => (await text(connect(port, "127.0.0.1")).catch(() => "")) || undefined,
+    );
+    assert.equal(said, "served\n");
+    await ok("rm", "--force", "far");
+  });
+
+  test("answers who shows a certificate of its authority, and nobody else", async () => {
+    const path =
+      "/sockerless.backend.v1.SystemService/GetCapabilities?connect=v1&encoding=json&message=%7B%7D";
+    const ask = (options: { readonly ca: Buffer; readonly cert?: Buffer; readonly key?: Buffer }) =>
+      new Promise<unknown>((resolve) => {
+        request(new URL(path, backend), { ...options, agent: false }, (response) => resolve(json(response)))
+          .once("error", (error: NodeJS.ErrnoException) => resolve(error.code))
+          .end();
+      });
+    const read = async ({ ca, cert, key }: TlsFiles) => ({
+      ca: await readFile(ca),
+      cert: await readFile(cert),
+      key: await readFile(key),
+    });
+    const ours = await read(certificates.client);
+    const answer = (await ask(ours)) as { readonly backend: string };
+    assert.equal(answer.backend, "local");
+    assert.match(String(await ask({ ca: ours.ca })), /CERTIFICATE_REQUIRED|ECONNRESET/);
+
+    const elsewhere = await mkdtemp(join(directory, "strange-"));
+    const { cert, key } = await read((await makeCertificates(elsewhere)).client);
+    assert.match(String(await ask({ ca: ours.ca, cert, key })), /UNKNOWN_CA|ECONNRESET|EPROTO|ERR_SSL/);
+  });
+});
