@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -58,5 +58,19 @@ describe("the map of Docker's behaviour", () => {
     );
     assert.ok(hasTest("a_test.go", "\nfunc TestApples(t *testing.T) {", "TestApples"));
     assert.ok(!hasTest("a_test.go", "\nfunc TestApplesFall(t *testing.T) {", "TestApples"));
+  });
+});
+
+describe("the acceptance criteria", () => {
+  it("name files that are there", () => {
+    const document = readFileSync(join(root, "docs/acceptance.md"), "utf8");
+    const paths = [...document.matchAll(/`((?:src|test|scripts|deploy)\/[^`\s]+)`/g)].map(
+      ([, path = ""]) => path,
+    );
+    assert.ok(paths.length > 30, String(paths.length));
+    assert.deepEqual(
+      paths.filter((path) => globSync(path, { cwd: root }).length === 0),
+      [],
+    );
   });
 });

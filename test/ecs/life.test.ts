@@ -6,6 +6,7 @@ import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
+import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
@@ -247,5 +248,16 @@ describe("containers as tasks", () => {
 
   it("leave no task behind", async () => {
     await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED") || undefined);
+  });
+
+  it("are refused with 500 and AWS's words where a permission or the cluster is missing", async () => {
+    await ok("create", "--name", "refused", "busybox", "true");
+    for (const code of ["AccessDeniedException", "ClusterNotFoundException"]) {
+      ecs.aws.faults.add({ on: "ecs.RunTask", error: { code, message: "in AWS's words" } });
+      const { status, text } = await callApi(ecs.daemon.socket, "POST", "/containers/refused/start");
+      assert.equal(status, 500, text);
+      assert.match(text, new RegExp(`"message":".*ecs: RunTask: in AWS's words \\(${code}\\)"`));
+    }
+    await ok("rm", "refused");
   });
 });

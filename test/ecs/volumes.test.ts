@@ -163,15 +163,16 @@ describe("volumes on ECS", () => {
 
   it("are not removed while a running container has them, unless by force, and stopped ones do not count", async () => {
     const { daemon } = under;
-    const id = (
-      await daemon.ok("run", "--detach", "--volume", "busy:/data", "busybox", "sleep", "1000")
-    ).trim();
+    const script = "echo kept > /data/file; sleep 1000";
+    const id = await daemon.ok("run", "--detach", "--volume", "busy:/data", "busybox", "sh", "-c", script);
     const refused = await daemon.docker("volume", "rm", "busy");
     assert.equal(refused.code, 1);
     assert.match(refused.errorText, new RegExp(`remove busy: volume is in use - \\[${id}\\]`));
     await daemon.ok("volume", "rm", "--force", "busy");
     assert.deepEqual(await accessPoints("busy"), []);
     assert.equal((await daemon.docker("volume", "inspect", "busy")).code, 1);
+    // Whoever is connected stays so: AWS takes no mount away from a task.
+    assert.equal(await daemon.ok("exec", id, "cat", "/data/file"), "kept");
     await daemon.ok("rm", "--force", id);
     await daemon.ok("run", "--name", "past", "--volume", "stopped:/data", "busybox", "true");
     await daemon.ok("volume", "rm", "stopped");
@@ -204,10 +205,11 @@ describe("volumes on ECS", () => {
     );
   });
 
-  it("fail with AWS's words where the file system refuses", async () => {
+  it("fail with 500 and AWS's words where the file system refuses", async () => {
     const { daemon, aws } = under;
-    aws.faults.add({
+    const removeFault = aws.faults.add({
       on: "efs.CreateAccessPoint",
+      times: 2,
       error: { code: "FileSystemNotFound", message: "File system 'fs-1' does not exist.", status: 404 },
     });
     const { code, errorText } = await daemon.docker("volume", "create", "refused");
@@ -216,6 +218,10 @@ describe("volumes on ECS", () => {
       errorText,
       /create refused: efs: CreateAccessPoint: File system 'fs-1' does not exist\. \(FileSystemNotFound\)/,
     );
+    const answer = await callApi(daemon.socket, "POST", "/volumes/create", { body: { Name: "refused" } });
+    assert.equal(answer.status, 500);
+    assert.match(answer.text, /File system 'fs-1' does not exist\. \(FileSystemNotFound\)/);
+    removeFault();
     assert.equal((await daemon.docker("volume", "inspect", "refused")).code, 1);
   });
 
@@ -337,5 +343,23 @@ describe("volumes on ECS", () => {
 
   it("need no more than the documented policy", () => {
     assert.deepEqual(under.deniedCalls, []);
+  });
+});
+
+describe("volumes on ECS without a file system", () => {
+  it("are known by name and are of the task alone, which is told", async () => {
+    const without = { efs_filesystem_id: undefined, efs_security_group_id: undefined };
+    await using under = await EcsDaemon.start({ ecs: without });
+    const { daemon, aws } = under;
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await daemon.ok("volume", "create", "named");
+    assert.match(await daemon.ok("volume", "ls", "--quiet"), /^named$/m);
+    const run = (script: string) =>
+      daemon.ok("run", "--rm", "--volume", "named:/data", "busybox", "sh", "-c", script);
+    assert.equal(await run("echo here > /data/file; cat /data/file"), "here");
+    assert.equal(await run("ls -A /data"), "", "the next task has another directory");
+    await daemon.ok("volume", "rm", "named");
+    assert.equal(aws.calls.count("efs.CreateAccessPoint"), 0);
+    assert.match(daemon.output, /efs_filesystem_id is not set: containers will not share this volume/);
   });
 });

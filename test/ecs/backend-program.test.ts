@@ -1,0 +1,150 @@
+/** The ECS backend by its own name, alone before an account in which no task runs: how it starts, and how it ends. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { version } from "../../src/common/version.ts";
+import { type Aws, startAws } from "../simulators/aws/aws.ts";
+import { checkout } from "../support/daemon.ts";
+import { callApi } from "../support/docker-api.ts";
+import { LoneProgram } from "../support/lone-program.ts";
+import { until, untilTrue } from "../support/until.ts";
+
+const hour = 3_600_000;
+
+describe("sockerless-backend-ecs", () => {
+  const resources = new AsyncDisposableStack();
+  let directory: string;
+  let socket: string;
+  let aws: Aws;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-ecs-alone-"));
+    resources.defer(() => rm(directory, { recursive: true }));
+    socket = join(directory, "backend.sock");
+    aws = resources.use(await startAws({ lightweight: true }));
+    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem") };
+    await writeFile(join(directory, "config.yaml"), JSON.stringify({ ecs }));
+  });
+  after(() => resources.disposeAsync());
+
+  /** Starts it with these variables and none of the user's for AWS. */
+  function start(credentials: Readonly<Record<string, string>>): Promise<LoneProgram> {
+    const others = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
+    const nothing = { AWS_CONFIG_FILE: "/dev/null", AWS_SHARED_CREDENTIALS_FILE: "/dev/null" };
+    return LoneProgram.start(
+      join(checkout, "bin/sockerless-backend-ecs"),
+      [
+        ...["--config", join(directory, "config.yaml"), "--listen", `unix://${socket}`],
+        ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
+      ],
+      { ...Object.fromEntries(others), ...nothing, ...credentials },
+    );
+  }
+  /** Who has asked AWS for its identity, once somebody has. */
+  const caller = () => until(() => aws.calls.all("sts.GetCallerIdentity").at(-1)?.principal || undefined);
+
+  it("serves the contract on its socket", async () => {
+    await using program = await start(aws.environmentFor());
+    assert.equal(program.readyLine, `sockerless backend ecs listens on unix://${socket}`);
+    const path =
+      "/sockerless.backend.v1.SystemService/GetCapabilities?connect=v1&encoding=json&message=%7B%7D";
+    const { status, json } = await callApi(socket, "GET", path);
+    assert.equal(status, 200);
+    const answer = json() as { readonly capabilities: Readonly<Record<string, unknown>> };
+    const { max_timeout_seconds, agent_required, ...can } = answer.capabilities;
+    assert.deepEqual([max_timeout_seconds, agent_required], [0, true]);
+    assert.deepEqual(
+      { ...answer, capabilities: can },
+      {
+        backend: "ecs",
+        version,
+        capabilities: {
+          ...{ exec: true, attach: true, logs: true, logs_follow: true, volumes: true },
+          ...{ networks: true, health_checks: true, image_pull: true, image_load: true },
+        },
+      },
+    );
+    assert.equal(await program.end(), 0);
+  });
+
+  it("takes the credentials of a profile", async () => {
+    const { accessKeyId, secretAccessKey } = aws.iam.addUser("of-a-profile", []);
+    const file = join(directory, "credentials");
+    await writeFile(
+      file,
+      `[default]\naws_access_key_id = AKIAWRONG\naws_secret_access_key = x\n[work]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secretAccessKey}\n`,
+    );
+    aws.calls.clear();
+    await using _program = await start({ AWS_SHARED_CREDENTIALS_FILE: file, AWS_PROFILE: "work" });
+    assert.match(await caller(), /user\/of-a-profile$/);
+  });
+
+  it("takes the credentials of the task that it runs in", async () => {
+    const { accessKeyId, secretAccessKey } = aws.iam.addUser("of-a-task", []);
+    const provider = createServer((request, response) => {
+      const Expiration = new Date(Date.now() + hour).toISOString();
+      const isAllowed = request.headers.authorization === "open sesame";
+      response.writeHead(isAllowed ? 200 : 403, { "Content-Type": "application/json" });
+      const keys = { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: "token", Expiration };
+      response.end(JSON.stringify(isAllowed ? keys : {}));
+    });
+    provider.listen(0, "127.0.0.1");
+    await once(provider, "listening");
+    aws.calls.clear();
+    try {
+      await using _program = await start({
+        AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://127.0.0.1:${(provider.address() as AddressInfo).port}/task`,
+        AWS_CONTAINER_AUTHORIZATION_TOKEN: "open sesame",
+      });
+      assert.match(await caller(), /user\/of-a-task$/);
+    } finally {
+      provider.closeAllConnections();
+      provider.close();
+    }
+  });
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    it(`answers a call under way after ${signal}, takes no others, and ends well`, async () => {
+      await using program = await start(aws.environmentFor());
+      const arrived = Promise.withResolvers<void>();
+      aws.faults.add({
+        on: "efs.CreateAccessPoint",
+        where: () => {
+          arrived.resolve();
+          return true;
+        },
+        delayMs: hour,
+      });
+      const name = signal.toLowerCase();
+      const creating = callApi(socket, "POST", "/sockerless.backend.v1.VolumeService/CreateVolume", {
+        body: { name },
+      });
+      await arrived.promise;
+      const ended = program.end(signal);
+      await untilTrue(() => refusesConnections(socket));
+      aws.clock.advance(hour);
+      const created = await creating;
+      assert.equal(created.status, 200, created.text);
+      assert.match(created.text, new RegExp(`"${name}"`));
+      assert.equal(await ended, 0);
+    });
+  }
+});
+
+async function refusesConnections(path: string): Promise<boolean> {
+  const connection = connect(path);
+  try {
+    await once(connection, "connect");
+    return false;
+  } catch {
+    return true;
+  } finally {
+    connection.destroy();
+  }
+}
