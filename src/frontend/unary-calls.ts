@@ -93,28 +93,22 @@ async function exchange(
     leave();
   }
   try {
-    return await answerOf(session, stream, request);
+    return await answerOf(stream, request);
   } finally {
     signal?.removeEventListener("abort", leave);
   }
 }
 
-function answerOf(
-  session: Http2SessionManager,
-  stream: ClientHttp2Stream,
-  request: Uint8Array,
-): Promise<Answer> {
+function answerOf(stream: ClientHttp2Stream, request: Uint8Array): Promise<Answer> {
   return new Promise((resolve, reject) => {
     let headers: Answer["headers"] = {};
     const chunks: Buffer[] = [];
     let cause: unknown;
+    let isAnswered = false;
     stream.on("response", (received) => {
       headers = received;
     });
-    stream.on("data", (chunk: Buffer) => {
-      session.notifyResponseByteRead(stream);
-      chunks.push(chunk);
-    });
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("end", () => {
       const [only] = chunks;
       const body = only !== undefined && chunks.length === 1 ? only : Buffer.concat(chunks);
@@ -124,6 +118,7 @@ function answerOf(
         headers[":status"] !== undefined &&
         (length === undefined ? !stream.destroyed : Number(length) === body.length)
       ) {
+        isAnswered = true;
         resolve({ headers, body });
       }
     });
@@ -131,15 +126,10 @@ function answerOf(
       cause = error;
     });
     stream.on("close", () => {
-      reject(
-        new ConnectError(
-          "the backend was lost before it answered",
-          Code.Unavailable,
-          undefined,
-          undefined,
-          cause,
-        ),
-      );
+      if (!isAnswered) {
+        const message = "the backend was lost before it answered";
+        reject(new ConnectError(message, Code.Unavailable, undefined, undefined, cause));
+      }
     });
     stream.end(request);
   });

@@ -6,12 +6,12 @@
  */
 import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMethod, type DescService, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
   type ConnectRouter,
-  createHandlerContext,
+  createContextValues,
   createServiceImplSpec,
   type HandlerContext,
   type MethodImplSpec,
@@ -25,6 +25,10 @@ import { callReport } from "./call-report.ts";
 const contentType = "application/proto";
 /** Headers that ask for more than is done here. */
 const others = ["content-encoding", "connect-timeout-ms"] as const;
+
+/** Made once: an error costs its stack. */
+const callerLeft = new ConnectError("the caller left", Code.Canceled);
+const callOver = new ConnectError("the call is over", Code.Canceled);
 
 type UnarySpec = MethodImplSpec & { readonly kind: "unary" };
 
@@ -91,29 +95,24 @@ export class UnaryCalls {
 
   async #answer({ method, impl }: UnarySpec, request: Http2ServerRequest, body: Uint8Array): Promise<void> {
     const { stream } = request;
-    const left = new AbortController();
-    const leave = (): void => left.abort(new ConnectError("the caller left", Code.Canceled));
+    const context = new CallContext(method, request);
+    const leave = (): void => context.end(callerLeft);
     stream.on("close", leave);
-    const context = createHandlerContext({
-      service: method.parent,
-      method,
-      protocolName: "connect",
-      requestMethod: request.method,
-      url: request.url,
-      requestSignal: left.signal,
-      requestHeader: plainHeaders(request.headers),
-    });
     const report = callReport(this.#logger, method, context.signal);
     try {
       const output = create(method.output, await impl(fromBinary(method.input, body), context));
-      const headers = { ...headersOf(context), ":status": 200, "content-type": contentType };
+      const headers = { ...context.answerHeaders, ":status": 200, "content-type": contentType };
       respond(stream, headers, toBinary(method.output, output));
       report();
     } catch (error) {
       report(error);
       const refused = toConnectError(error);
       const status = codeToHttpStatus(refused.code);
-      const headers = { ...headersOf(context), ...Object.fromEntries(refused.metadata), ":status": status };
+      const headers = {
+        ...context.answerHeaders,
+        ...Object.fromEntries(refused.metadata),
+        ":status": status,
+      };
       respond(
         stream,
         { ...headers, "content-type": "application/json" },
@@ -121,8 +120,72 @@ export class UnaryCalls {
       );
     } finally {
       stream.off("close", leave);
-      context.abort();
+      context.end(callOver);
     }
+  }
+}
+
+/** The library's context, whose headers are made when somebody looks at them: hardly a method does. */
+class CallContext implements HandlerContext {
+  readonly protocolName = "connect";
+  readonly values = createContextValues();
+  readonly method: DescMethod;
+  readonly #request: Http2ServerRequest;
+  readonly #over = new AbortController();
+  #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
+
+  constructor(method: DescMethod, request: Http2ServerRequest) {
+    this.method = method;
+    this.#request = request;
+  }
+
+  get service(): DescService {
+    return this.method.parent;
+  }
+
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  get requestMethod(): string {
+    return this.#request.method;
+  }
+
+  get url(): string {
+    return this.#request.url;
+  }
+
+  get requestHeader(): Headers {
+    return new Headers(plainHeaders(this.#request.headers));
+  }
+
+  get responseHeader(): Headers {
+    this.#responseHeader ??= new Headers();
+    return this.#responseHeader;
+  }
+
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers();
+    return this.#responseTrailer;
+  }
+
+  /** Calls with a time limit are the library's. */
+  timeoutMs(): undefined {
+    return undefined;
+  }
+
+  /** What the method has set; in Connect's unary answers trailers are headers. */
+  get answerHeaders(): Record<string, string> {
+    const trailers = [...(this.#responseTrailer ?? [])].map(
+      ([name, value]) => [`trailer-${name}`, value] as const,
+    );
+    return Object.fromEntries([...(this.#responseHeader ?? []), ...trailers]);
+  }
+
+  /** Aborts the call's signal, once. */
+  end(reason: ConnectError): void {
+    this.#over.abort(reason);
   }
 }
 
@@ -131,12 +194,6 @@ function plainHeaders(headers: IncomingHttpHeaders): [string, string][] {
   return Object.entries(headers).flatMap(([name, value]): [string, string][] =>
     name.startsWith(":") || value === undefined ? [] : [[name, String(value)]],
   );
-}
-
-/** What a method has set for its answer; in Connect's unary answers trailers are headers. */
-function headersOf({ responseHeader, responseTrailer }: HandlerContext): Record<string, string> {
-  const trailers = [...responseTrailer].map(([name, value]) => [`trailer-${name}`, value] as const);
-  return Object.fromEntries([...responseHeader, ...trailers]);
 }
 
 /** The length is how the caller knows that nothing was cut off. */
