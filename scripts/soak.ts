@@ -39,7 +39,7 @@ function run(name: string, program: string, args: readonly string[], cwd: string
 run(
   "tests",
   process.execPath,
-  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=3600000", ...tests],
+  ["--import", "tsx", "scripts/integration.ts", "--test-timeout=7200000", ...tests],
   root,
 );
 if (chosen.length === 0) {

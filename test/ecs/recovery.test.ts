@@ -1,10 +1,13 @@
-/** kill -9 of the backend at steps of a container's life, and a state directory that is lost. */
+/**
+ * kill -9 of the backend at steps of a container's life, and a state directory that is lost. All steps that the life comes
+ * to with SOCKERLESS_SOAK=1 (`npm run soak -- test/ecs/recovery.test.ts`), else a sample.
+ */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe, it, type TestContext } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
@@ -17,44 +20,76 @@ import { until } from "../support/until.ts";
 
 const isWhole = process.env["SOCKERLESS_SOAK"] === "1";
 const sample = ["aws.RegisterTaskDefinition.after", "aws.RunTask.after", "workloads.launch.after"];
-const whole = [
-  ...sample,
-  "workloads.create.after",
-  "aws.DescribeTaskDefinition.before",
-  "aws.RunTask.before",
-  "aws.DescribeTasks.after",
+/** What a life has to come to at least; what else it comes to is swept too. */
+const least = [
   ...[
-    "StopTask",
-    "CreateSecurityGroup",
+    "AuthorizeSecurityGroupEgress",
     "AuthorizeSecurityGroupIngress",
     "CreateAccessPoint",
-    "DeleteAccessPoint",
+    "CreateSecurityGroup",
     "CreateService",
+    "DeleteAccessPoint",
+    "DeleteSecurityGroup",
+    "DeleteService",
+    "DeregisterInstance",
+    "DescribeSecurityGroups",
+    "DescribeSubnets",
+    "DescribeTasks",
     "RegisterInstance",
-  ].flatMap((call) => [`aws.${call}.before`, `aws.${call}.after`]),
-  "workloads.launch.before",
-  "workloads.release.before",
-  "workloads.release.after",
-  "workloads.remove.before",
-  "workloads.remove.after",
-  "volumes.create.after",
-  "volumes.remove.before",
-  "volumes.remove.after",
-  "networks.ensure.after",
-  "networks.remove.before",
-  "networks.remove.after",
-  // What is asked of the backend takes 24 commits; a step that is not taken is a failure.
-  ...Array.from({ length: 20 }, (_, index) => `state.commit.before:${index + 1}`),
-];
+    "RegisterTaskDefinition",
+    "RevokeSecurityGroupEgress",
+    "RevokeSecurityGroupIngress",
+    "RunTask",
+    "StopTask",
+  ].map((call) => `aws.${call}`),
+  ...["networks.connect", "networks.disconnect", "networks.ensure", "networks.remove"],
+  ...["volumes.create", "volumes.createPart", "volumes.remove"],
+  ...["workloads.create", "workloads.end", "workloads.launch", "workloads.release", "workloads.remove"],
+  "state.commit",
+]
+  .flatMap((step) => [`${step}.before`, `${step}.after`])
+  .concat("aws.DescribeTaskDefinition.before"); // What is not there yet is refused.
+
+/** Of the state, in a life. */
+const leastCommits = 40;
+
+/** How a life goes. */
+interface Scene {
+  /** The agents do not answer a stop: else they end their tasks themselves. */
+  readonly isCut: boolean;
+}
+
+/** A step, as a fault point's file names it, and the life that comes to it. */
+interface Sweep {
+  readonly step: string;
+  readonly scene: Scene;
+}
+
+/**
+ * The steps to be killed at: each for the first time and the last, those that only ask (which may be repeated) for the
+ * first, and each commit.
+ */
+function stepsOf(recorded: readonly string[]): string[] {
+  return [...new Set(recorded)].flatMap((step) => {
+    const count = recorded.filter((other) => other === step).length;
+    if (step.startsWith("state.commit.")) {
+      return Array.from({ length: count }, (_, index) => `${step}:${index + 1}`);
+    }
+    return count === 1 || /^aws\.(Describe|List)/.test(step) ? [step] : [step, `${step}:${count}`];
+  });
+}
 
 describe("a backend that is killed", () => {
   let ecs: EcsDaemon;
   let armed: string;
+  let reached: string;
+  let lives = 0;
   let sdk: ECSClient;
 
   before(async () => {
     armed = join(await mkdtemp(join(tmpdir(), "skl-ecs-fault-")), "step");
-    const env = await testBuildEnv(armed);
+    reached = join(armed, "../reached");
+    const env = await testBuildEnv(armed, reached);
     ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env } });
     const { endpoint, region, credentials } = ecs.aws;
     sdk = new ECSClient({ endpoint, region, credentials });
@@ -68,6 +103,8 @@ describe("a backend that is killed", () => {
 
   const running = (): readonly SeenTask[] =>
     ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");
+  const tasksOf = (container: string): readonly SeenTask[] =>
+    running().filter(({ state }) => JSON.stringify(state.overrides).includes(container));
   /** What the backend has made in the account, beside tasks and definitions. */
   const made = () => {
     const { account, services } = ecs.aws;
@@ -93,59 +130,134 @@ describe("a backend that is killed", () => {
     });
   };
 
-  for (const step of isWhole ? whole : sample) {
-    it(`at ${step} loses, doubles and leaks nothing`, async () => {
-      const { daemon, aws } = ecs;
-      const before = made();
-      await writeFile(armed, step);
-      // Whatever becomes of each command: the state has to agree with the cloud afterwards.
-      const sysctl = `--sysctl=net.core.somaxconn=${1000 + step.length}`; // A definition of this test's own.
-      await daemon.docker("network", "create", "lane");
-      const command = ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"];
-      const mounts = ["--volume=kept:/kept", "--network=lane"];
-      await daemon.docker("run", "--detach", "--name=life", sysctl, ...mounts, "busybox", ...command);
+  /**
+   * A container's life, and that of another that ends by itself and is started again, up to where nothing of them and of
+   * what they use is left. Whatever becomes of each command: the state has to agree with the cloud afterwards.
+   *
+   * @returns how often the other has run
+   */
+  const live = async ({ isCut }: Scene): Promise<number> => {
+    const { daemon, aws } = ecs;
+    const docker = async (...args: string[]): Promise<void> => {
+      await daemon.docker(...args);
       await serves();
-      if (step.startsWith("aws.StopTask")) {
-        // Agents that answer end their tasks themselves.
-        for (const { state } of running()) {
-          await aws.ecs.cutNetwork(state.taskArn);
-        }
+    };
+    const own = ["--volume=kept:/kept", `--sysctl=net.core.somaxconn=${1000 + lives++}`]; // Definitions of its own.
+    await docker("network", "create", "lane");
+    await docker("network", "create", "--internal", "inner");
+    const lasting = ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"];
+    await docker("run", "--detach", "--name=life", "--network=lane", ...own, "busybox", ...lasting);
+    await docker("exec", "life", "mkdir", "/kept/part");
+    const part = "--mount=type=volume,source=kept,destination=/part,volume-subpath=part";
+    await docker("run", "--name=once", "--network=inner", ...own, part, "busybox", "echo", "ran");
+    await docker("network", "connect", "inner", "life");
+    await docker("network", "disconnect", "inner", "life");
+    if (isCut) {
+      for (const { state } of running()) {
+        await aws.ecs.cutNetwork(state.taskArn);
       }
-      await daemon.docker("stop", "life");
-      await serves();
-      await daemon.docker("start", "life");
-      await serves();
-      // A start that was under way is taken up: at rest it runs, or has ended.
+    }
+    await docker("stop", "--timeout=2", "life");
+    await docker("start", "life"); // In its task, which lingers.
+    const { text: once } = await daemon.docker("inspect", "--format", "{{.Id}}", "once");
+    await until(() => once === "" || tasksOf(once).length === 0 || undefined);
+    await docker("start", "--attach", "once"); // In another task.
+    // A start that was under way is taken up: at rest it runs, or has ended.
+    for (const name of ["life", "once"]) {
       await until(async () => {
-        const { code, text } = await daemon.docker("inspect", "--format", "{{.State.Status}}", "life");
+        const { code, text } = await daemon.docker("inspect", "--format", "{{.State.Status}}", name);
         return code !== 0 || ["running", "exited", "created"].includes(text) || undefined;
       });
-      const ids = (await daemon.ok("ps", "--all", "--quiet", "--no-trunc"))
-        .split("\n")
-        .filter((id) => id !== "");
-      // A task that was let go, because it would not linger for long enough, takes a moment.
-      await until(() => {
-        const tasks = running().map(({ state }) => JSON.stringify(state.overrides));
-        const owners = ids.map((id) => tasks.filter((overrides) => overrides.includes(id)).length);
-        const owned = owners.reduce((sum, count) => sum + count, 0);
-        return (owned === tasks.length && owners.every((count) => count <= 1)) || undefined;
-      });
-      // The step may be one of these: then it is asked for once more.
-      await untilNone(["rm", "--force", "--volumes", "life"], ["ps", "--all", "--quiet"]);
-      await untilNone(["network", "rm", "lane"], ["network", "ls", "--quiet", "--filter", "type=custom"]);
-      await untilNone(["volume", "rm", "kept"], ["volume", "ls", "--quiet"]);
-      const left = existsSync(armed) ? await readFile(armed, "utf8") : "";
-      await rm(armed, { force: true });
-      assert.equal(left, "", "the step was taken");
-      await until(() => running().length === 0 || undefined);
-      await until(() => isDeepStrictEqual(made(), before) || undefined).catch(() =>
-        assert.deepEqual(made(), before),
-      );
-      const { taskDefinitionArns = [] } = await sdk.send(new ListTaskDefinitionsCommand({}));
-      const doubled = taskDefinitionArns.filter((arn) => !arn.endsWith(":1"));
-      assert.deepEqual(doubled, [], "each definition is registered once");
+    }
+    const listed = await daemon.ok("ps", "--all", "--quiet", "--no-trunc");
+    const ids = listed.split("\n").filter((id) => id !== "");
+    // A task that was let go, because it would not linger for long enough, takes a moment.
+    await until(() => {
+      const owners = ids.map((id) => tasksOf(id).length);
+      const owned = owners.reduce((sum, count) => sum + count, 0);
+      return (owned === running().length && owners.every((count) => count <= 1)) || undefined;
     });
-  }
+    const ran = (await daemon.docker("logs", "once")).text
+      .split("\n")
+      .filter((line) => line === "ran").length;
+    assert.ok(ran <= 2, `${ran} runs: each start happens once`);
+    // The step may be one of these: then it is asked for once more.
+    await untilNone(["rm", "--force", "--volumes", "life", "once"], ["ps", "--all", "--quiet"]);
+    await untilNone(
+      ["network", "rm", "lane", "inner"],
+      ["network", "ls", "--quiet", "--filter", "type=custom"],
+    );
+    await untilNone(["volume", "rm", "kept"], ["volume", "ls", "--quiet"]);
+    return ran;
+  };
+
+  /** Waits until there is in the account what was there before, and nothing was registered twice. */
+  const assertMade = async (before: object): Promise<void> => {
+    await until(() => running().length === 0 || undefined);
+    await until(() => isDeepStrictEqual(made(), before) || undefined).catch(() =>
+      assert.deepEqual(made(), before),
+    );
+    const { taskDefinitionArns = [] } = await sdk.send(new ListTaskDefinitionsCommand({}));
+    const doubled = taskDefinitionArns.filter((arn) => !arn.endsWith(":1"));
+    assert.deepEqual(doubled, [], "each definition is registered once");
+  };
+
+  /** With one that remembers nothing of an earlier life, each comes to the same steps. */
+  const startAnew = async (): Promise<void> => {
+    await ecs.daemon.shutDown();
+    await ecs.daemon.launch();
+  };
+
+  /** The steps that a life comes to when nothing kills the backend, as often as it does. */
+  const record = async (scene: Scene): Promise<string[]> => {
+    const before = made();
+    await startAnew();
+    await rm(reached, { force: true });
+    assert.equal(await live(scene), 2);
+    await assertMade(before);
+    return (await readFile(reached, "utf8")).trimEnd().split("\n");
+  };
+
+  const kill = async (t: TestContext, { step, scene }: Sweep): Promise<void> => {
+    const before = made();
+    await startAnew();
+    await writeFile(armed, step);
+    await live(scene);
+    const isTaken = !existsSync(armed);
+    await rm(armed, { force: true });
+    await assertMade(before);
+    assert.ok(isTaken || !least.includes(step), "the step was taken");
+    if (!isTaken) {
+      t.skip("this life did not come to it, or not as often");
+    }
+  };
+
+  /** Everything that a life comes to, whose agents answer or do not. */
+  const recordSweeps = async (): Promise<Sweep[]> => {
+    const plain = await record({ isCut: false });
+    const cut = await record({ isCut: true });
+    const missed = least.filter((step) => !plain.includes(step) && !cut.includes(step));
+    assert.deepEqual(missed, [], "steps that a life does not come to any more");
+    const commits = plain.filter((step) => step === "state.commit.after").length;
+    assert.ok(commits >= leastCommits, `a life takes ${commits} commits`);
+    // An agent that answers ends its task itself, mostly.
+    const isOfCut = (step: string): boolean => step.startsWith("aws.StopTask.") || !plain.includes(step);
+    const plainOnly = plain.filter((step) => !isOfCut(step));
+    const cutOnly = cut.filter(isOfCut);
+    return [
+      ...stepsOf(plainOnly).map((step) => ({ step, scene: { isCut: false } })),
+      ...stepsOf(cutOnly).map((step) => ({ step, scene: { isCut: true } })),
+    ];
+  };
+
+  it("loses, doubles and leaks nothing", async (t) => {
+    const sweeps = isWhole
+      ? await recordSweeps()
+      : sample.map((step): Sweep => ({ step, scene: { isCut: false } }));
+    for (const sweep of sweeps) {
+      await t.test(`at ${sweep.step}`, (context) => kill(context, sweep));
+    }
+  });
 
   it("leaves a volume that AWS has not answered for to the next backend when it is told to end", async () => {
     const { daemon, aws } = ecs;

@@ -5,8 +5,11 @@
  * SOCKERLESS_FAULT_POINT_FILE is the path of a file that holds the name of one step; whichever process comes there
  * removes the file and kills itself, so that the next one lives. `:3` behind a name means the third time (of steps of the
  * backend). A file and not a variable with the step's name, because the process that is started again inherits the environment.
+ *
+ * SOCKERLESS_FAULT_POINT_RECORD is the path of a file to which the backend appends the name of each step it comes to, a
+ * line each; optional.
  */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -14,12 +17,22 @@ import type { TestBuild } from "../../src/backends/common/fault-points.ts"; // L
 import { buildLimitMs, runCommand } from "./command.ts";
 
 const variable = "SOCKERLESS_FAULT_POINT_FILE";
+const recordVariable = "SOCKERLESS_FAULT_POINT_RECORD";
 const checkout = fileURLToPath(new URL("../../..", import.meta.url));
 const agentPath = join(checkout, "build/test/sockerless-agent");
 
 const armed = process.env[variable];
+const record = process.env[recordVariable];
 if (armed !== undefined) {
-  const build: TestBuild = { agentPath, reached: (step) => reached(step, armed) };
+  const build: TestBuild = {
+    agentPath,
+    reached: (step) => {
+      if (record !== undefined) {
+        appendFileSync(record, `${step}\n`);
+      }
+      reached(step, armed);
+    },
+  };
   Reflect.set(globalThis, Symbol.for("sockerless.test-build"), build);
 }
 
@@ -27,8 +40,12 @@ if (armed !== undefined) {
  * Builds the agent, and answers the environment of `sockerless serve` in which it is a test build.
  *
  * @param faultPointFile where the step is named at which a process is to die
+ * @param recordFile where the backend writes which steps it comes to; undefined: nowhere
  */
-export async function testBuildEnv(faultPointFile: string): Promise<Record<string, string>> {
+export async function testBuildEnv(
+  faultPointFile: string,
+  recordFile?: string,
+): Promise<Record<string, string>> {
   const args = ["build", "-tags=faultpoints", "-trimpath", "-buildvcs=false", "-o", agentPath];
   const built = await runCommand("go", [...args, "./cmd/sockerless-agent"], {
     cwd: join(checkout, "agent"),
@@ -39,7 +56,11 @@ export async function testBuildEnv(faultPointFile: string): Promise<Record<strin
     throw new Error(`the agent does not build:\n${built.errorText}`);
   }
   const nodeOptions = `${process.env["NODE_OPTIONS"] ?? ""} --import=${import.meta.url}`.trim();
-  return { [variable]: faultPointFile, NODE_OPTIONS: nodeOptions };
+  return {
+    [variable]: faultPointFile,
+    ...(recordFile !== undefined && { [recordVariable]: recordFile }),
+    NODE_OPTIONS: nodeOptions,
+  };
 }
 
 function reached(step: string, file: string): void {
