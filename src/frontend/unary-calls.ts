@@ -86,7 +86,8 @@ async function exchange(
   signal: AbortSignal | undefined,
 ): Promise<Answer> {
   signal?.throwIfAborted();
-  const stream = await session.request("POST", path, requestHeaders, {});
+  const headers = { ...requestHeaders, "content-length": String(request.byteLength) };
+  const stream = await session.request("POST", path, headers, {});
   const leave = (): void => stream.close(constants.NGHTTP2_CANCEL);
   signal?.addEventListener("abort", leave, { once: true });
   if (signal?.aborted === true) {

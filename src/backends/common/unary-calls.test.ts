@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect as connectHttp2, constants } from "node:http2";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +19,7 @@ import { type BackendServer, serveBackend } from "./server.ts";
 const lines: string[] = [];
 const logger = pino({ level: "debug" }, { write: (line) => lines.push(line) });
 let directory: string;
+let socket: string;
 let server: BackendServer;
 let session: Http2SessionManager;
 let client: Client<typeof SystemService>;
@@ -26,7 +28,7 @@ let info: (signal: AbortSignal, headers: Headers) => Promise<{ readonly name: st
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
-  const socket = join(directory, "backend.sock");
+  socket = join(directory, "backend.sock");
   server = await serveBackend({
     address: `unix://${socket}`,
     tls: undefined,
@@ -101,6 +103,39 @@ test("a caller that leaves ends the call", async () => {
   leave.abort();
   await assert.rejects(answer, { code: Code.Canceled });
   await ended.promise;
+});
+
+test("a call that is cut before it was whole is not made", async () => {
+  const calls: string[] = [];
+  info = () => {
+    calls.push("made");
+    return Promise.resolve({ name: "cut" });
+  };
+  for (const length of [undefined, "7"]) {
+    const cut = connectHttp2("http://backend", { createConnection: () => connect(socket) });
+    const stream = cut.request({
+      ":method": "POST",
+      ":path": `/${SystemService.typeName}/GetInfo`,
+      "content-type": "application/proto",
+      ...(length === undefined ? {} : { "content-length": length }),
+    });
+    stream.on("error", () => {});
+    stream.write(Buffer.from([10, 1, 65])); // A field that is whole, of a message that is not.
+    const closed = new Promise((resolve) => stream.once("close", resolve));
+    await once(cut, "connect");
+    await new Promise<void>((resolve) => cut.ping(() => resolve())); // What was sent is there.
+    if (length === undefined) {
+      cut.destroy();
+    } else {
+      stream.close(constants.NGHTTP2_CANCEL);
+    }
+    await closed;
+    cut.destroy();
+  }
+  // Whatever the server makes of what came before has been made when it answers this.
+  info = () => Promise.resolve({ name: "whole" });
+  assert.equal((await client.getInfo({})).name, "whole");
+  assert.deepEqual(calls, []);
 });
 
 test("a call with a time limit has it", async () => {
