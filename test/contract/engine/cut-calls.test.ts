@@ -89,6 +89,23 @@ describe("what a backend was making or removing when it was told to end", () => 
     assert.deepEqual(await bench.eventNames(), []);
   });
 
+  it("does not keep its name where it can never be made", async (context) => {
+    await bench.volumes.createVolume({ name: "data" });
+    const record = bench.state.volumes.get("data");
+    assert.ok(record !== undefined);
+    await bench.state.commit((change) => change.volumes.put({ ...record, phase: Phase.CREATING }));
+    context.mock.method(
+      bench.engine.context.driver.volumes,
+      "create",
+      () => Promise.reject(new Error("no room for so much")),
+      { times: 1 },
+    );
+    await bench.volumes.createVolume({ name: "data", labels: { size: "less" } });
+    assert.deepEqual(await volumes(), ["data"]);
+    assert.deepEqual(bench.state.volumes.get("data")?.labels, { size: "less" });
+    assert.deepEqual([...bench.machine.volumes], ["data"]);
+  });
+
   it("is finished before a volume of that name is made", async () => {
     await bench.volumes.createVolume({ name: "data" });
     const record = bench.state.volumes.get("data");

@@ -54,7 +54,7 @@ export async function ensureVolume(
   }
   const driver = driverOf(context, name, wanted.driver);
   return await context.volumeLocks.run(name, async () => {
-    await settleLocked(context, name); // What an earlier process has made must not be made twice.
+    await settleForReuse(context, name);
     const known = context.state.volumes.get(name);
     if (known !== undefined) {
       if (wanted.driver !== "" && known.driver !== driver) {
@@ -170,6 +170,24 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
   if (record.phase === Phase.CREATING && !record.anonymous) {
     await finishCreation(context, record);
   } else {
+    await finishRemoval(context, record);
+  }
+}
+
+/**
+ * What an earlier process has made must not be made twice, and what it could not make does not keep the name. With the
+ * volume's lock held.
+ */
+async function settleForReuse(context: EngineContext, name: string): Promise<void> {
+  try {
+    await settleLocked(context, name);
+  } catch (error) {
+    throwIfShuttingDown(context, error);
+    const record = context.state.volumes.get(name);
+    if (record?.phase !== Phase.CREATING) {
+      throw error;
+    }
+    context.logger.warn({ err: error, volume: name }, "a volume whose creation was cut off cannot be made");
     await finishRemoval(context, record);
   }
 }
