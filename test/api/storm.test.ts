@@ -6,7 +6,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
 /** A task is much more to start than a process. */
-const runCount = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 300 : 40));
+const runCount = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 256 : 40));
 const laneCount = 4;
 
 test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, async () => {
