@@ -6,7 +6,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { ApiClient } from "./api-client.ts";
-import { type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
+import { ampleCpus, type CloudMeasure, cloudMeasures, type CloudTarget } from "./cloud-measures.ts";
 import { figureOf, median, spread } from "./figures.ts";
 import { createContainer, logBytes, logScript } from "./measures.ts";
 import { processorMsOf } from "./memory.ts";
@@ -49,8 +49,7 @@ async function prepare(daemon: Daemon): Promise<CloudTarget> {
   const api = new ApiClient(daemon.socket);
   const network = "bridge";
   const started = async (config: Record<string, unknown>): Promise<string> => {
-    // A task's default is a quarter of a processor, and its agent lives on that: the way is compared, not the size.
-    const HostConfig = { NetworkMode: network, NanoCpus: 2_000_000_000 };
+    const HostConfig = { NetworkMode: network, NanoCpus: ampleCpus };
     const id = await createContainer({ api, network }, { HostConfig, ...config });
     await api.call("POST", `/containers/${id}/start`);
     return id;

@@ -12,6 +12,12 @@ import {
   type Target,
 } from "./measures.ts";
 
+/**
+ * For containers whose streams are measured, in billionths of a processor: a task's default is a quarter of one, and its
+ * agent lives on that. The way is compared, not the size.
+ */
+export const ampleCpus = 2_000_000_000;
+
 /** Some container that runs while it is measured. */
 export interface CloudTarget extends Target {
   /** Runs `cat` with an open standard input. */
@@ -94,6 +100,7 @@ async function attachOutput(target: CloudTarget): Promise<number> {
     StdinOnce: true,
     HostConfig: {
       NetworkMode: target.network,
+      NanoCpus: ampleCpus,
       LogConfig: { Type: "json-file", Config: { "max-size": "1g" } },
     },
   });
