@@ -1,6 +1,7 @@
 package processes
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -48,6 +49,15 @@ func TestDescendantsComeAfterTheirParents(t *testing.T) {
 		process.Kill()
 		child.Wait()
 	}()
+	// The shell's child is the shell until it has become the program.
+	for limit := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", grandchild)); string(name) == "sleep\n" {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the shell runs nothing")
+		}
+	}
 	all, err := Descendants(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
