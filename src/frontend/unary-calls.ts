@@ -24,7 +24,9 @@ import { Code, ConnectError, type Transport, type UnaryResponse } from "@connect
 import { codeFromHttpStatus, errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
 
-const requestHeaders = { "content-type": "application/proto", "connect-protocol-version": "1" } as const;
+import { plainHeaders, unaryContentType, wholeBody } from "../common/http2-messages.ts";
+
+const requestHeaders = { "content-type": unaryContentType, "connect-protocol-version": "1" } as const;
 
 /** What the server said, whole. */
 interface Answer {
@@ -65,7 +67,7 @@ async function call<I extends DescMessage, O extends DescMessage>(
     },
   );
   const { headers, body } = answer;
-  if (headers[":status"] !== 200 || headers["content-type"] !== requestHeaders["content-type"]) {
+  if (headers[":status"] !== 200 || headers["content-type"] !== unaryContentType) {
     throw refusal(answer);
   }
   return {
@@ -111,14 +113,8 @@ function answerOf(stream: ClientHttp2Stream, request: Uint8Array): Promise<Answe
     });
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("end", () => {
-      const [only] = chunks;
-      const body = only !== undefined && chunks.length === 1 ? only : Buffer.concat(chunks);
-      // Node ends a stream whose connection was lost like one that is complete.
-      const length = headers["content-length"];
-      if (
-        headers[":status"] !== undefined &&
-        (length === undefined ? !stream.destroyed : Number(length) === body.length)
-      ) {
+      const body = wholeBody(stream, headers, chunks);
+      if (body !== undefined && headers[":status"] !== undefined) {
         isAnswered = true;
         resolve({ headers, body });
       }
@@ -143,11 +139,8 @@ function refusal({ headers, body }: Answer): ConnectError {
     `the backend answered with HTTP status ${status}`,
     codeFromHttpStatus(status),
   );
-  const metadata = Object.entries(headers).flatMap(([name, value]): [string, string][] =>
-    name.startsWith(":") || value === undefined ? [] : [[name, String(value)]],
-  );
   try {
-    return errorFromJsonBytes(body, new Headers(metadata), fallback);
+    return errorFromJsonBytes(body, plainHeaders(headers), fallback);
   } catch {
     return fallback;
   }

@@ -4,7 +4,7 @@
  *
  * Why: the library's pipeline of async iterators costs more than most answers (docs/adr/0090-unary-calls-by-hand.md).
  */
-import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { Http2ServerRequest, ServerHttp2Stream } from "node:http2";
 
 import { create, type DescMethod, type DescService, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
@@ -20,9 +20,9 @@ import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol
 import type { Logger } from "pino";
 
 import { toConnectError } from "../../common/errors.ts";
+import { plainHeaders, unaryContentType, wholeBody } from "../../common/http2-messages.ts";
 import { callReport } from "./call-report.ts";
 
-const contentType = "application/proto";
 /** Headers that ask for more than is done here. */
 const others = ["content-encoding", "connect-timeout-ms"] as const;
 
@@ -74,7 +74,7 @@ export class UnaryCalls {
     if (
       spec === undefined ||
       request.method !== "POST" ||
-      headers["content-type"] !== contentType ||
+      headers["content-type"] !== unaryContentType ||
       others.some((name) => headers[name] !== undefined)
     ) {
       return false;
@@ -83,11 +83,8 @@ export class UnaryCalls {
     const chunks: Buffer[] = [];
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("end", () => {
-      const [only] = chunks;
-      const body = only !== undefined && chunks.length === 1 ? only : Buffer.concat(chunks);
-      // Node ends a request that was cut like one that is complete, and a cut message may well be a valid one.
-      const length = headers["content-length"];
-      if (length === undefined ? !stream.destroyed : Number(length) === body.length) {
+      const body = wholeBody(stream, headers, chunks);
+      if (body !== undefined) {
         void this.#answer(spec, request, body);
       }
     });
@@ -102,7 +99,7 @@ export class UnaryCalls {
     const report = callReport(this.#logger, method, context.signal);
     try {
       const output = create(method.output, await impl(fromBinary(method.input, body), context));
-      const headers = { ...context.answerHeaders, ":status": 200, "content-type": contentType };
+      const headers = { ...context.answerHeaders, ":status": 200, "content-type": unaryContentType };
       respond(stream, headers, toBinary(method.output, output));
       report();
     } catch (error) {
@@ -158,7 +155,7 @@ class CallContext implements HandlerContext {
   }
 
   get requestHeader(): Headers {
-    return new Headers(plainHeaders(this.#request.headers));
+    return plainHeaders(this.#request.headers);
   }
 
   get responseHeader(): Headers {
@@ -188,13 +185,6 @@ class CallContext implements HandlerContext {
   end(reason: ConnectError): void {
     this.#over.abort(reason);
   }
-}
-
-/** Without HTTP/2's own. */
-function plainHeaders(headers: IncomingHttpHeaders): [string, string][] {
-  return Object.entries(headers).flatMap(([name, value]): [string, string][] =>
-    name.startsWith(":") || value === undefined ? [] : [[name, String(value)]],
-  );
 }
 
 /** The length is how the caller knows that nothing was cut off. */
