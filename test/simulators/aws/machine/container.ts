@@ -32,8 +32,8 @@ export interface ContainerSettings {
   readonly runtimeRoot: string;
   /** Files below `/etc` by name, which the container may write. */
   readonly etcFiles: Readonly<Record<string, string>>;
-  /** Each line of its output, without the end of line. */
-  onLine(line: string): void;
+  /** Lines of its output, without their ends. */
+  onLines(lines: readonly string[]): void;
 }
 
 /** A container that the runtime has started. */
@@ -84,7 +84,7 @@ export class Container {
     const outputEnded = [streams.stdout, streams.stderr].map(async ({ socket }) => {
       // A runtime that fails says so on the container's standard error too: that is no output of the container.
       const isOutput = await ready.promise;
-      await readLines(socket, isOutput ? settings.onLine : () => {});
+      await readLines(socket, isOutput ? settings.onLines : () => {});
     });
     const since = enclosure.moment;
     try {
@@ -178,8 +178,8 @@ function openOutput(fifo: string): { readonly socket: Socket; readonly writeEnd:
   };
 }
 
-async function readLines(socket: Socket, onLine: (line: string) => void): Promise<void> {
-  const reader = new LineReader(onLine);
+async function readLines(socket: Socket, onLines: ContainerSettings["onLines"]): Promise<void> {
+  const reader = new LineReader(onLines);
   for await (const chunk of socket) {
     reader.write(chunk as Buffer);
   }

@@ -4,7 +4,7 @@ import { LineReader } from "./lines.ts";
 
 function linesOf(...chunks: readonly string[]): string[] {
   const lines: string[] = [];
-  const reader = new LineReader((line) => lines.push(line));
+  const reader = new LineReader((each) => lines.push(...each));
   for (const chunk of chunks) {
     reader.write(Buffer.from(chunk));
   }
@@ -19,17 +19,22 @@ test("lines are whole however they arrive, empty ones are none, and the last nee
 
 test("a character that arrives in two parts is one", () => {
   const lines: string[] = [];
-  const reader = new LineReader((line) => lines.push(line));
+  const reader = new LineReader((each) => lines.push(...each));
   const bytes = Buffer.from("ä\n");
   reader.write(bytes.subarray(0, 1));
   reader.write(bytes.subarray(1));
   assert.deepEqual(lines, ["ä"]);
 });
 
-test("a line longer than an event is several", () => {
+test("a line longer than an event is several, also between others of one chunk", () => {
   const lines = linesOf("x".repeat(200_000), "x".repeat(200_000), "\nshort\n");
   assert.deepEqual(
     lines.map(({ length }) => length),
     [262_118, 137_882, 5],
+  );
+  const together = linesOf(`a\nb\n${"x".repeat(300_000)}\nc\n\nd\ne`);
+  assert.deepEqual(
+    together.map(({ length }) => length),
+    [1, 1, 262_118, 37_882, 1, 1, 1],
   );
 });

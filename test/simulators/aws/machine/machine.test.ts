@@ -72,7 +72,7 @@ async function runTask(containers: readonly TaskContainerSpec[], sharesProcesses
     onRunning: (name) => story.running.push(name),
     onEnded: (name, code, reason) => story.ended.push({ name, code, reason }),
     onHealth: () => {},
-    onLine: (_, line) => story.lines.push(line),
+    onLines: (_, lines) => story.lines.push(...lines),
   };
   const network = await machine.vpc.attach({
     privateIpAddress: machine.vpc.cidr.replace(/0\/.*/, String(10 + tasks)),

@@ -49,7 +49,7 @@ export interface TaskListener {
   /** @param reason why it never ran, or why its end was not its own */
   onEnded(container: string, exitCode: number | undefined, reason: string | undefined): void;
   onHealth(container: string, health: HealthStatus): void;
-  onLine(container: string, line: string): void;
+  onLines(container: string, lines: readonly string[]): void;
 }
 
 /** What all tasks of a simulator share. */
@@ -195,7 +195,7 @@ export class MachineTask {
 
   async #launch(member: Member): Promise<Container> {
     const { spec } = member;
-    const container = await this.#start(spec, (line) => this.#listener.onLine(spec.name, line));
+    const container = await this.#start(spec, (lines) => this.#listener.onLines(spec.name, lines));
     member.container = container;
     member.started.resolve();
     this.#listener.onRunning(spec.name);
@@ -258,7 +258,7 @@ export class MachineTask {
     }
   }
 
-  async #start(spec: ContainerSpec, onLine: (line: string) => void): Promise<Container> {
+  async #start(spec: ContainerSpec, onLines: (lines: readonly string[]) => void): Promise<Container> {
     const { endpoint, namespace } = this.#spec.network;
     const { enclosure, directory } = this.#host;
     return await Container.start({
@@ -275,7 +275,7 @@ export class MachineTask {
       directory: path.join(directory, "tasks", this.id, spec.name),
       runtimeRoot: path.join(directory, "runc"),
       etcFiles: addressFiles(endpoint.privateIpAddress, this.#spec.region, this.#spec.resolver),
-      onLine,
+      onLines,
     });
   }
 

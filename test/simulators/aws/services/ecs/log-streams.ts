@@ -6,8 +6,8 @@ import { arnOf, type Context } from "../../context.ts";
 import { AwsFault, type Given } from "../../wire/service.ts";
 import { StartFailed } from "./start-failures.ts";
 
-/** Takes a line of a container's output. */
-export type LineSink = (line: string) => void;
+/** Takes lines of a container's output. */
+export type LineSink = (lines: readonly string[]) => void;
 
 /**
  * Opens a container's log stream; where the definition names no log driver, output goes nowhere.
@@ -46,9 +46,11 @@ export function openLogStream(
   } catch (error) {
     throw error instanceof AwsFault ? notOpened(`${error.code}: ${error.message}`) : error;
   }
-  return (message) => {
+  return (lines) => {
+    const timestamp = context.clock.nowMs();
+    const events = lines.map((message) => ({ timestamp, message }));
     try {
-      logGroups.putLogEvents(group, stream, [{ timestamp: context.clock.nowMs(), message }]);
+      logGroups.putLogEvents(group, stream, events);
     } catch (error) {
       // The driver has nobody to tell that the group was deleted meanwhile.
       if (!(error instanceof AwsFault)) {

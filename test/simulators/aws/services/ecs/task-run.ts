@@ -196,7 +196,7 @@ export class TaskRun {
         }
       },
       onHealth: (name, healthStatus) => task.changeContainer(name, { healthStatus }),
-      onLine: (name, line) => sinks.get(name)?.(line),
+      onLines: (name, lines) => sinks.get(name)?.(lines),
     };
   }
 

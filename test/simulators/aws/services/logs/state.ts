@@ -96,12 +96,12 @@ export class LogState implements LogGroups {
   putLogEvents(group: string, name: string, events: readonly LogEvent[]): void {
     const stream = this.stream(group, name);
     const ingestionTime = this.#context.clock.nowMs();
+    const visibleAt = ingestionTime + this.#context.delays.logIngestion;
     for (const { timestamp, message } of events) {
       if (Buffer.byteLength(message) > maxEventBytes) {
         throw new AwsFault("InvalidParameterException", "Log event too large: the limit is 1048576 bytes");
       }
       this.#sequence += 1;
-      const visibleAt = ingestionTime + this.#context.delays.logIngestion;
       const stored = { timestamp, message, ingestionTime, visibleAt, sequence: this.#sequence };
       const later = stream.events.findLastIndex((each) => each.timestamp <= timestamp) + 1;
       stream.events.splice(later, 0, stored);
