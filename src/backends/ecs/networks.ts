@@ -145,9 +145,8 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       return Promise.resolve();
     },
     renamed(after) {
-      const [address = ""] = Object.values(after.endpoints).map(({ reachableAddress }) => reachableAddress);
       mirror?.withdraw(after.id);
-      mirror?.announce(after, address);
+      mirror?.announce(after, after.reachableAddress);
     },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {

@@ -45,6 +45,19 @@ describe("containers that run in a cloud", () => {
     assert.equal(bench.machine.agentOf(id).names.get("one.web"), "10.9.0.1");
   });
 
+  it("are reached at their agents' address on a network that they join after they have left every other", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const id = await bench.runScript("exec sleep 60", { name: "one", hostConfig: { networkMode: "web" } });
+    await bench.networks.disconnectNetwork({ network: "web", container: id });
+    await bench.networks.connectNetwork({
+      network: "web",
+      container: id,
+      endpoint: { aliases: ["backend"] },
+    });
+    assert.equal(bench.machine.agentOf(id).names.get("backend.web"), "10.9.0.1");
+    assert.equal((await bench.containers.openTunnel({ container: id })).host, "10.9.0.1");
+  });
+
   it("have the names of the container whose network they share, wherever its peers are", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const web = { networkMode: "web" };

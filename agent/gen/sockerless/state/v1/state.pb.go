@@ -223,8 +223,10 @@ type ContainerRecord struct {
 	// Which part of a volume is mounted, by destination, where another container's
 	// mount says it (`--volumes-from`).
 	TakenSubpaths map[string]string `protobuf:"bytes,30,rep,name=taken_subpaths,json=takenSubpaths,proto3" json:"taken_subpaths,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// At which peers reach it while it runs, where the addresses of its endpoints are virtual; also while it has none.
+	ReachableAddress string `protobuf:"bytes,31,opt,name=reachable_address,json=reachableAddress,proto3" json:"reachable_address,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ContainerRecord) Reset() {
@@ -465,6 +467,13 @@ func (x *ContainerRecord) GetTakenSubpaths() map[string]string {
 		return x.TakenSubpaths
 	}
 	return nil
+}
+
+func (x *ContainerRecord) GetReachableAddress() string {
+	if x != nil {
+		return x.ReachableAddress
+	}
+	return ""
 }
 
 // A link to another container, on the default bridge.
@@ -1385,7 +1394,7 @@ var File_sockerless_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\x9b\x0e\n" +
+	"\x1fsockerless/state/v1/state.proto\x12\x13sockerless.state.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"sockerless/backend/v1/config.proto\x1a%sockerless/backend/v1/container.proto\x1a sockerless/backend/v1/exec.proto\x1a#sockerless/backend/v1/network.proto\"\xc8\x0e\n" +
 	"\x0fContainerRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
@@ -1423,7 +1432,8 @@ const file_sockerless_state_v1_state_proto_rawDesc = "" +
 	"\x11frozen_generation\x18\x1b \x01(\x04R\x10frozenGeneration\x12B\n" +
 	"\fimage_mounts\x18\x1c \x03(\v2\x1f.sockerless.state.v1.ImageMountR\vimageMounts\x12/\n" +
 	"\x05links\x18\x1d \x03(\v2\x19.sockerless.state.v1.LinkR\x05links\x12^\n" +
-	"\x0etaken_subpaths\x18\x1e \x03(\v27.sockerless.state.v1.ContainerRecord.TakenSubpathsEntryR\rtakenSubpaths\x1ad\n" +
+	"\x0etaken_subpaths\x18\x1e \x03(\v27.sockerless.state.v1.ContainerRecord.TakenSubpathsEntryR\rtakenSubpaths\x12+\n" +
+	"\x11reachable_address\x18\x1f \x01(\tR\x10reachableAddress\x1ad\n" +
 	"\x0eEndpointsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
 	"\x05value\x18\x02 \x01(\v2&.sockerless.backend.v1.NetworkEndpointR\x05value:\x028\x01\x1aA\n" +

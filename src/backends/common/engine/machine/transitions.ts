@@ -128,5 +128,6 @@ function withoutRun(record: ContainerRecord): ContainerRecord {
     endpoints: disconnectedEndpoints(record.endpoints),
     boundPorts: [],
     networkNamespace: "",
+    reachableAddress: "",
   });
 }

@@ -137,7 +137,7 @@ async function connectRunning(
   }
   const planned = plannedEndpoint(context.state, name, config);
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
-  const endpoint = placedEndpoint(taken, reachableAddressOf(record));
+  const endpoint = placedEndpoint(taken, record.reachableAddress);
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
   await context.state.commit((change) => change.containers.put(next));
@@ -198,11 +198,6 @@ async function disconnectRunning(
   const left = namedNetworks({ [name]: endpoint });
   const names = left.length > 0 ? [push(context, record.id), tellPeers(context, left)] : [];
   await Promise.all([...names, reseal(context, record.id)]);
-}
-
-/** It is the same on every network of a container. */
-function reachableAddressOf({ endpoints }: ContainerRecord): string {
-  return Object.values(endpoints).find((each) => each.reachableAddress !== "")?.reachableAddress ?? "";
 }
 
 function gatewayOf({ endpoints }: ContainerRecord): string {

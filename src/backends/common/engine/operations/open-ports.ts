@@ -42,10 +42,9 @@ export async function openTunnel(
   if (link === undefined) {
     throw conflict(`container ${record.id} is not running`);
   }
-  const endpoints = Object.values(record.endpoints);
-  const placed = endpoints.find(({ reachableAddress }) => reachableAddress !== "");
+  const own = Object.values(record.endpoints).find(({ ipAddress }) => ipAddress !== "");
   return {
     endpoint: await endpointFor(context, record.id, link.address, access),
-    host: placed?.reachableAddress ?? endpoints.find(({ ipAddress }) => ipAddress !== "")?.ipAddress ?? "",
+    host: record.reachableAddress || (own?.ipAddress ?? ""),
   };
 }

@@ -172,7 +172,10 @@ async function place(
   if (address === undefined) {
     return record;
   }
-  const placed = withFields(record, { endpoints: placedEndpoints(record.endpoints, address) });
+  const placed = withFields(record, {
+    reachableAddress: address,
+    endpoints: placedEndpoints(record.endpoints, address),
+  });
   await context.state.commit((change) => change.containers.put(placed));
   return placed;
 }
