@@ -72,7 +72,10 @@ describe("attachments and execs", () => {
     });
     const { endpoint } = await attach(id);
     await assert.rejects(bench.containers.startContainer({ container: id }));
-    await assert.rejects(endpoint, (error) => /port is already allocated/.test(messageOf(error)));
+    await assert.rejects(
+      endpoint,
+      (error) => isErrorKind(error, "conflict") && /port is already allocated/.test(messageOf(error)),
+    );
   });
 
   it("are answered at once on a container that runs", async () => {

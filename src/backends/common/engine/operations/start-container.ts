@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { fromUnknown, SockerlessError, systemError } from "../../../../common/errors.ts";
+import { conflict, fromUnknown, SockerlessError, systemError } from "../../../../common/errors.ts";
 import {
   type StartedProcess,
   type StartRequest,
@@ -263,7 +263,7 @@ async function recordFailure(
   const failed = startFailed(record, exitCode, reason.message);
   await context.state.commit((change) => change.containers.put(failed));
   live.disconnect();
-  live.reservations.fail(reason);
+  live.reservations.fail(conflict(reason.message, reason)); // Whatever the reason: `unavailable` is a lost backend.
   if (stateOf(record).status === ContainerStatus.RESTARTING) {
     live.waiters.tellExit({ exitCode, error: reason.message }); // It does not run again, as its policy had promised.
   }
