@@ -1,15 +1,21 @@
-/** Instances on one machine, started and asked at the same time: no two networks have the same addresses. */
+/** No two networks of a machine have the same addresses: those of instances that are started and asked at the same time. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Daemon } from "../support/daemon.ts";
+import { backendUnderTest } from "../support/backend-under-test.ts";
+import type { Daemon } from "../support/daemon.ts";
+import { startDaemon } from "../support/with-daemon.ts";
 
+/** Addresses of tasks' networks are virtual, and known within one instance only. */
+const count = backendUnderTest() === "local" ? 3 : 1;
+const resources = new AsyncDisposableStack();
 const instances: Daemon[] = [];
 before(async () => {
-  instances.push(...(await Promise.all([Daemon.start(), Daemon.start(), Daemon.start()])));
+  const starting = Array.from({ length: count }, () => startDaemon(resources));
+  instances.push(...(await Promise.all(starting)));
 });
 after(async () => {
-  await Promise.all(instances.map((daemon) => daemon.stop()));
+  await resources.disposeAsync();
 });
 
 const subnetOf = (daemon: Daemon, network: string) =>

@@ -9,12 +9,14 @@ import { json, text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 
 import type { TlsFiles } from "../../src/common/config/load.ts";
+import { backendUnderTest } from "../support/backend-under-test.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { until } from "../support/until.ts";
+import { backendProgram } from "../support/with-daemon.ts";
 
 const sockerless = join(checkout, "bin/sockerless");
 const flagsOf = ({ ca, cert, key }: TlsFiles) => ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
@@ -30,10 +32,15 @@ describe("a backend on TCP", () => {
     directory = await mkdtemp(join(tmpdir(), "skl-apart-"));
     resources.defer(() => rm(directory, { recursive: true }));
     certificates = await makeCertificates(directory);
-    const ofBackend = await LoneProgram.start(sockerless, [
-      ...["backend", "local", "--listen", "tcp://127.0.0.1:0", ...flagsOf(certificates.server)],
-      ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
-    ]);
+    const { args, env } = await backendProgram(resources);
+    const ofBackend = await LoneProgram.start(
+      sockerless,
+      [
+        ...["backend", ...args, "--listen", "tcp://127.0.0.1:0", ...flagsOf(certificates.server)],
+        ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],
+      ],
+      env,
+    );
     resources.use(ofBackend);
     backend = ofBackend.readyLine.replace(/^.*tcp:/, "https:");
     await startFrontend("docker.sock", certificates.client);
@@ -51,7 +58,7 @@ describe("a backend on TCP", () => {
     const host = `unix://${join(directory, socket)}`;
     resources.use(
       await LoneProgram.start(sockerless, [
-        ...["frontend", "--host", host, "--backend-address", backend],
+        ...["frontend", "--publish", "--host", host, "--backend-address", backend],
         ...flagsOf(tls),
       ]),
     );
@@ -110,7 +117,7 @@ describe("a backend on TCP", () => {
     });
     const ours = await read(certificates.client);
     const answer = (await ask(ours)) as { readonly backend: string };
-    assert.equal(answer.backend, "local");
+    assert.equal(answer.backend, backendUnderTest());
     assert.match(String(await ask({ ca: ours.ca })), /CERTIFICATE_REQUIRED|ECONNRESET/);
 
     const elsewhere = await mkdtemp(join(directory, "strange-"));

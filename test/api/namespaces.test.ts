@@ -3,12 +3,14 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 
+import { onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/docker-api.ts";
 import { findProcess, isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
+const skip = onlyOn("local", "a task's namespaces are its own");
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 const api = (method: string, path: string, body?: unknown) =>
@@ -46,8 +48,32 @@ async function sharedMemoryMounts(): Promise<number> {
   return mounts.split("\n").filter((line) => line.includes(`${setting.daemon.runDir}/c/`)).length;
 }
 
+describe("docker run --pid container: and --ipc container:", () => {
+  test("are refused by name where no two containers have one namespace", {
+    skip: onlyOn("ecs", "others share them"),
+  }, async () => {
+    await ok("create", "--name", "alone", "--ipc", "shareable", "busybox", "true");
+    for (const [hostConfig, option] of [
+      [{ PidMode: "container:alone" }, "--pid"],
+      [{ PidMode: "host" }, "--pid"],
+      [{ IpcMode: "container:alone" }, "--ipc"],
+      [{ IpcMode: "host" }, "--ipc"],
+    ] as const) {
+      const answer = await api("POST", "/v1.51/containers/create", {
+        Image: "busybox",
+        HostConfig: hostConfig,
+      });
+      assert.deepEqual(
+        [answer.status, answer.json()],
+        [501, { message: `the ecs backend does not support ${option}` }],
+      );
+    }
+    await ok("rm", "alone");
+  });
+});
+
 describe("docker run --pid container:", () => {
-  test("sees and signals the other's processes, and its own are seen there", async () => {
+  test("sees and signals the other's processes, and its own are seen there", { skip }, async () => {
     const donor = await sleeping("pid-donor");
     const joiner = await sleeping("pid-joiner", "--pid", "container:pid-donor", "--init");
     assert.equal(await inspect("pid-joiner", "{{.HostConfig.PidMode}}"), `container:${donor}`);
@@ -67,7 +93,7 @@ describe("docker run --pid container:", () => {
     await ok("rm", "--force", "pid-donor", "pid-joiner");
   });
 
-  test("ends with 137 when the other ends, and the other goes on when it ends", async () => {
+  test("ends with 137 when the other ends, and the other goes on when it ends", { skip }, async () => {
     await sleeping("first");
     await sleeping("second", "--pid", "container:first");
     await ok("exec", "-d", "second", "sleep", "1000");
@@ -97,7 +123,7 @@ describe("docker run --pid container:", () => {
     await ok("rm", "second");
   });
 
-  test("leaves stop, kill, pause and exec the container's own", async () => {
+  test("leaves stop, kill, pause and exec the container's own", { skip }, async () => {
     await sleeping("base");
     await sleeping("guest", "--pid", "container:base");
     await ok("pause", "guest");
@@ -129,7 +155,7 @@ describe("docker run --pid container:", () => {
 });
 
 describe("docker run --ipc", () => {
-  test("is private unless it is told otherwise, and private ones are not joined", async () => {
+  test("is private unless it is told otherwise, and private ones are not joined", { skip }, async () => {
     const donor = await sleeping("closed");
     assert.equal(await inspect("closed", "{{.HostConfig.IpcMode}}"), "private");
     await ok("create", "--name", "knocking", "--ipc", "container:closed", "busybox", "true");
@@ -152,7 +178,9 @@ describe("docker run --ipc", () => {
     await ok("rm", "closed", "knocking");
   });
 
-  test("container: shares /dev/shm and the namespace of a shareable one, in chains too", async () => {
+  test("container: shares /dev/shm and the namespace of a shareable one, in chains too", {
+    skip,
+  }, async () => {
     await sleeping("sharer", "--ipc", "shareable", "--shm-size", "8m");
     await sleeping("partner", "--ipc", "container:sharer");
     await sleeping("third", "--ipc", "container:partner", "--read-only");
@@ -178,7 +206,9 @@ describe("docker run --ipc", () => {
     await until(async () => ((await sharedMemoryMounts()) === 0 ? true : undefined));
   });
 
-  test("none has no /dev/shm, host the machine's, and what the user mounts there is not shared", async () => {
+  test("none has no /dev/shm, host the machine's, and what the user mounts there is not shared", {
+    skip,
+  }, async () => {
     assert.equal(
       await ok(
         "run",
@@ -219,7 +249,7 @@ async function killDaemon(): Promise<void> {
 }
 
 describe("after kill -9 of every daemon process", () => {
-  test("joined containers are adopted, and their ends and mounts are told truthfully", async () => {
+  test("joined containers are adopted, and their ends and mounts are told truthfully", { skip }, async () => {
     await sleeping("root", "--ipc", "shareable");
     await sleeping("leaf", "--pid", "container:root", "--ipc", "container:root");
     await killDaemon();

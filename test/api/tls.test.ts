@@ -10,30 +10,29 @@ import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import type { CommandOptions } from "../support/command.ts";
-import { Daemon } from "../support/daemon.ts";
+import type { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
+import { startDaemon } from "../support/with-daemon.ts";
 
-let directory: string;
+const resources = new AsyncDisposableStack();
 let certificates: TestCertificates;
 let daemon: Daemon;
 let address: string;
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
+  const directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
+  resources.defer(() => rm(directory, { recursive: true }));
   certificates = await makeCertificates(directory);
   const { ca, cert, key } = certificates.server;
-  daemon = await Daemon.start({
+  daemon = await startDaemon(resources, {
     args: ["--host", "tcp://127.0.0.1:0", "--tlscacert", ca, "--tlscert", cert, "--tlskey", key],
   });
   // Its log tells which port it was given.
   address = await until(() => /"address":"(tcp:\/\/127\.0\.0\.1:\d+)"/.exec(daemon.output)?.[1]);
   await daemon.ok("load", "--input", await busyboxArchiveFile());
 });
-after(async () => {
-  await daemon.stop();
-  await rm(directory, { recursive: true });
-});
+after(() => resources.disposeAsync());
 
 const overTls = (options: CommandOptions, ...args: string[]) => {
   const { ca, cert, key } = certificates.client;

@@ -1,4 +1,4 @@
-/** A sockerless whose containers run as tasks of a simulated AWS, all gone at the end. */
+/** A simulated AWS, and a sockerless whose containers run as its tasks, all gone at the end. */
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,47 +9,97 @@ import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 
 type Settings = Readonly<Record<string, unknown>>;
 
-/** What an {@link EcsDaemon} is made with. */
-export interface EcsDaemonOptions {
+/** What an {@link EcsAccount} is made with. */
+export interface EcsAccountOptions {
   readonly aws?: AwsOptions;
   /** Settings of the `ecs:` section that differ from what fits the simulated account, or what makes them in it. */
   readonly ecs?: Settings | ((aws: Aws) => Promise<Settings>);
-  readonly daemon?: DaemonOptions;
   /** The backend may do what `deploy/iam/backend-policy.json` says, and no more. */
   readonly leastPrivilege?: boolean;
+}
+
+/** What an {@link EcsDaemon} is made with. */
+export interface EcsDaemonOptions extends EcsAccountOptions {
+  readonly daemon?: DaemonOptions;
+}
+
+/** A simulated account, and what a backend that uses it is started with. */
+export class EcsAccount implements AsyncDisposable {
+  readonly aws: Aws;
+  /** Of the configuration, and of the authority over the agents: `agent-ca.pem`. */
+  readonly directory: string;
+  /** Credentials by the standard chain, and nothing of the user's. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly #resources: AsyncDisposableStack;
+
+  private constructor(
+    aws: Aws,
+    directory: string,
+    env: Readonly<Record<string, string>>,
+    resources: AsyncDisposableStack,
+  ) {
+    this.aws = aws;
+    this.directory = directory;
+    this.env = env;
+    this.#resources = resources;
+  }
+
+  /** Arguments of `sockerless backend ecs`. */
+  get args(): readonly string[] {
+    return ["--config", configIn(this.directory)];
+  }
+
+  /** Makes one; the agent's image is in its registry then. */
+  static async open(options: EcsAccountOptions = {}): Promise<EcsAccount> {
+    await using resources = new AsyncDisposableStack();
+    const directory = await mkdtemp(join(tmpdir(), "skl-ecs-"));
+    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const aws = resources.use(await startAws(options.aws));
+    const config = configIn(directory);
+    const given = typeof options.ecs === "function" ? await options.ecs(aws) : options.ecs;
+    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...given };
+    await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
+    const key = options.leastPrivilege === true ? await leastPrivilege(aws) : aws.credentials;
+    const env = awsEnvironment(key);
+    await pushAgent(config, env);
+    return new EcsAccount(aws, directory, env, resources.move());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+}
+
+function configIn(directory: string): string {
+  return join(directory, "config.yaml");
 }
 
 /** A simulated account and a daemon that uses it. */
 export class EcsDaemon implements AsyncDisposable {
   readonly aws: Aws;
   readonly daemon: Daemon;
-  /** Of the configuration, and of the authority over the agents: `agent-ca.pem`. */
+  /** As {@link EcsAccount.directory}. */
   readonly directory: string;
   readonly #resources: AsyncDisposableStack;
 
-  private constructor(aws: Aws, daemon: Daemon, directory: string, resources: AsyncDisposableStack) {
-    this.aws = aws;
+  private constructor(account: EcsAccount, daemon: Daemon, resources: AsyncDisposableStack) {
+    this.aws = account.aws;
     this.daemon = daemon;
-    this.directory = directory;
+    this.directory = account.directory;
     this.#resources = resources;
   }
 
-  /** Starts both; the agent's image is in the account's registry then. */
+  /** Starts both. */
   static async start(options: EcsDaemonOptions = {}): Promise<EcsDaemon> {
     await using resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-ecs-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
-    const aws = resources.use(await startAws(options.aws));
-    const config = join(directory, "config.yaml");
-    const given = typeof options.ecs === "function" ? await options.ecs(aws) : options.ecs;
-    const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem"), ...given };
-    await writeFile(config, JSON.stringify({ ecs })); // JSON is YAML.
-    const key = options.leastPrivilege === true ? await leastPrivilege(aws) : aws.credentials;
-    const env = { ...awsEnvironment(key), ...options.daemon?.env };
-    await pushAgent(config, env);
-    const args = ["--backend", "ecs", "--config", config, ...(options.daemon?.args ?? [])];
-    const daemon = resources.use(await Daemon.start({ args, env }));
-    return new EcsDaemon(aws, daemon, directory, resources.move());
+    const account = resources.use(await EcsAccount.open(options));
+    const daemon = resources.use(
+      await Daemon.start({
+        args: ["--backend", "ecs", ...account.args, ...(options.daemon?.args ?? [])],
+        env: { ...account.env, ...options.daemon?.env },
+      }),
+    );
+    return new EcsDaemon(account, daemon, resources.move());
   }
 
   /** Calls that the account's policies have denied, as `ec2.CreateTags`. */

@@ -9,7 +9,7 @@ export function withDaemon(options: DaemonOptions = {}): { readonly daemon: Daem
   const resources = new AsyncDisposableStack();
   let started: Daemon | undefined;
   before(async () => {
-    started = await startOn(resources, options);
+    started = await startDaemon(resources, options);
     await started.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
@@ -25,11 +25,27 @@ export function withDaemon(options: DaemonOptions = {}): { readonly daemon: Daem
   };
 }
 
-async function startOn(resources: AsyncDisposableStack, options: DaemonOptions): Promise<Daemon> {
+/** Starts a daemon on the backend under test. */
+export async function startDaemon(
+  resources: AsyncDisposableStack,
+  options: DaemonOptions = {},
+): Promise<Daemon> {
   if (backendUnderTest() === "local") {
     return resources.use(await Daemon.start(options));
   }
   // Only where it is wanted: a simulated cloud is much to load. Files of what has ended are there as long as a test takes.
   const { EcsDaemon } = await import("./ecs-daemon.ts");
   return resources.use(await EcsDaemon.start({ daemon: options, ecs: { linger: "20m" } })).daemon;
+}
+
+/** What `sockerless backend` is started with on the backend under test: its name and all that this one needs. */
+export async function backendProgram(
+  resources: AsyncDisposableStack,
+): Promise<{ readonly args: readonly string[]; readonly env: NodeJS.ProcessEnv }> {
+  if (backendUnderTest() === "local") {
+    return { args: ["local"], env: process.env };
+  }
+  const { EcsAccount } = await import("./ecs-daemon.ts");
+  const { args, env } = resources.use(await EcsAccount.open({ ecs: { linger: "20m" } }));
+  return { args: ["ecs", ...args], env: { ...process.env, ...env } };
 }
