@@ -14,7 +14,8 @@ import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
 import { ownVolumes, settleVolume } from "../volumes.ts";
-import { endRestarts, ignoreNotRunning, killContainer } from "./signal-container.ts";
+import { ignoreNotRunning, killContainer } from "./kill-container.ts";
+import { endRestarts } from "./pending-restart.ts";
 
 /** What is asked of a removal. */
 export interface RemoveOptions {

@@ -10,7 +10,7 @@ import { tellPeers } from "../network/name-pushes.ts";
 import { namedNetworks } from "../network/names.ts";
 import { hasProcess, withFields } from "../records.ts";
 import { reseal } from "../reseal.ts";
-import { withErrorPrefix } from "./signal-container.ts";
+import { withErrorPrefix } from "./error-prefix.ts";
 
 /**
  * Renames a container.

@@ -7,14 +7,11 @@ import { findContainer } from "../lookup.ts";
 import { stopRefusal } from "../machine/refusals.ts";
 import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
-import {
-  listenForExit,
-  ignoreNotRunning,
-  killContainer,
-  withErrorPrefix,
-  sendStopSignal,
-  settleRestarting,
-} from "./signal-container.ts";
+import { withErrorPrefix } from "./error-prefix.ts";
+import { listenForExit } from "./exit-listener.ts";
+import { ignoreNotRunning, killContainer } from "./kill-container.ts";
+import { settleRestarting } from "./pending-restart.ts";
+import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
 
 /** How long a stopped container has, where nobody says. */

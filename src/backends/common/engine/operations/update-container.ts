@@ -19,7 +19,7 @@ import { saidOf, updatedHostConfig } from "../machine/update-limits.ts";
 import { hasProcess, hostConfigOf, withFields } from "../records.ts";
 import { reseal } from "../reseal.ts";
 import { askAgent } from "./running-agent.ts";
-import { withErrorPrefix } from "./signal-container.ts";
+import { withErrorPrefix } from "./error-prefix.ts";
 
 /**
  * Changes a container's settings; the limits of one that runs at once.

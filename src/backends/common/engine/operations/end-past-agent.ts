@@ -1,0 +1,53 @@
+/** Containers that are to end while their agents cannot be reached. */
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { isErrorKind } from "../../../../common/errors.ts";
+import type { EngineContext } from "../context.ts";
+import type { LiveContainer } from "../live.ts";
+import { hasProcess } from "../records.ts";
+import { buryLost } from "./lost-container.ts";
+import { noteSignal } from "./send-signal.ts";
+
+/** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
+const endTimeoutMs = 180_000;
+
+/**
+ * For a rejection of a signal that is to end the container: the agent cannot be reached. Where the driver can end its
+ * run past it, that is done and the end recorded; elsewhere a silent agent is gone, and so is the container.
+ */
+export async function endPastAgent(
+  context: EngineContext,
+  live: LiveContainer,
+  generation: bigint,
+  signal: number,
+  error: unknown,
+): Promise<void> {
+  if (!isAway(error)) {
+    throw error;
+  }
+  const { workloads } = context.driver;
+  if (workloads.end === undefined) {
+    return;
+  }
+  const isRunning = await live.lock.run(async () => {
+    const record = context.state.containers.get(live.id);
+    if (record === undefined || record.generation !== generation || !hasProcess(record)) {
+      return false;
+    }
+    // Before it ends: whoever finds it ended after a crash must know that a user wanted it so.
+    await noteSignal(context, record, signal, false);
+    return true;
+  });
+  if (!isRunning) {
+    return; // It ended by itself in the meantime.
+  }
+  context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");
+  await workloads.end(live.id, AbortSignal.any([context.shutdown, AbortSignal.timeout(endTimeoutMs)]));
+  await buryLost(context, live, generation);
+}
+
+/** Whether an agent cannot be reached. If it is gone, so is the container, and its watch is about to tell. */
+export function isAway(error: unknown): boolean {
+  const isSilent = error instanceof ConnectError && error.code === Code.DeadlineExceeded;
+  return isSilent || isErrorKind(error, "unavailable");
+}

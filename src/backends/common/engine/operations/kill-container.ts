@@ -1,0 +1,38 @@
+/** Killing a container. */
+import { isErrorKind, systemError } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import { sigkill } from "../signals.ts";
+import { endPastAgent } from "./end-past-agent.ts";
+import { listenForExit } from "./exit-listener.ts";
+import { settleRestarting } from "./pending-restart.ts";
+import { sendSignal } from "./send-signal.ts";
+
+/** How long the end of a killed process is awaited. */
+const killTimeoutMs = 10_000;
+
+/** Kills a container and waits until its end is recorded. @throws conflict: it does not run */
+export async function killContainer(context: EngineContext, record: ContainerRecord): Promise<void> {
+  const live = context.live.of(record.id);
+  if (await settleRestarting(context, live)) {
+    return;
+  }
+  const exit = listenForExit(context, live);
+  try {
+    await sendSignal(context, live, sigkill, true).catch((error: unknown) =>
+      endPastAgent(context, live, record.generation, sigkill, error),
+    );
+    if (!(await exit.within(killTimeoutMs))) {
+      throw systemError("tried to kill container, but did not receive an exit event");
+    }
+  } finally {
+    exit.cancel();
+  }
+}
+
+/** For a rejection: the container ended by itself in the meantime, which is what was wanted. */
+export function ignoreNotRunning(error: unknown): void {
+  if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
+    throw error;
+  }
+}

@@ -1,0 +1,48 @@
+/** The signal at which a container is to end in its own time. */
+import { newId } from "../../../../common/ids.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { EngineContext } from "../context.ts";
+import type { LiveContainer } from "../live.ts";
+import { endPastAgent, isAway } from "./end-past-agent.ts";
+import type { ExitListener } from "./exit-listener.ts";
+import { sendSignal } from "./send-signal.ts";
+
+/** Between attempts to reach an agent. */
+const retryPauseMs = 1_000;
+
+/**
+ * Sends the signal at which a container is to end in its own time. Where the driver can end runs past their agents, an
+ * agent that cannot be reached is tried again as long as the container may take to end: a task that is stopped has less
+ * time.
+ *
+ * @param exit listened for since before
+ * @param graceMs undefined: for ever
+ * @throws conflict: it does not run
+ */
+export async function sendStopSignal(
+  context: EngineContext,
+  live: LiveContainer,
+  { generation }: ContainerRecord,
+  signal: number,
+  exit: ExitListener,
+  graceMs: number | undefined,
+): Promise<void> {
+  const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
+  const clientToken = newId();
+  for (;;) {
+    try {
+      await sendSignal(context, live, signal, true, clientToken);
+      return;
+    } catch (error) {
+      const leftMs = deadlineMs - context.clock.nowMs();
+      if (!isAway(error) || context.driver.workloads.end === undefined || leftMs <= 0) {
+        await endPastAgent(context, live, generation, signal, error);
+        return;
+      }
+      context.logger.debug({ err: error, container: live.id }, "a stop signal could not be sent yet");
+      if (await exit.within(Math.min(retryPauseMs, leftMs))) {
+        return;
+      }
+    }
+  }
+}
