@@ -99,6 +99,11 @@ export class ProcessAgent {
     return this.#main?.ended;
   }
 
+  /** Of the main process; 0 before it is started. */
+  get pid(): number {
+    return this.#main?.child.pid ?? 0;
+  }
+
   /** Ends of execs so far. */
   get execExits(): ReadonlyMap<string, number> {
     return new Map(

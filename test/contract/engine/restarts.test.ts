@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a container that its policy starts again", () => {
@@ -50,5 +51,22 @@ describe("a container that its policy starts again", () => {
     await assert.rejects(bench.containers.pauseContainer({ container: id }), /is restarting, wait until/);
     await assert.rejects(bench.containers.topContainer({ container: id }), /is restarting, wait until/);
     await bench.containers.stopContainer({ container: id });
+  });
+
+  it("stays down when the backend dies in a stop whose signal its agent has not answered", async () => {
+    const id = await bench.runScript("exec sleep 60", {
+      hostConfig: { restartPolicy: { name: "unless-stopped" } },
+    });
+    const agent = bench.machine.agentOf(id);
+    agent.failures.add("signal");
+    const stopped = bench.containers.stopContainer({ container: id });
+    stopped.catch(() => undefined);
+    await untilTrue(() => agent.signalAttempts > 0);
+    await bench.crashBackend();
+    process.kill(agent.pid, "SIGTERM");
+    await untilTrue(() => agent.exit !== undefined);
+    await bench.startBackend();
+    await untilTrue(() => statusOf(id) !== ContainerStatus.RUNNING);
+    assert.equal(statusOf(id), ContainerStatus.EXITED);
   });
 });

@@ -6,7 +6,7 @@ import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
 import { hasProcess } from "../records.ts";
 import { buryLost } from "./lost-container.ts";
-import { noteSignal } from "./send-signal.ts";
+import type { NotedSignal } from "./send-signal.ts";
 
 /** How long a run that is ended past its agent may take: its stop timeout, and what the platform adds. */
 const endTimeoutMs = 180_000;
@@ -18,8 +18,7 @@ const endTimeoutMs = 180_000;
 export async function endPastAgent(
   context: EngineContext,
   live: LiveContainer,
-  generation: bigint,
-  signal: number,
+  { generation }: NotedSignal,
   error: unknown,
 ): Promise<void> {
   if (!isAway(error)) {
@@ -29,16 +28,8 @@ export async function endPastAgent(
   if (workloads.end === undefined) {
     return;
   }
-  const isRunning = await live.lock.run(async () => {
-    const record = context.state.containers.get(live.id);
-    if (record === undefined || record.generation !== generation || !hasProcess(record)) {
-      return false;
-    }
-    // Before it ends: whoever finds it ended after a crash must know that a user wanted it so.
-    await noteSignal(context, record, signal, false);
-    return true;
-  });
-  if (!isRunning) {
+  const record = context.state.containers.get(live.id);
+  if (record === undefined || record.generation !== generation || !hasProcess(record)) {
     return; // It ended by itself in the meantime.
   }
   context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");

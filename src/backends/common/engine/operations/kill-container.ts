@@ -6,7 +6,7 @@ import { sigkill } from "../signals.ts";
 import { endPastAgent } from "./end-past-agent.ts";
 import { listenForExit } from "./exit-listener.ts";
 import { settleRestarting } from "./pending-restart.ts";
-import { sendSignal } from "./send-signal.ts";
+import { noteSignal, sendSignal } from "./send-signal.ts";
 
 /** How long the end of a killed process is awaited. */
 const killTimeoutMs = 10_000;
@@ -19,8 +19,9 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   }
   const exit = listenForExit(context, live);
   try {
-    await sendSignal(context, live, sigkill, true).catch((error: unknown) =>
-      endPastAgent(context, live, record.generation, sigkill, error),
+    const signal = await noteSignal(context, live, sigkill, true);
+    await sendSignal(context, live, signal).catch((error: unknown) =>
+      endPastAgent(context, live, signal, error),
     );
     if (!(await exit.within(killTimeoutMs))) {
       throw systemError("tried to kill container, but did not receive an exit event");

@@ -1,8 +1,7 @@
-/** One signal to a container's main process, by its agent. */
+/** One signal to a container's main process: written down, then sent by its agent. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
 import type { LiveContainer } from "../live.ts";
@@ -16,19 +15,56 @@ const callTimeoutMs = 10_000;
 /** The same where the driver can end a run past it. */
 const endableCallTimeoutMs = 5_000;
 
+/** A signal to one run of a container. */
+export interface NotedSignal {
+  /** Linux number. */
+  readonly number: number;
+  /** The container is meant to end by it. */
+  readonly isEnding: boolean;
+  /** Of the run: the container's start counter. */
+  readonly generation: bigint;
+}
+
 /**
- * Sends a signal to the main process.
+ * Writes down that a user sends a signal, and tells it. Before it is sent: whoever finds the container ended, and knows
+ * no more than the state because this process died meanwhile or the agent's answer was lost, must know that a user wanted
+ * it so. As in Docker it stays written down when the signal cannot be sent.
  *
- * @param ending the container is meant to end by it: no policy starts it again, and one that is paused is thawed, since a
- *   frozen process gets no signal
- * @param clientToken of all attempts to send one signal; empty: there is one attempt
+ * @param isEnding the container is meant to end by it: no policy starts it again
  * @throws conflict: it does not run
+ */
+export async function noteSignal(
+  context: EngineContext,
+  live: LiveContainer,
+  number: number,
+  isEnding: boolean,
+): Promise<NotedSignal> {
+  return await live.lock.run(async () => {
+    const record = containerOfId(context.state, live.id);
+    const refusal = processRefusal(record);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    live.endedByUser ||= isEnding;
+    await context.state.commit((change) => {
+      change.containers.put(withFields(record, { stoppedByUser: true }));
+      change.event(containerEvent(record, "kill", { signal: String(number) }));
+    });
+    return { number, isEnding, generation: record.generation };
+  });
+}
+
+/**
+ * Sends a signal that has been written down. A container that is meant to end by it and is paused is thawed, since a
+ * frozen process gets no signal.
+ *
+ * @param clientToken of all attempts to send one signal; empty: there is one attempt
+ * @throws unavailable, or a deadline that has passed: the agent does not answer
  */
 export async function sendSignal(
   context: EngineContext,
   live: LiveContainer,
-  signal: number,
-  ending: boolean,
+  { number, isEnding }: NotedSignal,
   clientToken = "",
 ): Promise<void> {
   await live.lock.run(async () => {
@@ -38,13 +74,12 @@ export async function sendSignal(
     if (refusal !== undefined) {
       throw refusal;
     }
-    const thaws = ending && stateOf(record).status === ContainerStatus.PAUSED;
-    live.endedByUser ||= ending;
+    const thaws = isEnding && stateOf(record).status === ContainerStatus.PAUSED;
     live.pauseChanged ||= thaws;
     if (link !== undefined) {
       try {
         const timeoutMs = context.driver.workloads.end === undefined ? callTimeoutMs : endableCallTimeoutMs;
-        await link.agent.client.signal({ signal, clientToken }, { timeoutMs });
+        await link.agent.client.signal({ signal: number, clientToken }, { timeoutMs });
         if (thaws) {
           await link.agent.client.resume({}, { timeoutMs });
         }
@@ -55,23 +90,11 @@ export async function sendSignal(
         }
       }
     }
-    await noteSignal(context, record, signal, thaws);
-  });
-}
-
-/** Writes down that a user has sent a signal, and whether the container was thawed for it. */
-export async function noteSignal(
-  context: EngineContext,
-  record: ContainerRecord,
-  signal: number,
-  thaws: boolean,
-): Promise<void> {
-  await context.state.commit((change) => {
-    const signalled = withFields(record, { stoppedByUser: true });
-    change.containers.put(thaws ? resumed(signalled) : signalled);
-    change.event(containerEvent(record, "kill", { signal: String(signal) }));
     if (thaws) {
-      change.event(containerEvent(record, "unpause"));
+      await context.state.commit((change) => {
+        change.containers.put(resumed(record));
+        change.event(containerEvent(record, "unpause"));
+      });
     }
   });
 }

@@ -1,11 +1,10 @@
 /** The signal at which a container is to end in its own time. */
 import { newId } from "../../../../common/ids.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
 import { endPastAgent, isAway } from "./end-past-agent.ts";
 import type { ExitListener } from "./exit-listener.ts";
-import { sendSignal } from "./send-signal.ts";
+import { noteSignal, sendSignal } from "./send-signal.ts";
 
 /** Between attempts to reach an agent. */
 const retryPauseMs = 1_000;
@@ -22,21 +21,21 @@ const retryPauseMs = 1_000;
 export async function sendStopSignal(
   context: EngineContext,
   live: LiveContainer,
-  { generation }: ContainerRecord,
-  signal: number,
+  number: number,
   exit: ExitListener,
   graceMs: number | undefined,
 ): Promise<void> {
   const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
+  const signal = await noteSignal(context, live, number, true);
   const clientToken = newId();
   for (;;) {
     try {
-      await sendSignal(context, live, signal, true, clientToken);
+      await sendSignal(context, live, signal, clientToken);
       return;
     } catch (error) {
       const leftMs = deadlineMs - context.clock.nowMs();
       if (!isAway(error) || context.driver.workloads.end === undefined || leftMs <= 0) {
-        await endPastAgent(context, live, generation, signal, error);
+        await endPastAgent(context, live, signal, error);
         return;
       }
       context.logger.debug({ err: error, container: live.id }, "a stop signal could not be sent yet");

@@ -6,7 +6,7 @@ import { configOf } from "../records.ts";
 import { parseSignal, sigkill } from "../signals.ts";
 import { withErrorPrefix } from "./error-prefix.ts";
 import { killContainer } from "./kill-container.ts";
-import { sendSignal } from "./send-signal.ts";
+import { noteSignal, sendSignal } from "./send-signal.ts";
 
 /**
  * Sends a signal; KILL is answered once the container has exited.
@@ -25,7 +25,8 @@ export async function signalContainer(
     if (number === sigkill) {
       await killContainer(context, record);
     } else {
-      await sendSignal(context, context.live.of(record.id), number, isStopSignal(record, number));
+      const live = context.live.of(record.id);
+      await sendSignal(context, live, await noteSignal(context, live, number, isStopSignal(record, number)));
     }
   });
 }

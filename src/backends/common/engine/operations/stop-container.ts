@@ -88,7 +88,7 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
   if (!(await settleRestarting(context, live))) {
     const exit = listenForExit(context, live);
     try {
-      await sendStopSignal(context, live, record, signal, exit, graceMs).catch(ignoreNotRunning);
+      await sendStopSignal(context, live, signal, exit, graceMs).catch(ignoreNotRunning);
       if (!(await exit.within(graceMs))) {
         context.logger.info(
           { container: record.id, signal, timeout },
