@@ -38,17 +38,18 @@ type Options struct {
 type Container struct {
 	options Options
 
-	mu      sync.Mutex
-	run     *run       // the current one, never nil
-	next    *run       // where attachments wait for a start after it; nil: none was opened
-	pausing sync.Mutex // one Pause or Resume at a time
-	paused  bool
-	execs   map[string]*exec
-	ended   []string // execs that ended, oldest first
-	unkept  bool     // Persist has failed, and is tried again
-	health  []*agentv1.HealthResult
-	hub     hub
-	changed chan struct{} // closed and replaced at every change that Start or Ended waits for
+	mu         sync.Mutex
+	run        *run       // the current one, never nil
+	next       *run       // where attachments wait for a start after it; nil: none was opened
+	signalling sync.Mutex // one Signal with a token at a time
+	pausing    sync.Mutex // one Pause or Resume at a time
+	paused     bool
+	execs      map[string]*exec
+	ended      []string // execs that ended, oldest first
+	unkept     bool     // Persist has failed, and is tried again
+	health     []*agentv1.HealthResult
+	hub        hub
+	changed    chan struct{} // closed and replaced at every change that Start or Ended waits for
 }
 
 // run is one start of the main process, from before it begins.

@@ -20,6 +20,11 @@ var ErrNotRunning = connect.NewError(connect.CodeFailedPrecondition, errors.New(
 func (c *Container) target(execID string) (Process, *os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.lookUp(execID)
+}
+
+// lookUp is target with c.mu held.
+func (c *Container) lookUp(execID string) (Process, *os.File, error) {
 	if execID == "" {
 		if !c.run.running() {
 			return nil, nil, ErrNotRunning
@@ -71,36 +76,49 @@ func (c *Container) Signal(ctx context.Context, request *agentv1.SignalRequest) 
 	if request.Signal < 1 || request.Signal > 64 {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("no such signal: %d", request.Signal))
 	}
-	process, _, err := c.target(request.ExecId)
-	if err != nil {
+	if request.ClientToken == "" {
+		_, err := c.send(ctx, request)
 		return err
 	}
-	if request.ClientToken != "" && !c.isFirst(request.ClientToken) {
-		return nil
-	}
-	signal := unix.Signal(request.Signal)
-	if request.All {
-		return c.options.Runtime.SignalAll(ctx, signal)
-	}
-	err = process.Signal(signal)
-	if errors.Is(err, os.ErrProcessDone) {
-		return ErrNotRunning
+	c.signalling.Lock()
+	defer c.signalling.Unlock()
+	run, err := c.send(ctx, request)
+	if err == nil {
+		c.sent(run, request.ClientToken)
 	}
 	return err
 }
 
-// isFirst tells whether a signal's token comes for the first time in this run.
-func (c *Container) isFirst(token string) bool {
+// send sends a signal, unless one of its token was sent in this run.
+func (c *Container) send(ctx context.Context, request *agentv1.SignalRequest) (*run, error) {
+	c.mu.Lock()
+	run := c.run
+	process, _, err := c.lookUp(request.ExecId)
+	isSent := run.signalled[request.ClientToken]
+	c.mu.Unlock()
+	if err != nil || isSent {
+		return run, err
+	}
+	signal := unix.Signal(request.Signal)
+	if request.All {
+		return run, c.options.Runtime.SignalAll(ctx, signal)
+	}
+	err = process.Signal(signal)
+	if errors.Is(err, os.ErrProcessDone) {
+		return run, ErrNotRunning
+	}
+	return run, err
+}
+
+// sent notes the token of a signal that was sent: of one that was not, the next
+// call sends it.
+func (c *Container) sent(run *run, token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run.signalled[token] {
-		return false
+	if run.signalled == nil {
+		run.signalled = map[string]bool{}
 	}
-	if c.run.signalled == nil {
-		c.run.signalled = map[string]bool{}
-	}
-	c.run.signalled[token] = true
-	return true
+	run.signalled[token] = true
 }
 
 // Pause freezes the container. It may be repeated.

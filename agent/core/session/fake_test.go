@@ -28,6 +28,7 @@ type fakeProcess struct {
 
 	mu      sync.Mutex
 	signals []unix.Signal
+	refusal error // of the next signal
 }
 
 func (p *fakeProcess) PID() int                   { return 4242 }
@@ -36,6 +37,10 @@ func (p *fakeProcess) Status() session.ExitStatus { <-p.done; return p.status }
 func (p *fakeProcess) Signal(signal unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.refusal; err != nil {
+		p.refusal = nil
+		return err
+	}
 	p.signals = append(p.signals, signal)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
@@ -65,6 +66,21 @@ func TestASignalIsSentOnceForAToken(t *testing.T) {
 		must(t, c.Signal(contextFor(t), &agentv1.SignalRequest{Signal: 15, ClientToken: token}))
 	}
 	if len(main.signals) != 4 {
+		t.Fatalf("%d signals", len(main.signals))
+	}
+}
+
+func TestASignalThatFailedIsSentWhenItIsRepeated(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	main.refusal = unix.EAGAIN
+	request := &agentv1.SignalRequest{Signal: 15, ClientToken: "one"}
+	if err := c.Signal(contextFor(t), request); !errors.Is(err, unix.EAGAIN) {
+		t.Fatalf("the first call was answered with %v", err)
+	}
+	must(t, c.Signal(contextFor(t), request))
+	must(t, c.Signal(contextFor(t), request))
+	if len(main.signals) != 1 {
 		t.Fatalf("%d signals", len(main.signals))
 	}
 }
