@@ -55,6 +55,8 @@ export class ProcessAgent {
   readonly starts: StartRequest[] = [];
   /** Calls that are answered as by an agent that cannot be reached; of `signalAnswer` one, after the signal was sent. */
   readonly failures = new Set<"execInspect" | "signal" | "signalAnswer">();
+  /** Signals whose calls are not answered. */
+  readonly unanswered = new Set<number>();
   /** Calls for a signal, well or not. */
   signalAttempts: number = 0;
   readonly #signalTokens = new Set<string>();
@@ -194,8 +196,13 @@ export class ProcessAgent {
         this.calls.push(`resize ${execId === "" ? "main" : "exec"} ${size?.height}x${size?.width}`);
         return {};
       },
-      signal: ({ execId, signal, clientToken }) => {
+      signal: async ({ execId, signal, clientToken }, call) => {
         this.signalAttempts += 1;
+        if (this.unanswered.has(signal)) {
+          await once(call.signal, "abort");
+          this.calls.push(`signal ${signal} is given up`);
+          return {};
+        }
         if (this.failures.has("signal")) {
           throw new ConnectError("not now", Code.Unavailable);
         }

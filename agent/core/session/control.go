@@ -94,6 +94,9 @@ func (c *Container) send(ctx context.Context, request *agentv1.SignalRequest) (*
 	c.mu.Lock()
 	run := c.run
 	process, _, err := c.lookUp(request.ExecId)
+	if request.ExecId == "" && request.Generation != 0 && request.Generation != run.generation {
+		err = ErrNotRunning
+	}
 	isSent := run.signalled[request.ClientToken]
 	c.mu.Unlock()
 	if err != nil || isSent {

@@ -85,6 +85,21 @@ func TestASignalThatFailedIsSentWhenItIsRepeated(t *testing.T) {
 	}
 }
 
+func TestASignalIsForTheRunThatItNames(t *testing.T) {
+	c, _, main := running(t, session.Options{})
+	defer main.exit(0)
+	for _, generation := range []uint64{0, 1} {
+		must(t, c.Signal(contextFor(t), &agentv1.SignalRequest{Signal: 15, Generation: generation}))
+	}
+	late := &agentv1.SignalRequest{Signal: 9, Generation: 2}
+	if err := c.Signal(contextFor(t), late); !errors.Is(err, session.ErrNotRunning) {
+		t.Fatalf("a signal to another run was answered with %v", err)
+	}
+	if len(main.signals) != 2 {
+		t.Fatalf("%d signals", len(main.signals))
+	}
+}
+
 func TestAnExitWaitsForNoReader(t *testing.T) {
 	c, _, main := running(t, session.Options{Log: memoryLog(t)})
 	stuck := c.Attach(attachAll())

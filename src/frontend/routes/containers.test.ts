@@ -17,6 +17,7 @@ import {
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { callApi, serveApi } from "../../../test/support/docker-api.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
+import { untilTrue } from "../../../test/support/until.ts";
 
 type WaitMessages = AsyncGenerator<MessageInitShape<typeof WaitContainerResponseSchema>>;
 
@@ -240,6 +241,30 @@ test("what is not built is refused with the feature and the backend", async (t) 
   assert.deepEqual(response.json(), {
     message: 'sockerless: the cancellation of a build is not implemented by backend "local"',
   });
+});
+
+test("of a stop and a restart that may wait for ever the backend is told when the client has left", async (t) => {
+  const calls = new Map(
+    ["stop", "restart"].map((name) => [name, Promise.withResolvers<AbortSignal>()] as const),
+  );
+  const wait = async (name: string, signal: AbortSignal) => {
+    calls.get(name)?.resolve(signal);
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    return {};
+  };
+  const api = await serveApi(t, (router) =>
+    router.service(ContainerService, {
+      stopContainer: (_request, { signal }) => wait("stop", signal),
+      restartContainer: (_request, { signal }) => wait("restart", signal),
+    }),
+  );
+  for (const [name, called] of calls) {
+    const client = connect(api.socket);
+    client.write(`POST /containers/web/${name}?t=-1 HTTP/1.1\r\nHost: docker\r\n\r\n`);
+    const signal = await called.promise;
+    client.destroy();
+    await untilTrue(() => signal.aborted);
+  }
 });
 
 test("a stop goes on without the client that asked for it", async (t) => {

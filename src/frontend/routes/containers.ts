@@ -109,15 +109,23 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
   const { services, response } = context;
-  await services.backend.containers.stopContainer({ container: nameOf(context), ...stopOptions(context) });
+  const options = stopOptions(context);
+  await services.backend.containers.stopContainer(
+    { container: nameOf(context), ...options },
+    leavingOptions(context, options),
+  );
   replyEmpty(response, 204);
 }
 
 async function postContainersRestart(context: ReplyContext): Promise<void> {
   const { services, response } = context;
   const container = nameOf(context);
+  const options = stopOptions(context);
   const restart = (listening?: Listening) =>
-    services.backend.containers.restartContainer({ container, ...stopOptions(context), ...listening });
+    services.backend.containers.restartContainer(
+      { container, ...options, ...listening },
+      leavingOptions(context, options),
+    );
   await (services.publisher?.start(container, restart) ?? restart());
   replyEmpty(response, 204);
 }
@@ -203,12 +211,23 @@ function endWait({ version, response }: ReplyContext, exited: WaitExited, condit
   response.end(`${JSON.stringify({ ...failure, StatusCode: Number(exited.exitCode) })}\n`);
 }
 
-function stopOptions({ query, version }: ReplyContext): { timeoutSeconds?: number; signal: string } {
+interface StopOptions {
+  /** Negative: for ever. Absent: the container's. */
+  readonly timeoutSeconds?: number;
+  readonly signal: string;
+}
+
+function stopOptions({ query, version }: ReplyContext): StopOptions {
   const timeoutSeconds = integer(query, "t");
   return {
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
     signal: version.atLeast("1.42") ? text(query, "signal") : "",
   };
+}
+
+/** Of a stop that may wait for ever the backend hears when nobody waits any more; what it makes of it is its own affair. */
+function leavingOptions({ signal }: ReplyContext, { timeoutSeconds = 0 }: StopOptions) {
+  return timeoutSeconds < 0 ? { signal } : {};
 }
 
 function nameOf({ parameters }: ReplyContext): string {

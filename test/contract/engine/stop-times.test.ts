@@ -4,7 +4,8 @@ import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
-import { until } from "../../support/until.ts";
+import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("how long a container has to end after its stop signal", () => {
@@ -66,9 +67,10 @@ describe("how long a container has to end after its stop signal", () => {
     });
 
     /** Begins to stop it. @returns what lets a second go by whenever an attempt has failed, until something holds */
-    const stop = () => {
+    const stop = (timeoutSeconds = graceSeconds, leaving?: AbortSignal) => {
       const before = clock.sleeping;
-      const stopped = bench.containers.stopContainer({ container: id, timeoutSeconds: graceSeconds });
+      const call = leaving === undefined ? {} : { signal: leaving };
+      const stopped = bench.containers.stopContainer({ container: id, timeoutSeconds }, call);
       const untilHolds = async (holds: () => boolean): Promise<void> => {
         while (!holds()) {
           await until(() => holds() || clock.sleeping > before || undefined);
@@ -77,7 +79,7 @@ describe("how long a container has to end after its stop signal", () => {
           }
         }
       };
-      return { stopped, untilHolds };
+      return { stopped, untilHolds, isWaiting: () => clock.sleeping > before };
     };
 
     it("is left to a container whose agent is reached after all, and tells it once", async () => {
@@ -104,6 +106,39 @@ describe("how long a container has to end after its stop signal", () => {
       assert.equal(clock.nowMs() - asked, graceSeconds * 1000);
       await stopped;
       assert.deepEqual(ended, [id]);
+    });
+
+    it("is over in its own time when the client leaves", async () => {
+      bench.machine.agentOf(id).failures.add("signal");
+      const leaving = new AbortController();
+      const { stopped, untilHolds, isWaiting } = stop(graceSeconds, leaving.signal);
+      await untilTrue(isWaiting);
+      leaving.abort();
+      await assert.rejects(stopped);
+      await untilHolds(() => ended.length > 0);
+      assert.deepEqual(ended, [id]);
+    });
+
+    it("is over when the client leaves, where it was to last for ever", async () => {
+      bench.machine.agentOf(id).failures.add("signal");
+      const leaving = new AbortController();
+      const { stopped, isWaiting } = stop(-1, leaving.signal);
+      await untilTrue(isWaiting);
+      leaving.abort();
+      await assert.rejects(stopped);
+      await untilTrue(() => !isWaiting());
+      assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.RUNNING);
+      assert.deepEqual(ended, []);
+    });
+
+    it("keeps nobody from killing the container, whose agent has not answered yet", async () => {
+      const agent = bench.machine.agentOf(id);
+      agent.unanswered.add(15);
+      const { stopped } = stop(-1);
+      await untilTrue(() => agent.signalAttempts > 0);
+      await bench.containers.killContainer({ container: id });
+      assert.equal(agent.calls[0], "signal 9");
+      await stopped;
     });
   });
 });

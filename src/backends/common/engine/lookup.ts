@@ -2,7 +2,7 @@
 import { invalid, notFound } from "../../../common/errors.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
-import { isRemoved, isVisible } from "./records.ts";
+import { hasProcess, isRemoved, isVisible } from "./records.ts";
 
 /**
  * The container that a user names.
@@ -46,6 +46,12 @@ export function containerOfId(state: State, id: string, reference = id): Contain
     throw notFound(`No such container: ${reference}`);
   }
   return record;
+}
+
+/** The container's record while that run of it goes on. @param generation its start counter */
+export function runningContainer(state: State, id: string, generation: bigint): ContainerRecord | undefined {
+  const record = state.containers.get(id);
+  return record?.generation === generation && hasProcess(record) ? record : undefined;
 }
 
 /** The container that holds a name (without the slash), visible or still being made. */

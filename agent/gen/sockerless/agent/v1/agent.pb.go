@@ -2568,7 +2568,10 @@ type SignalRequest struct {
 	All    bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`                    // every process of the container
 	// Calls of one token send one signal, however many of them arrive in the life
 	// of the main process. Empty: each sends its own.
-	ClientToken   string `protobuf:"bytes,4,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	ClientToken string `protobuf:"bytes,4,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	// Of the start whose main process is meant; another's is told to be over
+	// (FAILED_PRECONDITION). 0: the one that runs.
+	Generation    uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2629,6 +2632,13 @@ func (x *SignalRequest) GetClientToken() string {
 		return x.ClientToken
 	}
 	return ""
+}
+
+func (x *SignalRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type SignalResponse struct {
@@ -7126,12 +7136,15 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\rResizeRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x124\n" +
 	"\x04size\x18\x02 \x01(\v2 .sockerless.agent.v1.ConsoleSizeR\x04size\"\x10\n" +
-	"\x0eResizeResponse\"u\n" +
+	"\x0eResizeResponse\"\x95\x01\n" +
 	"\rSignalRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\x12!\n" +
-	"\fclient_token\x18\x04 \x01(\tR\vclientToken\"\x10\n" +
+	"\fclient_token\x18\x04 \x01(\tR\vclientToken\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\x04R\n" +
+	"generation\"\x10\n" +
 	"\x0eSignalResponse\"E\n" +
 	"\x12ExecInspectRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x16\n" +

@@ -11,18 +11,12 @@ import type { EngineContext } from "../context.ts";
 import { containerEvent, networkEvents, unmountEvents } from "../events/container-events.ts";
 import { endedExec, execEndEvent } from "../exec/exec-machine.ts";
 import type { LiveContainer } from "../live.ts";
+import { runningContainer } from "../lookup.ts";
 import { nextRestartDelay, restarts } from "../machine/restart-policy.ts";
 import { type Exit, exited } from "../machine/transitions.ts";
 import { announceChange } from "../network/name-pushes.ts";
 import { announceSharers } from "../network/partner-pushes.ts";
-import {
-  hasProcess,
-  hostConfigOf,
-  millisecondsOf,
-  nanosecondsOf,
-  stateOf,
-  timestampOfNs,
-} from "../records.ts";
+import { hostConfigOf, millisecondsOf, nanosecondsOf, stateOf, timestampOfNs } from "../records.ts";
 import { releaseRun } from "./release-run.ts";
 
 /** Code of an exec that the end of the container's main process killed (128 + SIGKILL). */
@@ -42,8 +36,8 @@ export async function containerExited(
   execExits: ReadonlyMap<string, number> = new Map(),
 ): Promise<void> {
   await live.lock.run(async () => {
-    const record = context.state.containers.get(live.id);
-    if (record === undefined || record.generation !== generation || !hasProcess(record)) {
+    const record = runningContainer(context.state, live.id, generation);
+    if (record === undefined) {
       return;
     }
     const exit = { ...told, finishedAt: plausibleEnd(told.finishedAt, record, context.clock.nowNs()) };

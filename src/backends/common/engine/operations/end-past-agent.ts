@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { isErrorKind } from "../../../../common/errors.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
-import { hasProcess } from "../records.ts";
+import { runningContainer } from "../lookup.ts";
 import { buryLost } from "./lost-container.ts";
 import type { NotedSignal } from "./send-signal.ts";
 
@@ -28,8 +28,7 @@ export async function endPastAgent(
   if (workloads.end === undefined) {
     return;
   }
-  const record = context.state.containers.get(live.id);
-  if (record === undefined || record.generation !== generation || !hasProcess(record)) {
+  if (runningContainer(context.state, live.id, generation) === undefined) {
     return; // It ended by itself in the meantime.
   }
   context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");

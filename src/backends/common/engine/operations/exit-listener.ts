@@ -5,8 +5,12 @@ import { hasProcess } from "../records.ts";
 
 /** The next exit of a container, listened for since before what is to bring it about. */
 export interface ExitListener {
-  /** @param ms undefined: for ever. @returns whether it exited in time */
-  within(ms: number | undefined): Promise<boolean>;
+  /**
+   * @param ms undefined: for ever
+   * @param cut ends the wait, as the end of that time does. Only with a time
+   * @returns whether it exited in time
+   */
+  within(ms: number | undefined, cut?: AbortSignal): Promise<boolean>;
   /** Stops listening. */
   cancel(): void;
 }
@@ -22,7 +26,7 @@ export function listenForExit(context: EngineContext, live: LiveContainer): Exit
   const record = context.state.containers.get(live.id);
   const isOver = record === undefined || !hasProcess(record);
   return {
-    within: async (ms) => {
+    within: async (ms, cut) => {
       if (isOver) {
         return true;
       }
@@ -30,9 +34,9 @@ export function listenForExit(context: EngineContext, live: LiveContainer): Exit
         ms === undefined
           ? []
           : [
-              context.clock.sleep(ms, signal).then(
+              context.clock.sleep(ms, cut === undefined ? signal : AbortSignal.any([signal, cut])).then(
                 () => false,
-                () => exited,
+                () => (signal.aborted ? exited : false),
               ),
             ];
       const inTime = await Promise.race([exited, ...timer]);

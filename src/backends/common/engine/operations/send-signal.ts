@@ -2,10 +2,11 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import type { LiveContainer } from "../live.ts";
-import { containerOfId } from "../lookup.ts";
+import type { AgentLink, LiveContainer } from "../live.ts";
+import { containerOfId, runningContainer } from "../lookup.ts";
 import { processRefusal } from "../machine/refusals.ts";
 import { resumed } from "../machine/transitions.ts";
 import { stateOf, withFields } from "../records.ts";
@@ -56,45 +57,61 @@ export async function noteSignal(
 
 /**
  * Sends a signal that has been written down. A container that is meant to end by it and is paused is thawed, since a
- * frozen process gets no signal.
+ * frozen process gets no signal. While the agent is asked nothing else waits.
  *
  * @param clientToken of all attempts to send one signal; empty: there is one attempt
- * @throws unavailable, or a deadline that has passed: the agent does not answer
+ * @throws unavailable, or a deadline that has passed: the agent does not answer. Nothing where the run is over
  */
 export async function sendSignal(
   context: EngineContext,
   live: LiveContainer,
-  { number, isEnding }: NotedSignal,
+  { number, isEnding, generation }: NotedSignal,
   clientToken = "",
 ): Promise<void> {
+  const { link } = live;
+  if (link?.generation !== generation) {
+    return;
+  }
+  const timeoutMs = context.driver.workloads.end === undefined ? callTimeoutMs : endableCallTimeoutMs;
+  try {
+    await link.agent.client.signal({ signal: number, clientToken, generation }, { timeoutMs });
+    if (isEnding) {
+      await thaw(context, live, link, timeoutMs);
+    }
+  } catch (error) {
+    if (!isOnItsWayOut(error) && runningContainer(context.state, live.id, generation) !== undefined) {
+      throw error;
+    }
+  }
+}
+
+/** Lets the processes of a paused container go on. */
+async function thaw(
+  context: EngineContext,
+  live: LiveContainer,
+  { agent, generation }: AgentLink,
+  timeoutMs: number,
+): Promise<void> {
+  const isPaused = (record: ContainerRecord | undefined): boolean =>
+    record !== undefined && stateOf(record).status === ContainerStatus.PAUSED;
+  if (!isPaused(runningContainer(context.state, live.id, generation))) {
+    return; // Without the lock, which hardly anybody needs.
+  }
   await live.lock.run(async () => {
-    const record = containerOfId(context.state, live.id);
-    const refusal = processRefusal(record);
-    const { link } = live;
-    if (refusal !== undefined) {
-      throw refusal;
+    const record = runningContainer(context.state, live.id, generation);
+    if (record === undefined || !isPaused(record)) {
+      return;
     }
-    const thaws = isEnding && stateOf(record).status === ContainerStatus.PAUSED;
-    live.pauseChanged ||= thaws;
-    if (link !== undefined) {
-      try {
-        const timeoutMs = context.driver.workloads.end === undefined ? callTimeoutMs : endableCallTimeoutMs;
-        await link.agent.client.signal({ signal: number, clientToken }, { timeoutMs });
-        if (thaws) {
-          await link.agent.client.resume({}, { timeoutMs });
-        }
-      } catch (error) {
-        // The process is on its way out: its exit is about to be told.
-        if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
-          throw error;
-        }
-      }
-    }
-    if (thaws) {
-      await context.state.commit((change) => {
-        change.containers.put(resumed(record));
-        change.event(containerEvent(record, "unpause"));
-      });
-    }
+    live.pauseChanged = true;
+    await agent.client.resume({}, { timeoutMs });
+    await context.state.commit((change) => {
+      change.containers.put(resumed(record));
+      change.event(containerEvent(record, "unpause"));
+    });
   });
+}
+
+/** The agent has no such process any more: its exit is about to be told. */
+function isOnItsWayOut(error: unknown): boolean {
+  return error instanceof ConnectError && error.code === Code.FailedPrecondition;
 }

@@ -1,4 +1,5 @@
 /** The signal at which a container is to end in its own time. */
+import { unavailable } from "../../../../common/errors.ts";
 import { newId } from "../../../../common/ids.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
@@ -16,7 +17,8 @@ const retryPauseMs = 1_000;
  *
  * @param exit listened for since before
  * @param graceMs undefined: for ever
- * @throws conflict: it does not run
+ * @param left the client has left: nobody waits any more for what may last for ever
+ * @throws conflict: it does not run; unavailable: the client has left while the agent was away
  */
 export async function sendStopSignal(
   context: EngineContext,
@@ -24,9 +26,11 @@ export async function sendStopSignal(
   number: number,
   exit: ExitListener,
   graceMs: number | undefined,
+  left: AbortSignal,
 ): Promise<void> {
   const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
   const signal = await noteSignal(context, live, number, true);
+  const cut = graceMs === undefined ? left : undefined;
   const clientToken = newId();
   for (;;) {
     try {
@@ -38,8 +42,11 @@ export async function sendStopSignal(
         await endPastAgent(context, live, signal, error);
         return;
       }
+      if (cut?.aborted === true) {
+        throw unavailable("the container's agent does not answer", error);
+      }
       context.logger.debug({ err: error, container: live.id }, "a stop signal could not be sent yet");
-      if (await exit.within(Math.min(retryPauseMs, leftMs))) {
+      if (await exit.within(Math.min(retryPauseMs, leftMs), cut)) {
         return;
       }
     }

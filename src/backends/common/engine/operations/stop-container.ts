@@ -26,26 +26,30 @@ export interface StopOptions {
 }
 
 /**
- * Stops a container and answers once it has exited. Goes on when the client leaves.
+ * Stops a container and answers once it has exited. Goes on when the client leaves; only an agent that is away is not
+ * waited for for ever then.
  *
+ * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
  */
 export async function stopContainer(
   context: EngineContext,
   reference: string,
   options: StopOptions,
+  left: AbortSignal,
 ): Promise<void> {
   const record = findContainer(context.state, reference);
   const refusal = stopRefusal(record);
   if (refusal !== undefined) {
     throw refusal;
   }
-  await withErrorPrefix(`cannot stop container: ${reference}`, () => endRun(context, record, options));
+  await withErrorPrefix(`cannot stop container: ${reference}`, () => endRun(context, record, options, left));
 }
 
 /**
- * Stops a container, if it runs, and starts it.
+ * Stops a container, if it runs, and starts it. Goes on without the client as {@link stopContainer} does.
  *
+ * @param left the client has left
  * @param ports as for a start
  * @throws not-found; what the start throws
  */
@@ -53,6 +57,7 @@ export async function restartContainer(
   context: EngineContext,
   reference: string,
   options: StopOptions,
+  left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
   const record = findContainer(context.state, reference);
@@ -61,7 +66,7 @@ export async function restartContainer(
     if (stopRefusal(record) === undefined) {
       live.restarting = true;
       try {
-        await endRun(context, record, options);
+        await endRun(context, record, options, left);
       } finally {
         live.restarting = false;
       }
@@ -79,7 +84,12 @@ export async function restartContainer(
   );
 }
 
-async function endRun(context: EngineContext, record: ContainerRecord, options: StopOptions): Promise<void> {
+async function endRun(
+  context: EngineContext,
+  record: ContainerRecord,
+  options: StopOptions,
+  left: AbortSignal,
+): Promise<void> {
   const config = configOf(record);
   const signal = signalOf(options.signal || config.stopSignal);
   const timeout = options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds;
@@ -88,7 +98,7 @@ async function endRun(context: EngineContext, record: ContainerRecord, options: 
   if (!(await settleRestarting(context, live))) {
     const exit = listenForExit(context, live);
     try {
-      await sendStopSignal(context, live, signal, exit, graceMs).catch(ignoreNotRunning);
+      await sendStopSignal(context, live, signal, exit, graceMs, left).catch(ignoreNotRunning);
       if (!(await exit.within(graceMs))) {
         context.logger.info(
           { container: record.id, signal, timeout },

@@ -56,18 +56,18 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       });
       return {};
     },
-    stopContainer: async ({ container, timeoutSeconds, signal }) => {
-      await stopContainer(context, container, { timeoutSeconds, signal });
+    stopContainer: async ({ container, timeoutSeconds, signal }, call) => {
+      await stopContainer(context, container, { timeoutSeconds, signal }, call.signal);
       return {};
     },
     killContainer: async ({ container, signal }) => {
       await signalContainer(context, container, signal);
       return {};
     },
-    restartContainer: async ({ container, timeoutSeconds, signal, published, publishFailure }) => {
+    restartContainer: async ({ container, timeoutSeconds, signal, published, publishFailure }, call) => {
       const ports =
         published.length === 0 && publishFailure === "" ? undefined : { published, publishFailure };
-      await restartContainer(context, container, { timeoutSeconds, signal }, ports);
+      await restartContainer(context, container, { timeoutSeconds, signal }, call.signal, ports);
       return {};
     },
     removeContainer: async ({ container, force, volumes, link }) => {
