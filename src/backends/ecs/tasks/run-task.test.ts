@@ -91,9 +91,21 @@ describe("getting a task", () => {
   });
 
   it("tells a definition that is gone from other refusals", async () => {
+    const words = [
+      "TaskDefinition is inactive",
+      "TaskDefinition not found.",
+      "Unable to describe task definition.",
+      "The specified task definition does not exist.",
+    ];
+    for (const message of words) {
+      const { run } = setUp(() => {
+        throw refusal("ecs", "RunTask", "ClientException", message);
+      });
+      await assert.rejects(run(), DefinitionGone, message);
+    }
     const { run } = setUp(() => {
-      throw refusal("ecs", "RunTask", "ClientException", "TaskDefinition is inactive");
+      throw refusal("ecs", "RunTask", "ClientException", "Role not found.");
     });
-    await assert.rejects(run(), DefinitionGone);
+    await assert.rejects(run(), (error) => !(error instanceof DefinitionGone));
   });
 });

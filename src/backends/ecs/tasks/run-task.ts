@@ -23,6 +23,10 @@ export interface RunOptions {
 /** A start that AWS refuses because its task definition is not there any more. */
 export class DefinitionGone extends Error {}
 
+/** ECS' words for one that was deregistered, that is being deleted, and that was deleted; all are a `ClientException`. */
+const noDefinition =
+  /task ?definition .*(inactive|not found|does not exist)|unable to describe task definition/i;
+
 const firstPauseMs = 1_000;
 const longestPauseMs = 10_000;
 
@@ -77,7 +81,7 @@ async function ask(
         return { arn };
       }
     }
-    if (isAwsError(error, "ClientException") && /inactive|unable to describe/i.test(error.message)) {
+    if (isAwsError(error, "ClientException") && noDefinition.test(error.message)) {
       throw new DefinitionGone(error.message, { cause: error });
     }
     if (error instanceof AwsError) {

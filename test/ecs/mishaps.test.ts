@@ -1,0 +1,51 @@
+/** Starts in an account where things go wrong: what was there is gone, what was told is lost, what is asked is refused. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+
+import {
+  DeleteTaskDefinitionsCommand,
+  DeregisterTaskDefinitionCommand,
+  ECSClient,
+  ListTaskDefinitionsCommand,
+} from "@aws-sdk/client-ecs";
+
+import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { busyboxArchiveFile } from "../support/images.ts";
+
+describe("a start", () => {
+  let ecs: EcsDaemon;
+  let sdk: ECSClient;
+
+  before(async () => {
+    ecs = await EcsDaemon.start({ ecs: { start_timeout: "15s", linger: "1s" } });
+    sdk = new ECSClient(ecs.aws.clientConfig);
+    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+  });
+  after(async () => {
+    sdk.destroy();
+    await ecs.stop();
+  });
+  beforeEach(() => ecs.aws.calls.clear());
+  afterEach(() => ecs.aws.faults.clear());
+
+  const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
+  const definitions = async (): Promise<readonly string[]> =>
+    (await sdk.send(new ListTaskDefinitionsCommand({}))).taskDefinitionArns ?? [];
+
+  it("registers its task definition anew where somebody has deregistered or deleted it", async () => {
+    await ok("run", "--rm", "busybox", "true");
+    const deregister = async (): Promise<void> => {
+      for (const taskDefinition of await definitions()) {
+        await sdk.send(new DeregisterTaskDefinitionCommand({ taskDefinition }));
+      }
+    };
+    await deregister();
+    assert.equal(await ok("run", "--rm", "busybox", "echo", "deregistered"), "deregistered");
+    const taskDefinitions = [...(await definitions())];
+    await deregister();
+    await sdk.send(new DeleteTaskDefinitionsCommand({ taskDefinitions }));
+    ecs.aws.clock.advance(120_000); // Until nothing is known of them.
+    assert.equal(await ok("run", "--rm", "busybox", "echo", "deleted"), "deleted");
+    assert.equal(await ok("run", "--rm", "busybox", "echo", "again"), "again");
+  });
+});
