@@ -3,10 +3,10 @@ import { type ClientHttp2Stream, constants } from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { containerIdHeader } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
 import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
+import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
 
 /** The proto's rule: a heartbeat after so much silence of ours, a cut stream after so much of the peer's. */
@@ -68,13 +68,7 @@ export class BulkStream {
     first: Uint8Array,
     receiver: BulkReceiver,
   ): Promise<BulkStream> {
-    const headers = {
-      "content-type": "application/grpc+proto",
-      te: "trailers",
-      "user-agent": "sockerless",
-      "grpc-accept-encoding": "identity",
-      ...(call.containerId === undefined ? {} : { [containerIdHeader]: call.containerId }),
-    };
+    const headers = requestHeaders(call.containerId);
     const { carriesInput } = call;
     const stream = await connection.request("POST", call.path, headers, { carriesInput });
     const opened = new BulkStream(connection, stream, call, receiver);
@@ -122,12 +116,8 @@ export class BulkStream {
     if (this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
       return;
     }
-    const framed = Buffer.allocUnsafe(5 + message.length);
-    framed[0] = 0;
-    framed.writeUInt32BE(message.length, 1);
-    framed.set(message, 5);
     this.#lastSent = performance.now();
-    this.#stream.write(framed);
+    this.#stream.write(framed(message));
   }
 
   /**

@@ -1,5 +1,5 @@
 /** The agent's typed calls, over gRPC: everything but the bulk streams. */
-import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import {
@@ -9,6 +9,7 @@ import {
   type CredentialsProvider,
 } from "./address.ts";
 import { AgentConnection } from "./connection.ts";
+import { callUnary, type UnaryCalls } from "./unary-call.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** An agent is not trusted: no message of its is read beyond this. A state with many ended execs is the largest. */
@@ -44,7 +45,27 @@ export function createAgentClient(address: AgentAddress, options: AgentClientOpt
     acceptCompression: [],
     readMaxBytes,
   });
-  return { client: createClient(AgentService, transport), close: () => connection.close() };
+  const { containerId } = options;
+  const short = withUnaryByHand(transport, { connection, containerId, readMaxBytes });
+  return { client: createClient(AgentService, short), close: () => connection.close() };
+}
+
+/** A transport whose unary calls are made by hand, but for those with headers of their own. */
+function withUnaryByHand(transport: Transport, calls: UnaryCalls): Transport {
+  return {
+    stream: (...call) => transport.stream(...call),
+    unary: async (method, signal, timeoutMs, header, input, contextValues) =>
+      header === undefined
+        ? {
+            stream: false,
+            service: method.parent,
+            method,
+            header: new Headers(),
+            trailer: new Headers(),
+            message: await callUnary(calls, method, input, { signal, timeoutMs }),
+          }
+        : await transport.unary(method, signal, timeoutMs, header, input, contextValues),
+  };
 }
 
 function nameContainer(containerId: string): Interceptor {

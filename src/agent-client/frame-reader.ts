@@ -2,8 +2,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type BulkShape, decodeBulkHead, maxBulkHead } from "./bulk-messages.ts";
+import { prefixLength } from "./grpc-request.ts";
 
-const prefixLength = 5;
 /** The proto bounds data to 1 MiB; the rest is tags and lengths. */
 const maxBulkMessage = 1024 * 1024 + 64;
 /** Of what is decoded as a whole: an error's text is the longest. */

@@ -1,0 +1,27 @@
+/** What goes over HTTP/2 for a gRPC call to an agent. */
+import type { OutgoingHttpHeaders } from "node:http2";
+
+import { containerIdHeader } from "./address.ts";
+
+/** Before each message: whether it is compressed, and its length. */
+export const prefixLength = 5;
+
+/** @param containerId full ID; an agent that serves several containers needs it */
+export function requestHeaders(containerId: string | undefined): OutgoingHttpHeaders {
+  return {
+    "content-type": "application/grpc+proto",
+    te: "trailers",
+    "user-agent": "sockerless",
+    "grpc-accept-encoding": "identity",
+    ...(containerId === undefined ? {} : { [containerIdHeader]: containerId }),
+  };
+}
+
+/** An encoded message with its prefix. */
+export function framed(message: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(prefixLength + message.length);
+  bytes[0] = 0;
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, prefixLength);
+  return bytes;
+}

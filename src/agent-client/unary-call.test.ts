@@ -1,0 +1,159 @@
+/** The calls by hand, against the library's server and against agents that answer what they like. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http2";
+import { createServer as createNetServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { RawAgent } from "../../test/support/raw-agent.ts";
+import { untilTrue } from "../../test/support/until.ts";
+import { conflict, fromUnknown, toConnectError } from "../common/errors.ts";
+import { AgentService, HelloResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { type AgentClient, createAgentClient } from "./client.ts";
+import { framed } from "./grpc-request.ts";
+
+async function agentOf(
+  t: TestContext,
+  service: Partial<ServiceImpl<typeof AgentService>>,
+): Promise<AgentClient> {
+  const server = createServer(
+    connectNodeAdapter({ routes: (router) => router.service(AgentService, service) }),
+  );
+  return await clientTo(t, server);
+}
+
+async function clientTo(
+  t: TestContext,
+  server: { listen(path: string): unknown; close(): unknown },
+): Promise<AgentClient> {
+  const directory = await mkdtemp(join(tmpdir(), "agent-unary-"));
+  const path = join(directory, "agent.sock");
+  const listening = once(server as never, "listening");
+  server.listen(path);
+  await listening;
+  const agent = createAgentClient({ kind: "unix", path });
+  t.after(async () => {
+    agent.close();
+    server.close();
+    await rm(directory, { recursive: true });
+  });
+  return agent;
+}
+
+async function rawAgent(t: TestContext): Promise<{ readonly raw: RawAgent; readonly agent: AgentClient }> {
+  const raw = new RawAgent();
+  await raw.listen();
+  const agent = createAgentClient(raw.address);
+  t.after(async () => {
+    agent.close();
+    await raw.close();
+  });
+  return { raw, agent };
+}
+
+const hello = framed(toBinary(HelloResponseSchema, create(HelloResponseSchema, { version: "1" })));
+
+test("an answer of many packets is understood, and an empty message is one", async (t) => {
+  const specification = new Uint8Array(3_000_000).fill(7);
+  const { client } = await agentOf(t, { describe: () => ({ specification }), names: () => ({}) });
+  assert.deepEqual((await client.describe({})).specification, specification);
+  await client.names({});
+});
+
+test("an error keeps its kind and its words", async (t) => {
+  const { client } = await agentOf(t, {
+    hello: () => {
+      throw toConnectError(conflict("the agent is busy – très"));
+    },
+  });
+  await assert.rejects(client.hello({}), (error) => {
+    const { kind, message } = fromUnknown(error);
+    assert.deepEqual([kind, message], ["conflict", "the agent is busy – très"]);
+    return true;
+  });
+});
+
+test("a call whose time is over ends, here and at the agent, which knows of the limit", async (t) => {
+  const given: (number | undefined)[] = [];
+  let hasEnded = false;
+  const { client } = await agentOf(t, {
+    hello: async (_, context) => {
+      given.push(context.timeoutMs());
+      await once(context.signal, "abort");
+      hasEnded = true;
+      return {};
+    },
+  });
+  await assert.rejects(client.hello({}, { timeoutMs: 50 }), { code: Code.DeadlineExceeded });
+  await untilTrue(() => hasEnded);
+  assert.ok(given.every((limit) => limit !== undefined && limit <= 50));
+});
+
+test("the time for a call is over also while nobody takes its connection", async (t) => {
+  const sockets: Socket[] = [];
+  const { client } = await clientTo(
+    t,
+    createNetServer((socket) => void sockets.push(socket.on("error", () => {}))),
+  );
+  await assert.rejects(client.hello({}, { timeoutMs: 20 }), { code: Code.DeadlineExceeded });
+  for (const socket of sockets) {
+    socket.destroy();
+  }
+});
+
+test("a call that is given up ends with the reason, and the agent hears of it", async (t) => {
+  let calls = 0;
+  let ends = 0;
+  const { client } = await agentOf(t, {
+    hello: async (_, { signal }) => {
+      calls += 1;
+      await once(signal, "abort");
+      ends += 1;
+      return {};
+    },
+  });
+  const leaving = new AbortController();
+  const call = client.hello({}, { signal: leaving.signal });
+  await untilTrue(() => calls === 1);
+  leaving.abort(new Error("the client has left"));
+  await assert.rejects(call, /the client has left/);
+  await untilTrue(() => ends === 1);
+  await assert.rejects(client.hello({}, { signal: leaving.signal }), /the client has left/);
+  assert.equal(calls, 1);
+});
+
+test("an answer is one message with its status, and nothing less or more", async (t) => {
+  const { raw, agent } = await rawAgent(t);
+  raw.answer = { bytes: hello, status: "0" };
+  assert.equal((await agent.client.hello({})).version, "1");
+  for (const [bytes, status, code] of [
+    [Buffer.alloc(0), "0", Code.Unimplemented],
+    [Buffer.concat([hello, hello]), "0", Code.Unimplemented],
+    [hello.subarray(0, hello.length - 1), "0", Code.Unimplemented],
+    [Buffer.concat([Buffer.from([1]), hello.subarray(1)]), "0", Code.DataLoss],
+    [framed(Buffer.from([0xff])), "0", Code.DataLoss],
+    [hello, undefined, Code.Unavailable],
+    [hello, "9", Code.FailedPrecondition],
+    [hello, "x", Code.Unknown],
+  ] as const) {
+    raw.answer = { bytes, status };
+    await assert.rejects(agent.client.hello({}), (error) => {
+      assert.ok(error instanceof ConnectError);
+      assert.equal(error.code, code, `${bytes.toString("hex")} ${status}`);
+      return true;
+    });
+  }
+});
+
+test("what is no gRPC is no answer", async (t) => {
+  const server = createServer((_, response) => response.writeHead(502).end("<html>"));
+  const { client } = await clientTo(t, server);
+  await assert.rejects(client.hello({}), { code: Code.Unavailable });
+});
