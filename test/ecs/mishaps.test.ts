@@ -11,6 +11,7 @@ import {
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { until } from "../support/until.ts";
 
 describe("a start", () => {
   let ecs: EcsDaemon;
@@ -47,5 +48,23 @@ describe("a start", () => {
     ecs.aws.clock.advance(120_000); // Until nothing is known of them.
     assert.equal(await ok("run", "--rm", "busybox", "echo", "deleted"), "deleted");
     assert.equal(await ok("run", "--rm", "busybox", "echo", "again"), "again");
+  });
+
+  it("fails with AWS's refusal to tell of its task, and leaves no task behind", async () => {
+    const message = "is not authorized to perform: ecs:DescribeTasks";
+    ecs.aws.faults.add({
+      on: "ecs.DescribeTasks",
+      times: Infinity,
+      error: { code: "AccessDeniedException", message, status: 400 },
+    });
+    const { code, errorText } = await ecs.daemon.docker("run", "--rm", "busybox", "true");
+    assert.equal(code, 125);
+    assert.match(
+      errorText,
+      /DescribeTasks: is not authorized to perform: ecs:DescribeTasks \(AccessDeniedException\)/,
+    );
+    assert.doesNotMatch(errorText, /start_timeout/);
+    ecs.aws.faults.clear();
+    await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.desiredStatus === "STOPPED") || undefined);
   });
 });

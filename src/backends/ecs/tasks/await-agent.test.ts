@@ -12,7 +12,8 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { agentPort } from "../agent-port.ts";
 import { awaitAgent } from "./await-agent.ts";
-import type { TaskListener } from "./poller.ts";
+import { refusal } from "../testing/fake-client.ts";
+import type { FailureListener, TaskListener } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
 import { untilTrue } from "../../../../test/support/until.ts";
 import { viewOf } from "./task-view.ts";
@@ -25,6 +26,7 @@ const nobody: AgentAuthority = {
 
 describe("waiting for a task's agent", () => {
   let listeners: Set<TaskListener>;
+  let fail: FailureListener | undefined;
   let clock: ManualClock;
   let limit: AbortController;
   let hastened: number;
@@ -37,8 +39,9 @@ describe("waiting for a task's agent", () => {
   });
 
   const poller = {
-    listen: (_arn: string, listener: TaskListener) => {
+    listen: (_arn: string, listener: TaskListener, failed?: FailureListener) => {
       listeners.add(listener);
+      fail = failed;
       return () => void listeners.delete(listener);
     },
     hasten: () => {
@@ -81,6 +84,56 @@ describe("waiting for a task's agent", () => {
     await clock.advance(2_000);
     tell("missing");
     await assert.rejects(waiting, /ECS does not know the task any more/);
+  });
+
+  const denied = refusal("ecs", "DescribeTasks", "AccessDeniedException", "not authorized to DescribeTasks");
+  const down = refusal("ecs", "DescribeTasks", "ServerException", "down");
+
+  it("ends with AWS's refusal to tell of the task, once that has lasted", async () => {
+    const waiting = wait();
+    let ended = false;
+    waiting.catch(() => {
+      ended = true;
+    });
+    fail?.(denied);
+    await clock.advance(4_000);
+    fail?.(down); // Not a refusal: who knows what AWS would say.
+    await clock.advance(4_000);
+    fail?.(denied);
+    await clock.advance(4_000);
+    tell(viewOf({ lastStatus: "PENDING", desiredStatus: "RUNNING" }));
+    fail?.(denied);
+    await clock.advance(4_000);
+    fail?.(denied);
+    await clock.advance(0);
+    assert.ok(!ended);
+    await clock.advance(1_000);
+    fail?.(denied);
+    await assert.rejects(waiting, (error: Error) => {
+      assert.ok(isErrorKind(error, "system"));
+      assert.match(
+        error.message,
+        /^failed to start a task for the container: ecs: DescribeTasks: not authorized/,
+      );
+      return true;
+    });
+    assert.equal(listeners.size, 0);
+  });
+
+  it("names what AWS has said last when it may not take longer, however long that has lasted", async () => {
+    for (const failure of [denied, down]) {
+      limit = new AbortController();
+      const waiting = wait();
+      tell(viewOf({ lastStatus: "PENDING" }));
+      fail?.(failure);
+      limit.abort(new StartTimeout(300_000));
+      await assert.rejects(waiting, (error: Error) => {
+        assert.ok(isErrorKind(error, "system"));
+        assert.ok(error.message.includes(failure.message), error.message);
+        assert.match(error.message, /ECS does not tell of it \(it was PENDING before\)/);
+        return true;
+      });
+    }
   });
 
   it("says how far it has come when it may not take longer", async () => {

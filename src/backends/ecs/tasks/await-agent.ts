@@ -5,6 +5,7 @@ import { messageOf, systemError } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
 import { agentPort } from "../agent-port.ts";
+import { AwsError, isThrottled, isTransient } from "../aws/errors.ts";
 import { failureOfTask, startFailure } from "./reasons.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
@@ -27,6 +28,8 @@ export interface AwaitOptions {
 
 /** Right after a start AWS may not know a task; after this long it is lost. */
 const missingLimitMs = 60_000;
+/** A refusal that lasts so long is AWS's last word: a permission may take a moment to hold everywhere. */
+const refusedLimitMs = 5_000;
 /** Of the time that an agent has been awaited so far: what a pause may add to it. */
 const pauseShare = 1 / 8;
 const shortestPauseMs = 20;
@@ -46,7 +49,8 @@ const over = new Error("over");
 /**
  * Waits until the agent of a task answers.
  *
- * @throws system or unavailable with AWS's reason: the task stopped before; the signal's reason
+ * @throws system or unavailable with AWS's reason: the task stopped before, or AWS refuses to tell of it; the signal's
+ *   reason
  */
 export async function awaitAgent(
   containerId: string,
@@ -59,9 +63,13 @@ export async function awaitAgent(
   const scope = AbortSignal.any([signal, ended.signal]);
   let last: TaskView | undefined;
   let missingSinceMs: number | undefined;
+  let refusedSinceMs: number | undefined;
+  let failure: unknown;
   let address = "";
   let hastened = false;
-  const unlisten = options.poller.listen(arn, (view) => {
+  const hear = (view: TaskView | "missing"): void => {
+    refusedSinceMs = undefined;
+    failure = undefined;
     if (view === "missing") {
       missingSinceMs ??= options.clock.nowMs();
       if (options.clock.nowMs() - missingSinceMs > missingLimitMs) {
@@ -80,8 +88,20 @@ export async function awaitAgent(
       hastened = true; // A task gets its address soon after its start, or much later.
       options.poller.hasten();
     }
-  });
-  const abort = (): void => found.reject(abortReason(signal, last));
+  };
+  const hearFailure = (error: unknown): void => {
+    failure = error;
+    if (!isRefusal(error)) {
+      refusedSinceMs = undefined;
+      return;
+    }
+    refusedSinceMs ??= options.clock.nowMs();
+    if (options.clock.nowMs() - refusedSinceMs >= refusedLimitMs) {
+      found.reject(startFailure(error.message, error));
+    }
+  };
+  const unlisten = options.poller.listen(arn, hear, hearFailure);
+  const abort = (): void => found.reject(abortReason(signal, last, failure));
   signal.addEventListener("abort", abort, { once: true });
   try {
     if (signal.aborted) {
@@ -171,10 +191,26 @@ async function attempt(
   }
 }
 
-/** What was reached in the time that a start may take. */
-function abortReason(signal: AbortSignal, last: TaskView | undefined): unknown {
+/** Whether asking again brings the same answer. */
+function isRefusal(error: unknown): error is AwsError {
+  return error instanceof AwsError && !isTransient(error) && !isThrottled(error);
+}
+
+/**
+ * What was reached in the time that a start may take.
+ *
+ * @param failure of the last look at the task; undefined: AWS has answered
+ */
+function abortReason(signal: AbortSignal, last: TaskView | undefined, failure: unknown): unknown {
   if (!(signal.reason instanceof StartTimeout)) {
     return signal.reason;
+  }
+  if (failure !== undefined) {
+    const before = last === undefined ? "" : ` (it was ${last.status} before)`;
+    return systemError(
+      `${messageOf(signal.reason)}: ECS does not tell of it${before}: ${messageOf(failure)}`,
+      failure,
+    );
   }
   const state =
     last === undefined

@@ -85,12 +85,37 @@ describe("the poller", () => {
     assert.deepEqual(new Set(heard), new Set(["RUNNING", "missing"]));
   });
 
-  it("goes on when a round fails", async () => {
+  it("goes on when a round fails, which is told to those who listen for it", async () => {
     failing = true;
-    poller.listen("task/1", () => {});
+    const failures: unknown[] = [];
+    poller.listen(
+      "task/1",
+      () => {},
+      (error) => failures.push(error),
+    );
+    poller.listen("task/2", () => {});
     await clock.advance(150);
+    assert.match(String(failures), /^Error: AWS is away$/);
     failing = false;
     await clock.advance(1_000);
     assert.equal(rounds.length, 1);
+    assert.equal(failures.length, 1);
+  });
+
+  it("tells of a failed round those of whom it told nothing, and no others", async () => {
+    const failures: string[] = [];
+    for (let number = 0; number < 150; number++) {
+      poller.listen(
+        `task/${number}`,
+        () => (failing = true), // From the second call on.
+        () => failures.push(`task/${number}`),
+      );
+    }
+    await clock.advance(150);
+    assert.equal(rounds.length, 1);
+    assert.deepEqual(
+      failures,
+      Array.from({ length: 50 }, (_, index) => `task/${100 + index}`),
+    );
   });
 });

@@ -20,6 +20,14 @@ export interface PollerOptions {
 /** Hears of one task: its state at each round, or that AWS does not know it (which is normal right after its start). */
 export type TaskListener = (view: TaskView | "missing") => void;
 
+/** Hears that a round told nothing of a task: AWS has refused it, or has not answered. */
+export type FailureListener = (error: unknown) => void;
+
+interface Listeners {
+  readonly told: TaskListener;
+  readonly failed: FailureListener | undefined;
+}
+
 /** Tasks that one call describes. */
 const describedAtOnce = 100;
 /** A task that is new here is looked at so soon, with all that came in the meantime. */
@@ -30,7 +38,7 @@ const woken = new Error("somebody expects news");
 /** Asks AWS how tasks are while somebody listens. */
 export class TaskPoller {
   readonly #options: PollerOptions;
-  readonly #listeners = new Map<string, Set<TaskListener>>();
+  readonly #listeners = new Map<string, Set<Listeners>>();
   readonly #closed = new AbortController();
   /** Cuts the current pause short. */
   #wake: AbortController | undefined;
@@ -47,8 +55,9 @@ export class TaskPoller {
    *
    * @returns ends that
    */
-  listen(arn: string, listener: TaskListener): () => void {
+  listen(arn: string, told: TaskListener, failed?: FailureListener): () => void {
     const listeners = this.#listeners.get(arn) ?? new Set();
+    const listener = { told, failed };
     listeners.add(listener);
     this.#listeners.set(arn, listeners);
     this.hasten();
@@ -124,7 +133,12 @@ export class TaskPoller {
   async #round(): Promise<void> {
     const arns = [...this.#listeners.keys()];
     for (let from = 0; from < arns.length; from += describedAtOnce) {
-      const { tasks = [], failures = [] } = await this.#describe(arns.slice(from, from + describedAtOnce));
+      const { tasks = [], failures = [] } = await this.#describe(
+        arns.slice(from, from + describedAtOnce),
+      ).catch((error: unknown) => {
+        this.#tellFailure(arns.slice(from), error);
+        throw error;
+      });
       for (const task of tasks) {
         this.#tell(task.taskArn ?? "", viewOf(task));
       }
@@ -141,8 +155,17 @@ export class TaskPoller {
   }
 
   #tell(arn: string, view: TaskView | "missing"): void {
-    for (const listener of [...(this.#listeners.get(arn) ?? [])]) {
-      listener(view);
+    for (const { told } of [...(this.#listeners.get(arn) ?? [])]) {
+      told(view);
+    }
+  }
+
+  #tellFailure(arns: readonly string[], error: unknown): void {
+    if (this.#closed.signal.aborted) {
+      return;
+    }
+    for (const { failed } of arns.flatMap((arn) => [...(this.#listeners.get(arn) ?? [])])) {
+      failed?.(error);
     }
   }
 }
