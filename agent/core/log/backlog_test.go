@@ -191,3 +191,33 @@ func TestALogWhoseDiskIsSlowKeepsNobodyWaitingButThoseWhoWait(t *testing.T) {
 		t.Errorf("%q is recorded", out)
 	}
 }
+
+func TestAFollowerIsOfTheRunThatGoesOnWhateverWaitsToBeWritten(t *testing.T) {
+	size := uint64(1 << 20)
+	w := open(t, t.TempDir(), Settings{BufferSize: &size})
+	release, begun := make(chan struct{}), make(chan struct{}, 1000)
+	w.backlog.write = func(stream Stream, at time.Time, data []byte) error {
+		begun <- struct{}{}
+		<-release
+		return w.write(stream, at, data)
+	}
+	write(t, w, entry{Stdout, 1, "first\n"})
+	<-begun
+	w.EndRun()
+	between := reader(t, w, following)
+	w.BeginRun()
+	second := reader(t, w, following)
+	write(t, w, entry{Stdout, 2, "second\n"})
+	close(release)
+	w.backlog.flush()
+	if got := read(t, between, 100); got != "first\n" {
+		t.Errorf("who came after the first run got %q", got)
+	}
+	if got := read(t, second, len("first\nsecond\n")); got != "first\nsecond\n" {
+		t.Errorf("who followed the second run got %q", got)
+	}
+	w.EndRun()
+	if got := read(t, second, 1); got != "" {
+		t.Errorf("who followed the second run got %q after it", got)
+	}
+}

@@ -28,11 +28,19 @@ type chain struct {
 	segments []*segment // oldest first, never empty
 	dropped  []*segment // unlinked, still open, oldest first
 	readers  int
-	ended    bool          // no run is going on: followers end
 	closed   bool          // the files are closed, or will be when the last reader leaves
-	runs     uint64        // runs that have ended
+	runs     uint64        // runs that have ended, their output written
 	runEnd   Position      // where the last of them ended
 	changed  chan struct{} // closed at the next change; nil: nobody waits
+	told     toldRuns
+}
+
+// toldRuns is what the writer was told of runs, whose output may still have to
+// be written.
+type toldRuns struct {
+	mu    sync.Mutex // held before chain.mu where both are
+	runs  uint64     // runs that have ended
+	ended bool       // no run is going on
 }
 
 func newChain(segments []*segment) *chain { return &chain{segments: segments} }
@@ -110,7 +118,7 @@ type cursor struct {
 	segment *segment
 	offset  int64
 	limit   *Position // read up to here; nil: follow
-	run     uint64    // followed: chain.runs when the reader was made
+	run     uint64    // followed: how many ended before it
 }
 
 // state says what there is to read at c: bytes of its segment up to `upTo`,
@@ -122,7 +130,7 @@ func (c *chain) state(at *cursor) (upTo int64, next *segment, done bool) {
 		limit = &c.runEnd
 	}
 	if limit == nil {
-		return upTo, at.segment.next, c.ended && at.segment.next == nil && at.offset >= upTo
+		return upTo, at.segment.next, false
 	}
 	if at.segment.number > limit.segment {
 		return at.offset, nil, true

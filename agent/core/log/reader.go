@@ -93,7 +93,7 @@ func Stored(dir string, options ReadOptions) (*Reader, error) {
 		last.size.Store(end) // a torn record is no part of the log
 	}
 	c := newChain(segments)
-	c.ended = true
+	c.told.ended = true
 	r, err := newReader(c, options, true)
 	if err != nil {
 		c.close()
@@ -109,16 +109,22 @@ func newReader(c *chain, options ReadOptions, owns bool) (*Reader, error) {
 		return nil, fmt.Errorf("log line prefix of %d bytes, at most %d are allowed", len(options.Prefix), maxPrefix)
 	}
 	r := &Reader{chain: c, owns: owns, options: options}
+	c.told.mu.Lock()
+	told, isOver := c.told.runs, c.told.ended
+	c.told.mu.Unlock()
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
 		return nil, fmt.Errorf("read log: %w", os.ErrClosed)
 	}
 	end := c.end()
-	r.at = cursor{segment: c.segments[0], run: c.runs}
+	r.at = cursor{segment: c.segments[0], run: told}
 	segments := append([]*segment(nil), c.segments...)
-	if !options.Follow || c.ended {
+	switch {
+	case !options.Follow, isOver && c.runs >= told:
 		r.at.limit = &end
+	case isOver:
+		r.at.run = told - 1 // it has ended, and is not written yet
 	}
 	c.readers++
 	c.mu.Unlock()

@@ -266,7 +266,8 @@ func (w *Writer) EndRun() {
 }
 
 // BeginRun says that the main process is (re)started: readers made from now on
-// may follow. A new Writer has begun.
+// may follow, also where what was appended before is still being written. A new
+// Writer has begun.
 func (w *Writer) BeginRun() {
 	w.setEnded(false)
 }
@@ -275,14 +276,21 @@ func (w *Writer) setEnded(ended bool) {
 	if w.chain == nil {
 		return
 	}
+	told := &w.chain.told
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	if ended && !told.ended {
+		told.runs++
+	}
+	told.ended = ended
+	runs := told.runs
 	w.backlog.behind(func() {
 		w.chain.mu.Lock()
 		defer w.chain.mu.Unlock()
-		if ended && !w.chain.ended {
-			w.chain.runs++
+		if runs > w.chain.runs {
+			w.chain.runs = runs
 			w.chain.runEnd = w.chain.end()
 		}
-		w.chain.ended = ended
 		w.fresh[Stdout], w.fresh[Stderr] = true, true
 		w.chain.wake()
 	})
