@@ -38,6 +38,8 @@ interface AttachUnderTest {
   readonly requests: AttachContainerRequest[];
   /** Whether the reservation was given up before it had its endpoint. */
   cancelled: boolean;
+  /** How many of its calls have ended, whoever ended them. */
+  callsOver: number;
   connect(): RawClient;
 }
 
@@ -47,6 +49,8 @@ interface Container {
   /** Resolves at the container's start: true for running, false for removed. */
   readonly start?: Promise<boolean>;
   readonly status?: ContainerStatus;
+  /** It has ended by the time when it is asked for again, and is not started. */
+  readonly ends?: boolean;
 }
 
 async function serveAttach(
@@ -57,6 +61,7 @@ async function serveAttach(
     running = false,
     start = Promise.resolve(true),
     status = ContainerStatus.RUNNING,
+    ends = false,
   }: Container = {},
 ): Promise<AttachUnderTest> {
   const agent = await serveAgent(t, { session });
@@ -65,11 +70,16 @@ async function serveAttach(
     router.service(ContainerService, {
       async *attachContainer(request, context) {
         requests.push(request);
-        yield { message: { case: "accepted" as const, value: { id, tty, openStdin: true, running } } };
+        context.signal.addEventListener("abort", () => {
+          under.callsOver += 1;
+        });
+        const hasEnded = ends && requests.length > 1;
+        const accepted = { id, tty, openStdin: true, running: running && !hasEnded };
+        yield { message: { case: "accepted" as const, value: accepted } };
         const left = new Promise<"left">((resolve) => {
           context.signal.addEventListener("abort", () => resolve("left"));
         });
-        const outcome = await Promise.race([start, left]);
+        const outcome = await Promise.race([hasEnded ? new Promise<never>(() => {}) : start, left]);
         if (outcome === "left") {
           under.cancelled = true;
         } else if (outcome) {
@@ -85,6 +95,7 @@ async function serveAttach(
     agent,
     requests,
     cancelled: false,
+    callsOver: 0,
     connect: () => {
       const client = new RawClient(api.socket);
       t.after(() => client.close());
@@ -183,18 +194,39 @@ test("an agent that left between the answers is the end of the stream when the c
 
 test("an agent that left while the container runs is asked for again", async (t) => {
   let calls = 0;
-  const { connect, requests } = await serveAttach(t, async function* (messages) {
-    if (++calls === 1) {
-      throw new ConnectError("leaving", Code.Unavailable);
-    }
-    yield* cat(messages);
-  });
+  const { connect, requests } = await serveAttach(
+    t,
+    async function* (messages) {
+      if (++calls === 1) {
+        throw new ConnectError("leaving", Code.Unavailable);
+      }
+      yield* cat(messages);
+    },
+    { running: true },
+  );
   const client = connect().send(hijackRequest(`/containers/web/attach?${query}`));
   await client.answered();
   client.socket.end("again");
   await client.end();
   assert.equal(channelText(client.body, 1), "again");
   assert.equal(requests.length, 2);
+});
+
+test("an attachment to a container that ends while its agent is away does not wait for its next start", async (t) => {
+  const under = await serveAttach(
+    t,
+    // biome-ignore lint/correctness/useYield: it refuses instead
+    async function* () {
+      throw new ConnectError("leaving", Code.Unavailable);
+    },
+    { running: true, ends: true },
+  );
+  const client = under.connect().send(hijackRequest(`/containers/web/attach?${query}`));
+  await client.end();
+  assert.match(client.header, / 101 /);
+  assert.equal(client.body.length, 0);
+  assert.equal(under.requests.length, 2);
+  await until(() => under.callsOver === 2 || undefined);
 });
 
 test("what is asked for reaches the agent, and a terminal is not framed", async (t) => {

@@ -73,6 +73,10 @@ export async function openAttachment(
       }
     }
     current = await Attachment.reserve(context, id, wanted);
+    if (!current.accepted.running) {
+      current.cancel(); // It has ended since: its next start is nothing that was attached to.
+      return undefined;
+    }
   }
 }
 
