@@ -178,7 +178,7 @@ func listen(settings *settings, rule *clientRule, logger *slog.Logger) ([]net.Li
 		if err != nil {
 			return nil, err
 		}
-		listeners = append(listeners, listener)
+		listeners = append(listeners, dialledListener{listener})
 	}
 	return listeners, nil
 }

@@ -43,12 +43,15 @@ func roleOf(ctx context.Context) role {
 	return known
 }
 
-// withRole notes with each connection what its client may ask. One that this
-// process has dialled itself leads to the backend.
+// withRole notes with each connection what its client may ask: where nobody
+// vouches for the client, nothing.
 func (r *clientRule) withRole(ctx context.Context, conn net.Conn) context.Context {
-	of := controls
-	if admitted, ok := conn.(*admittedConn); ok {
-		of = r.roleOf(admitted.secure.ConnectionState())
+	var of role
+	switch conn := conn.(type) {
+	case *admittedConn:
+		of = r.roleOf(conn.secure.ConnectionState())
+	case *dialledConn:
+		of = controls
 	}
 	return context.WithValue(ctx, roleKey{}, of)
 }
@@ -67,6 +70,8 @@ func (r *clientRule) roleOf(state tls.ConnectionState) role {
 	return 0
 }
 
+var errNobody = connect.NewError(connect.CodePermissionDenied, errors.New("nobody vouches for this client"))
+
 var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
 	errors.New("a container that shares the network may connect to its listeners, and nothing else"))
 
@@ -74,10 +79,13 @@ var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
 func byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if of := roleOf(r.Context()); of == controls || of == partners && partnerCalls[r.URL.Path] {
+		switch of := roleOf(r.Context()); {
+		case of == controls, of == partners && partnerCalls[r.URL.Path]:
 			next.ServeHTTP(w, r)
-			return
+		case of == partners:
+			_ = refuse.Write(w, r, errNotForPartners)
+		default:
+			_ = refuse.Write(w, r, errNobody)
 		}
-		_ = refuse.Write(w, r, errNotForPartners)
 	})
 }
