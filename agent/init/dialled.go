@@ -2,6 +2,8 @@ package containerinit
 
 import (
 	"net"
+
+	"github.com/sockerless/sockerless/agent/core/server"
 )
 
 // dialledListener hands out connections that this process has made itself, to
@@ -17,5 +19,5 @@ func (l dialledListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &dialledConn{conn}, nil
+	return &dialledConn{server.HoldCredit(conn)}, nil
 }

@@ -1,6 +1,8 @@
 package containerinit
 
 import (
+	"bytes"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,5 +48,21 @@ func TestOnlyWhomSomebodyVouchesForIsAnswered(t *testing.T) {
 		if recorder.Code != c.status {
 			t.Errorf("%s is answered with %d", name, recorder.Code)
 		}
+	}
+}
+
+func TestWindowsOfTheBackendThatWasDialledAreGivenBackInLargePieces(t *testing.T) {
+	conn, backend := dialled(t)
+	settings, credit := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}, []byte{0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 1, 0}
+	go func() {
+		defer conn.Close()
+		for _, frame := range [][]byte{settings, credit, settings} {
+			if _, err := conn.Write(frame); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	if got, err := io.ReadAll(backend); !bytes.Equal(got, bytes.Repeat(settings, 2)) {
+		t.Errorf("%x, %v", got, err)
 	}
 }
