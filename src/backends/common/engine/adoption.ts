@@ -39,7 +39,7 @@ export async function adoptNetworks(
     if (state.networks.has(id) || !lost.has(id, created)) {
       continue;
     }
-    if ([...state.networks.values()].some(({ network }) => network?.name === name)) {
+    if (state.networks.named(name) !== undefined) {
       logger.warn(
         { network: id },
         `a network ${name} exists that is not the one of the state; it is left alone`,

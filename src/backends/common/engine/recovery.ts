@@ -77,9 +77,8 @@ export async function ensureNetworks(
       }),
     );
   }
-  const known = new Set([...state.networks.values()].map(({ network }) => network?.name));
   for (const [name, networkDriver] of builtinNetworks) {
-    if (known.has(name)) {
+    if (state.networks.named(name) !== undefined) {
       continue;
     }
     const planned = create(NetworkRecordSchema, {

@@ -12,6 +12,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import {
   ContainerRecordSchema,
   ImageRecordSchema,
+  NetworkRecordSchema,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { openDatabase } from "./database.ts";
@@ -108,6 +109,27 @@ describe("the state of a backend", () => {
     );
     await second.commit(({ containers }) => containers.delete("a"));
     assert.deepEqual(found(second, "www", "back"), [[], [], [], []]);
+  });
+
+  it("finds networks by their names and by whose settings they have, as they are now and after it was opened again", async () => {
+    const first = await open();
+    const record = (id: string, name: string, configFrom = "") =>
+      create(NetworkRecordSchema, { network: { id, name, configFrom } });
+    await first.commit(({ networks }) => {
+      networks.put(record("a", "settings"));
+      networks.put(record("b", "old", "settings"));
+      networks.put(record("c", "gone", "settings"));
+    });
+    await first.commit(({ networks }) => {
+      networks.put(record("b", "web", "settings"));
+      networks.delete("c");
+    });
+    const found = ({ networks }: State): (string | undefined)[] => [
+      ...["settings", "web", "old", "gone"].map((name) => networks.named(name)?.network?.id),
+      ...networks.configuredFrom("settings").map(({ network }) => network?.id),
+    ];
+    assert.deepEqual(found(first), ["a", "b", undefined, undefined, "b"]);
+    assert.deepEqual(found(await reopen()), ["a", "b", undefined, undefined, "b"]);
   });
 
   it("gives events times that are unique and increase, even when one is told late", async () => {

@@ -18,7 +18,6 @@ import {
   type ImageRecord,
   ImageRecordSchema,
   type NetworkRecord,
-  NetworkRecordSchema,
   type TaskRecord,
   TaskRecordSchema,
   type VolumeRecord,
@@ -29,6 +28,7 @@ import { type Database, damaged, type Operation, openDatabase } from "./database
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, schemaKey, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
+import { type Networks, NetworkTable } from "./network-table.ts";
 import { RecordTable, type Table, type TableChange } from "./table.ts";
 
 /** One change: everything in it becomes durable together or not at all. */
@@ -52,7 +52,7 @@ export interface State {
   readonly execs: Table<ExecRecord>;
   readonly images: Table<ImageRecord>;
   readonly volumes: Table<VolumeRecord>;
-  readonly networks: Table<NetworkRecord>;
+  readonly networks: Networks;
   /** What containers run in, by the container's ID, and what their tasks are made from, by family; cloud backends only. */
   readonly tasks: Table<TaskRecord>;
   readonly definitions: Table<DefinitionRecord>;
@@ -129,7 +129,7 @@ class LevelState implements State {
   readonly execs = new RecordTable("exec", ExecRecordSchema, (record) => record.id);
   readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
-  readonly networks = new RecordTable("network", NetworkRecordSchema, (record) => record.network?.id ?? "");
+  readonly networks = new NetworkTable();
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
   readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
   readonly events: Journal;

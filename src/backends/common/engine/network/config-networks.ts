@@ -44,12 +44,11 @@ export function withConfiguration(state: State, request: CreateNetworkRequest): 
     return request;
   }
   // By name alone, as in Docker.
-  const source = [...state.networks.values()]
-    .filter(isMade)
-    .find(({ network }) => network.configOnly && network.name === configFrom)?.network;
-  if (source === undefined) {
+  const record = state.networks.named(configFrom);
+  if (record === undefined || !isMade(record) || !record.network.configOnly) {
     throw notFound(`configuration network ${JSON.stringify(configFrom)} does not exist`);
   }
+  const source = record.network;
   return {
     ...request,
     enableIpv4: !source.ipv4Disabled,
@@ -64,5 +63,5 @@ export function withConfiguration(state: State, request: CreateNetworkRequest): 
 
 /** Whether a network was made from this one and is there. */
 export function isConfigurationInUse(state: State, { name, configOnly }: Network): boolean {
-  return configOnly && [...state.networks.values()].some(({ network }) => network?.configFrom === name);
+  return configOnly && state.networks.configuredFrom(name).length > 0;
 }

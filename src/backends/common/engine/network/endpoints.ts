@@ -195,7 +195,7 @@ function runningContainer(state: State, reference: string): ContainerRecord {
 
 /** An endpoint of a container that does not run. */
 export function plannedEndpoint(state: State, name: string, config: EndpointConfig): NetworkEndpoint {
-  const known = [...state.networks.values()].find(({ network }) => network?.name === name);
+  const known = state.networks.named(name);
   return create(NetworkEndpointSchema, { config, networkId: known?.network?.id ?? "" });
 }
 
@@ -237,7 +237,7 @@ export function connectedEndpoint(
  * @throws invalid
  */
 export function refuseForeignAddress(state: State, name: string, address: string, prefix = ""): void {
-  const known = [...state.networks.values()].find(({ network }) => network?.name === name);
+  const known = state.networks.named(name);
   const [pool] = known?.network?.pools ?? [];
   if (address === "" || known === undefined) {
     return;

@@ -125,7 +125,7 @@ function createdFrom(
 
 /** @throws conflict */
 function refuseTakenName(state: State, name: string): void {
-  if ([...state.networks.values()].some(({ network }) => network?.name === name)) {
+  if (state.networks.named(name) !== undefined) {
     throw conflict(`network with name ${name} already exists`);
   }
 }

@@ -26,14 +26,15 @@ export const builtinNetworks: ReadonlyMap<string, string> = new Map([
  * @throws not-found; invalid: ambiguous
  */
 export function findNetwork(state: State, reference: string): NetworkRecord & { network: Network } {
-  const all = [...state.networks.values()].filter(isMade);
-  const exact =
-    all.find(({ network }) => network.id === reference) ??
-    all.find(({ network }) => network.name === reference);
-  if (exact !== undefined) {
-    return exact;
+  for (const exact of [state.networks.get(reference), state.networks.named(reference)]) {
+    if (exact !== undefined && isMade(exact)) {
+      return exact;
+    }
   }
-  const begun = reference === "" ? [] : all.filter(({ network }) => network.id.startsWith(reference));
+  const begun =
+    reference === ""
+      ? []
+      : [...state.networks.values()].filter(isMade).filter(({ network }) => network.id.startsWith(reference));
   if (begun.length > 1) {
     throw invalid(`network ${reference} is ambiguous (${begun.length} matches found based on ID prefix)`);
   }
