@@ -1,6 +1,7 @@
 package containerinit_test
 
 import (
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -137,6 +138,23 @@ func TestUlimitsAreTheProcesssAndItsExecs(t *testing.T) {
 	ask := &agentv1.ProcessSpec{Args: []string{"busybox", "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"}}
 	if out, code := run(t, k.client(), "limits", ask); out != "111\n222\n0\n" || code != 0 {
 		t.Errorf("limits %q, code %d", out, code)
+	}
+}
+
+func TestAnUnlimitedLimitIsThePlatforms(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/bin/busybox"); err != nil {
+		t.Skip("needs busybox-static")
+	}
+	for soft, told := range map[uint64]string{111: "111\n2345\n", math.MaxUint64: "2345\n2345\n"} {
+		k := startTask(t, taskOptions{arguments: forLong})
+		process := nobody()
+		process.ResourceLimits = []*agentv1.ResourceLimit{{Name: "nofile", Soft: soft, Hard: math.MaxUint64}}
+		startForever(t, k, process)
+		ask := &agentv1.ProcessSpec{Args: []string{"busybox", "sh", "-c", "ulimit -Sn; ulimit -Hn"}}
+		if out, code := run(t, k.client(), "limits", ask); out != told || code != 0 {
+			t.Errorf("limits %q, code %d", out, code)
+		}
 	}
 }
 

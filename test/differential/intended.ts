@@ -92,6 +92,8 @@ export const groups: Readonly<Record<string, readonly Rule[]>> = {
       calls: /^GET \/info$/,
       theirs: /^\.RegistryConfig\.(AllowNondistributable\w+|Mirrors): array$/,
     },
+    { aspect: "shape", calls: /^GET \/volumes$/, ours: /^\.Warnings: array$/ },
+    { aspect: "shape", calls: /^GET \/volumes$/, theirs: /^\.Warnings: null$/ },
     { aspect: "shape", calls: /\/committed:one\/json$/, ours: /^\.Config\.Labels: null$/ },
     { aspect: "shape", calls: /\/committed:one\/json$/, theirs: /^\.Config\.Labels: object$/ },
   ],

@@ -246,6 +246,35 @@ describe("containers as tasks", () => {
     assert.equal(count * size, 100 * 1024 ** 2);
   });
 
+  it("are refused at their creation where no task is so large", async () => {
+    for (const [flag, reason] of [
+      [["--memory", "121g"], /a task has at most 16 vCPU and 120 GiB of memory/],
+      [["--storage-opt", "size=201G"], /a task has at most 200 GiB of disk/],
+      [["--tmpfs", "/scratch:size=much"], /invalid tmpfs size: much/],
+    ] as const) {
+      const { code, errorText } = await ecs.daemon.docker("create", "--name", "large", ...flag, "busybox");
+      assert.equal(code, 1, errorText);
+      assert.match(errorText, reason);
+    }
+    assert.equal(await ok("ps", "--all", "--quiet", "--filter", "name=large"), "");
+  });
+
+  it("have as much as the platform gives of what is to be unlimited", async () => {
+    const given = await ok(
+      "run",
+      "--rm",
+      "--ulimit",
+      "memlock=-1",
+      "--ulimit",
+      "core=-1",
+      "busybox",
+      "sh",
+      "-c",
+      "ulimit -l",
+    );
+    assert.match(given, /^(\d+|unlimited)$/);
+  });
+
   it("leave no task behind", async () => {
     await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED") || undefined);
   });

@@ -90,7 +90,7 @@ describe("volumes on ECS", () => {
     assert.deepEqual(await names("driver=nfs"), []);
     assert.deepEqual((await daemon.docker("volume", "inspect", "no-such")).code, 1);
     const told = (await callApi(daemon.socket, "GET", "/v1.51/volumes")).json() as { Warnings: unknown };
-    assert.deepEqual(told.Warnings ?? [], []);
+    assert.deepEqual(told.Warnings, []);
   });
 
   it("hand files from one task to the next, through mounts as the definition says", async () => {
@@ -168,12 +168,16 @@ describe("volumes on ECS", () => {
     const refused = await daemon.docker("volume", "rm", "busy");
     assert.equal(refused.code, 1);
     assert.match(refused.errorText, new RegExp(`remove busy: volume is in use - \\[${id}\\]`));
+    await daemon.ok("create", "--name", "later", "--volume", "busy:/data", "busybox", "true");
     await daemon.ok("volume", "rm", "--force", "busy");
     assert.deepEqual(await accessPoints("busy"), []);
     assert.equal((await daemon.docker("volume", "inspect", "busy")).code, 1);
     // Whoever is connected stays so: AWS takes no mount away from a task.
     assert.equal(await daemon.ok("exec", id, "cat", "/data/file"), "kept");
-    await daemon.ok("rm", "--force", id);
+    const late = await daemon.docker("start", "later");
+    assert.equal(late.code, 1);
+    assert.match(late.errorText, /get busy: no such volume/);
+    await daemon.ok("rm", "--force", id, "later");
     await daemon.ok("run", "--name", "past", "--volume", "stopped:/data", "busybox", "true");
     await daemon.ok("volume", "rm", "stopped");
     await daemon.ok("rm", "past");
@@ -192,7 +196,8 @@ describe("volumes on ECS", () => {
   it("belong to root unless posix_user=none leaves users as they are, which images that check owners need", async () => {
     const { daemon } = under;
     // What the entry point of postgres does: own the directory, become somebody, check.
-    const script = 'chown 1000:1000 /data; [ "$(stat -c %u /data)" = 1000 ] && echo owned || echo refused';
+    const check = '[ "$(stat -c %u /data)" = 1000 ] && touch /data/PG_VERSION && echo owned || echo refused';
+    const script = `chown 1000:1000 /data; echo pg:x:1000:1000::/:/bin/sh >> /etc/passwd; su pg -c '${check}'`;
     assert.equal(
       await daemon.ok("run", "--rm", "--volume", "forced:/data", "busybox", "sh", "-c", script),
       "refused",

@@ -173,11 +173,26 @@ func joinSession(spec *Spec) error {
 
 func limitResources(limits []Limit) error {
 	for _, limit := range limits {
-		if err := unix.Setrlimit(limit.Resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard}); err != nil {
+		err := unix.Setrlimit(limit.Resource, &unix.Rlimit{Cur: limit.Soft, Max: limit.Hard})
+		if errors.Is(err, unix.EPERM) && limit.Hard == unix.RLIM_INFINITY {
+			err = limitToMost(limit)
+		}
+		if err != nil {
 			return fmt.Errorf("set the limit %s to %d:%d: %w", limit.Name, int64(limit.Soft), int64(limit.Hard), err)
 		}
 	}
 	return nil
+}
+
+// limitToMost sets an unlimited limit where the platform lets nobody raise one:
+// it is what the container was given.
+func limitToMost(limit Limit) error {
+	var given unix.Rlimit
+	if err := unix.Getrlimit(limit.Resource, &given); err != nil {
+		return err
+	}
+	given.Cur = min(limit.Soft, given.Max)
+	return unix.Setrlimit(limit.Resource, &given)
 }
 
 // raiseOOMScore makes the kernel prefer the program to the agent when memory

@@ -12,6 +12,7 @@ import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
 import { refuseDirectories, withMissingDirectory } from "./access-points/parts.ts";
 import { refuseTooManyImages } from "./definitions/image-mounts.ts";
+import { refuseSizes } from "./definitions/refuse-sizes.ts";
 import { end, release, remove, resumeDepartures } from "./tasks/endings.ts";
 import { launch } from "./tasks/launch.ts";
 import { lingersUntilMs } from "./tasks/lingering.ts";
@@ -34,9 +35,10 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
     sealer.seal(await sealedContainerOf(record, images, imageDocuments));
   resumeDepartures(context);
   return {
-    async create({ mounts }) {
+    async create({ record, mounts }) {
       refuseTooManyImages(mounts);
       refuseDirectories(mounts);
+      refuseSizes(record.hostConfig, mounts);
       // A created container costs nothing.
     },
     async launch(spec, signal) {

@@ -4,7 +4,6 @@ import { create } from "@bufbuild/protobuf";
 import { systemError, unavailable } from "../../common/errors.ts";
 import { StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
-import { listOrNull } from "../convert/json-values.ts";
 import { createVolumeRequestFromJson, volumeToJson } from "../convert/volumes.ts";
 import { filterKeys, readFilters } from "../filters.ts";
 import { readJsonBody } from "../json-body.ts";
@@ -33,7 +32,7 @@ export const volumeRoutes: readonly Route[] = [
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
   const filters = readFilters(query, filterKeys.volumes);
   const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
-  replyJson(response, 200, { Volumes: volumes.map(volumeToJson), Warnings: listOrNull(warnings) });
+  replyJson(response, 200, { Volumes: volumes.map(volumeToJson), Warnings: warnings });
 }
 
 async function getVolumeByName({ parameters, signal, services, response }: ReplyContext): Promise<void> {

@@ -260,6 +260,19 @@ describe("a task definition", () => {
     ]);
   });
 
+  it("has a tmpfs whose size is a share of the task's memory", () => {
+    const half = {
+      type: "tmpfs",
+      destination: "/half",
+      readOnly: false,
+      tmpfsOptions: ["size=50%"],
+    } as const;
+    const asked = { hostConfig: { resources: { memory: 1024n * 1024n ** 2n } } };
+    assert.deepEqual(main(asked, { mounts: [half] }).linuxParameters?.tmpfs, [
+      { containerPath: "/half", size: 512 },
+    ]);
+  });
+
   it("has a /dev/shm of another size as a tmpfs, unless something else is mounted there", () => {
     const shm = (shmSize: bigint, mounts: ResolvedMount[] = []) =>
       main({ hostConfig: { shmSize } }, { mounts }).linuxParameters?.tmpfs;

@@ -21,7 +21,7 @@ import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
 import { dependsOn, imageMountParts } from "./image-mounts.ts";
-import { smallestSize } from "./sizes.ts";
+import { smallestSize, taskSizeOf } from "./sizes.ts";
 import { sharedMemory, taskTmpfs } from "./tmpfs.ts";
 import { taskVolumeName } from "./volume-names.ts";
 
@@ -136,7 +136,9 @@ function linuxParameters(
   spec: WorkloadSpec,
   hostConfig: HostConfig | undefined,
 ): NonNullable<ContainerDefinition["linuxParameters"]> {
-  const tmpfs = [...sharedMemory(spec), ...spec.mounts.filter(({ type }) => type === "tmpfs").map(taskTmpfs)];
+  const { memory } = taskSizeOf(hostConfig?.resources);
+  const mounted = spec.mounts.filter(({ type }) => type === "tmpfs").map((mount) => taskTmpfs(mount, memory));
+  const tmpfs = [...sharedMemory(spec), ...mounted];
   const traces = (hostConfig?.capAdd ?? []).includes("CAP_SYS_PTRACE");
   return {
     initProcessEnabled: false,

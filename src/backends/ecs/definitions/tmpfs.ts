@@ -14,15 +14,16 @@ const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, 
 /**
  * A tmpfs mount. Its size is an option of its own for AWS; the other options are the kernel's for both.
  *
+ * @param memory of the task, MiB: what a size in per cent is of
  * @throws invalid: a size that is none
  */
-export function taskTmpfs(mount: ResolvedMount): Tmpfs {
+export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
   const options = mount.tmpfsOptions ?? [];
   const size = options.find((option) => option.startsWith("size="))?.slice("size=".length);
   const rest = options.filter((option) => !option.startsWith("size="));
   return {
     containerPath: mount.destination,
-    size: size === undefined ? defaultMib : mebibytes(size),
+    size: size === undefined ? defaultMib : (share(size, memory) ?? mebibytes(size)),
     ...(rest.length > 0 ? { mountOptions: rest } : {}),
   };
 }
@@ -44,6 +45,12 @@ export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[]
       mountOptions: ["nosuid", "nodev", "noexec", "mode=1777"],
     },
   ];
+}
+
+/** As the kernel reads `size=50%`, MiB; undefined: it is no share. */
+function share(text: string, memory: number): number | undefined {
+  const percent = /^(\d+)%$/.exec(text)?.[1];
+  return percent === undefined ? undefined : Math.max(1, Math.ceil((memory * Number(percent)) / 100));
 }
 
 function mebibytes(text: string): number {
