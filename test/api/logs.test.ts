@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { onlyOn } from "../support/backend-under-test.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { channelText, framesOf } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
@@ -138,9 +137,7 @@ describe("where a log goes", () => {
     });
   }
 
-  test("a log that does not hold up its process is whole while there is room, and details have the tag", {
-    skip: onlyOn("local", "agents of tasks do not drop output"),
-  }, async () => {
+  test("a log that does not hold up its process is whole while there is room, and details have the tag", async () => {
     const Config = { mode: "non-blocking", "max-buffer-size": "4m", tag: "{{upper .Name}}", env: "A" };
     const HostConfig = { LogConfig: { Type: "json-file", Config } };
     const id = await api.script("seq 1 1000", { Env: ["A=1"], HostConfig }, "tagged");

@@ -131,11 +131,6 @@ export const notApplied: readonly FargateSetting[] = [
   { name: "--oom-score-adj", why: "a task has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a task has no host", isSet: (host) => host.utsMode === "host" },
   {
-    name: "--log-opt mode=non-blocking",
-    why: "agents do not drop what cannot be written at once",
-    isSet: ({ logConfig }) => logConfig?.type !== "none" && logConfig?.config["mode"] === "non-blocking",
-  },
-  {
     name: "--cgroupns host",
     why: "the host's control groups are Fargate's",
     isSet: (host) => host.cgroupnsMode === "host",

@@ -118,6 +118,15 @@ describe("a task definition", () => {
     assert.equal(container?.environment, undefined);
   });
 
+  it("lets CloudWatch drop lines only where the container's log options say so", () => {
+    const options = (config: Record<string, string>) =>
+      main({ hostConfig: { logConfig: { type: "json-file", config } } }).logConfiguration?.options;
+    assert.equal(options({})?.["max-buffer-size"], undefined);
+    const dropping = options({ mode: "non-blocking", "max-buffer-size": "4m" });
+    assert.deepEqual([dropping?.["mode"], dropping?.["max-buffer-size"]], ["non-blocking", "4096k"]);
+    assert.equal(options({ mode: "non-blocking" })?.["max-buffer-size"], "977k");
+  });
+
   it("takes the agent from a file system where that is configured", () => {
     const made = definition(
       {},

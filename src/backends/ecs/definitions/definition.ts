@@ -17,6 +17,7 @@ import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts
 import { systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../common/driver.ts";
+import { logSettings } from "../../common/logging/log-settings.ts";
 import { accessPointOf } from "../access-points/reference.ts";
 import { repositoryCredentials, type TaskImage } from "../ecr/task-image.ts";
 import { type AgentSource, agentParts } from "./agent-container.ts";
@@ -55,6 +56,7 @@ export function familyPrefixOf(instance: string): string {
 /** A stop through AWS leaves the agent as long as AWS allows. Seconds. */
 const stopTimeoutS = 120;
 const familyDigits = 32;
+const kib = 1024;
 
 /**
  * The definition of a container.
@@ -71,6 +73,7 @@ export function definitionOf(
   const volumes = volumeParts(spec);
   const images = imageMountParts(spec.mounts, taskImage, agent);
   const before = [...agent.containers, ...images.containers];
+  const logs = logsOf(settings, spec.record.hostConfig);
   const content: Omit<Definition, "family"> = {
     networkMode: "awsvpc",
     requiresCompatibilities: ["FARGATE"],
@@ -83,14 +86,14 @@ export function definitionOf(
     executionRoleArn: settings.executionRoleArn,
     volumes: [...agent.volumes, ...volumes.volumes, ...images.volumes],
     containerDefinitions: [
-      ...before.map((container) => ({ ...container, logConfiguration: logsOf(settings) })),
+      ...before.map((container) => ({ ...container, logConfiguration: logs })),
       {
         ...mainContainer(spec, taskImage(spec.image)),
         entryPoint: [agent.binary],
         command: ["init"],
         mountPoints: [...agent.mountPoints, ...volumes.mountPoints, ...images.mountPoints],
         dependsOn: dependsOn(before),
-        logConfiguration: logsOf(settings),
+        logConfiguration: logs,
       },
     ],
   };
@@ -147,14 +150,18 @@ function linuxParameters(
   };
 }
 
-function logsOf(settings: DefinitionSettings): LogConfiguration {
+/** `--log-opt mode=non-blocking` with its buffer is the platform's: what is recorded in the task is whole either way. */
+function logsOf(settings: DefinitionSettings, hostConfig: HostConfig | undefined): LogConfiguration {
+  const { bufferSize } = logSettings(hostConfig?.logConfig);
   return {
     logDriver: "awslogs",
     options: {
       "awslogs-group": settings.logGroup,
       "awslogs-region": settings.region,
       "awslogs-stream-prefix": logStreamPrefix,
-      mode: "blocking", // An account's default may drop lines.
+      ...(bufferSize === undefined
+        ? { mode: "blocking" } // An account's default may drop lines.
+        : { mode: "non-blocking", "max-buffer-size": `${Math.ceil(Number(bufferSize) / kib)}k` }),
     },
   };
 }
