@@ -64,6 +64,8 @@ export class MemoryMachine {
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
   isMute: boolean = false;
+  /** Containers whose agents do not tell what they are. */
+  readonly unanswered = new Set<string>();
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
@@ -144,7 +146,9 @@ export class MemoryMachine {
           this.#answered(() =>
             [...this.workloads].map(([containerId, workload]) => ({
               ...found(containerId, workload),
-              ...(this.cloud && keptBy(workload)),
+              ...(this.unanswered.has(containerId)
+                ? { agent: undefined, unanswered: true }
+                : this.cloud && keptBy(workload)),
             })),
           ),
         ...(this.cloud && { known: () => [...this.#books].map(([id, workload]) => found(id, workload)) }),

@@ -13,6 +13,8 @@ import { isDeepStrictEqual } from "node:util";
 import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { runCommand } from "../support/command.ts";
+import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { testBuildEnv } from "../support/test-build.ts";
@@ -285,6 +287,33 @@ describe("a backend that is killed", () => {
     assert.equal(made().accessPoints, before.accessPoints + 1);
     await daemon.ok("volume", "rm", "slow");
     assert.deepEqual(made(), before);
+  });
+
+  it("takes a lost container over once its agent answers, of which a prune says that it does not", async () => {
+    const { daemon, aws } = ecs;
+    const id = await daemon.ok("run", "--detach", "--name=away", "busybox", "sleep", "1000");
+    const task = tasksOf(id)[0]?.state.taskArn ?? "";
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await aws.ecs.cutNetwork(task);
+    await daemon.launch();
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
+    await daemon.shutDown();
+    const program = join(checkout, "dist/src/cli/main.js");
+    const config = ["--config", join(ecs.directory, "config.yaml"), "--state-dir", daemon.stateDir];
+    const { code, text, errorText } = await runCommand(
+      process.execPath,
+      [program, "ecs", "prune", ...config, "--run-dir", daemon.runDir],
+      { env: { ...process.env, ...aws.environmentFor() } },
+    );
+    assert.equal(code, 0, errorText);
+    assert.match(text, /^found: task .*, whose agent does not answer: it may run/m);
+    await daemon.launch();
+    await aws.ecs.restoreNetwork(task);
+    await until(async () => (await daemon.ok("ps", "--quiet", "--no-trunc")) === id || undefined);
+    assert.equal(await daemon.ok("exec", "away", "echo", "alive"), "alive");
+    await daemon.ok("rm", "--force", "away");
+    await until(() => running().length === 0 || undefined);
   });
 
   it("is rebuilt from what runs when its state is lost too", async () => {

@@ -265,6 +265,8 @@ export interface FoundWorkload {
   readonly record?: ContainerRecord;
   /** With the record: the container's images, as far as they were kept. */
   readonly images?: readonly SealedImage[];
+  /** It runs, and only its agent, which does not answer, could tell what it is: it is asked again later. */
+  readonly unanswered?: boolean;
 }
 
 /** Absolute paths; empty: the container has no such file of its own. */

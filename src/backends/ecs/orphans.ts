@@ -3,12 +3,14 @@ import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
 import { conflict } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
-import { createAuthority } from "../common/cloud/authority.ts";
+import { type CloudAuthority, createAuthority } from "../common/cloud/authority.ts";
 import { readAuthority } from "../common/cloud/authority-file.ts";
+import { learnPin } from "../common/cloud/first-contact.ts";
 import { registryOptions } from "../common/serve-engine.ts";
 import { openState, type State } from "../common/state/state.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { accessPointOf } from "./access-points/reference.ts";
+import { agentPort } from "./agent-port.ts";
 import { type AwsClients, createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/configured-rates.ts";
 import { EcrCredentials } from "./ecr/credentials.ts";
@@ -21,6 +23,9 @@ import { orphanedGroups } from "./orphans/security-groups.ts";
 import { orphanedServices } from "./orphans/services.ts";
 import { orphanedTasks, runningTasks } from "./orphans/tasks.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
+
+/** An agent answers in this time, or is told not to. */
+const agentLimitMs = 5_000;
 
 /** What is to be done. */
 export interface PruneRequest {
@@ -48,7 +53,8 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
     );
   }
   const logger = createLogger({ level: config.logLevel, process: "prune" });
-  const own = instanceOf(await createAuthority(await readAuthority(config.ecs.agentCa), systemClock));
+  const authority = await createAuthority(await readAuthority(config.ecs.agentCa), systemClock);
+  const own = instanceOf(authority);
   const aws = createAwsClients({
     region: config.ecs.region,
     endpoint: config.ecs.endpoint,
@@ -66,7 +72,7 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
       throw conflict(`${running.length} containers of instance ${instance} run: it is not lost`);
     }
   }
-  const orphans = await findOrphans(config, aws, own, knownOf(state));
+  const orphans = await findOrphans(config, aws, authority, knownOf(state));
   for (const orphan of orphans) {
     const wanted = orphan.instance === instance;
     const about = `${orphan.kind} ${orphan.id} (${orphan.purpose}, instance ${orphan.instance || "unknown"})`;
@@ -84,16 +90,19 @@ export async function prune(config: EcsConfig, request: PruneRequest): Promise<v
 async function findOrphans(
   { ecs: config, stateDir, ...common }: EcsConfig,
   aws: AwsClients,
-  own: string,
+  authority: CloudAuthority,
   known: Known,
 ): Promise<Orphan[]> {
   const clock = systemClock;
+  const own = instanceOf(authority);
   const logger = createLogger({ level: common.logLevel, process: "prune" });
   const { efsFilesystemId, efsSecurityGroupId, cloudMapNamespaceId, ecrRepository } = config;
   const groups = new SecurityGroups({ ec2: aws.ec2, subnet: config.subnets[0] ?? "", clock });
   const found = [
     // Tasks first: what they use can be removed only after them.
-    await orphanedTasks(aws.ecs, config.cluster, own, known),
+    await orphanedTasks(aws.ecs, config.cluster, own, known, (containerId, address) =>
+      doesAgentAnswer(authority, containerId, address),
+    ),
     await orphanedGroups(groups, efsSecurityGroupId, own, known),
   ];
   if (efsFilesystemId !== undefined) {
@@ -115,6 +124,20 @@ async function findOrphans(
     found.push(await orphanedImages(repository, own, known));
   }
   return found.flat();
+}
+
+async function doesAgentAnswer(
+  authority: CloudAuthority,
+  containerId: string,
+  address: string,
+): Promise<boolean> {
+  const credentials = await authority.credentialsFor(containerId);
+  try {
+    await learnPin({ host: address, port: agentPort }, credentials, AbortSignal.timeout(agentLimitMs));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function knownOf(state: State): Known {

@@ -70,7 +70,7 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
       nextListing ??= Promise.allSettled([listing]).then(() => {
         listing = nextListing;
         nextListing = undefined;
-        return listAll(context);
+        return listAll(context, state.containers);
       });
       return nextListing;
     },
@@ -94,10 +94,12 @@ function isThere({ clock }: TaskContext, task: TaskRecord): boolean {
 }
 
 /** Names of containers that do not run any more are taken from outsiders, too. */
-async function listAll(context: TaskContext): Promise<readonly FoundWorkload[]> {
-  const found = await list(context);
-  context.mirror?.reconcile(
-    new Set(found.filter(({ agent }) => agent !== undefined).map(({ containerId }) => containerId)),
-  );
+async function listAll(
+  context: TaskContext,
+  containers: Pick<ReadonlyMap<string, unknown>, "has">,
+): Promise<readonly FoundWorkload[]> {
+  const found = await list(context, containers);
+  const running = found.filter(({ agent, unanswered }) => agent !== undefined || unanswered === true);
+  context.mirror?.reconcile(new Set(running.map(({ containerId }) => containerId)));
   return found;
 }

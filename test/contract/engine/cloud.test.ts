@@ -239,6 +239,27 @@ describe("containers that run in a cloud", () => {
     );
   });
 
+  it("are taken over once their agents answer, by a backend that has lost its state", async () => {
+    const id = await bench.runScript("exec sleep 60", { name: "lasting" });
+    const other = await bench.runScript("exec sleep 60", { name: "answering" });
+    await bench.stopBackend();
+    bench.emptyState();
+    bench.machine.hasLostBooks = true;
+    bench.machine.unanswered.add(id);
+    bench.machine.calls.length = 0;
+    await bench.startBackend();
+    const listed = async () => (await bench.containers.listContainers({})).containers.map((each) => each.id);
+    await until(async () => (await listed()).includes(other) || undefined);
+    assert.deepEqual(await listed(), [other]);
+    bench.machine.unanswered.delete(id);
+    await until(async () => (await listed()).length === 2 || undefined);
+    assert.equal((await inspect(id))?.name, "/lasting");
+    const exit = bench.wait(id);
+    await bench.containers.stopContainer({ container: id });
+    assert.equal(await exit, 143);
+    assert.ok(!bench.machine.calls.includes("remove"), "nothing was cleared away");
+  });
+
   it("get no volume back that was removed while somebody looked for it", async () => {
     await bench.volumes.createVolume({ name: "going" });
     const record = bench.machine.volumeRecords.get("going");

@@ -5,8 +5,8 @@
  */
 import { create } from "@bufbuild/protobuf";
 
-import { messageOf } from "../../../common/errors.ts";
-import { newId } from "../../../common/ids.ts";
+import { messageOf, unavailable } from "../../../common/errors.ts";
+import { newId, shortId } from "../../../common/ids.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   type IpamPool,
@@ -125,7 +125,10 @@ export async function recoverContainers(
   }
 }
 
-/** What there is; where nobody tells in time, what is known here, and the others are taken over once somebody does. */
+/**
+ * What there is; where nobody tells in time, what is known here. What is told later, and containers whose agents answer
+ * later, are taken over then.
+ */
 async function foundWorkloads(
   context: EngineContext,
   start: StartWork,
@@ -144,9 +147,21 @@ async function foundWorkloads(
     } else {
       found = listed;
     }
+    refuseUnanswered(context, listed);
   });
   isLate = true;
   return found ?? workloads.known();
+}
+
+/** @throws unavailable: there are containers that nobody knows, and of which their agents may tell when asked again */
+function refuseUnanswered({ state }: EngineContext, listed: readonly FoundWorkload[]): void {
+  const missing = listed.filter(
+    ({ unanswered, containerId }) => unanswered === true && !state.containers.has(containerId),
+  );
+  if (missing.length > 0) {
+    const ids = missing.map(({ containerId }) => shortId(containerId)).join(", ");
+    throw unavailable(`the agents of containers that the state does not know do not answer: ${ids}`);
+  }
 }
 
 /** Of containers that the state knows their agents tell; those that it has lost come back. */
@@ -265,7 +280,7 @@ function isStartedAtBoot(record: ContainerRecord): boolean {
 
 function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, FoundWorkload>): void {
   for (const workload of found.values()) {
-    if (context.state.containers.has(workload.containerId)) {
+    if (context.state.containers.has(workload.containerId) || workload.unanswered === true) {
       continue;
     }
     if (workload.agent !== undefined) {

@@ -26,6 +26,12 @@ describe("what nobody's state knows", () => {
   it("is a task of this instance's whose container is unknown", async () => {
     const task = (id: string) => ({
       taskArn: `arn:${id}`,
+      attachments: [
+        {
+          type: "ElasticNetworkInterface",
+          details: [{ name: "privateIPv4Address", value: "10.0.0.9" }],
+        },
+      ],
       overrides: {
         containerOverrides: [{ name: "main", environment: [{ name: containerVariable, value: id }] }],
       },
@@ -33,13 +39,23 @@ describe("what nobody's state knows", () => {
     const { client, made } = fakeClient<AwsService<ECSClient>>({
       ListTasks: ({ nextToken }) =>
         nextToken === undefined ? { taskArns: ["arn:a"], nextToken: "1" } : { taskArns: ["arn:b"] },
-      DescribeTasks: () => ({ tasks: [task("a"), task("b")] }),
+      DescribeTasks: () => ({ tasks: [task("a"), task("b"), task("c")] }),
       StopTask: () => ({}),
     });
-    const found = await orphanedTasks(client, "cluster", "one", known(["a"]));
+    const isAnswering = (containerId: string, address: string): Promise<boolean> => {
+      assert.equal(address, "10.0.0.9");
+      return Promise.resolve(containerId === "b");
+    };
+    const found = await orphanedTasks(client, "cluster", "one", known(["a"]), isAnswering);
     assert.deepEqual(
-      found.map(({ id }) => id),
-      ["arn:b"],
+      found.map(({ id, purpose }) => [id, purpose]),
+      [
+        ["arn:b", "container b"],
+        [
+          "arn:c",
+          "container c, whose agent does not answer: it may run, and a backend takes it over once it does",
+        ],
+      ],
     );
     assert.ok(made("ListTasks").every(({ startedBy }) => startedBy === "one"));
     assert.equal(await found[0]?.remove(), undefined);

@@ -1,18 +1,19 @@
 import { DescribeTasksCommand, type ECSClient, ListTasksCommand, StopTaskCommand } from "@aws-sdk/client-ecs";
 
+import { shortId } from "../../../common/ids.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { viewOf } from "../tasks/task-view.ts";
+import { type TaskView, viewOf } from "../tasks/task-view.ts";
 import type { Known, Orphan } from "./orphan.ts";
 
 /** Of one call of DescribeTasks. */
 const page = 100;
 
-/** Tasks of an instance that run, with the IDs of their containers. @throws AwsError */
+/** Tasks of an instance that run. @throws AwsError */
 export async function runningTasks(
   ecs: AwsService<ECSClient>,
   cluster: string,
   instance: string,
-): Promise<{ readonly arn: string; readonly containerId: string }[]> {
+): Promise<TaskView[]> {
   const arns: string[] = [];
   let nextToken: string | undefined;
   do {
@@ -20,33 +21,43 @@ export async function runningTasks(
     arns.push(...(listed.taskArns ?? []));
     nextToken = listed.nextToken;
   } while (nextToken !== undefined);
-  const found: { readonly arn: string; readonly containerId: string }[] = [];
+  const found: TaskView[] = [];
   for (let at = 0; at < arns.length; at += page) {
     const tasks = arns.slice(at, at + page);
     const described = await ecs.send(new DescribeTasksCommand({ cluster, tasks }));
-    found.push(...(described.tasks ?? []).map(viewOf).map(({ arn, containerId }) => ({ arn, containerId })));
+    found.push(...(described.tasks ?? []).map(viewOf));
   }
   return found;
 }
 
-/** Tasks of this instance's that run a container which the state does not know. */
+/**
+ * Tasks of this instance's that run a container which the state does not know. One whose agent answers is not taken over
+ * by a backend that starts; one whose agent does not may only be out of reach.
+ *
+ * @param answers whether a container's agent does so at an address
+ */
 export async function orphanedTasks(
   ecs: AwsService<ECSClient>,
   cluster: string,
   own: string,
   known: Known,
+  answers: (containerId: string, address: string) => Promise<boolean>,
 ): Promise<Orphan[]> {
   const tasks = await runningTasks(ecs, cluster, own);
-  return tasks
-    .filter(({ containerId }) => !known.hasContainer(containerId))
-    .map(({ arn, containerId }) => ({
+  const unknown = tasks.filter(({ containerId }) => !known.hasContainer(containerId));
+  return await Promise.all(
+    unknown.map(async ({ arn, containerId, address }) => ({
       kind: "task",
       id: arn,
-      purpose: `container ${containerId.slice(0, 12)}`,
+      purpose:
+        address === undefined || (await answers(containerId, address))
+          ? `container ${shortId(containerId)}`
+          : `container ${shortId(containerId)}, whose agent does not answer: it may run, and a backend takes it over once it does`,
       instance: own,
       async remove() {
         await ecs.send(new StopTaskCommand({ cluster, task: arn, reason: "sockerless ecs prune --orphans" }));
         return undefined;
       },
-    }));
+    })),
+  );
 }

@@ -8,13 +8,22 @@ import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { hasEnded, type TaskView } from "./task-view.ts";
 
-/** Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are. */
-export async function list(context: TaskContext): Promise<readonly FoundWorkload[]> {
+/**
+ * Everything that is found, one entry a container. Tasks that nobody remembers are asked what they are.
+ *
+ * @param containers that the state knows: it may have lost, or not got yet, one that the books have
+ */
+export async function list(
+  context: TaskContext,
+  containers: Pick<ReadonlyMap<string, unknown>, "has">,
+): Promise<readonly FoundWorkload[]> {
   const { book, run } = context;
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((arn) => arn !== "");
   const views = await findTasks(known, { ...context, instance: run.instance, cluster: run.cluster });
-  const found = await Promise.all(views.map((view) => findOne(context, view)));
+  const found = await Promise.all(
+    views.map((view) => findOne(context, view, containers.has(view.containerId))),
+  );
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   return [...found.filter((workload) => workload !== undefined), ...past.map(workloadOf)];
 }
@@ -29,12 +38,19 @@ export function listKnown(context: TaskContext): readonly FoundWorkload[] {
   }));
 }
 
-async function findOne(context: TaskContext, view: TaskView): Promise<FoundWorkload | undefined> {
+async function findOne(
+  context: TaskContext,
+  view: TaskView,
+  isKnown: boolean,
+): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task === undefined) {
     return view.stopping ? undefined : await strangeWorkload(context, view);
   }
   const isGone = task.phase === TaskPhase.GONE;
+  if (task.task === view.arn && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
+    return await strangeWorkload(context, view); // It has answered, and was not taken over.
+  }
   if (task.task === view.arn && !isGone) {
     return await knownWorkload(context, task, view);
   }
@@ -95,9 +111,17 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
   } catch (error) {
     logger.warn(
       { ...about, err: error },
-      `a task runs whose agent cannot be asked what it is; it is left alone: ${messageOf(error)}`,
+      `a task runs whose agent cannot be asked what it is; it is left alone, and asked again: ${messageOf(error)}`,
     );
-    return undefined;
+    return {
+      containerId: view.containerId,
+      generation: view.generation,
+      agent: undefined,
+      boundPorts: [],
+      exit: undefined,
+      execExits: new Map(),
+      unanswered: true,
+    };
   }
 }
 
