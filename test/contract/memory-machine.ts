@@ -58,7 +58,9 @@ export class MemoryMachine {
   cloud: boolean = false;
   /** While it is set nobody tells what exists: until it is resolved, or with its failure. */
   silence: PromiseWithResolvers<void> | undefined;
-  /** How many wait for that. */
+  /** What the agent of a cloud's container does between its answer and its start. */
+  preparation: () => Promise<void> = () => Promise.resolve();
+  /** How many wait for the end of the silence. */
   unansweredQuestions: number = 0;
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
@@ -126,7 +128,14 @@ export class MemoryMachine {
           this.calls.push("create");
           this.#workload(spec);
         },
-        launch: (spec) => this.#launch(spec),
+        launch: async (spec, _signal, reached) => {
+          const launched = await this.#launch(spec);
+          if (this.cloud) {
+            await reached?.(launched);
+            await this.preparation();
+          }
+          return launched;
+        },
         release: async (containerId) => {
           this.calls.push("release");
           await this.#end(containerId);

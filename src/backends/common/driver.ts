@@ -289,8 +289,15 @@ export interface Workloads {
    * is missing. Idempotent by container ID and generation.
    * Kinds: invalid (user or group unknown, bind source missing), system with
    * Docker's wording (port taken), unavailable (no capacity).
+   *
+   * @param reached what is to be done once the agent answers: called at most once, and over when this is. A driver that
+   *   has the agent do something before `Start` calls it meanwhile; others need not.
    */
-  launch(spec: WorkloadSpec, signal: AbortSignal): Promise<Launched>;
+  launch(
+    spec: WorkloadSpec,
+    signal: AbortSignal,
+    reached?: (launched: Launched) => Promise<void>,
+  ): Promise<Launched>;
 
   /**
    * What the agent of a launched workload is told with `AgentService.Start` beside what the engine says: process, names,

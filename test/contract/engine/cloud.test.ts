@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
-import { isErrorKind } from "../../../src/common/errors.ts";
+import { conflict, isErrorKind } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
-import { until } from "../../support/until.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("containers that run in a cloud", () => {
@@ -36,6 +36,26 @@ describe("containers that run in a cloud", () => {
     assert.notEqual(endpoint?.ipAddress, endpoint?.reachableAddress);
     const { names } = bench.machine.agentOf(id);
     assert.deepEqual([names.get("one.web"), names.get("two.web")], ["10.9.0.1", "10.9.0.2"]);
+  });
+
+  it("are known to their peers before they are ready to start, and no longer when they cannot", async () => {
+    await bench.networks.createNetwork({ name: "web" });
+    const hostConfig = { networkMode: "web" };
+    const peer = await bench.runScript("exec sleep 60", { name: "one", hostConfig });
+    const namesOfPeer = () => bench.machine.agentOf(peer).names;
+    bench.machine.preparation = async () => {
+      assert.equal(namesOfPeer().get("two.web"), "10.9.0.2");
+      throw conflict("the files do not fit in");
+    };
+    const id = await bench.createScript("exec sleep 60", { name: "two", hostConfig });
+    await assert.rejects(bench.containers.startContainer({ container: id }), /the files do not fit in/);
+    const { status, error } = (await inspect(id))?.state ?? {};
+    assert.deepEqual([status, error], [ContainerStatus.CREATED, "the files do not fit in"]);
+    await untilTrue(() => !namesOfPeer().has("two.web"));
+    bench.machine.preparation = () => Promise.resolve();
+    await bench.containers.startContainer({ container: id });
+    assert.equal(bench.machine.agentOf(id).starts.length, 1);
+    assert.ok(namesOfPeer().has("two.web"));
   });
 
   it("are told by their agents' address on a network that they join later", async () => {

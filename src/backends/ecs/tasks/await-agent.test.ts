@@ -224,7 +224,7 @@ describe("waiting for a task's agent", () => {
     });
 
     for (const [count, pauseMs, often] of [
-      [1, 50, "within 50 ms"],
+      [1, 20, "within 20 ms"],
       [60, 500, "more rarely where it is one of many"],
     ] as const) {
       it(`that refuses for long, it tries again ${often}`, async () => {

@@ -30,11 +30,10 @@ export interface AwaitOptions {
 const missingLimitMs = 60_000;
 /** A refusal that lasts so long is AWS's last word: a permission may take a moment to hold everywhere. */
 const refusedLimitMs = 5_000;
-/** Of the time that an agent has been awaited so far: what a pause may add to it. */
+/** Of the time that an agent has been awaited so far: what a pause may add to it where many are awaited. */
 const pauseShare = 1 / 8;
+/** A pause puts off the start, and when peers know of it; an attempt that nobody takes costs a sixth of a millisecond. */
 const shortestPauseMs = 20;
-/** Peers are told of a container when its agent answers, which a pause puts off. */
-const longestPauseOfFewMs = 50;
 const longestPauseMs = 500;
 /** At all agents together, until the pauses are the longest. */
 const attemptsPerSecond = 100;
@@ -152,7 +151,7 @@ async function dialAgainAndAgain(
     }
     const longestMs = Math.min(
       longestPauseMs,
-      Math.max(longestPauseOfFewMs, (dialled * 1000) / attemptsPerSecond),
+      Math.max(shortestPauseMs, (dialled * 1000) / attemptsPerSecond),
     );
     await clock.sleep(share(pauseShare, shortestPauseMs, longestMs), signal);
   }

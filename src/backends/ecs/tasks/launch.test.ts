@@ -44,8 +44,16 @@ function setUp(parts: object, known?: TaskFields) {
     definition: { instance: "sockerless/01", agent: { kind: "image", image: "agent" } },
     ...parts,
   } as unknown as TaskContext;
-  return { start: () => launch(context, workloadSpec(), new AbortController().signal), calls, tasks };
+  const start = (reached?: Parameters<typeof launch>[3]) =>
+    launch(context, workloadSpec(), new AbortController().signal, reached);
+  return { start, calls, tasks };
 }
+
+const serving = { phase: TaskPhase.SERVING, generation: 1n, task: "arn:now", address: "192.0.2.1" };
+const agents = {
+  addressOf: ({ address }: TaskRecord) => ({ kind: "tcp", host: address, port: 1, pin: new Uint8Array(32) }),
+  targetOf: () => undefined,
+};
 
 describe("a start", () => {
   const waits: readonly (readonly [string, object, RegExp])[] = [
@@ -74,13 +82,36 @@ describe("a start", () => {
   });
 
   it("waits as long as it may until the agent has listed the files of the image", async () => {
-    const known = { phase: TaskPhase.SERVING, generation: 1n, task: "arn:now", address: "192.0.2.1" };
     const awaitFiles = (_task: TaskRecord, signal: AbortSignal) =>
       new Promise((_resolve, reject) => {
         signal.addEventListener("abort", () => reject(signal.reason as Error));
       });
-    const { start } = setUp({ agents: { awaitFiles } }, known);
+    const { start } = setUp({ agents: { ...agents, awaitFiles } }, serving);
     await assert.rejects(start(), /start_timeout\): its agent has not listed the files of its image yet$/);
+  });
+
+  it("tells that the agent answers while that lists the files of the image", async () => {
+    const told = Promise.withResolvers<string>();
+    const { start } = setUp({ agents: { ...agents, awaitFiles: () => told.promise } }, serving);
+    const launched = await start(({ address = "" }) => {
+      told.resolve(address);
+      return Promise.resolve();
+    });
+    assert.equal(await told.promise, launched.address);
+  });
+
+  it("that fails leaves nothing behind that still goes on", async () => {
+    const begun = Promise.withResolvers<void>();
+    const awaitFiles = () => begun.promise.then(() => Promise.reject(new Error("no files")));
+    const { start } = setUp({ agents: { ...agents, awaitFiles } }, serving);
+    let isOver = false;
+    const starting = start(async () => {
+      begun.resolve();
+      await new Promise((resolve) => setImmediate(resolve));
+      isOver = true;
+    });
+    await assert.rejects(starting, /no files/);
+    assert.ok(isOver);
   });
 
   it("does not wait longer than it may for a task", async () => {

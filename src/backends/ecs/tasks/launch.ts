@@ -3,7 +3,7 @@ import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import { systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched, WorkloadSpec } from "../../common/driver.ts";
+import type { Launched, Workloads, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
 import { networkOfTask } from "../security-groups/groups-of-task.ts";
 import { awaitAgent } from "./await-agent.ts";
@@ -12,6 +12,9 @@ import { runRequest } from "./run-request.ts";
 import { DefinitionGone, runTask } from "./run-task.ts";
 import { StartLimit } from "./start-limit.ts";
 import type { TaskContext } from "./task-context.ts";
+
+/** What is done as soon as the agent answers. */
+type Reached = Parameters<Workloads["launch"]>[2];
 
 /** What of the last run does not hold for the next. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
@@ -28,14 +31,14 @@ export async function launch(
   context: TaskContext,
   spec: WorkloadSpec,
   signal: AbortSignal,
+  reached?: Reached,
 ): Promise<Launched> {
   const { book } = context;
   const { id, generation } = spec.record;
   const known = book.of(id);
   using limit = new StartLimit(context.run.startTimeoutMs, signal);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
-    await readyFiles(context, known, limit); // A crash may have come between.
-    return launched(context, known);
+    return await made(context, known, limit, reached); // A crash may have come between.
   }
   const asked =
     known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation
@@ -52,8 +55,7 @@ export async function launch(
     generation,
     phase: TaskPhase.SERVING,
   });
-  await readyFiles(context, serving, limit);
-  return launched(context, serving);
+  return await made(context, serving, limit, reached);
 }
 
 /**
@@ -152,6 +154,22 @@ async function place(
 
 function familyOf({ taskDefinition = "" }: RunTaskCommandInput): string {
   return taskDefinition.slice(taskDefinition.lastIndexOf("/") + 1).replace(/:\d+$/, "");
+}
+
+/** Has the agent make ready what it starts from. When this is over, well or not, nothing of it goes on. */
+async function made(
+  context: TaskContext,
+  task: TaskRecord,
+  limit: StartLimit,
+  reached: Reached,
+): Promise<Launched> {
+  const found = launched(context, task);
+  for (const result of await Promise.allSettled([readyFiles(context, task, limit), reached?.(found)])) {
+    if (result.status === "rejected") {
+      throw result.reason;
+    }
+  }
+  return found;
 }
 
 /** A large image takes its agent long to list: longer than a start's own call waits. */

@@ -142,14 +142,15 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     requireLog(record);
     await ensureVolumeParts(context, record);
     const spec = workloadOf(context, record, live.reservations.ids(), "joined");
+    let meeting: Promise<Met> | undefined;
+    const meet = (launched: Launched): Promise<Met> => {
+      meeting ??= meetAgent(context, live, record, launched);
+      return meeting;
+    };
     const launched = await withScopedSignal(context.shutdown, (signal) =>
-      context.driver.workloads.launch(spec, signal),
+      context.driver.workloads.launch(spec, signal, async (reached) => void (await meet(reached))),
     );
-    const link = live.connect(launched.agent, record.generation, agentOptions(context, record.id));
-    live.reservations.serve(launched.agent);
-    watchContainer(context, live, link);
-    const placed = await place(context, record, launched);
-    await introduce(context, placed);
+    const { link, placed } = await meet(launched);
     await joinPartners(context, placed);
     const details = await context.driver.workloads.startDetails?.(
       workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
@@ -161,6 +162,28 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     throwIfShuttingDown(context, error);
     throw await recordFailure(context, live, record, error);
   }
+}
+
+/** A container whose agent answers. */
+interface Met {
+  readonly link: AgentLink;
+  /** Its record, with the address that peers are told. */
+  readonly placed: ContainerRecord;
+}
+
+/** Links the container to its agent, and tells it and its peers each other's names. */
+async function meetAgent(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  launched: Launched,
+): Promise<Met> {
+  const link = live.connect(launched.agent, record.generation, agentOptions(context, record.id));
+  live.reservations.serve(launched.agent);
+  watchContainer(context, live, link);
+  const placed = await place(context, record, launched);
+  await introduce(context, placed);
+  return { link, placed };
 }
 
 /** With the address that peers are told, where those of its endpoints are virtual. */
