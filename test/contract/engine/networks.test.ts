@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type ErrorKind, isErrorKind, messageOf } from "../../../src/common/errors.ts";
-import { until } from "../../support/until.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("user-defined networks", () => {
@@ -64,6 +64,18 @@ describe("user-defined networks", () => {
     bench.machine.agentOf(first).failingNames = 1;
     const second = await on("net", "second");
     await until(() => namesOf(first).get("second.net") === addressOf(second, "net") || undefined);
+  });
+
+  it("keep no name of a container that was to join them and could not be told of it", async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const first = await on("net", "first");
+    const id = await bench.runScript("exec sleep 60", { name: "deaf" });
+    bench.machine.agentOf(id).failingNames = 1;
+    await assert.rejects(bench.networks.connectNetwork({ network: "net", container: id }), /not now/);
+    assert.equal(bench.state.containers.get(id)?.endpoints["net"], undefined);
+    await untilTrue(() => !namesOf(first).has("deaf.net"));
+    await bench.networks.connectNetwork({ network: "net", container: id });
+    assert.equal(namesOf(first).get("deaf.net"), addressOf(id, "net"));
   });
 
   for (const code of [Code.FailedPrecondition, Code.Unimplemented]) {

@@ -34,7 +34,7 @@ import {
   validateNetworking,
 } from "./endpoints.ts";
 import { namedNetworks } from "./names.ts";
-import { push, tellLinked, tellPeers } from "./name-pushes.ts";
+import { announceChange, push, tellLinked, tellPeers } from "./name-pushes.ts";
 import { builtinNetworks, findNetwork } from "./networks.ts";
 
 /**
@@ -139,11 +139,12 @@ async function connectRunning(
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
   const endpoint = placedEndpoint(taken, record.reachableAddress);
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
+  const named = namedNetworks({ [name]: endpoint });
   // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.
   await context.state.commit((change) => change.containers.put(next));
   try {
     await connect({ before: record, after: next, network, endpoint, defaultGateway: gatewayOf(next) });
-    await push(context, record.id);
+    await Promise.all([push(context, record.id), tellPeers(context, named, record.id)]);
   } catch (error) {
     throwIfShuttingDown(context, error);
     await context.driver.networks
@@ -153,6 +154,7 @@ async function connectRunning(
       );
     const known = context.state.containers.get(record.id) ?? record;
     await putEndpoints(context, known, record.endpoints);
+    announceChange(context, record.id, { [name]: endpoint }); // Its peers may have been told.
     releaseAddresses(context.addresses, { [name]: endpoint });
     throw error;
   }
@@ -161,11 +163,7 @@ async function connectRunning(
       change.event(event);
     }
   });
-  await Promise.all([
-    tellPeers(context, namedNetworks({ [name]: endpoint }), record.id),
-    tellLinked(context, record.id),
-    reseal(context, record.id),
-  ]);
+  await Promise.all([tellLinked(context, record.id), reseal(context, record.id)]);
 }
 
 async function disconnectRunning(
