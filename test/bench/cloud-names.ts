@@ -31,6 +31,8 @@ const mostWatchers = 5;
 const pauseMs = 5;
 /** Others that start at the same time. */
 const startedAtOnce = 4;
+/** How long AWS pulls the image of what starts: on Fargate, too, the task has its address before its agent runs. */
+const pullMs = 1000;
 /** Names that come and go. */
 const names = { started: "late", renamed: "later", connected: "roaming" } as const;
 
@@ -38,20 +40,24 @@ const names = { started: "late", renamed: "later", connected: "roaming" } as con
 interface Change {
   readonly askedMs: number;
   readonly answeredMs: number;
+  /** When its process began. */
+  readonly begunMs?: number;
   /** What the others are told of, where that is not the request: its agent listens, its process has ended. */
   readonly causedMs?: number;
 }
 
+const origins = ["answer", "request", "process", "cause"] as const;
+
 /** One row of the table: milliseconds until the last of the others had the new answer, a figure for each round. */
 interface Figures {
   readonly name: string;
-  readonly since: { readonly answer: number[]; readonly request: number[]; readonly cause: number[] };
+  readonly since: Record<(typeof origins)[number], number[]>;
 }
 
 /** Prints a table. @param others how many other containers the network has, for each part of it */
 export async function measureNames(others: readonly number[], rounds: number): Promise<void> {
   console.log(
-    "\n| change | others | ms from the answer: median (90th percentile) | from the request | from its agent's first connection, or its process's end | |\n|---|---|---|---|---|---|",
+    "\n| change | others | ms from the answer: median (90th percentile) | from the request | from its process's start | from its agent's first connection, or its process's end | |\n|---|---|---|---|---|---|---|",
   );
   for (const count of others) {
     for (const row of await measureAmong(count, rounds)) {
@@ -87,6 +93,7 @@ async function measureAmong(count: number, rounds: number): Promise<string[]> {
   }
   const watching = others.slice(-mostWatchers);
   const watchers = await Promise.all(watching.map((container) => Watcher.start(api, container)));
+  aws.delays.pull = pullMs;
   await run(scene, watchers, roamer); // Connections are made, and programs are in memory.
   scene.figures.clear();
   for (let round = 0; round < rounds; round++) {
@@ -113,10 +120,16 @@ async function run(
 ): Promise<void> {
   const note = async (what: string, name: string, known: boolean, change: Change): Promise<void> => {
     const seenMs = Math.max(...(await Promise.all(watchers.map((each) => each.seenMs(name, known)))));
-    const row = figures.get(what) ?? { name: what, since: { answer: [], request: [], cause: [] } };
+    const row = figures.get(what) ?? {
+      name: what,
+      since: { answer: [], request: [], process: [], cause: [] },
+    };
     figures.set(what, row);
     row.since.answer.push(seenMs - change.answeredMs);
     row.since.request.push(seenMs - change.askedMs);
+    if (change.begunMs !== undefined) {
+      row.since.process.push(seenMs - change.begunMs);
+    }
     if (change.causedMs !== undefined) {
       row.since.cause.push(seenMs - change.causedMs);
     }
@@ -124,13 +137,13 @@ async function run(
   const id = await created(api, network, names.started);
   const agent = untilAgentListens(aws);
   const started = await changed(() => api.call("POST", `/containers/${id}/start`));
-  await note("start", names.started, true, { ...started, causedMs: await agent });
+  const begunMs = Date.parse((await stateOf(api, id)).StartedAt);
+  await note("start", names.started, true, { ...started, begunMs, causedMs: await agent });
   const renamed = await changed(() => api.call("POST", `/containers/${id}/rename?name=${names.renamed}`));
   await note("rename, the new name", names.renamed, true, renamed);
   await note("rename, the old name", names.started, false, renamed);
   const stopped = await changed(() => api.call("POST", `/containers/${id}/stop`));
-  const { State } = await api.json<{ State: { FinishedAt: string } }>("GET", `/containers/${id}/json`);
-  const causedMs = Date.parse(State.FinishedAt);
+  const causedMs = Date.parse((await stateOf(api, id)).FinishedAt);
   await note("stop", names.renamed, false, { ...stopped, causedMs });
   await api.call("DELETE", `/containers/${id}`);
   const EndpointConfig = { Aliases: [names.connected] };
@@ -142,6 +155,17 @@ async function run(
     api.call("POST", `/networks/${network}/disconnect`, { Container: roamer }),
   );
   await note("disconnect", names.connected, false, left);
+}
+
+async function stateOf(
+  api: ApiClient,
+  id: string,
+): Promise<{ readonly StartedAt: string; readonly FinishedAt: string }> {
+  const { State } = await api.json<{ State: { StartedAt: string; FinishedAt: string } }>(
+    "GET",
+    `/containers/${id}/json`,
+  );
+  return State;
 }
 
 async function changed(work: () => Promise<unknown>): Promise<Change> {
@@ -247,7 +271,7 @@ class Watcher {
 }
 
 function rowOf({ name, since }: Figures, others: number): string {
-  const cells = (["answer", "request", "cause"] as const).map((from) => {
+  const cells = origins.map((from) => {
     const each = since[from];
     return each.length === 0 ? "" : `${median(each).toFixed(0)} (${percentile(each, 0.9).toFixed(0)})`;
   });
