@@ -442,7 +442,11 @@ export interface NetworkFabric {
 
 /** Volumes below the engine's registry. */
 export interface VolumeStore {
-  /** Answers the driver's reference and the mountpoint on this machine, if there is one. */
+  /**
+   * Answers the driver's reference and the mountpoint on this machine, if there is one.
+   *
+   * @throws UnsettledError: the volume may be there; the same call finds or makes it
+   */
   create(record: VolumeRecord): Promise<{ readonly reference: string; readonly mountpoint: string }>;
   /**
    * Makes a directory of a volume one that can be mounted apart from the whole; whether it exists, the mount tells.

@@ -9,6 +9,7 @@ import { systemClock } from "../../common/clock.ts";
 import { messageOf, systemError } from "../../common/errors.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../common/driver.ts";
+import { UnsettledError } from "../common/unsettled-error.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { withMissingDirectory } from "./access-points/parts.ts";
 import type { AwsService } from "./aws/clients.ts";
@@ -30,6 +31,8 @@ class FakeEfs {
   readonly points: Kept[] = [];
   readonly calls: string[] = [];
   failWith: { readonly operation: string; readonly name: string; readonly message: string } | undefined;
+  /** An access point is made and its answer lost. */
+  losesAnswers = false;
   stateAfterCreation = "available";
   pageSize = 2;
 
@@ -51,6 +54,9 @@ class FakeEfs {
         }
         const point = { input, id: `fsap-${this.points.length + 1}`, state: "creating" };
         this.points.push(point);
+        if (this.losesAnswers) {
+          throw refusal(operation, "TimeoutError", "nobody answered");
+        }
         return { AccessPointId: point.id, LifeCycleState: point.state };
       }
       case "DeleteAccessPoint": {
@@ -171,6 +177,29 @@ describe("volumes on EFS", () => {
       message: /is error/,
     });
     assert.equal(efs.points.length, 0);
+  });
+
+  it("may be there where no answer came, and are found when their creation is repeated", async () => {
+    efs.losesAnswers = true;
+    await assert.rejects(
+      async () => volumes().create(volume("cache")),
+      (error) => error instanceof UnsettledError && /^create cache: .*nobody answered/.test(error.message),
+    );
+    efs.losesAnswers = false;
+    const { reference } = await volumes().create(volume("cache"));
+    assert.deepEqual(
+      efs.points.map(({ id }) => `fs-1/${id}`),
+      [reference],
+    );
+  });
+
+  it("may be there where they could not be taken back", async () => {
+    efs.stateAfterCreation = "error";
+    efs.failWith = { operation: "DeleteAccessPoint", name: "ServerException", message: "later" };
+    await assert.rejects(
+      async () => volumes().create(volume("cache")),
+      (error) => error instanceof UnsettledError && /is error/.test(error.message),
+    );
   });
 
   it("fail with AWS's own words where the file system cannot be had", async () => {

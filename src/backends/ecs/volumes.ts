@@ -11,6 +11,7 @@ import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeStore } from "../common/driver.ts";
+import { UnsettledError } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { parseVolumeOptions } from "./access-points/options.ts";
@@ -138,6 +139,7 @@ async function told<T>(verb: string, volume: string, work: Promise<T>): Promise<
     return await work;
   } catch (error) {
     const { kind, message } = fromUnknown(error);
-    throw new SockerlessError(kind, `${verb} ${volume}: ${message}`, error);
+    const Failure = error instanceof UnsettledError ? UnsettledError : SockerlessError;
+    throw new Failure(kind, `${verb} ${volume}: ${message}`, error);
   }
 }

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
-import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { UnsettledError } from "../../../src/backends/common/unsettled-error.ts";
+import { Phase, type VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -120,6 +121,48 @@ describe("what a backend was making or removing when it was told to end", () => 
     const names = await bench.eventNames({ type: ["volume"] });
     assert.deepEqual(names.slice(-2), ["volume destroy", "volume create"]);
     assert.notDeepEqual(bench.state.volumes.get("data")?.created, record.created);
+  });
+});
+
+describe("a volume whose creation failed, and may have been done", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const lost = () => new UnsettledError("system", "the answer was lost");
+  const phaseOf = () => bench.state.volumes.get("data")?.phase;
+  const volumes = async () => (await bench.volumes.listVolumes({})).volumes.map(({ name }) => name);
+
+  it("is there for nobody, and is found when its name is used again", async (context) => {
+    const driver = bench.engine.context.driver.volumes;
+    const { create } = driver;
+    const failing = context.mock.method(driver, "create", async (record: VolumeRecord) => {
+      await create.call(driver, record);
+      throw lost();
+    });
+    await assert.rejects(bench.volumes.createVolume({ name: "data" }), /the answer was lost/);
+    const record = bench.state.volumes.get("data");
+    assert.deepEqual([record?.phase, await volumes()], [Phase.CREATING, []]);
+    await assert.rejects(bench.volumes.createVolume({ name: "data" }), /the answer was lost/);
+    assert.equal(phaseOf(), Phase.CREATING);
+    failing.mock.mockImplementation(create);
+    await bench.volumes.createVolume({ name: "data" });
+    // A cloud knows a creation that is repeated by its time.
+    assert.deepEqual(bench.state.volumes.get("data")?.created, record?.created);
+    assert.deepEqual(await bench.eventNames({ type: ["volume"] }), ["volume create"]);
+  });
+
+  it("is made what it should be by the next backend", async (context) => {
+    const driver = bench.engine.context.driver.volumes;
+    context.mock.method(driver, "create", () => Promise.reject(lost()));
+    await assert.rejects(bench.volumes.createVolume({ name: "data" }), /the answer was lost/);
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.deepEqual([await volumes(), [...bench.machine.volumes]], [["data"], ["data"]]);
   });
 });
 

@@ -13,6 +13,7 @@ import {
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Change, State } from "../state/state.ts";
+import { UnsettledError } from "../unsettled-error.ts";
 import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
@@ -85,7 +86,14 @@ export async function ensureVolume(
       return await finishCreation(context, planned, owner.use);
     } catch (error) {
       throwIfShuttingDown(context, error);
-      await context.state.commit((change) => change.volumes.delete(name));
+      if (error instanceof UnsettledError) {
+        context.logger.warn(
+          { err: error, volume: name },
+          "a volume may have been made although its creation failed: it is looked for when the name is used again, or at the next start",
+        );
+      } else {
+        await context.state.commit((change) => change.volumes.delete(name));
+      }
       throw error;
     }
   });
@@ -184,7 +192,7 @@ async function settleForReuse(context: EngineContext, name: string): Promise<voi
   } catch (error) {
     throwIfShuttingDown(context, error);
     const record = context.state.volumes.get(name);
-    if (record?.phase !== Phase.CREATING) {
+    if (record?.phase !== Phase.CREATING || error instanceof UnsettledError) {
       throw error;
     }
     context.logger.warn({ err: error, volume: name }, "a volume whose creation was cut off cannot be made");

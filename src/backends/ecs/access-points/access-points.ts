@@ -13,11 +13,12 @@ import {
 } from "@aws-sdk/client-efs";
 
 import type { Clock } from "../../../common/clock.ts";
-import { systemError } from "../../../common/errors.ts";
+import { fromUnknown, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { UnsettledError } from "../../common/unsettled-error.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { type AwsError, isAwsError } from "../aws/errors.ts";
+import { AwsError, isAwsError, isTransient } from "../aws/errors.ts";
 import type { VolumeOptions } from "./options.ts";
 import type { VolumeDirectory } from "./parts.ts";
 import { accessPointPath } from "./path.ts";
@@ -47,10 +48,10 @@ export class AccessPoints {
 
   /**
    * Makes the access point of a volume, or takes the one that an earlier attempt made, and waits until it can be
-   * mounted. A failure leaves none.
+   * mounted. A failure leaves none, where it is no {@link UnsettledError}.
    *
    * @returns its ID
-   * @throws AwsError; system: it does not become available
+   * @throws AwsError; UnsettledError: it may have been made, or is left behind; system: it does not become available
    */
   async create(volume: VolumeRecord, settings: VolumeOptions): Promise<string> {
     const { instance, logger } = this.#options;
@@ -88,9 +89,10 @@ export class AccessPoints {
     try {
       await this.#available(made.id, made.state);
     } catch (error) {
-      await this.remove(made.id).catch((cause: unknown) =>
-        this.#options.logger.warn({ err: cause, accessPoint: made.id }, "an access point is left behind"),
-      );
+      await this.remove(made.id).catch((cause: unknown) => {
+        this.#options.logger.warn({ err: cause, accessPoint: made.id }, "an access point is left behind");
+        throw unsettled(error);
+      });
       throw error;
     }
     return made.id;
@@ -129,7 +131,8 @@ export class AccessPoints {
       return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
-        throw error;
+        // Where AWS has not refused it, it may have done it.
+        throw error instanceof AwsError && isTransient(error) ? unsettled(error) : error;
       }
       return { id: existingId(error), state: undefined };
     }
@@ -160,6 +163,11 @@ function clientToken(instance: string, { name, created }: VolumeRecord, ...part:
   return createHash("sha256")
     .update([instance, name, at, ...part].join("\n"))
     .digest("hex");
+}
+
+function unsettled(error: unknown): UnsettledError {
+  const { kind, message } = fromUnknown(error);
+  return new UnsettledError(kind, message, error);
 }
 
 function existingId(error: AwsError): string {
