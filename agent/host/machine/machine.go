@@ -42,10 +42,16 @@ func Inspect() (Features, error) {
 		return features, err
 	}
 	features.Seccomp = exists("/proc/sys/kernel/seccomp/actions_avail")
-	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	features.AppArmor = bytes.HasPrefix(enabled, []byte("Y"))
+	features.AppArmor = hasAppArmor("/sys")
 	features.SELinux = exists("/sys/fs/selinux/enforce")
 	return features, nil
+}
+
+// hasAppArmor tells whether the kernel confines processes by AppArmor's
+// profiles.
+func hasAppArmor(sys string) bool {
+	enabled, _ := os.ReadFile(filepath.Join(sys, "module/apparmor/parameters/enabled"))
+	return bytes.HasPrefix(enabled, []byte("Y"))
 }
 
 func exists(path string) bool {

@@ -16,6 +16,14 @@ func TestInspectFindsControllers(t *testing.T) {
 	}
 }
 
+func TestAppArmorIsWhatTheKernelSays(t *testing.T) {
+	for sys, want := range map[string]bool{"apparmor-on": true, "apparmor-off": false, "apparmor-missing": false} {
+		if got := hasAppArmor(filepath.Join("testdata", sys)); got != want {
+			t.Errorf("%s: %v", sys, got)
+		}
+	}
+}
+
 func TestRemoveCgroupsKillsWhatIsInThem(t *testing.T) {
 	features, err := Inspect()
 	if err != nil {

@@ -6,7 +6,7 @@ export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
   /** undefined: unconfined. */
   readonly seccomp: SeccompProfile | undefined;
-  /** AppArmor profile asked for by name; undefined: the machine's default. */
+  /** AppArmor profile asked for by name; undefined or empty: none was. */
   readonly appArmor: string | undefined;
   /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
   readonly systemPathsUnconfined: boolean;

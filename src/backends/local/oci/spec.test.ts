@@ -22,7 +22,7 @@ const machine: MachineProfile = {
   hasSysctl: () => true,
   devices: (path) =>
     path === "/dev/fuse" ? { kind: "c", major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0 } : undefined,
-  appArmorProfile: undefined,
+  appArmor: false,
 };
 
 function workload(
@@ -59,6 +59,21 @@ test("a plain container runs its process with the default isolation", () => {
   assert.ok(spec.linux.readonlyPaths.includes("/proc/sys"));
   assert.ok(spec.linux.seccomp);
   assert.equal(spec.linux.sysctl?.["net.ipv4.ip_unprivileged_port_start"], "0");
+});
+
+test("an AppArmor profile that was asked for reaches the runtime where the machine has AppArmor", () => {
+  const profileOf = (appArmor: boolean, option?: string, privileged = false) =>
+    ociSpec(workload({ securityOpt: option === undefined ? [] : [option], privileged }), {
+      ...machine,
+      appArmor,
+    }).process.apparmorProfile;
+  assert.equal(profileOf(true, "apparmor=mine"), "mine");
+  assert.equal(profileOf(true, "apparmor:docker-default"), "docker-default");
+  assert.equal(profileOf(false, "apparmor=mine"), undefined, "dockerd ignores it, too");
+  assert.equal(profileOf(true, "apparmor=mine", true), undefined);
+  for (const none of [undefined, "apparmor=", "apparmor=unconfined"]) {
+    assert.equal(profileOf(true, none), undefined);
+  }
 });
 
 test("on cgroup v2 a container has its own cgroup namespace", () => {

@@ -26,13 +26,13 @@ export interface MachineProfile {
   /** Sysctls that exist, such as `net.ipv4.ping_group_range`. */
   hasSysctl(name: string): boolean;
   readonly devices: DeviceLookup;
-  /** Loaded AppArmor profile for containers; undefined: no AppArmor. */
-  readonly appArmorProfile: string | undefined;
+  /** Whether the kernel confines processes by AppArmor's profiles. */
+  readonly appArmor: boolean;
 }
 
 /** This machine. */
 export function readMachineProfile(
-  hello: Pick<HelloResponse, "cgroupVersion" | "runtimeName" | "runtimeVersion">,
+  hello: Pick<HelloResponse, "apparmor" | "cgroupVersion" | "runtimeName" | "runtimeVersion">,
 ): MachineProfile {
   return {
     capabilities: availableCapabilities(),
@@ -43,7 +43,7 @@ export function readMachineProfile(
     readonlyPaths: readonlyPaths,
     hasSysctl: (name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`),
     devices: machineDevices,
-    appArmorProfile: undefined,
+    appArmor: hello.apparmor,
   };
 }
 
@@ -116,7 +116,7 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
         hard: BigInt.asUintN(64, hard),
       })),
       noNewPrivileges: security.noNewPrivileges,
-      ...appArmor(security.appArmor, privileged, machine.appArmorProfile),
+      ...(machine.appArmor && !privileged && appArmor(security.appArmor)),
       oomScoreAdj: given?.oomScoreAdj ?? 0,
     },
     mounts: containerMounts(workload.mounts, {
@@ -159,13 +159,11 @@ function cgroupsPath(id: string, parent: string): { cgroupsPath?: string } {
   return parent === "" ? {} : { cgroupsPath: path.normalize(`/${parent}/${id}`) };
 }
 
-function appArmor(
-  asked: string | undefined,
-  privileged: boolean,
-  profile: string | undefined,
-): { apparmorProfile?: string } {
-  if (profile === undefined) {
-    return {};
-  }
-  return { apparmorProfile: asked ?? (privileged ? "unconfined" : profile) };
+/**
+ * The profile that was asked for; whether it is loaded the runtime finds out. As under dockerd a privileged container has
+ * none, and without AppArmor none means anything. What is to be unconfined is so without being told: no profile is loaded
+ * by us.
+ */
+function appArmor(asked: string | undefined): { apparmorProfile?: string } {
+  return asked === undefined || asked === "" || asked === "unconfined" ? {} : { apparmorProfile: asked };
 }

@@ -1,0 +1,31 @@
+package shim
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// A machine without AppArmor runs no container that has a profile.
+func TestExecsOfAContainerWithAnAppArmorProfileHaveItFromTheRuntime(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.json")
+	content := `{"process":{"args":["sleep"],"cwd":"/","apparmorProfile":"mine","capabilities":{}}}`
+	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	template, err := readProcessTemplate(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	specification, err := template.processFor(&agentv1.ProcessSpec{Args: []string{"id"}}, nil)
+	if err != nil || !strings.Contains(string(specification), `"apparmorProfile":"mine"`) {
+		t.Fatalf("%s, %v", specification, err)
+	}
+	if _, err := new(confinement).enterSpec(specification, nil); !errors.Is(err, errRuntimeOnly) || !strings.Contains(err.Error(), "a security label") {
+		t.Errorf("made without the runtime: %v", err)
+	}
+}
