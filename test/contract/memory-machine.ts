@@ -64,6 +64,8 @@ export class MemoryMachine {
   unansweredQuestions: number = 0;
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
+  /** While it is set launches are under way: until it is resolved, or fail with its failure. */
+  busyLaunches: PromiseWithResolvers<void> | undefined;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
   isMute: boolean = false;
   /** Containers whose agents do not tell what they are. */
@@ -261,6 +263,7 @@ export class MemoryMachine {
 
   async #launch(spec: WorkloadSpec) {
     this.calls.push("launch");
+    await this.busyLaunches?.promise;
     const { record } = spec;
     const workload = this.#workload(spec);
     if (workload.agent?.options.generation !== record.generation) {

@@ -19,6 +19,12 @@ export interface AgentLink {
   readonly ended: AbortController;
 }
 
+/** A start that is under way. */
+export interface StartUnderWay {
+  /** Resolves when it is over, well or not. */
+  readonly over: Promise<void>;
+}
+
 /** One container's. */
 export class LiveContainer {
   readonly id: string;
@@ -26,6 +32,8 @@ export class LiveContainer {
   readonly lock = new Lock();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();
+  /** The start that is under way; it holds the lock. */
+  start: StartUnderWay | undefined;
   /** While it starts or runs. */
   link: AgentLink | undefined;
   /** What the last run left is being taken away; resolves when that is over, well or not. */

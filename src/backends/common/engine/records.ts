@@ -70,6 +70,11 @@ export function isActive(record: ContainerRecord): boolean {
   );
 }
 
+/** Whether a start of the container is on record that is not over. */
+export function isStarting(record: ContainerRecord): boolean {
+  return record.phase === Phase.STARTING;
+}
+
 /** Whether the container has a process now. */
 export function hasProcess(record: ContainerRecord): boolean {
   const { status } = stateOf(record);

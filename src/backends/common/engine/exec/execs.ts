@@ -20,8 +20,9 @@ import type { EngineContext } from "../context.ts";
 import { environmentOf } from "../create/environment.ts";
 import type { AgentLink } from "../live.ts";
 import { linkedEnvironment } from "../links/links.ts";
-import { findContainer } from "../lookup.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
 import { execRefusal } from "../machine/refusals.ts";
+import { startSettled } from "../operations/start-under-way.ts";
 import { isVisible } from "../records.ts";
 import { execEnded, execStarted } from "./exec-ends.ts";
 import { surplusExecs } from "./exec-remains.ts";
@@ -47,7 +48,9 @@ export async function createExec(
   if (config.privileged && !context.driver.policy.privilegedExecs) {
     throw notImplemented(`the ${context.driver.name} backend does not support exec --privileged`);
   }
-  const container = findContainer(context.state, reference);
+  const { id } = findContainer(context.state, reference);
+  await startSettled(context.live.of(id));
+  const container = containerOfId(context.state, id, reference);
   refuse(execRefusal(container, reference));
   const exec = create(ExecRecordSchema, {
     id: newId(),

@@ -3,14 +3,14 @@ import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../filters.ts";
-import { configOf, isActive, isVisible, nanosecondsOf } from "../records.ts";
+import { configOf, isActive, isStarting, isVisible, nanosecondsOf } from "../records.ts";
 import { writableSizes } from "../sizes.ts";
 import { untilOf } from "../until-filter.ts";
 import { type PruneReport, pruneEach } from "./prune-each.ts";
 import { removeContainer } from "./remove-container.ts";
 
 /**
- * Removes every container that does not run and passes the filters; one that cannot be removed is left.
+ * Removes every container that neither runs nor starts and passes the filters; one that cannot be removed is left.
  *
  * @param signal ends the prune: what is left is spared
  * @throws invalid: a filter
@@ -23,7 +23,8 @@ export async function pruneContainers(
   const filters = new Filters(requested, ["label", "label!", "until"]);
   const until = untilOf(filters, context.clock.nowMs());
   const doomed = [...context.state.containers.values()].filter(
-    (record) => isVisible(record) && !isActive(record) && passes(record, filters, until),
+    (record) =>
+      isVisible(record) && !isActive(record) && !isStarting(record) && passes(record, filters, until),
   );
   const sizes = await writableSizes(context, doomed, signal);
   return await pruneEach(

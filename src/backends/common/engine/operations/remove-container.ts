@@ -29,7 +29,7 @@ export interface RemoveOptions {
 const retryDelaysMs = [200, 1_000, 5_000] as const;
 
 /**
- * Removes a container.
+ * Removes a container. A start that is under way is waited for, as by Docker: what it starts is not removed without force.
  *
  * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
  */
@@ -38,21 +38,46 @@ export async function removeContainer(
   reference: string,
   options: RemoveOptions,
 ): Promise<void> {
-  const record = findContainer(context.state, reference);
-  const live = context.live.of(record.id);
-  if (live.removing) {
-    throw conflict(`removal of container ${reference} is already in progress`);
-  }
+  const found = findContainer(context.state, reference);
+  const { id } = found;
+  const live = context.live.of(id);
+  refuseSecond(live, reference);
   if (options.link) {
     throw invalid("Conflict, cannot remove the default link name of the container");
   }
-  const refusal = options.force ? undefined : removeRefusal(record, reference);
+  if (options.force) {
+    await asRemoval(live, () => removeByForce(context, live, options));
+    return;
+  }
+  refuseUnstopped(found, reference);
+  await live.lock.run(async () => {
+    refuseSecond(live, reference); // One by force may have come while this one waited.
+    const record = containerOfId(context.state, id, reference);
+    refuseUnstopped(record, reference);
+    await asRemoval(live, () => recordRemoval(context, live, record, options.volumes));
+  });
+}
+
+/** @throws conflict */
+function refuseSecond(live: LiveContainer, reference: string): void {
+  if (live.removing) {
+    throw conflict(`removal of container ${reference} is already in progress`);
+  }
+}
+
+/** @throws conflict */
+function refuseUnstopped(record: ContainerRecord, reference: string): void {
+  const refusal = removeRefusal(record, reference);
   if (refusal !== undefined) {
     throw refusal;
   }
+}
+
+/** Does what removes a container; meanwhile nobody starts or removes it. */
+async function asRemoval(live: LiveContainer, work: () => Promise<void>): Promise<void> {
   live.removing = true;
   try {
-    await removeStopped(context, live, options);
+    await work();
   } finally {
     live.removing = false;
   }
@@ -83,7 +108,7 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
   });
 }
 
-async function removeStopped(
+async function removeByForce(
   context: EngineContext,
   live: LiveContainer,
   options: RemoveOptions,

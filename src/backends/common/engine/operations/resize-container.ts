@@ -1,9 +1,10 @@
 /** The size of a container's terminal. */
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { findContainer } from "../lookup.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
 import { processRefusal } from "../machine/refusals.ts";
 import { askAgent } from "./running-agent.ts";
+import { startSettled } from "./start-under-way.ts";
 
 /**
  * Sets the size of a container's terminal.
@@ -18,7 +19,9 @@ export async function resizeContainer(
   height: number,
   width: number,
 ): Promise<void> {
-  const record = findContainer(context.state, reference);
+  const { id } = findContainer(context.state, reference);
+  await startSettled(context.live.of(id));
+  const record = containerOfId(context.state, id, reference);
   const refusal = processRefusal(record);
   if (refusal !== undefined) {
     throw refusal;

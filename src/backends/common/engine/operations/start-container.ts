@@ -32,6 +32,7 @@ import { throwIfShuttingDown } from "../shutting-down.ts";
 import { ensureVolumeParts } from "../volume-parts.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
+import { asStartUnderWay } from "./start-under-way.ts";
 import { watchContainer } from "./watch-container.ts";
 
 /** How long attach sessions of reservations are awaited. */
@@ -91,13 +92,16 @@ export async function startContainer(
     if (by === "user") {
       live.restartDelayMs = 0;
     }
-    await live.released;
-    if (ports !== undefined && ports.publishFailure !== "") {
-      throw await recordFailure(context, live, record, systemError(ports.publishFailure));
-    }
-    const asked = ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
-    const begun = await beginStart(context, live, asked, by);
-    await runStart(context, live, begun);
+    await asStartUnderWay(live, async () => {
+      await live.released;
+      if (ports !== undefined && ports.publishFailure !== "") {
+        throw await recordFailure(context, live, record, systemError(ports.publishFailure));
+      }
+      const asked =
+        ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
+      const begun = await beginStart(context, live, asked, by);
+      await runStart(context, live, begun);
+    });
   });
 }
 
@@ -125,8 +129,12 @@ async function beginStart(
 /** Takes up a start that was under way when the backend ended; the record is in the phase `starting`. */
 export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
-  await settledDonor(context, record);
-  await live.lock.run(() => runStart(context, live, record));
+  await live.lock.run(() =>
+    asStartUnderWay(live, async () => {
+      await settledDonor(context, record);
+      await runStart(context, live, record);
+    }),
+  );
 }
 
 /** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */

@@ -3,7 +3,7 @@ import { isErrorKind } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { findContainer } from "../lookup.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
 import { stopRefusal } from "../machine/refusals.ts";
 import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
@@ -13,6 +13,7 @@ import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { settleRestarting } from "./pending-restart.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
+import { startSettled } from "./start-under-way.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -26,7 +27,7 @@ export interface StopOptions {
 }
 
 /**
- * Stops a container and answers once it has exited. Goes on when the client leaves; only an agent that is away is not
+ * Stops a container and answers once it has exited; one that starts, once it runs. Goes on when the client leaves; only an agent that is away is not
  * waited for for ever then.
  *
  * @param left the client has left
@@ -38,7 +39,9 @@ export async function stopContainer(
   options: StopOptions,
   left: AbortSignal,
 ): Promise<void> {
-  const record = findContainer(context.state, reference);
+  const found = findContainer(context.state, reference);
+  await startSettled(context.live.of(found.id));
+  const record = context.state.containers.get(found.id) ?? found;
   const refusal = stopRefusal(record);
   if (refusal !== undefined) {
     throw refusal;
@@ -60,8 +63,10 @@ export async function restartContainer(
   left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
-  const record = findContainer(context.state, reference);
-  const live = context.live.of(record.id);
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  await startSettled(live);
+  const record = containerOfId(context.state, id, reference);
   await withErrorPrefix(`Cannot restart container ${reference}`, async () => {
     if (stopRefusal(record) === undefined) {
       live.restarting = true;

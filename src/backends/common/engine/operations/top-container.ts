@@ -2,9 +2,10 @@
 import type { TopResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { findContainer } from "../lookup.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
 import { topRefusal } from "../machine/refusals.ts";
 import { askAgent } from "./running-agent.ts";
+import { startSettled } from "./start-under-way.ts";
 
 /**
  * Lists a container's processes as `ps` does.
@@ -17,7 +18,9 @@ export async function topContainer(
   reference: string,
   psArgs: string,
 ): Promise<TopResponse> {
-  const record = findContainer(context.state, reference);
+  const { id } = findContainer(context.state, reference);
+  await startSettled(context.live.of(id));
+  const record = containerOfId(context.state, id, reference);
   const refusal = topRefusal(record);
   if (refusal !== undefined) {
     throw refusal;

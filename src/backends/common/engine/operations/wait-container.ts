@@ -1,9 +1,13 @@
 /** Waiting for a container. */
 import { WaitCondition } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { findContainer } from "../lookup.ts";
+import type { LiveContainer } from "../live.ts";
 import { isActive, stateOf } from "../records.ts";
+import { withScopedSignal } from "../scoped-signal.ts";
 import type { WaitResult } from "../waiters.ts";
+import { startSettled } from "./start-under-way.ts";
 
 /** A wait that was accepted. */
 export interface ContainerWait {
@@ -25,7 +29,8 @@ export function waitForContainer(
   signal: AbortSignal,
 ): ContainerWait {
   const record = findContainer(context.state, reference);
-  const { waiters } = context.live.of(record.id);
+  const live = context.live.of(record.id);
+  const { waiters } = live;
   switch (condition) {
     case WaitCondition.REMOVED:
       return { id: record.id, result: waiters.removal(signal) };
@@ -34,9 +39,32 @@ export function waitForContainer(
     default:
       return {
         id: record.id,
-        result: isActive(record)
-          ? waiters.nextExit(signal)
-          : Promise.resolve({ exitCode: stateOf(record).exitCode, error: "" }),
+        result: isActive(record) ? waiters.nextExit(signal) : endAfterStart(context, live, record, signal),
       };
   }
+}
+
+/** How a container that does not run has ended; one whose start is under way, how it ends. */
+async function endAfterStart(
+  context: EngineContext,
+  live: LiveContainer,
+  found: ContainerRecord,
+  signal: AbortSignal,
+): Promise<WaitResult> {
+  if (live.start === undefined) {
+    return lastEnd(found);
+  }
+  return await withScopedSignal(signal, async (scope) => {
+    const exit = live.waiters.nextExit(scope);
+    exit.catch(() => undefined); // Where nobody waits for it any more.
+    const started = startSettled(live).then(async () => {
+      const record = context.state.containers.get(live.id) ?? found;
+      return isActive(record) ? await exit : lastEnd(record);
+    });
+    return await Promise.race([exit, started]);
+  });
+}
+
+function lastEnd(record: ContainerRecord): WaitResult {
+  return { exitCode: stateOf(record).exitCode, error: "" };
 }

@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
+import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("while a container starts", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    bench.machine.busyLaunches?.resolve();
+    await bench.close();
+  });
+
+  const statusOf = (id: string) => bench.state.containers.get(id)?.state?.status;
+
+  /** A container whose start has come to its launch, and what lets that go on. */
+  const starting = async (script = "exec sleep 60", name = "") => {
+    const id = await bench.createScript(script, { name });
+    bench.machine.busyLaunches = Promise.withResolvers();
+    const launches = bench.machine.calls.filter((call) => call === "launch").length;
+    const started = bench.containers.startContainer({ container: id });
+    started.catch(() => undefined);
+    const launched = () => bench.machine.calls.filter((call) => call === "launch").length > launches;
+    await untilTrue(launched);
+    return { id, started };
+  };
+  const goOn = (): void => bench.machine.busyLaunches?.resolve();
+  /** Asks while the start is under way, and lets that go on once the question has reached the backend. */
+  const during = async <T>(ask: () => Promise<T>): Promise<T> => {
+    const answer = ask();
+    answer.catch(() => undefined);
+    await bench.system.getCapabilities({}); // The calls of one client reach the backend in order.
+    goOn();
+    return await answer;
+  };
+
+  it("it is not removed without force", async () => {
+    const { id, started } = await starting("exec sleep 60", "slow");
+    await assert.rejects(
+      during(() => bench.containers.removeContainer({ container: "slow" })),
+      (error) =>
+        isErrorKind(error, "conflict") &&
+        messageOf(error) ===
+          'cannot remove container "slow": container is running: stop the container before removing or force remove',
+    );
+    await started;
+    assert.equal(statusOf(id), ContainerStatus.RUNNING);
+  });
+
+  it("it is removed by force once it runs", async () => {
+    const { id, started } = await starting();
+    await during(() => bench.containers.removeContainer({ container: id, force: true }));
+    await started;
+    await untilTrue(() => !bench.state.containers.has(id) && !bench.machine.workloads.has(id));
+  });
+
+  it("a prune leaves it alone, and does not wait for it", async () => {
+    const { id, started } = await starting();
+    const { removed } = await bench.containers.pruneContainers({});
+    assert.deepEqual(removed, []);
+    goOn();
+    await started;
+    assert.equal(statusOf(id), ContainerStatus.RUNNING);
+  });
+
+  it("a stop stops it once it runs", async () => {
+    const { id, started } = await starting();
+    await during(() => bench.containers.stopContainer({ container: id }));
+    await started;
+    assert.equal(statusOf(id), ContainerStatus.EXITED);
+    assert.equal(bench.state.containers.get(id)?.stoppedByUser, true);
+  });
+
+  it("a stop has nothing to do where the start fails", async () => {
+    const { id } = await starting();
+    const stopped = bench.containers.stopContainer({ container: id });
+    stopped.catch(() => undefined);
+    bench.machine.busyLaunches?.reject(new Error("no room"));
+    await assert.rejects(stopped, (error) => isErrorKind(error, "not-modified"));
+    assert.equal(statusOf(id), ContainerStatus.CREATED);
+  });
+
+  it("a kill kills it once it runs, and is answered once it has ended", async () => {
+    const { id, started } = await starting();
+    await during(() => bench.containers.killContainer({ container: id }));
+    await started;
+    assert.equal(statusOf(id), ContainerStatus.EXITED);
+    assert.equal(bench.state.containers.get(id)?.state?.exitCode, 137);
+  });
+
+  it("a restart stops it once it runs, and starts it again", async () => {
+    const { id, started } = await starting();
+    await during(() => bench.containers.restartContainer({ container: id }));
+    await started;
+    assert.equal(statusOf(id), ContainerStatus.RUNNING);
+    assert.equal(bench.state.containers.get(id)?.generation, 2n);
+  });
+
+  it("a pause pauses it once it runs", async () => {
+    const { id } = await starting();
+    await during(() => bench.containers.pauseContainer({ container: id }));
+    assert.equal(statusOf(id), ContainerStatus.PAUSED);
+  });
+
+  it("a wait waits for its end", async () => {
+    const { id } = await starting("sleep 0.2; exit 7");
+    assert.equal(await during(() => bench.wait(id, WaitCondition.NOT_RUNNING)), 7);
+  });
+
+  it("a wait is over with its start where that fails", async () => {
+    const { id } = await starting("exec /does/not/exist");
+    const waited = bench.wait(id, WaitCondition.NOT_RUNNING);
+    bench.machine.busyLaunches?.reject(new Error("no room"));
+    assert.equal(await waited, 128);
+  });
+
+  it("an exec is made once it runs", async () => {
+    const { id } = await starting();
+    await during(() => bench.execs.createExec({ container: id, config: { cmd: ["true"] } }));
+  });
+
+  it("its agent is asked for its processes once it runs", async () => {
+    const { id } = await starting();
+    const listed = during(() => bench.containers.topContainer({ container: id }));
+    await assert.rejects(listed, (error) => isErrorKind(error, "not-implemented")); // This agent lists none.
+  });
+
+  it("its terminal is resized once it runs", async () => {
+    const { id } = await starting();
+    await during(() => bench.containers.resizeContainer({ container: id, height: 20, width: 30 }));
+  });
+
+  it("an update and another name are for when it runs", async () => {
+    const { id, started } = await starting();
+    await during(() =>
+      Promise.all([
+        bench.containers.renameContainer({ container: id, name: "other" }),
+        bench.containers.updateContainer({ container: id, restartPolicy: { name: "always" } }),
+      ]),
+    );
+    await started;
+    const record = bench.state.containers.get(id);
+    assert.deepEqual(
+      [record?.name, record?.hostConfig?.restartPolicy?.name, record?.state?.status],
+      ["other", "always", ContainerStatus.RUNNING],
+    );
+  });
+
+  it("its network is not removed", async () => {
+    await bench.networks.createNetwork({ name: "own" });
+    const id = await bench.createScript("exec sleep 60", { hostConfig: { networkMode: "own" } });
+    bench.machine.busyLaunches = Promise.withResolvers();
+    const started = bench.containers.startContainer({ container: id });
+    await untilTrue(() => bench.machine.calls.includes("launch"));
+    await assert.rejects(bench.networks.removeNetwork({ network: "own" }), (error) =>
+      isErrorKind(error, "forbidden"),
+    );
+    goOn();
+    await started;
+  });
+});
