@@ -110,7 +110,7 @@ export class MemoryMachine {
       name: "local",
       capabilities: this.capabilities,
       policy: {
-        volumeInUse: "any",
+        volumeInUse: this.cloud ? "running" : "any",
         forceRemovesUsedVolume: false,
         volumeDrivers: ["local"],
         volumeMountpoint: () => undefined,

@@ -55,7 +55,7 @@ export interface Driver {
 
 /** Where backends differ in what Docker leaves open or a seed decides. */
 export interface Policy {
-  /** A volume counts as in use by `any` container that names it, or by `running` ones only. */
+  /** A volume counts as in use by `any` container that names it, or by `running` ones only: those that start or are restarted count. */
   readonly volumeInUse: "any" | "running";
   /** `force` removes a volume that is in use. */
   readonly forceRemovesUsedVolume: boolean;

@@ -17,7 +17,7 @@ import { UnsettledError } from "../unsettled-error.ts";
 import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
-import { hasProcess, isRemoved, timestampOfNs } from "./records.ts";
+import { isActive, isRemoved, isStarting, timestampOfNs } from "./records.ts";
 import { throwIfShuttingDown } from "./shutting-down.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
@@ -256,10 +256,14 @@ export function volumeOf(record: VolumeRecord): Volume {
   });
 }
 
-/** IDs of the containers that mount a volume, those that are being made among them. */
+/**
+ * IDs of the containers that mount a volume, those that are being made among them.
+ *
+ * @param onlyRunning those that start, run, or are about to be started again by their policies
+ */
 export function usersOf(state: State, name: string, onlyRunning = false): string[] {
   return [...state.containers.values()]
-    .filter((record) => !isRemoved(record) && (!onlyRunning || hasProcess(record)))
+    .filter((record) => !isRemoved(record) && (!onlyRunning || isActive(record) || isStarting(record)))
     .filter((record) => record.mounts.some((point) => point.type === "volume" && point.name === name))
     .map((record) => record.id);
 }

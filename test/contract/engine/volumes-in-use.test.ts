@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { isErrorKind } from "../../../src/common/errors.ts";
+import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a volume that containers which do not run leave free", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start({ cloud: true });
+  });
+  afterEach(async () => {
+    bench.machine.busyLaunches?.resolve();
+    await bench.close();
+  });
+
+  const withVolume = { binds: ["data:/data"] };
+  const remove = () => bench.volumes.removeVolume({ name: "data" });
+  const isInUse = (error: unknown) => isErrorKind(error, "conflict");
+
+  it("is in use by one that starts", async () => {
+    const id = await bench.createScript("exec sleep 60", { hostConfig: withVolume });
+    bench.machine.busyLaunches = Promise.withResolvers();
+    const started = bench.containers.startContainer({ container: id });
+    await untilTrue(() => bench.machine.calls.includes("launch"));
+    await assert.rejects(remove(), isInUse);
+    bench.machine.busyLaunches.resolve();
+    await started;
+    await bench.containers.stopContainer({ container: id, timeoutSeconds: 0 });
+    await remove();
+  });
+
+  it("is in use by one that its policy is about to start again", async () => {
+    const id = await bench.createScript("exit 1", {
+      hostConfig: { ...withVolume, restartPolicy: { name: "always" } },
+    });
+    const isRestarting = () => bench.state.containers.get(id)?.state?.status === ContainerStatus.RESTARTING;
+    await bench.containers.startContainer({ container: id });
+    bench.machine.busyLaunches = Promise.withResolvers(); // It is restarted only then.
+    await untilTrue(isRestarting);
+    await assert.rejects(remove(), isInUse);
+  });
+});
