@@ -68,3 +68,14 @@ describe("a start", () => {
     await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.desiredStatus === "STOPPED") || undefined);
   });
 });
+
+describe("a network", () => {
+  it("is made of its group where the answer was lost and EC2 shows the group late", async () => {
+    await using ecs = await EcsDaemon.start({ aws: { switches: { eventualConsistencyMs: 2_000 } } });
+    ecs.aws.faults.add({ on: "ec2.CreateSecurityGroup", cut: "after" });
+    await ecs.daemon.ok("network", "create", "late");
+    const groups = ecs.aws.services.network.groups.all().filter(({ tags }) => "sockerless-network" in tags);
+    assert.equal(groups.length, 1);
+    await ecs.daemon.ok("network", "rm", "late");
+  });
+});

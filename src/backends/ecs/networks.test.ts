@@ -23,6 +23,10 @@ interface Group {
 /** As much of EC2's security groups as networks use. */
 class FakeGroups {
   readonly groups = new Map<string, Group>();
+  /** How many lookups by name do not show yet what has been made. */
+  unshown = 0;
+  /** What becomes of calls of CreateSecurityGroup, one by one. */
+  readonly creations: ("lost" | "refused")[] = [];
   /** Groups that an interface holds. */
   readonly held = new Set<string>();
   mostRules = 60;
@@ -30,11 +34,19 @@ class FakeGroups {
     DescribeSubnets: () => ({ Subnets: [{ VpcId: "vpc-1" }] }),
     CreateSecurityGroup: (input) => {
       const name = String(input["GroupName"]);
+      const fate = this.creations.shift();
+      if (fate === "refused") {
+        throw refusal("ec2", "CreateSecurityGroup", "UnauthorizedOperation");
+      }
       if ([...this.groups.values()].some(({ GroupName }) => GroupName === name)) {
         throw refusal("ec2", "CreateSecurityGroup", "InvalidGroup.Duplicate");
       }
       const specification = input["TagSpecifications"] as [{ Tags: Group["Tags"] }];
-      return this.add(`sg-${this.groups.size + 1}`, name, specification[0].Tags);
+      const made = this.add(`sg-${this.groups.size + 1}`, name, specification[0].Tags);
+      if (fate === "lost") {
+        throw refusal("ec2", "CreateSecurityGroup", "ECONNRESET");
+      }
+      return made;
     },
     DescribeSecurityGroups: (input) => ({ SecurityGroups: this.#find(input) }),
     AuthorizeSecurityGroupIngress: (input) => this.#authorize(input, "IpPermissions"),
@@ -86,6 +98,10 @@ class FakeGroups {
   #find(input: Input): Group[] {
     const ids = input["GroupIds"] as string[] | undefined;
     const filters = (input["Filters"] ?? []) as { Name: string; Values: string[] }[];
+    if (filters.some(({ Name }) => Name === "group-name") && this.unshown > 0) {
+      this.unshown -= 1;
+      return [];
+    }
     const found = [...this.groups.values()].filter(
       (group) =>
         (ids === undefined || ids.includes(group.GroupId)) &&
@@ -178,6 +194,20 @@ describe("networks on ECS", () => {
     kind: "networks" as const,
     networks: records.map((record) => ({ name: record.network?.name ?? "", record })),
   });
+
+  /** Moves the clock until something is done. */
+  const passing = async <T>(work: Promise<T>): Promise<T> => {
+    let isDone = false;
+    const done = work.finally(() => {
+      isDone = true;
+    });
+    done.catch(() => {});
+    for (let seconds = 0; !isDone && seconds < 60; seconds++) {
+      await clock.advance(1_000);
+    }
+    assert.ok(isDone, "it takes more than a minute");
+    return await done;
+  };
 
   it("are security groups whose members reach one another, agents and the file system", async () => {
     const reference = await networks().ensure(network("web", "a"));
@@ -286,7 +316,28 @@ describe("networks on ECS", () => {
     assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
     assert.deepEqual(ec2.rules("sg-efs"), []);
     await fabric.remove(record);
-    await networks().remove({ ...record, driverReference: "" });
+    await passing(networks().remove({ ...record, driverReference: "" })); // It might just have been made.
+  });
+
+  it("are made of the group whose creation was answered to nobody, and which EC2 shows late", async () => {
+    ec2.add("sg-made", `sockerless-net-${"a".repeat(12)}`);
+    ec2.unshown = 4;
+    assert.equal(await passing(networks().ensure(network("web", "a"))), "sg-made");
+    assert.equal(ec2.rules("sg-made").length, 4);
+  });
+
+  it("that may have been made although nobody was told are looked for when they are taken back", async () => {
+    const fabric = networks();
+    ec2.creations.push("lost");
+    await assert.rejects(fabric.ensure(network("web", "a")), /ECONNRESET/);
+    assert.equal(ec2.groups.size, 3);
+    ec2.unshown = 4;
+    await passing(fabric.remove(network("web", "a")));
+    assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
+
+    ec2.creations.push("refused");
+    await assert.rejects(fabric.ensure(network("web", "a")), /UnauthorizedOperation/);
+    await fabric.remove(network("web", "a")); // At once: there is nothing to look for.
   });
 
   it("are removed behind the answer while an interface holds their group", async () => {

@@ -8,7 +8,7 @@ import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { agentPort } from "../agent-port.ts";
-import { isAwsError } from "../aws/errors.ts";
+import { AwsError, isAwsError, isThrottled, isTransient } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";
 import { networkOfGroup, networkTags } from "./network-tags.ts";
@@ -52,6 +52,8 @@ export class NetworkGroups {
   readonly #known = new Map<string, SecurityGroup>();
   /** Networks whose containers the mount targets do not let in. */
   readonly #withoutNfs = new Set<string>();
+  /** Networks whose groups EC2 has refused to make: there is nothing to take back. */
+  readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
   #efsGroup: Promise<SecurityGroup | undefined> | undefined;
   #none: Promise<string> | undefined;
@@ -65,7 +67,7 @@ export class NetworkGroups {
 
   /** Makes a network's group, and whatever rules it lacks. @returns its ID */
   async ensure(network: Network): Promise<string> {
-    const { groups, instance } = this.#options;
+    const { instance } = this.#options;
     const wanted = {
       name: `sockerless-net-${shortId(network.id)}`,
       description: `sockerless network ${network.name.replaceAll(/[^\w .-]/g, "_").slice(0, 200)}`,
@@ -73,13 +75,30 @@ export class NetworkGroups {
     };
     const known = this.#known.get(network.id);
     try {
-      return await this.#complete(network, known ?? (await groups.create(wanted)));
+      return await this.#complete(network, known ?? (await this.#make(network, wanted)));
     } catch (error) {
       if (known === undefined || !isAwsError(error, "InvalidGroup.NotFound")) {
         throw error;
       }
       // It was there when this process began, and somebody has removed it since.
-      return await this.#complete(network, await groups.create(wanted));
+      return await this.#complete(network, await this.#make(network, wanted));
+    }
+  }
+
+  async #make({ id }: Network, wanted: NewGroup): Promise<SecurityGroup> {
+    this.#refused.delete(id);
+    try {
+      return await this.#options.groups.create(wanted);
+    } catch (error) {
+      const isUncertain =
+        !(error instanceof AwsError) ||
+        isTransient(error) ||
+        isThrottled(error) ||
+        isAwsError(error, "InvalidGroup.Duplicate");
+      if (!isUncertain) {
+        this.#refused.add(id);
+      }
+      throw error;
     }
   }
 
@@ -87,9 +106,10 @@ export class NetworkGroups {
   async remove({ network, driverReference }: NetworkRecord): Promise<void> {
     const { groups, removals, efsGroupId } = this.#options;
     const id = network?.id ?? "";
+    const isUnknown = driverReference === "" && !this.#refused.delete(id);
     const group =
       this.#known.get(id) ??
-      (driverReference === "" ? await groups.named(`sockerless-net-${shortId(id)}`) : undefined);
+      (isUnknown ? await groups.namedOnceShown(`sockerless-net-${shortId(id)}`) : undefined);
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
     this.#withoutNfs.delete(id);

@@ -64,7 +64,10 @@ export class SecurityGroups {
       );
       return { GroupId: made.GroupId, GroupName: name, Tags: [...tags], IpPermissionsEgress: [openEgress] };
     } catch (error) {
-      const existing = isAwsError(error, "InvalidGroup.Duplicate") ? await this.named(name) : undefined;
+      // An answer may have been lost, and EC2 not show yet what it has made.
+      const existing = isAwsError(error, "InvalidGroup.Duplicate")
+        ? await this.namedOnceShown(name)
+        : undefined;
       if (existing === undefined) {
         throw error;
       }
@@ -79,6 +82,18 @@ export class SecurityGroups {
       { Name: "vpc-id", Values: [await this.#vpcId()] },
     ];
     return (await this.#describe({ Filters: filters }))[0];
+  }
+
+  /** The group of a name that may just have been made: looked for until EC2 would show it. */
+  async namedOnceShown(name: string): Promise<SecurityGroup | undefined> {
+    for (const pause of shownAfterMs) {
+      const found = await this.named(name);
+      if (found !== undefined) {
+        return found;
+      }
+      await this.#options.clock.sleep(pause);
+    }
+    return await this.named(name);
   }
 
   /** Groups by ID; those that do not exist are an error. */
