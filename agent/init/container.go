@@ -72,7 +72,7 @@ func newContainer(settings *settings, launcher *launcher, sessions *session.Cont
 }
 
 // features of this agent that an earlier one lacks.
-var features = []string{"start-settings", "log-records", "release", "tunnel", "partners"}
+var features = []string{"start-settings", "log-records", "release", "tunnel", "partners", "seccomp"}
 
 // notify wakes who waits for a change. c.mu is held.
 func (c *container) notify() {

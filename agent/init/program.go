@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/capability"
 	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
+	"github.com/sockerless/sockerless/agent/core/seccomp"
 	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/agent/init/stage"
 )
@@ -28,6 +30,7 @@ type programDefaults struct {
 	groups          []string
 	capabilities    capability.Set
 	noNewPrivileges bool
+	filter          *seccomp.Filter
 	umask           uint32
 	limits          []stage.Limit
 }
@@ -61,7 +64,25 @@ func (l *launcher) mainDefaults(spec *agentv1.ProcessSpec) (*programDefaults, er
 	if d.limits, err = limitsOf(spec.ResourceLimits); err != nil {
 		return nil, err
 	}
+	if d.filter, err = filterOf(spec); err != nil {
+		return nil, err
+	}
 	return d, nil
+}
+
+// filterOf compiles the profile for this kernel; nil: there is none.
+func filterOf(spec *agentv1.ProcessSpec) (*seccomp.Filter, error) {
+	if spec.Seccomp == nil {
+		return nil, nil
+	}
+	if !spec.NoNewPrivileges {
+		return nil, errors.New("a seccomp profile needs no_new_privileges: without it only CAP_SYS_ADMIN may load one")
+	}
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		return nil, fmt.Errorf("ask for the kernel's release: %w", err)
+	}
+	return seccomp.Compile(spec.Seccomp, runtime.GOARCH, unix.ByteSliceToString(kernel.Release[:]))
 }
 
 // program resolves a process specification over the defaults.
@@ -73,6 +94,7 @@ func (d *programDefaults) program(spec *agentv1.ProcessSpec, own *powers) (*stag
 		Terminal:        spec.Tty,
 		Capabilities:    d.capabilities,
 		NoNewPrivileges: d.noNewPrivileges || spec.NoNewPrivileges,
+		Filter:          d.filter,
 		Umask:           defaultUmask,
 		Limits:          d.limits,
 		OOMScoreRaise:   oomScoreRaise,

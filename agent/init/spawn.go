@@ -50,7 +50,7 @@ func (l *launcher) spawn(program *stage.Spec, spec *agentv1.ProcessSpec, streams
 	}
 	defer reports.Close()
 	child, err := l.reaper.Spawn(ownBinary, []string{"sockerless-agent", stage.Name}, &os.ProcAttr{
-		Env:   []string{}, // nothing of the agent's
+		Env:   stage.Environment,
 		Files: []*os.File{wires.Child[0], wires.Child[1], wires.Child[2], specification, report},
 	})
 	specification.Close()

@@ -9,7 +9,7 @@
 //	fd 3    the read end of a pipe with the Spec as JSON
 //	fd 4    the write end of the status pipe
 //
-// and an empty environment. On the status pipe it tells, line by line, that all
+// and Environment. On the status pipe it tells, line by line, that all
 // is prepared (an empty Report) and then, should the program not execute, why.
 // The pipe is close-on-exec: its end after the first line is success, its end
 // before it means that the stage died.
@@ -30,10 +30,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/capability"
+	"github.com/sockerless/sockerless/agent/core/seccomp"
 )
 
 // Name of the subcommand.
 const Name = "exec-stage"
+
+// Environment of a stage: nothing of the agent's. Go's runtime interrupts no
+// thread by a signal, since the program's filter may forbid to return from one.
+var Environment = []string{"GODEBUG=asyncpreemptoff=1"}
 
 // File descriptors that a stage inherits.
 const (
@@ -57,6 +62,7 @@ type Spec struct {
 	Capabilities    capability.Set // bounding; effective too for user 0
 	Bound           bool           // there is something to take from the bounding set
 	NoNewPrivileges bool
+	Filter          *seccomp.Filter // nil: none; only with NoNewPrivileges
 	Umask           uint32
 	OOMScoreRaise   int // added to the agent's own score
 	Limits          []Limit
@@ -155,6 +161,9 @@ func become(spec *Spec, status io.Writer) error {
 	}
 	// What the agent ignores must not be ignored in the program.
 	signal.Reset()
+	if spec.Filter != nil {
+		return executeFailure(spec.Args[0], executeFiltered(path, spec))
+	}
 	return executeFailure(spec.Args[0], syscall.Exec(path, spec.Args, spec.Env))
 }
 

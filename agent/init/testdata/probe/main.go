@@ -17,6 +17,8 @@ import (
 	"time"
 )
 
+const atCurrentDirectory = -100 // AT_FDCWD
+
 func main() {
 	name, arguments := os.Args[1], os.Args[2:]
 	switch name {
@@ -90,6 +92,8 @@ func main() {
 			eaten[i] = 1
 		}
 		fmt.Println("eaten")
+	case "try": // makes and changes directories, by calls that every processor has
+		fmt.Println(syscall.Mkdirat(atCurrentDirectory, "/data/made", 0o755), syscall.Fchmodat(atCurrentDirectory, "/data", 0o755, 0))
 	case "write": // FILE
 		if err := os.WriteFile(arguments[0], []byte("written"), 0o644); err != nil {
 			fmt.Print(err)
@@ -118,7 +122,7 @@ func who() {
 	for line := range strings.Lines(string(status)) {
 		name, value, _ := strings.Cut(line, ":")
 		switch name {
-		case "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Umask", "SigIgn", "SigBlk":
+		case "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Umask", "SigIgn", "SigBlk":
 			fmt.Printf("%s=%s\n", name, strings.Join(strings.Fields(value), " "))
 		}
 	}

@@ -1,0 +1,114 @@
+package seccomp
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/elastic/go-seccomp-bpf/arch"
+)
+
+// abi is one of the sets of system calls that a kernel has.
+type abi struct {
+	audit uint32 // AUDIT_ARCH_* constant, which the kernel shows to filters
+	bit   uint32 // set in the numbers of its calls
+	long  bool   // arguments have 64 bits
+	// besideX32: to the kernel x32's calls are of the same architecture.
+	besideX32 bool
+	calls     map[string]uint32
+	// multiplexed are calls that are also made through another one, which takes
+	// their code as its first argument.
+	multiplexed map[string]multiplexed
+}
+
+type multiplexed struct {
+	through string
+	code    uint64
+}
+
+// x32Bit marks the calls of programs with 32 bit pointers in a 64 bit processor mode.
+const x32Bit = 0x40000000
+
+// machine is a processor with the ABIs that its kernel may know: the first is
+// the one that programs are expected to have.
+type machine []*namedABI
+
+type namedABI struct {
+	name string // of the OCI runtime specification
+	abi
+}
+
+// machineOf answers the machine of a GOARCH; nil: not known here.
+func machineOf(goarch string) machine {
+	switch goarch {
+	case "amd64":
+		x86 := abi{audit: uint32(arch.I386.ID), calls: numbers(arch.I386), multiplexed: multiplexedX86()}
+		return machine{
+			{"SCMP_ARCH_X86_64", abi{audit: uint32(arch.X86_64.ID), long: true, besideX32: true, calls: numbers(arch.X86_64)}},
+			{"SCMP_ARCH_X86", x86},
+			{"SCMP_ARCH_X32", abi{audit: uint32(arch.X32.ID), bit: x32Bit, calls: numbersX32()}},
+		}
+	case "arm64":
+		return machine{
+			{"SCMP_ARCH_AARCH64", abi{audit: uint32(arch.AARCH64.ID), long: true, calls: numbersARM64()}},
+			{"SCMP_ARCH_ARM", abi{audit: uint32(arch.ARM.ID), calls: numbers(arch.ARM)}},
+		}
+	}
+	return nil
+}
+
+func numbers(of *arch.Info) map[string]uint32 {
+	calls := make(map[string]uint32, len(of.SyscallNumbers))
+	for number, name := range of.SyscallNumbers {
+		calls[name] = max(calls[name], uint32(number))
+	}
+	return calls
+}
+
+// notInX32 are in the table, which is common to both modes of the processor.
+var notInX32 = strings.Fields(`
+	_sysctl create_module epoll_ctl_old epoll_wait_old get_kernel_syms get_thread_area map_shadow_stack nfsservctl
+	query_module set_thread_area uretprobe uselib vserver`)
+
+// numbersX32 are those of calls that x32 has of its own (from 512 on) where the
+// table has both.
+func numbersX32() map[string]uint32 {
+	calls := numbers(arch.X32)
+	for name := range calls {
+		calls[name] |= x32Bit
+	}
+	for _, name := range notInX32 {
+		delete(calls, name)
+	}
+	return calls
+}
+
+// numbersARM64 puts right what the table, made from a file that is common to
+// several architectures, has of others.
+func numbersARM64() map[string]uint32 {
+	const firstTime64, lastTime64 = 403, 423 // for architectures with 32 bits
+	calls := numbers(arch.AARCH64)
+	calls["newfstatat"] = calls["fstatat"]
+	maps.DeleteFunc(calls, func(name string, number uint32) bool {
+		return name == "fstatat" || number >= firstTime64 && number <= lastTime64
+	})
+	return calls
+}
+
+// multiplexedX86 are the calls of socketcall(2) and ipc(2), by their codes.
+func multiplexedX86() map[string]multiplexed {
+	all := map[string]multiplexed{}
+	for code, name := range []string{
+		"", "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
+		"sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg",
+	} {
+		all[name] = multiplexed{"socketcall", uint64(code)}
+	}
+	for name, code := range map[string]uint64{
+		"semop": 1, "semget": 2, "semctl": 3, "semtimedop": 4, "msgsnd": 11, "msgrcv": 12, "msgget": 13, "msgctl": 14,
+		"shmat": 21, "shmdt": 22, "shmget": 23, "shmctl": 24,
+	} {
+		all[name] = multiplexed{"ipc", code}
+	}
+	delete(all, "")
+	return all
+}

@@ -1,0 +1,196 @@
+package seccomp
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/sockerless/sockerless/agent/gen/sockerless/agent/v1"
+)
+
+// maxInstructions is what the kernel takes (BPF_MAXINSNS).
+const maxInstructions = 4096
+
+// maxArguments is how many a system call has.
+const maxArguments = 6
+
+// Filter is a program with the flags to load it with.
+type Filter struct {
+	Instructions []unix.SockFilter
+	Flags        uintptr
+}
+
+// Compile makes the filter of a profile for a machine, as GOARCH, and a kernel
+// release as uname(2) tells it. All that is wrong with the profile is an error.
+func Compile(profile *agentv1.SeccompProfile, goarch, release string) (*Filter, error) {
+	// As runc, which leaves new calls to a tracer, too.
+	lenient := []string{"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"}
+	return compile(profile, goarch, release, !slices.Contains(lenient, profile.DefaultAction))
+}
+
+// compile does so with or without runc's own rule on calls above all that are named.
+func compile(profile *agentv1.SeccompProfile, goarch, release string, newCalls bool) (*Filter, error) {
+	of := machineOf(goarch)
+	if of == nil {
+		return nil, fmt.Errorf("seccomp profiles are not compiled for %s", goarch)
+	}
+	abis, err := abisOf(profile.Architectures, of)
+	if err != nil {
+		return nil, err
+	}
+	flags, err := flagsOf(profile.Flags)
+	if err != nil {
+		return nil, err
+	}
+	unnamed, err := actionOf(profile.DefaultAction, profile.DefaultErrnoRet)
+	if err != nil {
+		return nil, err
+	}
+	var sections []section
+	for _, each := range abis {
+		found, err := collect(profile, &each.abi, unnamed, release)
+		if err != nil {
+			return nil, err
+		}
+		code := found.code()
+		if newCalls && found.last > 0 {
+			code = branch(bpf.JumpGreaterThan, found.last, result(retErrno|uint32(unix.ENOSYS)), code)
+		}
+		sections = append(sections, section{&each.abi, code})
+	}
+	raw, err := bpf.Assemble(dispatch(sections))
+	if err != nil {
+		return nil, fmt.Errorf("assemble the seccomp filter: %w", err)
+	}
+	if len(raw) > maxInstructions {
+		return nil, fmt.Errorf("the seccomp profile makes %d instructions, and the kernel takes %d", len(raw), maxInstructions)
+	}
+	filter := &Filter{Flags: flags, Instructions: make([]unix.SockFilter, len(raw))}
+	for i, each := range raw {
+		filter.Instructions[i] = unix.SockFilter{Code: each.Op, Jt: each.Jt, Jf: each.Jf, K: each.K}
+	}
+	return filter, nil
+}
+
+// verdicts are what a profile says of the calls of an ABI.
+type verdicts struct {
+	unnamed uint32
+	calls   map[uint32]*verdict
+	last    uint32 // the highest call that the profile names, as runc counts
+	long    bool
+}
+
+// verdict is on one system call: whole, or the rules whose conditions are asked
+// before the default holds.
+type verdict struct {
+	whole  bool
+	action uint32
+	rules  []conditional
+}
+
+type conditional struct {
+	conditions []*agentv1.SeccompCondition
+	action     uint32
+}
+
+func collect(profile *agentv1.SeccompProfile, of *abi, unnamed uint32, release string) (*verdicts, error) {
+	found := &verdicts{unnamed: unnamed, calls: map[uint32]*verdict{}, long: of.long}
+	for _, rule := range profile.Rules {
+		action, err := actionOf(rule.Action, rule.ErrnoRet)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkConditions(rule.Conditions); err != nil {
+			return nil, err
+		}
+		if now, err := holds(rule, release); err != nil {
+			return nil, err
+		} else if !now {
+			continue
+		}
+		for _, name := range rule.Names {
+			if name == "" {
+				return nil, fmt.Errorf("empty string is not a valid syscall")
+			}
+			through, isMultiplexed := of.multiplexed[name]
+			number, isDirect := of.calls[name]
+			if isDirect && !isMultiplexed {
+				found.last = max(found.last, number)
+			}
+			if action == unnamed {
+				continue // says nothing new
+			}
+			for _, conditions := range alternatives(rule.Conditions) {
+				if isMultiplexed {
+					found.add(of.calls[through.through], conditional{throughCall(through, conditions), action})
+				}
+				if isDirect {
+					found.add(number, conditional{conditions, action})
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// checkConditions answers an error for what is no condition.
+func checkConditions(conditions []*agentv1.SeccompCondition) error {
+	for _, condition := range conditions {
+		if condition.Index >= maxArguments {
+			return fmt.Errorf("system calls have no argument %d", condition.Index)
+		}
+		if _, known := comparisons[condition.Operator]; !known {
+			return fmt.Errorf("string %s is not a valid operator for seccomp", condition.Operator)
+		}
+	}
+	return nil
+}
+
+// alternatives are the conditions that must hold together. As with runc,
+// each stands alone where two are on one argument.
+func alternatives(conditions []*agentv1.SeccompCondition) [][]*agentv1.SeccompCondition {
+	var seen [maxArguments]bool
+	for _, condition := range conditions {
+		if seen[condition.Index] {
+			return slices.Collect(slices.Chunk(conditions, 1))
+		}
+		seen[condition.Index] = true
+	}
+	return [][]*agentv1.SeccompCondition{conditions}
+}
+
+// throughCall are a call's conditions where it is made through another: that
+// one's first argument says which it is.
+func throughCall(through multiplexed, conditions []*agentv1.SeccompCondition) []*agentv1.SeccompCondition {
+	all := []*agentv1.SeccompCondition{{Index: 0, Operator: "SCMP_CMP_EQ", Value: through.code}}
+	for _, condition := range conditions {
+		if condition.Index != 0 {
+			all = append(all, condition)
+		}
+	}
+	return all
+}
+
+func (v *verdicts) add(number uint32, rule conditional) {
+	rule.conditions = slices.DeleteFunc(slices.Clone(rule.conditions), v.alwaysHolds)
+	known := v.calls[number]
+	switch {
+	case known == nil:
+		known = &verdict{}
+		v.calls[number] = known
+	case known.whole:
+		return
+	}
+	if len(rule.conditions) == 0 {
+		*known = verdict{whole: true, action: rule.action}
+		return
+	}
+	known.rules = append(known.rules, rule)
+}
+
+// alwaysHolds: nothing is left of the argument under the mask, and nothing is wanted.
+func (v *verdicts) alwaysHolds(condition *agentv1.SeccompCondition) bool {
+	return condition.Operator == "SCMP_CMP_MASKED_EQ" && (condition.Value == 0 || !v.long && uint32(condition.Value) == 0)
+}
