@@ -11,9 +11,13 @@ export function lingersUntilMs(task: TaskRecord | undefined): number {
     : 0;
 }
 
-/** Whether a task that was asked for like this is what a start asks for now: the same but for the start's number. */
+/**
+ * Whether a task that was asked for like this is what a start asks for now: the same but for the start's number.
+ *
+ * @param journalled empty: not known, of a task that was found after the state was lost
+ */
 export function isSameTask(journalled: string, request: RunTaskCommandInput): boolean {
-  return withoutStart(JSON.parse(journalled)) === withoutStart(request);
+  return journalled !== "" && withoutStart(JSON.parse(journalled)) === withoutStart(request);
 }
 
 function withoutStart(request: RunTaskCommandInput): string {

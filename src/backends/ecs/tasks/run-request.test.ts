@@ -95,4 +95,8 @@ describe("the request for a task", () => {
     assert.ok(!isSameTask(journalled, runRequest(record, "definition:1", ["sg-1", "sg-2"], settings)));
     assert.ok(!isSameTask(journalled, runRequest(record, "definition:2", ["sg-1"], settings)));
   });
+
+  it("is for another task than one of which it is not known what it was asked for with", () => {
+    assert.ok(!isSameTask("", request({ generation: 2n })));
+  });
 });
