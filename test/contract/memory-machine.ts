@@ -6,6 +6,7 @@ import { setImmediate } from "node:timers/promises";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { systemError, unavailable } from "../../src/common/errors.ts";
+import { agentSeccomp } from "../../src/backends/common/cloud/agent-seccomp.ts";
 import type {
   AgentAddress,
   BoundPort,
@@ -77,6 +78,8 @@ export class MemoryMachine {
   capabilities: Capabilities = create(CapabilitiesSchema, { exec: true, attach: true, healthChecks: true });
   /** What it accepts and does not apply. */
   notApplied: (record: ContainerRecord) => readonly UnappliedSetting[] = () => [];
+  /** What agents say in their Hello. */
+  agentFeatures: readonly string[] = ["seccomp"];
   #sockets = 0;
 
   /** @param directory short: unix sockets are made in it */
@@ -292,6 +295,7 @@ export class MemoryMachine {
         generation: record.generation,
         args: spec.args,
         env: spec.env,
+        features: this.agentFeatures,
       });
     }
     return {
@@ -316,7 +320,9 @@ export class MemoryMachine {
 
   async #startDetails(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>> {
     this.#workload(spec).sealed = sealedOf(spec.record, [spec.image]);
-    return { process: { args: [...spec.args], env: [...spec.env] } };
+    const { hostConfig } = spec.record;
+    const seccomp = hostConfig && agentSeccomp(hostConfig, "amd64");
+    return { process: { args: [...spec.args], env: [...spec.env], ...(seccomp && { seccomp }) } };
   }
 
   async #end(containerId: string): Promise<void> {

@@ -40,6 +40,8 @@ export interface ProcessAgentOptions {
   readonly generation: bigint;
   readonly args: readonly string[];
   readonly env: readonly string[];
+  /** What it says in its Hello. */
+  readonly features: readonly string[];
 }
 
 interface Running {
@@ -162,7 +164,12 @@ export class ProcessAgent {
 
   #service(): Partial<ServiceImpl<typeof AgentService>> {
     return {
-      hello: () => ({ version: "0.0.0", mode: Mode.SHIM, containerId: this.options.containerId }),
+      hello: () => ({
+        version: "0.0.0",
+        mode: Mode.SHIM,
+        containerId: this.options.containerId,
+        features: [...this.options.features],
+      }),
       start: (request) => {
         this.starts.push(request);
         this.#result ??= this.#start(request);

@@ -102,7 +102,11 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       architecture: config.architecture,
       agent: agentSourceOf(config),
     },
-    start: { lingerMs: config.linger, drainTimeoutMs: config.drainTimeout },
+    start: {
+      lingerMs: config.linger,
+      drainTimeoutMs: config.drainTimeout,
+      architecture: config.architecture,
+    },
   };
   const hasContainerWithout = (): boolean => [...state.containers.values()].some(isWithoutNetwork);
   const sweeps = keepSweeping(
@@ -119,7 +123,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
   return {
     name: "ecs",
     capabilities: ecsCapabilities,
-    policy: { ...ecsPolicy, volumePartsLimitMs: config.startTimeout },
+    policy: { ...ecsPolicy(config.architecture), volumePartsLimitMs: config.startTimeout },
     authority,
     workloads: ecsWorkloads({ context, sealer, imageDocuments: parts.imageDocuments, state }),
     images,

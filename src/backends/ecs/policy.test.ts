@@ -8,11 +8,13 @@ import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts
 import { maskedPaths, readonlyPaths } from "../common/default-paths.ts";
 import { ecsPolicy } from "./policy.ts";
 
+const policy = ecsPolicy("amd64");
+
 const unapplied = (record: MessageInitShape<typeof ContainerRecordSchema>) =>
-  ecsPolicy.notApplied(create(ContainerRecordSchema, record)).map(({ name }) => name);
+  policy.notApplied(create(ContainerRecordSchema, record)).map(({ name }) => name);
 
 const refused = (hostConfig: MessageInitShape<typeof HostConfigSchema>) =>
-  ecsPolicy.unsupported(create(ContainerRecordSchema, { hostConfig }));
+  policy.unsupported(create(ContainerRecordSchema, { hostConfig }));
 
 describe("what Fargate cannot do", () => {
   it("is refused by name", () => {
@@ -39,15 +41,35 @@ describe("what Fargate cannot do", () => {
       "--security-opt seccomp=unconfined, apparmor=unconfined",
       "--security-opt systempaths=unconfined",
     ]);
-    const seccomp = 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}';
-    assert.deepEqual(refused({ securityOpt: [seccomp] }), ["--security-opt seccomp=PROFILE"]);
-    assert.deepEqual(refused({ securityOpt: ["no-new-privileges", seccomp] }), [
-      "--security-opt seccomp=PROFILE",
-    ]);
     assert.deepEqual(refused({ securityOpt: ["apparmor=mine", "writable-cgroups=true"] }), [
       "--security-opt apparmor=PROFILE (all but docker-default)",
       "--security-opt (others)",
     ]);
+  });
+
+  it("is no seccomp profile of a container without new privileges, whose agent loads it", () => {
+    const seccomp = 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}';
+    const without = "--security-opt seccomp=PROFILE (without no-new-privileges)";
+    assert.deepEqual(refused({ securityOpt: [seccomp] }), [without]);
+    assert.deepEqual(refused({ securityOpt: [seccomp, "no-new-privileges:false"] }), [without]);
+    assert.deepEqual(refused({ securityOpt: [seccomp, "no-new-privileges"] }), []);
+    assert.deepEqual(refused({ securityOpt: [seccomp, "seccomp=unconfined"] }), []);
+    const listening = 'seccomp={"defaultAction":"SCMP_ACT_NOTIFY"}';
+    assert.deepEqual(refused({ securityOpt: ["no-new-privileges", listening] }), [
+      "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
+    ]);
+    assert.deepEqual(refused({ securityOpt: [seccomp, "writable-cgroups=true"] }), [
+      without,
+      "--security-opt (others)",
+    ]);
+    for (const bad of [
+      "seccomp={",
+      'seccomp={"defaultAction":"SCMP_ACT_JOKE"}',
+      "no-new-privileges=perhaps",
+    ]) {
+      assert.throws(() => refused({ securityOpt: ["no-new-privileges", bad] }), { kind: "invalid" }, bad);
+    }
+    assert.throws(() => refused({ securityOpt: ["seccomp={"] }), { kind: "invalid" });
   });
 
   it("is told where masked and read-only paths are others than Docker's, and what the task has instead", () => {

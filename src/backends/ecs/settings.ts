@@ -3,11 +3,14 @@
  * applied, with a warning. `docs/backends/ecs-settings.md` is made from these tables.
  */
 import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
+import { askedProfile, hasListener } from "../common/cloud/agent-seccomp.ts";
 import * as defaultPaths from "../common/default-paths.ts";
 import type { UnappliedSetting } from "../common/driver.ts";
 import { isContainerMode } from "../common/engine/container-mode.ts";
 import { unpublishedPorts } from "../common/engine/ports.ts";
 import { defaultCapabilities } from "../common/linux-capabilities.ts";
+import { parseSecurityOptions } from "../common/security/options.ts";
+import type { SeccompProfile } from "../common/security/seccomp.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
 /** One setting. */
@@ -67,9 +70,17 @@ export const refused: readonly FargateSetting[] = [
     isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
   },
   {
-    name: "--security-opt seccomp=PROFILE",
-    why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)); for the latter the agent would have to compile profiles, and does not. Fargate's own profile holds, and no-new-privileges works",
-    isSet: (host) => refusedSecurityOptions(host).some((option) => seccompOption.test(option)),
+    name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+    why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
+    isSet: (host) => profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges,
+  },
+  {
+    name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
+    why: "who listens would be a process of the host, which is Fargate's",
+    isSet(host) {
+      const profile = profileOf(host);
+      return profile !== undefined && hasListener(profile);
+    },
   },
   {
     name: "--security-opt apparmor=PROFILE (all but docker-default)",
@@ -91,6 +102,16 @@ function refusedSecurityOptions({ securityOpt }: HostConfig): readonly string[] 
     (option) => !neutralSecurityOption.test(option) && !unconfined.test(option) && option !== openPaths,
   );
 }
+
+/** Options that are not refused for what they are. */
+function readable(host: HostConfig): readonly string[] {
+  const others = new Set(refusedSecurityOptions(host).filter((option) => !seccompOption.test(option)));
+  return host.securityOpt.filter((option) => !others.has(option));
+}
+
+/** @throws SockerlessError `invalid`: it is none */
+const profileOf = (host: HostConfig): SeccompProfile | undefined =>
+  askedProfile({ securityOpt: [...readable(host)] });
 
 /** Accepted and not applied: the container works without it. */
 export const notApplied: readonly FargateSetting[] = [

@@ -2,7 +2,7 @@ import type { HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Policy } from "../common/driver.ts";
 import { unpublishedPorts } from "../common/engine/ports.ts";
 import { isWellKnownSocket } from "./docker-sockets.ts";
-import { parseSecurityOptions } from "./oci/security.ts";
+import { parseSecurityOptions } from "../common/security/options.ts";
 
 type Refusal = readonly [feature: string, asked: (host: HostConfig) => boolean];
 
@@ -29,7 +29,7 @@ export const localPolicy: Policy = {
   publishesPorts: "driver",
   unsupported(record) {
     const host = record.hostConfig;
-    parseSecurityOptions(host?.securityOpt ?? [], host?.privileged ?? false); // refuses what it cannot read
+    parseSecurityOptions(host?.securityOpt ?? []); // refuses what it cannot read
     return host === undefined
       ? []
       : [

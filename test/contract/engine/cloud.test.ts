@@ -26,6 +26,21 @@ describe("containers that run in a cloud", () => {
     assert.equal(start?.generation, 1n);
   });
 
+  it("have their seccomp profile told by the start, unless their agent is too old to know one", async () => {
+    const hostConfig = {
+      securityOpt: ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'],
+    };
+    const id = await bench.runScript("exec sleep 60", { hostConfig });
+    const [start] = bench.machine.agentOf(id).starts;
+    assert.equal(start?.process?.seccomp?.defaultAction, "SCMP_ACT_ALLOW");
+    bench.machine.agentFeatures = [];
+    await assert.rejects(
+      bench.runScript("exec sleep 60", { hostConfig }),
+      /too old to load a seccomp profile/,
+    );
+    await bench.runScript("exec sleep 60");
+  });
+
   it("are shown with virtual addresses and found by their names at the real ones", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const hostConfig = { networkMode: "web" };

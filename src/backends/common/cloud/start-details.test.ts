@@ -26,7 +26,7 @@ function details(
     ...(owner && { joined: { network: { owner: create(ContainerRecordSchema, owner), plan } } }),
     awaitAttachIds: [],
   };
-  return startDetails(spec, { lingerMs, drainTimeoutMs: 20_000 }, sealed);
+  return startDetails(spec, { lingerMs, drainTimeoutMs: 20_000, architecture: "amd64" }, sealed);
 }
 
 describe("what the agent of a cloud container is told with its start", () => {
@@ -37,7 +37,7 @@ describe("what the agent of a cloud container is told with its start", () => {
         groupAdd: ["audio"],
         consoleHeight: 24,
         consoleWidth: 80,
-        securityOpt: ["no-new-privileges:true"],
+        securityOpt: ["no-new-privileges:true", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'],
         resources: { ulimits: [{ name: "nofile", soft: 1024n, hard: -1n }] },
       },
     });
@@ -48,6 +48,7 @@ describe("what the agent of a cloud container is told with its start", () => {
     assert.deepEqual(process?.consoleSize, { height: 24, width: 80 });
     assert.deepEqual(process?.additionalGroups, ["audio"]);
     assert.equal(process?.noNewPrivileges, true);
+    assert.equal(process?.seccomp?.defaultAction, "SCMP_ACT_ALLOW");
     assert.deepEqual(process?.resourceLimits, [{ name: "nofile", soft: 1024n, hard: 2n ** 64n - 1n }]);
   });
 

@@ -8,9 +8,10 @@ import {
   Tee,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { defaultCapabilities } from "../linux-capabilities.ts";
 import type { WorkloadSpec } from "../driver.ts";
 import { parseSignal, sigterm } from "../engine/signals.ts";
+import { parseSecurityOptions } from "../security/options.ts";
+import { agentSeccomp, boundingSet } from "./agent-seccomp.ts";
 import type { SealedRecord } from "./seal.ts";
 
 /** What of the configuration an agent is told. */
@@ -19,6 +20,8 @@ export interface StartSettings {
   readonly lingerMs: number;
   /** How long an agent waits for a backend that is away, milliseconds. */
   readonly drainTimeoutMs: number;
+  /** Of the tasks' processors, as GOARCH. */
+  readonly architecture: string;
 }
 
 /** Docker's, for a container that names none. */
@@ -40,7 +43,7 @@ export function startDetails(
   const stopSignal = config?.stopSignal ?? "";
   const drainSeconds = Math.ceil(settings.drainTimeoutMs / 1000);
   return {
-    process: processOf(spec),
+    process: processOf(spec, settings),
     hostname: ownNames(spec),
     extraHosts: [
       ...(named.hostConfig?.extraHosts ?? []).map((entry) => hostsEntry(entry, named)),
@@ -66,7 +69,10 @@ export function goesWithItsEnd({ hostConfig }: ContainerRecord): boolean {
   return hostConfig?.autoRemove === true;
 }
 
-function processOf(spec: WorkloadSpec): MessageInitShape<typeof ProcessSpecSchema> {
+function processOf(
+  spec: WorkloadSpec,
+  { architecture }: StartSettings,
+): MessageInitShape<typeof ProcessSpecSchema> {
   const { config, hostConfig } = spec.record;
   const { consoleHeight = 0, consoleWidth = 0 } = hostConfig ?? {};
   return {
@@ -77,22 +83,15 @@ function processOf(spec: WorkloadSpec): MessageInitShape<typeof ProcessSpecSchem
     tty: config?.tty ?? false,
     ...(consoleHeight > 0 ? { consoleSize: { height: consoleHeight, width: consoleWidth } } : {}),
     additionalGroups: hostConfig?.groupAdd ?? [],
-    capabilities: capabilitiesOf(hostConfig?.capAdd ?? [], hostConfig?.capDrop ?? []),
-    noNewPrivileges: (hostConfig?.securityOpt ?? []).some((option) =>
-      /^no-new-privileges([=:](1|t|true))?$/i.test(option),
-    ),
+    capabilities: boundingSet(hostConfig ?? { capAdd: [], capDrop: [] }),
+    noNewPrivileges: parseSecurityOptions(hostConfig?.securityOpt ?? []).noNewPrivileges,
+    seccomp: hostConfig && agentSeccomp(hostConfig, architecture),
     resourceLimits: (hostConfig?.resources?.ulimits ?? []).map(({ name, soft, hard }) => ({
       name,
       soft: BigInt.asUintN(64, soft),
       hard: BigInt.asUintN(64, hard),
     })),
   };
-}
-
-/** The bounding set; names as the engine has written them, with `CAP_`. */
-function capabilitiesOf(added: readonly string[], dropped: readonly string[]): string[] {
-  const kept = dropped.includes("ALL") ? [] : defaultCapabilities.filter((name) => !dropped.includes(name));
-  return [...new Set([...kept, ...added.filter((name) => name !== "ALL")])];
 }
 
 /** As `/etc/hosts` has them: the full name first. */

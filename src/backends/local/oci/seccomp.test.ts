@@ -1,16 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+
 import { defaultCapabilities } from "../../common/linux-capabilities.ts";
-import { dockersProfile, parseSeccompProfile, resolveSeccomp, type SeccompTarget } from "./seccomp.ts";
-import type { OciSeccomp } from "./types.ts";
+import {
+  parseSeccompProfile,
+  type ResolvedProfile,
+  resolveSeccompOn,
+} from "../../common/security/seccomp.ts";
+import { dockersProfile, seccompFilter } from "./seccomp.ts";
 
-const target: SeccompTarget = {
-  architecture: "amd64",
-  kernel: "6.1.0-13-amd64",
-  capabilities: defaultCapabilities,
-};
+const target = { architecture: "amd64", capabilities: defaultCapabilities };
+const kernel = "6.1.0-13-amd64";
 
-function allows(profile: OciSeccomp | undefined, syscall: string): boolean {
+function allows(profile: ResolvedProfile | undefined, syscall: string): boolean {
   return (
     profile?.syscalls.some((rule) => rule.action === "SCMP_ACT_ALLOW" && rule.names.includes(syscall)) ??
     false
@@ -18,7 +20,7 @@ function allows(profile: OciSeccomp | undefined, syscall: string): boolean {
 }
 
 test("the default profile refuses what it does not name", () => {
-  const profile = resolveSeccomp(dockersProfile, target);
+  const profile = resolveSeccompOn(kernel, dockersProfile, target);
   assert.equal(profile?.defaultAction, "SCMP_ACT_ERRNO");
   assert.deepEqual(profile?.architectures, ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
   assert.ok(allows(profile, "openat2") && allows(profile, "chroot") && allows(profile, "ptrace"));
@@ -28,13 +30,13 @@ test("the default profile refuses what it does not name", () => {
 });
 
 test("a capability opens its system calls", () => {
-  const admin = resolveSeccomp(dockersProfile, { ...target, capabilities: ["CAP_SYS_ADMIN"] });
+  const admin = resolveSeccompOn(kernel, dockersProfile, { ...target, capabilities: ["CAP_SYS_ADMIN"] });
   assert.ok(allows(admin, "mount") && allows(admin, "bpf"));
   assert.ok(!allows(admin, "chroot"), "CAP_SYS_CHROOT was not given");
 });
 
 test("clone with new namespaces and clone3 are closed without CAP_SYS_ADMIN", () => {
-  const rules = resolveSeccomp(dockersProfile, target)?.syscalls ?? [];
+  const rules = resolveSeccompOn(kernel, dockersProfile, target)?.syscalls ?? [];
   const clone = rules.filter((rule) => rule.names.includes("clone"));
   assert.equal(clone.length, 1);
   assert.equal(clone[0]?.args?.[0]?.op, "SCMP_CMP_MASKED_EQ");
@@ -42,38 +44,23 @@ test("clone with new namespaces and clone3 are closed without CAP_SYS_ADMIN", ()
 });
 
 test("a rule for newer kernels does not hold on older ones", () => {
-  assert.ok(!allows(resolveSeccomp(dockersProfile, { ...target, kernel: "4.4.0" }), "ptrace"));
-  assert.ok(allows(resolveSeccomp(dockersProfile, { ...target, kernel: "4.8.0" }), "ptrace"));
+  assert.ok(!allows(resolveSeccompOn("4.4.0", dockersProfile, target), "ptrace"));
+  assert.ok(allows(resolveSeccompOn("4.8.0", dockersProfile, target), "ptrace"));
 });
 
 test("rules for other architectures are left out", () => {
-  assert.ok(allows(resolveSeccomp(dockersProfile, target), "arch_prctl"));
-  assert.ok(!allows(resolveSeccomp(dockersProfile, { ...target, architecture: "arm64" }), "arch_prctl"));
+  assert.ok(allows(resolveSeccompOn(kernel, dockersProfile, target), "arch_prctl"));
+  const arm = resolveSeccompOn(kernel, dockersProfile, { ...target, architecture: "arm64" });
+  assert.ok(!allows(arm, "arch_prctl"));
 });
 
-test("a profile of the user's is read in both spellings of names", () => {
-  const profile = resolveSeccomp(
-    parseSeccompProfile(
-      JSON.stringify({
-        defaultAction: "SCMP_ACT_ALLOW",
-        syscalls: [
-          { name: "mkdir", action: "SCMP_ACT_ERRNO" },
-          { names: ["rmdir"], action: "SCMP_ACT_ERRNO" },
-        ],
-      }),
-    ),
-    target,
-  );
-  assert.deepEqual(
-    profile?.syscalls.map((rule) => rule.names),
-    [["mkdir"], ["rmdir"]],
-  );
-});
-
-test("a profile that is none is refused, not ignored", () => {
-  assert.throws(() => parseSeccompProfile("{"), {
-    kind: "invalid",
-    message: /^Decoding seccomp profile failed/,
-  });
-  assert.throws(() => parseSeccompProfile("[]"), { kind: "invalid" });
+test("a container has Docker's profile, unless it is privileged or asks for another", () => {
+  const own = parseSeccompProfile('{"defaultAction":"SCMP_ACT_ALLOW"}');
+  const defaultActionOf = (...[asked, privileged]: [Parameters<typeof seccompFilter>[0], boolean]) =>
+    seccompFilter(asked, privileged, [])?.defaultAction;
+  assert.equal(defaultActionOf(undefined, false), "SCMP_ACT_ERRNO");
+  assert.equal(defaultActionOf(undefined, true), undefined);
+  assert.equal(defaultActionOf("builtin", true), "SCMP_ACT_ERRNO");
+  assert.equal(defaultActionOf("unconfined", false), undefined);
+  assert.equal(defaultActionOf(own, true), "SCMP_ACT_ALLOW");
 });

@@ -188,6 +188,13 @@ test("security options are read in both spellings, unknown ones refused", () => 
   assert.throws(() => ociSpec(workload({ securityOpt: ["magic=1"] }), machine), { kind: "invalid" });
 });
 
+test("operands of seccomp rules are written digit for digit", () => {
+  const operand = "18446744073709551615";
+  const profile = `{"syscalls":[{"name":"mmap","action":"SCMP_ACT_ERRNO","args":[{"index":1,"value":${operand},"op":"SCMP_CMP_EQ"}]}]}`;
+  const spec = ociSpec(workload({ securityOpt: [`seccomp=${profile}`] }), machine);
+  assert.match(new TextDecoder().decode(encodeOciSpec(spec)), new RegExp(`"value":${operand},`));
+});
+
 test("cpus and a quota contradict each other", () => {
   assert.throws(() => ociSpec(workload({ resources: { nanoCpus: 1n, cpuQuota: 5n } }), machine), {
     kind: "invalid",

@@ -9,8 +9,8 @@ import { containerMounts, sourceOf } from "./mounts.ts";
 import { containerNamespaces } from "./namespaces.ts";
 import { machineMounts, type MountLookup, rootPropagation } from "./propagation.ts";
 import { containerResources } from "./resources.ts";
-import { resolveSeccomp, seccompTarget } from "./seccomp.ts";
-import { parseSecurityOptions } from "./security.ts";
+import { seccompFilter } from "./seccomp.ts";
+import { parseSecurityOptions } from "../../common/security/options.ts";
 import type { OciSpec } from "./types.ts";
 
 /** What the configuration of a container depends on beside the container. */
@@ -75,12 +75,12 @@ export function ociSpec(workload: WorkloadSpec, machine: MachineProfile): OciSpe
   const { record } = workload;
   const given = record.hostConfig;
   const privileged = given?.privileged ?? false;
-  const security = parseSecurityOptions(given?.securityOpt ?? [], privileged);
+  const security = parseSecurityOptions(given?.securityOpt ?? []);
   const bounding = containerCapabilities(
     { capAdd: given?.capAdd ?? [], capDrop: given?.capDrop ?? [], privileged },
     machine.capabilities,
   );
-  const seccomp = security.seccomp && resolveSeccomp(security.seccomp, seccompTarget(bounding));
+  const seccomp = seccompFilter(security.seccomp, privileged, bounding);
   const { devices, rules } = containerDevices(
     given?.resources?.devices ?? [],
     given?.resources?.deviceCgroupRules ?? [],

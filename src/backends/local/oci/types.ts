@@ -3,6 +3,8 @@
  * driver writes. Names are the specification's.
  */
 
+import type { ResolvedProfile } from "../../common/security/seccomp.ts";
+
 export interface OciSpec {
   ociVersion: string;
   /** `root.path` is filled in by the host process. */
@@ -116,17 +118,5 @@ export interface OciThrottle {
   rate: number;
 }
 
-export interface OciSeccomp {
-  defaultAction: string;
-  defaultErrnoRet?: number;
-  architectures?: readonly string[];
-  syscalls: OciSyscallRule[];
-  flags?: readonly string[];
-}
-
-export interface OciSyscallRule {
-  names: readonly string[];
-  action: string;
-  errnoRet?: number;
-  args?: readonly { index: number; value: number; valueTwo?: number; op: string }[];
-}
+/** Operands of conditions are unsigned, of 64 bits. */
+export type OciSeccomp = ResolvedProfile;

@@ -39,6 +39,8 @@ import { watchContainer } from "./watch-container.ts";
 const attachTimeoutMs = 10_000;
 /** How long the agent may take beyond that. */
 const startTimeoutMs = 60_000;
+/** What agents say in `Hello.features` that load seccomp profiles. */
+const seccompFeature = "seccomp";
 /** Between looks at a start that another one waits for. */
 const donorPollMs = 50;
 
@@ -163,7 +165,9 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
     const details = await context.driver.workloads.startDetails?.(
       workloadOf(context, placed, spec.awaitAttachIds, "joined"), // A linked container may have moved meanwhile.
     );
-    const started = await startProcess(link, startRequestOf(context, live, placed, details));
+    const request = startRequestOf(context, live, placed, details);
+    await refuseOldAgent(link, request);
+    const started = await startProcess(link, request);
     await recordRunning(context, placed, launched, started);
     live.reservations.end();
   } catch (error) {
@@ -228,6 +232,17 @@ function startRequestOf(
     stdinOnce: config.stdinOnce,
     ...(check === undefined ? {} : { healthCheck: check }),
   });
+}
+
+/** An agent that is older than profiles would leave the container without its filter. */
+async function refuseOldAgent(link: AgentLink, { process }: StartRequest): Promise<void> {
+  if (process?.seccomp === undefined) {
+    return;
+  }
+  const { features, version } = await link.agent.client.hello({}, { timeoutMs: startTimeoutMs });
+  if (!features.includes(seccompFeature)) {
+    throw systemError(`the container's agent (${version}) is too old to load a seccomp profile`);
+  }
 }
 
 async function startProcess(link: AgentLink, request: StartRequest): Promise<StartedProcess> {

@@ -1,11 +1,11 @@
 import { invalid } from "../../../common/errors.ts";
-import { dockersProfile, parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
+import { parseSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 
 /** What `--security-opt` says, all of it. */
 export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
-  /** undefined: unconfined. */
-  readonly seccomp: SeccompProfile | undefined;
+  /** `builtin`: Docker's own profile. undefined: not said. */
+  readonly seccomp: SeccompProfile | "builtin" | "unconfined" | undefined;
   /** AppArmor profile asked for by name; undefined or empty: none was. */
   readonly appArmor: string | undefined;
   /** `systempaths=unconfined`: nothing of /proc and /sys is masked or read-only. */
@@ -13,14 +13,13 @@ export interface SecurityOptions {
 }
 
 /**
- * Reads `HostConfig.SecurityOpt`. `privileged` turns the default filters off,
- * as dockerd does.
+ * Reads `HostConfig.SecurityOpt`; of several options of one kind the last holds.
  *
  * @throws SockerlessError `invalid` in dockerd's words
  */
-export function parseSecurityOptions(options: readonly string[], privileged: boolean): SecurityOptions {
+export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
   let noNewPrivileges = false;
-  let seccomp: SeccompProfile | undefined = privileged ? undefined : dockersProfile;
+  let seccomp: SecurityOptions["seccomp"];
   let appArmor: string | undefined;
   let systemPathsUnconfined = false;
   for (const option of options) {
@@ -34,7 +33,7 @@ export function parseSecurityOptions(options: readonly string[], privileged: boo
         noNewPrivileges = parseBoolean(option, value);
         break;
       case "seccomp":
-        seccomp = namedProfile(value);
+        seccomp = value === "unconfined" || value === "builtin" ? value : parseSeccompProfile(value);
         break;
       case "apparmor":
         appArmor = value;
@@ -65,11 +64,4 @@ function parseBoolean(option: string, value: string): boolean {
     throw invalid(`invalid --security-opt 2: "${option}"`);
   }
   return /^(1|t)/i.test(value);
-}
-
-function namedProfile(value: string): SeccompProfile | undefined {
-  if (value === "unconfined") {
-    return undefined;
-  }
-  return value === "builtin" ? dockersProfile : parseSeccompProfile(value);
 }

@@ -1,0 +1,230 @@
+/** Docker's seccomp profiles: how they are read, and which of their rules hold for a container. */
+import { z } from "zod";
+
+import { invalid } from "../../../common/errors.ts";
+
+/** Unsigned, of 64 bits: a double does not hold all of them. */
+const uint64 = z
+  .bigint()
+  .min(0n)
+  .max(2n ** 64n - 1n);
+const uint32 = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 32 - 1);
+
+/** As Go reads JSON: null is as good as nothing. */
+const orNull = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+const strings = orNull(z.array(z.string()));
+
+const kernelVersion = z
+  .string()
+  .regex(/^\d+\.\d+/, { error: 'invalid kernel version: expected "<kernel>.<major>"' });
+
+const conditionSchema = orNull(
+  z.object({ arches: strings, caps: strings, minKernel: orNull(kernelVersion) }),
+);
+
+const argumentSchema = z.object({
+  index: uint32,
+  value: orNull(uint64).transform((value) => value ?? 0n),
+  valueTwo: orNull(uint64).transform((value) => value ?? 0n),
+  op: z.string(),
+});
+
+const ruleSchema = z.object({
+  name: orNull(z.string()),
+  names: strings,
+  action: z.string(),
+  errnoRet: orNull(uint32),
+  args: orNull(z.array(argumentSchema)),
+  includes: conditionSchema,
+  excludes: conditionSchema,
+});
+
+const profileSchema = z.object({
+  defaultAction: orNull(z.string()),
+  defaultErrnoRet: orNull(uint32),
+  architectures: strings,
+  archMap: orNull(z.array(z.object({ architecture: z.string(), subArchitectures: strings }))),
+  syscalls: orNull(z.array(ruleSchema)),
+  flags: strings,
+  listenerPath: orNull(z.string()),
+});
+
+/**
+ * A seccomp profile in Docker's format: the OCI one with rules that hold only
+ * for some architectures, capabilities or kernels.
+ */
+export type SeccompProfile = z.output<typeof profileSchema>;
+type ProfileRule = NonNullable<SeccompProfile["syscalls"]>[number];
+
+/** Where a profile is to hold, but for the kernel. */
+export interface SeccompTarget {
+  /** GOARCH name, which is what profiles use: "amd64", "arm64". */
+  readonly architecture: string;
+  /** Bounding set of the container. */
+  readonly capabilities: readonly string[];
+}
+
+/** `linux.seccomp` of the OCI runtime specification, as far as profiles fill it in. */
+export interface ResolvedProfile<Rule extends ResolvedRule = ResolvedRule> {
+  readonly defaultAction: string;
+  readonly defaultErrnoRet?: number;
+  readonly architectures?: readonly string[];
+  readonly flags?: readonly string[];
+  readonly syscalls: readonly Rule[];
+}
+
+/** A rule without Docker's own conditions. */
+export interface ResolvedRule {
+  readonly names: readonly string[];
+  readonly action: string;
+  readonly errnoRet?: number;
+  readonly args?: readonly {
+    readonly index: number;
+    readonly value: bigint;
+    readonly valueTwo: bigint;
+    readonly op: string;
+  }[];
+}
+
+/** A rule with the kernels for which it is, as `major.minor`. */
+export interface KernelRule extends ResolvedRule {
+  /** The first of them. */
+  readonly minKernel?: string;
+  /** The first that is none of them. */
+  readonly beforeKernel?: string;
+}
+
+const seccompArchitecture: Readonly<Record<string, string>> = {
+  amd64: "SCMP_ARCH_X86_64",
+  arm64: "SCMP_ARCH_AARCH64",
+  riscv64: "SCMP_ARCH_RISCV64",
+  s390x: "SCMP_ARCH_S390X",
+};
+
+const decimal = /^\d+$/;
+const isOperand = (key: string): boolean => key === "value" || key === "valueTwo";
+
+/** `JSON.parse` as Node has it and the compiler's library does not name it: with the digits of a number. */
+const parseJson = JSON.parse as (
+  text: string,
+  reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+) => unknown;
+
+/**
+ * Reads a profile as `--security-opt seccomp=` carries it (the CLI sends the
+ * file's content).
+ *
+ * @throws SockerlessError `invalid` in dockerd's words
+ */
+export function parseSeccompProfile(json: string): SeccompProfile {
+  let parsed: unknown;
+  try {
+    parsed = parseJson(json, (key, value, { source = "" }) =>
+      isOperand(key) && typeof value === "number" && decimal.test(source) ? BigInt(source) : value,
+    );
+  } catch (cause) {
+    throw invalid(`Decoding seccomp profile failed: ${(cause as Error).message}`, cause);
+  }
+  const result = profileSchema.safeParse(parsed);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const where = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
+    throw invalid(`Decoding seccomp profile failed: ${where}${issue?.message ?? ""}`, result.error);
+  }
+  const profile = result.data;
+  if ((profile.architectures?.length ?? 0) > 0 && (profile.archMap?.length ?? 0) > 0) {
+    throw invalid(
+      "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",
+    );
+  }
+  if (profile.syscalls?.some(({ name = "", names = [] }) => name !== "" && names.length > 0)) {
+    throw invalid(
+      "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'",
+    );
+  }
+  return profile;
+}
+
+/**
+ * The profile's rules that hold for the target, each with its kernels, for
+ * whoever knows the kernel.
+ *
+ * @returns undefined where the profile says nothing, which is no filter
+ */
+export function resolveSeccomp(
+  profile: SeccompProfile,
+  target: SeccompTarget,
+): ResolvedProfile<KernelRule> | undefined {
+  const rules = profile.syscalls ?? [];
+  if ((profile.defaultAction ?? "") === "" && rules.length === 0) {
+    return undefined;
+  }
+  const native = seccompArchitecture[target.architecture];
+  const mapped = profile.archMap?.find((entry) => entry.architecture === native);
+  const architectures =
+    mapped === undefined ? profile.architectures : [mapped.architecture, ...(mapped.subArchitectures ?? [])];
+  return {
+    defaultAction: profile.defaultAction ?? "SCMP_ACT_ERRNO",
+    ...(profile.defaultErrnoRet !== undefined && { defaultErrnoRet: profile.defaultErrnoRet }),
+    ...(architectures !== undefined && { architectures }),
+    ...(profile.flags !== undefined && { flags: profile.flags }),
+    syscalls: rules.filter((rule) => holds(rule, target)).map(withKernels),
+  };
+}
+
+/** The same for a kernel that is known, as an OCI runtime takes it. */
+export function resolveSeccompOn(
+  /** Its release: "6.1.0-13-amd64". */
+  kernel: string,
+  profile: SeccompProfile,
+  target: SeccompTarget,
+): ResolvedProfile | undefined {
+  const resolved = resolveSeccomp(profile, target);
+  return (
+    resolved && {
+      ...resolved,
+      syscalls: resolved.syscalls
+        .filter(
+          ({ minKernel, beforeKernel }) =>
+            (minKernel === undefined || kernelAtLeast(kernel, minKernel)) &&
+            (beforeKernel === undefined || !kernelAtLeast(kernel, beforeKernel)),
+        )
+        .map(({ minKernel: _min, beforeKernel: _before, ...rule }) => rule),
+    }
+  );
+}
+
+function holds({ includes, excludes }: ProfileRule, target: SeccompTarget): boolean {
+  const excluded =
+    (excludes?.arches?.includes(target.architecture) ?? false) ||
+    (excludes?.caps?.some((name) => target.capabilities.includes(name)) ?? false);
+  const arches = includes?.arches ?? [];
+  const caps = includes?.caps ?? [];
+  return (
+    !excluded &&
+    (arches.length === 0 || arches.includes(target.architecture)) &&
+    caps.every((name) => target.capabilities.includes(name))
+  );
+}
+
+function withKernels({ name, names, action, errnoRet, args, includes, excludes }: ProfileRule): KernelRule {
+  const [minKernel, beforeKernel] = [includes?.minKernel, excludes?.minKernel];
+  return {
+    names: names ?? (name === undefined ? [] : [name]),
+    action,
+    ...(errnoRet !== undefined && { errnoRet }),
+    ...(args !== undefined && { args }),
+    ...(minKernel !== undefined && { minKernel }),
+    ...(beforeKernel !== undefined && { beforeKernel }),
+  };
+}
+
+function kernelAtLeast(kernel: string, minimum: string): boolean {
+  const [major = 0, minor = 0] = kernel.split(/[.-]/).map(Number);
+  const [wantedMajor = 0, wantedMinor = 0] = minimum.split(".").map(Number);
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}

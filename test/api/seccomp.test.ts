@@ -1,0 +1,77 @@
+/** Seccomp profiles of the user's own: `--security-opt seccomp=FILE`. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+
+import { callApi } from "../support/docker-api.ts";
+import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";
+import { until } from "../support/until.ts";
+import { withDaemon } from "../support/with-daemon.ts";
+
+const setting = withDaemon();
+const ok = (...args: string[]) => setting.daemon.ok(...args);
+
+describe("a container under a seccomp profile, without new privileges", () => {
+  let directory: string;
+  let options: string[];
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "skl-seccomp-"));
+    const profile = await writeSeccompProfile(directory);
+    options = ["--security-opt", "no-new-privileges", "--security-opt", `seccomp=${profile}`];
+  });
+  after(() => rm(directory, { recursive: true }));
+
+  it("is denied what the profile denies, with the errors that it names", async () => {
+    const { code, errorText, stdout } = await setting.daemon.docker(
+      ...["run", "--rm", ...options, "busybox", "sh", "-c", tryDenied],
+    );
+    assert.equal(code, 1, errorText);
+    assert.match(stdout.toString().trimEnd(), denied);
+  });
+
+  it("has its execs under the profile, by root and others and with terminals, and its health checks", async () => {
+    const check = ["--health-cmd", tryDenied, "--health-interval", "100ms"];
+    await ok("run", "--detach", "--name", "confined", ...options, ...check, "busybox", "sleep", "1000");
+    for (const flags of [[], ["--user", "root"], ["--tty"]]) {
+      const exec = await setting.daemon.docker("exec", ...flags, "confined", "sh", "-c", tryDenied);
+      assert.equal(exec.code, 1, exec.errorText);
+      assert.match(exec.stdout.toString().replaceAll("\r", "").trimEnd(), denied);
+    }
+    const log = ["inspect", "--format", "{{range .State.Health.Log}}{{.Output}}{{end}}", "confined"];
+    const output = await until(async () => (await ok(...log)) || undefined);
+    assert.match(output, /Operation not permitted\nchmod: .*No space left on device/);
+    await ok("rm", "--force", "confined");
+  });
+
+  it("has a program started that finds in /proc that it is filtered", async () => {
+    const status = await ok("run", "--rm", ...options, "busybox", "cat", "/proc/self/status");
+    assert.match(status, /^NoNewPrivs:\t1$/m);
+    assert.match(status, /^Seccomp:\t2$/m);
+  });
+
+  it("is told why its command does not start where the profile forbids that", async () => {
+    const closed = join(directory, "closed.json");
+    const syscalls = [{ names: ["execve"], action: "SCMP_ACT_ERRNO" }];
+    await writeFile(closed, JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", syscalls }));
+    const { code, errorText } = await setting.daemon.docker(
+      ...["run", "--rm", "--security-opt", "no-new-privileges", "--security-opt", `seccomp=${closed}`],
+      ...["busybox", "true"],
+    );
+    assert.notEqual(code, 0);
+    assert.match(errorText, /operation not permitted/);
+  });
+
+  it("is not made with a profile that is none: 400", async () => {
+    for (const profile of ["{", "[]", '{"syscalls":{}}', '{"syscalls":[{"action":1}]}']) {
+      const body = {
+        Image: "busybox",
+        HostConfig: { SecurityOpt: ["no-new-privileges", `seccomp=${profile}`] },
+      };
+      const { status, text } = await callApi(setting.daemon.socket, "POST", "/containers/create", { body });
+      assert.equal(status, 400, text);
+      assert.match(text, /Decoding seccomp profile failed: /);
+    }
+  });
+});
