@@ -179,7 +179,7 @@ func TestAnExecOutlivesItsClient(t *testing.T) {
 	c := launch(t, launchOptions{args: sleeper})
 	c.mustRun()
 	events := c.watch()
-	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("echo up; trap 'exit 4' TERM; while :; do sleep 0.01; done")})
+	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done")})
 	s.until("up\n")
 	s.vanish()
 	if !c.inspect("e").Running {
