@@ -50,6 +50,13 @@ describe("a start", () => {
     assert.equal(await ok("run", "--rm", "busybox", "echo", "again"), "again");
   });
 
+  it("registers its task definition once, also where the answer is lost", async () => {
+    ecs.aws.faults.add({ on: "ecs.RegisterTaskDefinition", cut: "after" });
+    const own = ["--sysctl", "net.core.somaxconn=1234"];
+    assert.equal(await ok("run", "--rm", ...own, "busybox", "echo", "once"), "once");
+    assert.equal(ecs.aws.calls.count("ecs.RegisterTaskDefinition"), 1);
+  });
+
   it("fails with AWS's refusal to tell of its task, and leaves no task behind", async () => {
     const message = "is not authorized to perform: ecs:DescribeTasks";
     ecs.aws.faults.add({

@@ -11,6 +11,7 @@ import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
 import { fakeClient, type Input, refusal } from "./testing/fake-client.ts";
+import { passing } from "./testing/passing.ts";
 
 interface Group {
   readonly GroupId: string;
@@ -195,20 +196,6 @@ describe("networks on ECS", () => {
     networks: records.map((record) => ({ name: record.network?.name ?? "", record })),
   });
 
-  /** Moves the clock until something is done. */
-  const passing = async <T>(work: Promise<T>): Promise<T> => {
-    let isDone = false;
-    const done = work.finally(() => {
-      isDone = true;
-    });
-    done.catch(() => {});
-    for (let seconds = 0; !isDone && seconds < 60; seconds++) {
-      await clock.advance(1_000);
-    }
-    assert.ok(isDone, "it takes more than a minute");
-    return await done;
-  };
-
   it("are security groups whose members reach one another, agents and the file system", async () => {
     const reference = await networks().ensure(network("web", "a"));
     const group = ec2.groups.get(reference);
@@ -316,13 +303,13 @@ describe("networks on ECS", () => {
     assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
     assert.deepEqual(ec2.rules("sg-efs"), []);
     await fabric.remove(record);
-    await passing(networks().remove({ ...record, driverReference: "" })); // It might just have been made.
+    await passing(clock, networks().remove({ ...record, driverReference: "" })); // It might just have been made.
   });
 
   it("are made of the group whose creation was answered to nobody, and which EC2 shows late", async () => {
     ec2.add("sg-made", `sockerless-net-${"a".repeat(12)}`);
     ec2.unshown = 4;
-    assert.equal(await passing(networks().ensure(network("web", "a"))), "sg-made");
+    assert.equal(await passing(clock, networks().ensure(network("web", "a"))), "sg-made");
     assert.equal(ec2.rules("sg-made").length, 4);
   });
 
@@ -332,7 +319,7 @@ describe("networks on ECS", () => {
     await assert.rejects(fabric.ensure(network("web", "a")), /ECONNRESET/);
     assert.equal(ec2.groups.size, 3);
     ec2.unshown = 4;
-    await passing(fabric.remove(network("web", "a")));
+    await passing(clock, fabric.remove(network("web", "a")));
     assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
 
     ec2.creations.push("refused");

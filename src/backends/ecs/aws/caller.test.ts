@@ -4,7 +4,12 @@ import { setImmediate } from "node:timers/promises";
 
 import { GetLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { AuthorizeSecurityGroupIngressCommand, CreateSecurityGroupCommand } from "@aws-sdk/client-ec2";
-import { ClusterNotFoundException, ECSServiceException, RunTaskCommand } from "@aws-sdk/client-ecs";
+import {
+  ClusterNotFoundException,
+  ECSServiceException,
+  RegisterTaskDefinitionCommand,
+  RunTaskCommand,
+} from "@aws-sdk/client-ecs";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
@@ -117,6 +122,17 @@ describe("a call of AWS", () => {
       return true;
     });
     assert.equal(client.made, 4);
+  });
+
+  it("that would be done twice is not repeated where its answer may be lost, but where AWS has not taken it", async () => {
+    const { clock, call } = setUp();
+    const registration = new RegisterTaskDefinitionCommand({ family: "a", containerDefinitions: [] });
+    const failed = scripted(failure("ServerException", 500));
+    await assert.rejects(settled(clock, call("ecs", failed, registration)), /ServerException/);
+    assert.equal(failed.made, 1);
+    const throttled = scripted(failure("ThrottlingException", 400), {});
+    await settled(clock, call("ecs", throttled, registration));
+    assert.equal(throttled.made, 2);
   });
 
   it("that AWS refuses is not repeated, and its error keeps AWS's words, code and request", async () => {

@@ -33,6 +33,8 @@ export interface CallerOptions {
 
 /** A call that AWS itself failed, or that was lost, is made again so often. */
 const transientAttempts = 4;
+/** Done twice where they are made again after an answer was lost. */
+const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
 /** One that came too soon may wait longer: others share the account's rates. */
 const throttledAttempts = 12;
 const firstDelayMs = 100;
@@ -41,7 +43,8 @@ const longestDelayMs = 5_000;
 /**
  * Makes calls at the account's rates, all services together.
  *
- * A lost or throttled call is repeated whatever it is: those that create something carry a token or a unique name.
+ * A throttled call is repeated whatever it is, and so is a lost one: those that create something carry a token or a name
+ * that nothing else can have. What has neither is not repeated here: whoever asked looks first whether it is done.
  */
 export function createCaller(options: CallerOptions): AwsCaller {
   const { clock } = options;
@@ -120,7 +123,7 @@ function attemptsAfter(error: AwsError): number {
   if (isThrottled(error)) {
     return throttledAttempts;
   }
-  return isTransient(error) ? transientAttempts : 1;
+  return isTransient(error) && !doneAnew.has(error.call.operation) ? transientAttempts : 1;
 }
 
 /** Doubles, and strays by half so that those who were refused together do not come back together. */

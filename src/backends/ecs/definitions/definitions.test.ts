@@ -9,6 +9,7 @@ import type { Change } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
+import { passing } from "../testing/passing.ts";
 import type { Definition } from "./definition.ts";
 import { Definitions } from "./definitions.ts";
 
@@ -22,6 +23,11 @@ describe("task definitions", () => {
   /** Families that AWS has as active. */
   let registered: Set<string>;
   let isRefusing: boolean;
+  /** How many registrations are made whose answers are lost, and how many are not made. */
+  let isLosing: number;
+  let isDown: number;
+  /** What AWS lists; undefined: what is registered. */
+  let listed: readonly string[] | undefined;
   let fake: ReturnType<typeof fakeClient<AwsService<ECSClient>>>;
 
   beforeEach(() => {
@@ -29,6 +35,9 @@ describe("task definitions", () => {
     records = new Map();
     registered = new Set();
     isRefusing = false;
+    isLosing = 0;
+    isDown = 0;
+    listed = undefined;
     fake = fakeClient({
       DescribeTaskDefinition: ({ taskDefinition }: Input) => {
         if (!registered.has(String(taskDefinition))) {
@@ -45,14 +54,22 @@ describe("task definitions", () => {
         if (isRefusing) {
           throw refusal("ecs", "RegisterTaskDefinition", "AccessDeniedException");
         }
+        if (isDown > 0) {
+          isDown -= 1;
+          throw refusal("ecs", "RegisterTaskDefinition", "ServerException");
+        }
         registered.add(String(family));
+        if (isLosing > 0) {
+          isLosing -= 1;
+          throw refusal("ecs", "RegisterTaskDefinition", "ECONNRESET");
+        }
         return { taskDefinition: { taskDefinitionArn: arn(String(family)) } };
       },
       DeregisterTaskDefinition: ({ taskDefinition }: Input) => {
         registered.delete(/\/(.*):1$/.exec(String(taskDefinition))?.[1] ?? "");
         return {};
       },
-      ListTaskDefinitions: () => ({ taskDefinitionArns: [...registered].map(arn) }),
+      ListTaskDefinitions: () => ({ taskDefinitionArns: listed ?? [...registered].map(arn) }),
     });
   });
 
@@ -108,6 +125,35 @@ describe("task definitions", () => {
     await assert.rejects(known.ensure(definition), /AccessDenied/);
     isRefusing = false;
     assert.equal(await known.ensure(definition), arn("sockerless-01-a"));
+  });
+
+  it("are looked for before they are registered again where the answer to a registration was lost", async () => {
+    isLosing = 1;
+    assert.equal(await passing(clock, definitions().ensure(definition)), arn("sockerless-01-a"));
+    assert.equal(times("RegisterTaskDefinition"), 1);
+    assert.equal(times("DescribeTaskDefinition"), 2);
+  });
+
+  it("are registered anew where the registration that failed did not come about, and given up at last", async () => {
+    isDown = 2;
+    assert.equal(await passing(clock, definitions().ensure(definition)), arn("sockerless-01-a"));
+    assert.equal(times("RegisterTaskDefinition"), 3);
+    records.clear();
+    registered.clear();
+    isDown = 10;
+    await assert.rejects(passing(clock, definitions().ensure(definition)), /ServerException/);
+  });
+
+  it("that are registered twice are left once: that which is used, or else the newest", async () => {
+    const known = definitions();
+    await known.ensure(definition);
+    const family = arn("sockerless-01-a").replace(/1$/, "");
+    listed = [`${family}1`, `${family}2`, `${arn("sockerless-01-b")}`, `${arn("sockerless-01-b")}2`];
+    await sweep(known);
+    assert.deepEqual(
+      fake.made("DeregisterTaskDefinition").map((input) => input["taskDefinition"]),
+      [`${family}2`, arn("sockerless-01-b")],
+    );
   });
 
   it("go a day after their last use, those of a lost state a day after they were seen, and others' never", async () => {

@@ -15,7 +15,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { isAwsError } from "../aws/errors.ts";
+import { AwsError, isAwsError, isTransient } from "../aws/errors.ts";
 import { type Definition, familyPrefixOf } from "./definition.ts";
 
 /** What the definitions are kept with. */
@@ -32,6 +32,8 @@ export interface DefinitionsOptions {
 const keptMs = 24 * 60 * 60_000;
 const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
+/** Pauses before it is looked again whether a registration that nobody has answered was made. */
+const lookAgainAfterMs = [500, 1_000, 2_000];
 
 /** The definitions of this backend. */
 export class Definitions {
@@ -44,9 +46,11 @@ export class Definitions {
   }
 
   /**
-   * Registers a definition unless its like is there.
+   * Registers a definition unless its like is there. AWS would register it again each time that it is told to: where its
+   * answer was lost, it is looked for before it is told again.
    *
    * @returns its ARN
+   * @throws AwsError
    */
   async ensure(definition: Definition): Promise<string> {
     const { family } = definition;
@@ -69,9 +73,12 @@ export class Definitions {
 
   /** Deregisters what was not used for a day. What a state that was lost has left is given a day, too. */
   async sweep(signal: AbortSignal): Promise<void> {
-    const { state, clock, ecs, logger } = this.#options;
+    const { state, clock } = this.#options;
     const active = await this.#list(signal);
-    for (const [family, arn] of active) {
+    for (const [family, [arn = "", ...doubles]] of active) {
+      for (const double of doubles) {
+        await this.#deregister(double, "deregistered a task definition that is registered twice", signal);
+      }
       const record = state.definitions.get(family);
       if (record === undefined) {
         await this.#write(family, arn);
@@ -82,9 +89,8 @@ export class Definitions {
         continue;
       }
       this.#arns.delete(family);
-      await ecs.send(new DeregisterTaskDefinitionCommand({ taskDefinition: arn }), { abortSignal: signal });
+      await this.#deregister(arn, "deregistered a task definition that was not used for a day", signal);
       await state.commit((change) => change.definitions.delete(family));
-      logger.info({ definition: arn }, "deregistered a task definition that was not used for a day");
     }
     for (const { family } of [...state.definitions.values()]) {
       if (!active.has(family)) {
@@ -95,25 +101,48 @@ export class Definitions {
   }
 
   async #find(definition: Definition): Promise<string> {
-    const { ecs, state, logger } = this.#options;
+    const { state, clock, logger } = this.#options;
     const { family } = definition;
     const known = state.definitions.get(family)?.arn;
     if (known !== undefined) {
       return known;
     }
+    for (const pauseMs of lookAgainAfterMs) {
+      try {
+        return (await this.#registered(family)) ?? (await this.#register(definition));
+      } catch (error) {
+        if (!(error instanceof AwsError) || !isTransient(error)) {
+          throw error;
+        }
+        logger.info(
+          { err: error, family },
+          `it is not known whether a task definition is registered: ${messageOf(error)}`,
+        );
+      }
+      await clock.sleep(pauseMs);
+    }
+    return (await this.#registered(family)) ?? (await this.#register(definition));
+  }
+
+  /** The ARN under which AWS has a definition; undefined: it has none that can be used. */
+  async #registered(family: string): Promise<string | undefined> {
+    const { ecs, logger } = this.#options;
     try {
       const { taskDefinition } = await ecs.send(
         new DescribeTaskDefinitionCommand({ taskDefinition: family }),
       );
-      if (taskDefinition?.taskDefinitionArn !== undefined && taskDefinition.status === "ACTIVE") {
-        return taskDefinition.taskDefinitionArn;
-      }
+      return taskDefinition?.status === "ACTIVE" ? taskDefinition.taskDefinitionArn : undefined;
     } catch (error) {
       if (!isAwsError(error, "ClientException", "InvalidParameterException")) {
         throw error;
       }
       logger.debug({ family, reason: messageOf(error) }, "a task definition is not registered yet");
+      return undefined;
     }
+  }
+
+  async #register(definition: Definition): Promise<string> {
+    const { ecs } = this.#options;
     const { taskDefinition } = await ecs.send(new RegisterTaskDefinitionCommand(definition));
     if (taskDefinition?.taskDefinitionArn === undefined) {
       throw systemError("ecs: RegisterTaskDefinition: no ARN came");
@@ -121,9 +150,17 @@ export class Definitions {
     return taskDefinition.taskDefinitionArn;
   }
 
-  async #list(signal: AbortSignal): Promise<Map<string, string>> {
-    const prefix = familyPrefixOf(this.#options.instance);
-    const found = new Map<string, string>();
+  async #deregister(arn: string, told: string, signal: AbortSignal): Promise<void> {
+    const { ecs, logger } = this.#options;
+    await ecs.send(new DeregisterTaskDefinitionCommand({ taskDefinition: arn }), { abortSignal: signal });
+    logger.info({ definition: arn }, told);
+  }
+
+  /** The ARNs of this instance's, by family: that which is known here, or else the newest, comes first. */
+  async #list(signal: AbortSignal): Promise<Map<string, string[]>> {
+    const { instance, state } = this.#options;
+    const prefix = familyPrefixOf(instance);
+    const found = new Map<string, string[]>();
     let nextToken: string | undefined;
     do {
       const page = await this.#options.ecs.send(
@@ -137,7 +174,9 @@ export class Definitions {
       for (const arn of page.taskDefinitionArns ?? []) {
         const family = familyOf(arn);
         if (family.startsWith(prefix)) {
-          found.set(family, arn);
+          const others = found.get(family) ?? [];
+          const isKnown = state.definitions.get(family)?.arn === others[0];
+          found.set(family, isKnown && others.length > 0 ? [...others, arn] : [arn, ...others]);
         }
       }
       nextToken = page.nextToken;
