@@ -436,6 +436,29 @@ describe("networks on ECS", () => {
     assert.ok(log.warnings().some((message) => message.includes("carries the configured security groups")));
   });
 
+  it("are known to have no room at the file system, or get it, before a process has seen to all of them", async () => {
+    const first = networks();
+    const records = await Promise.all(
+      (["a", "b"] as const).map(async (digit) => {
+        const record = network(digit, digit);
+        return { ...record, driverReference: await first.ensure(record) };
+      }),
+    );
+    ec2.groups.get("sg-efs")?.IpPermissions.splice(0);
+    for (const [most, more] of [
+      [0, ["sg-default"]],
+      [60, []],
+    ] as const) {
+      ec2.mostRules = most;
+      const next = networks();
+      for (const record of records) {
+        const groups = await next.groupsOf(plan(record), true);
+        assert.deepEqual(groups, [record.driverReference, ...more]);
+      }
+    }
+    assert.equal(ec2.rules("sg-efs").length, 2);
+  });
+
   it("are five at most for one task", async () => {
     const fabric = networks();
     const joined = [...Array(6).keys()].map((digit) => ({

@@ -83,12 +83,17 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   const isShared = options.isolation === "shared";
   const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
 
-  const groupsOfNetworks = (
+  const groupsOfNetworks = async (
     networks: readonly { readonly record: NetworkRecord }[],
     mountsVolumes: boolean,
-  ): string[] => {
+  ): Promise<string[]> => {
     const own = networks.map(({ record }) => record).filter(ownGroup);
-    const closed = mountsVolumes ? own.filter((record) => !networkGroups.letsMountVolumes(record)) : [];
+    const closed: NetworkRecord[] = [];
+    for (const record of mountsVolumes ? own : []) {
+      if (!(await networkGroups.letsMountVolumes(record))) {
+        closed.push(record);
+      }
+    }
     if (closed.length > 0) {
       logger.warn(
         { networks: closed.map(({ network }) => network?.name) },
@@ -154,7 +159,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
         case "none":
           return isShared ? [...securityGroups] : [await networkGroups.none()];
         case "networks":
-          return groupsOfNetworks(plan.networks, mountsVolumes);
+          return await groupsOfNetworks(plan.networks, mountsVolumes);
         default:
           return groupsTogether(securityGroups);
       }

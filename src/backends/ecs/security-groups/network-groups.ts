@@ -50,8 +50,8 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** By network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Networks whose containers the mount targets do not let in. */
-  readonly #withoutNfs = new Set<string>();
+  /** Whether the mount targets let a network's containers in, by its ID; of others this process does not know yet. */
+  readonly #mounts = new Map<string, boolean>();
   /** Networks whose groups EC2 has refused to make: there is nothing to take back. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
@@ -112,7 +112,7 @@ export class NetworkGroups {
       (isUnknown ? await groups.namedOnceShown(`sockerless-net-${shortId(id)}`) : undefined);
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
-    this.#withoutNfs.delete(id);
+    this.#mounts.delete(id);
     if (groupId === "") {
       return;
     }
@@ -162,9 +162,14 @@ export class NetworkGroups {
     return this.#known.get(network.network?.id ?? "")?.GroupId ?? network.driverReference;
   }
 
-  /** Whether the file system's mount targets let a network's containers in. */
-  letsMountVolumes(network: NetworkRecord): boolean {
-    return this.#options.efsGroupId !== undefined && !this.#withoutNfs.has(network.network?.id ?? "");
+  /**
+   * Whether the file system's mount targets let a network's containers in. Before {@link ensure} has seen to it, this does:
+   * an earlier process may have found no room for the rule.
+   */
+  async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
+    const id = network.network?.id ?? "";
+    const known = this.#mounts.get(id);
+    return known ?? (await this.#letMountVolumes(id, this.idOf(network)));
   }
 
   /** The group of containers without a network, made when the first of them starts. */
@@ -246,24 +251,30 @@ export class NetworkGroups {
     }
   }
 
-  /** A group has room for 60 rules, so many networks at a time can have the file system's. */
-  async #letMountVolumes(networkId: string, groupId: string): Promise<void> {
+  /**
+   * A group has room for 60 rules, so many networks at a time can have the file system's.
+   *
+   * @returns whether this one has it
+   */
+  async #letMountVolumes(networkId: string, groupId: string): Promise<boolean> {
     const { groups, efsGroupId } = this.#options;
     if (efsGroupId === undefined) {
-      return;
+      return false;
     }
     this.#efsGroup ??= groups.withIds([efsGroupId]).then(([group]) => group);
     try {
       const group = await this.#efsGroup;
       await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
-      this.#withoutNfs.delete(networkId);
+      this.#mounts.set(networkId, true);
+      return true;
     } catch (error) {
       this.#efsGroup = undefined;
-      this.#withoutNfs.add(networkId);
+      this.#mounts.set(networkId, false);
       this.#logger.warn(
         { err: error, network: networkId, group: efsGroupId },
         "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
       );
+      return false;
     }
   }
 
