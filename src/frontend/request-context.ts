@@ -34,7 +34,8 @@ export interface RequestContext {
   /**
    * Aborts when the client is gone or the frontend's time to drain is over. Not by a client's half-close. Given to calls
    * that only read or that stream; one that changes something goes on without its client, as in dockerd: whoever leaves a
-   * stop half-way still wants the container stopped. Of a stop that may wait for ever the backend is told.
+   * stop half-way still wants the container stopped. Of a stop that may wait for ever, and of a start, which may
+   * wait for room on the platform, the backend is told.
    */
   readonly signal: AbortSignal;
   readonly services: FrontendServices;

@@ -12,6 +12,7 @@ import type {
   BoundPort,
   Driver,
   FoundWorkload,
+  LaunchProgress,
   UnappliedSetting,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
@@ -63,6 +64,8 @@ export class MemoryMachine {
   preparation: () => Promise<void> = () => Promise.resolve();
   /** How many wait for the end of the silence. */
   unansweredQuestions: number = 0;
+  /** While it is set there is no room: launches wait until it is resolved. */
+  room: PromiseWithResolvers<void> | undefined;
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
@@ -133,10 +136,11 @@ export class MemoryMachine {
           this.calls.push("create");
           this.#workload(spec);
         },
-        launch: async (spec, _signal, reached) => {
+        launch: async (spec, signal, progress = {}) => {
+          await this.#awaitRoom(signal, progress);
           const launched = await this.#launch(spec);
           if (this.cloud) {
-            await reached?.(launched);
+            await progress.reached?.(launched);
             await this.preparation();
           }
           return launched;
@@ -262,6 +266,15 @@ export class MemoryMachine {
     };
     this.workloads.set(spec.record.id, workload);
     return workload;
+  }
+
+  async #awaitRoom(signal: AbortSignal, { waits }: LaunchProgress): Promise<void> {
+    if (this.room !== undefined) {
+      const given = Promise.withResolvers<never>();
+      signal.addEventListener("abort", () => given.reject(unavailable("no room", signal.reason)));
+      waits?.("the machine is full");
+      await Promise.race([this.room.promise, given.promise]);
+    }
   }
 
   async #launch(spec: WorkloadSpec) {

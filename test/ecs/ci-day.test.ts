@@ -1,5 +1,5 @@
 /**
- * A day of continuous integration at AWS's default rates and quotas: jobs with a network, a service, a build container
+ * A day of continuous integration at AWS's default rates and quotas, and with this backend's default settings: jobs with a network, a service, a build container
  * and a shared cache each. More of them are at work than the quota of vCPUs has room for, and more networks are there
  * than the file system's security group has room for rules. 200 jobs with SOCKERLESS_SOAK=1; else a few, and less room
  * for rules. Tasks do not really run.
@@ -29,7 +29,7 @@ const prepared = isWhole ? 100 : 15;
 /** AWS's default. */
 const rulesPerGroup = isWhole ? 60 : 10;
 
-test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`, async () => {
+test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`, async (t) => {
   await using resources = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "skl-ci-day-"));
   resources.defer(() => rm(directory, { recursive: true }));
@@ -49,7 +49,6 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
           },
         },
       },
-      ecs: { linger: "0", start_timeout: "30m" },
     }),
   );
   await daemon.ok("load", "--input", await busyboxArchiveFile());
@@ -75,8 +74,11 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
     const build = await create(`build-${n}`, network, ["cache:/cache", `builds-${n}:/builds`]);
     await work.take();
     try {
-      await api.call("POST", `/containers/${service}/start`);
-      await api.call("POST", `/containers/${build}/start`);
+      for (const id of [service, build]) {
+        const startedAt = performance.now();
+        await api.call("POST", `/containers/${id}/start`);
+        startSeconds.push((performance.now() - startedAt) / 1000);
+      }
       for (const id of [build, service]) {
         await api.call("POST", `/containers/${id}/kill`);
         const { StatusCode } = await api.json<{ StatusCode: number }>("POST", `/containers/${id}/wait`);
@@ -89,7 +91,9 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
     await api.call("DELETE", `/networks/${network}`);
     await api.call("DELETE", `/volumes/builds-${n}`);
   };
+  const startSeconds: number[] = [];
   const failures: string[] = [];
+  const begunAt = performance.now();
   let next = 0;
   const lane = async (): Promise<void> => {
     for (let n = next++; n < jobs; n = next++) {
@@ -97,6 +101,11 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
     }
   };
   await Promise.all(Array.from({ length: prepared }, lane));
+  const minutes = (performance.now() - begunAt) / 60_000;
+  const waits = daemon.output.match(/a container waits to be started/g)?.length ?? 0;
+  t.diagnostic(
+    `${minutes.toFixed(1)} min; starts took ${Math.max(...startSeconds).toFixed(0)} s at most; ${waits} waited for the quota; RunTask was called ${aws.calls.all("ecs.RunTask").length} times`,
+  );
   assert.deepEqual(failures, []);
   assert.equal(agents.starts, 2 * jobs);
 

@@ -276,6 +276,20 @@ export interface NameFilePaths {
   readonly resolvConfPath: string;
 }
 
+/** What a launch tells while it goes on. */
+export interface LaunchProgress {
+  /**
+   * What is to be done once the agent answers: called at most once, and over when the launch is. A driver that has the
+   * agent do something before `Start` calls it meanwhile; others need not.
+   */
+  readonly reached?: ((launched: Launched) => Promise<void>) | undefined;
+  /**
+   * Told that the platform has no room for the workload, in its words, and that the launch waits for some; told again
+   * where the words change. From then on the signal may abort because a user gives the start up.
+   */
+  readonly waits?: ((reason: string) => void) | undefined;
+}
+
 /** Running containers. */
 export interface Workloads {
   /**
@@ -289,15 +303,8 @@ export interface Workloads {
    * is missing. Idempotent by container ID and generation.
    * Kinds: invalid (user or group unknown, bind source missing), system with
    * Docker's wording (port taken), unavailable (no capacity).
-   *
-   * @param reached what is to be done once the agent answers: called at most once, and over when this is. A driver that
-   *   has the agent do something before `Start` calls it meanwhile; others need not.
    */
-  launch(
-    spec: WorkloadSpec,
-    signal: AbortSignal,
-    reached?: (launched: Launched) => Promise<void>,
-  ): Promise<Launched>;
+  launch(spec: WorkloadSpec, signal: AbortSignal, progress?: LaunchProgress): Promise<Launched>;
 
   /**
    * What the agent of a launched workload is told with `AgentService.Start` beside what the engine says: process, names,

@@ -22,6 +22,7 @@ import { ecsPolicy } from "./policy.ts";
 import { keepSweeping } from "./sweeps.ts";
 import { Departures } from "./tasks/departures.ts";
 import { TaskPoller } from "./tasks/poller.ts";
+import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskAgents } from "./tasks/task-agents.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { StoredContainers, TaskContext } from "./tasks/task-context.ts";
@@ -79,6 +80,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     definitions,
     poller,
     departures,
+    quotaLines: new QuotaLines(),
     networks,
     stored,
     mirror,
@@ -93,6 +95,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       instance,
       authorityPin: authority.pin,
       startTimeoutMs: config.startTimeout,
+      quotaTimeoutMs: config.quotaTimeout,
     },
     definition: {
       instance,

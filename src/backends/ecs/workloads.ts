@@ -41,8 +41,8 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
       refuseSizes(record.hostConfig, mounts);
       // A created container costs nothing.
     },
-    async launch(spec, signal, reached) {
-      const launched = await launch(context, spec, signal, reached).catch((error: unknown) => {
+    async launch(spec, signal, progress) {
+      const launched = await launch(context, spec, signal, progress).catch((error: unknown) => {
         throw withMissingDirectory(error, spec.mounts);
       });
       context.mirror?.announce(spec.record, launched.address ?? "");

@@ -131,6 +131,10 @@ export const ecsSchema = z.strictObject({
     optional(text("namespace ID")),
     "Cloud Map namespace in which container names are also published, for clients outside.",
   ),
+  quota_timeout: describe(
+    withDefault(duration(), 60 * 60_000),
+    "How long a start waits at most while the account's quota of vCPUs is used up. This is not counted as `start_timeout`, but for the time in which nothing runs in the cluster whose end would make room.",
+  ),
   api_rates: describe(
     withDefault(listOf(matching(/^[a-z-]+=\d+\/\d+(\.\d+)?$/, "`name=burst/second`")), []),
     "Rates at which this account may call AWS, where they are not AWS's defaults: `run-task=100/40`. The names are in docs/backends/ecs-settings.md.",

@@ -243,9 +243,9 @@ test("what is not built is refused with the feature and the backend", async (t) 
   });
 });
 
-test("of a stop and a restart that may wait for ever the backend is told when the client has left", async (t) => {
+test("of a start, a restart and a stop that may wait for ever the backend is told when the client has left", async (t) => {
   const calls = new Map(
-    ["stop", "restart"].map((name) => [name, Promise.withResolvers<AbortSignal>()] as const),
+    ["start", "stop", "restart"].map((name) => [name, Promise.withResolvers<AbortSignal>()] as const),
   );
   const wait = async (name: string, signal: AbortSignal) => {
     calls.get(name)?.resolve(signal);
@@ -254,6 +254,7 @@ test("of a stop and a restart that may wait for ever the backend is told when th
   };
   const api = await serveApi(t, (router) =>
     router.service(ContainerService, {
+      startContainer: (_request, { signal }) => wait("start", signal),
       stopContainer: (_request, { signal }) => wait("stop", signal),
       restartContainer: (_request, { signal }) => wait("restart", signal),
     }),

@@ -88,7 +88,7 @@ async function getContainersByName(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersStart(context: ReplyContext): Promise<void> {
-  const { request, query, services, response } = context;
+  const { request, query, signal, services, response } = context;
   const length = request.headers["content-length"];
   // Seven bytes are no configuration: some clients send "null" or "{}".
   if (Number(length ?? 0) > 7 || request.headers["transfer-encoding"] !== undefined) {
@@ -102,7 +102,7 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   const container = nameOf(context);
   const clientToken = randomUUID();
   const start = (listening?: Listening) =>
-    services.backend.containers.startContainer({ container, clientToken, ...listening });
+    services.backend.containers.startContainer({ container, clientToken, ...listening }, { signal });
   await (services.publisher?.start(container, start) ?? start());
   replyEmpty(response, 204);
 }
@@ -118,14 +118,11 @@ async function postContainersStop(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersRestart(context: ReplyContext): Promise<void> {
-  const { services, response } = context;
+  const { signal, services, response } = context;
   const container = nameOf(context);
   const options = stopOptions(context);
   const restart = (listening?: Listening) =>
-    services.backend.containers.restartContainer(
-      { container, ...options, ...listening },
-      leavingOptions(context, options),
-    );
+    services.backend.containers.restartContainer({ container, ...options, ...listening }, { signal });
   await (services.publisher?.start(container, restart) ?? restart());
   replyEmpty(response, 204);
 }

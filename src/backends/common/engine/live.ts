@@ -61,6 +61,8 @@ export class LiveContainer {
   endedByUser: boolean = false;
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
+  /** Gives up the start under way, once it has to wait for room on the platform. */
+  waitingStart: AbortController | undefined;
   /** Ends the wait of a restart by policy. */
   pendingRestart: AbortController | undefined;
 

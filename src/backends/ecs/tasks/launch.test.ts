@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -6,10 +7,13 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { LaunchProgress } from "../../common/driver.ts";
 import type { State } from "../../common/state/state.ts";
+import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient } from "../testing/fake-client.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
 import { launch } from "./launch.ts";
+import { QuotaLines } from "./quota-lines.ts";
 import { TaskBook, type TaskFields } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 
@@ -37,15 +41,23 @@ function setUp(parts: object, known?: TaskFields) {
     ecs: client,
     book: new TaskBook({ tasks, commit } as unknown as State),
     clock: new ManualClock(),
+    logger: capturedLogger().logger,
+    quotaLines: new QuotaLines(),
     taskImage: () => ({ reference: "image" }),
     definitions: { ensure: () => Promise.resolve("definition:1") },
     networks: { groupsOf: () => Promise.resolve(["sg-1"]) },
-    run: { startTimeoutMs: 50, subnets: [], capacityProvider: "FARGATE", authorityPin: new Uint8Array(32) },
+    run: {
+      startTimeoutMs: 50,
+      quotaTimeoutMs: 3_600_000,
+      subnets: [],
+      capacityProvider: "FARGATE",
+      authorityPin: new Uint8Array(32),
+    },
     definition: { instance: "sockerless/01", agent: { kind: "image", image: "agent" } },
     ...parts,
   } as unknown as TaskContext;
-  const start = (reached?: Parameters<typeof launch>[3]) =>
-    launch(context, workloadSpec(), new AbortController().signal, reached);
+  const start = (progress?: LaunchProgress) =>
+    launch(context, workloadSpec(), new AbortController().signal, progress);
   return { start, calls, tasks };
 }
 
@@ -93,9 +105,11 @@ describe("a start", () => {
   it("tells that the agent answers while that lists the files of the image", async () => {
     const told = Promise.withResolvers<string>();
     const { start } = setUp({ agents: { ...agents, awaitFiles: () => told.promise } }, serving);
-    const launched = await start(({ address = "" }) => {
-      told.resolve(address);
-      return Promise.resolve();
+    const launched = await start({
+      reached({ address = "" }) {
+        told.resolve(address);
+        return Promise.resolve();
+      },
     });
     assert.equal(await told.promise, launched.address);
   });
@@ -105,13 +119,35 @@ describe("a start", () => {
     const awaitFiles = () => begun.promise.then(() => Promise.reject(new Error("no files")));
     const { start } = setUp({ agents: { ...agents, awaitFiles } }, serving);
     let isOver = false;
-    const starting = start(async () => {
-      begun.resolve();
-      await new Promise((resolve) => setImmediate(resolve));
-      isOver = true;
+    const starting = start({
+      async reached() {
+        begun.resolve();
+        await new Promise((resolve) => setImmediate(resolve));
+        isOver = true;
+      },
     });
     await assert.rejects(starting, /no files/);
     assert.ok(isOver);
+  });
+
+  it("has its time for itself, without the wait for a quota", async () => {
+    const reason = "You've reached the limit on the number of vCPUs you can run concurrently";
+    const answers = [{ failures: [{ reason }] }, { tasks: [{ taskArn: "arn:task" }] }];
+    const { client } = fakeClient({ RunTask: () => answers.shift() });
+    const clock = new ManualClock();
+    const { start, tasks } = setUp({ ecs: client, clock, poller: { listen: () => () => {} } });
+    const waiting = Promise.withResolvers<string>();
+    let failed = false;
+    const started = start({ waits: waiting.resolve });
+    started.catch(() => {
+      failed = true;
+    });
+    assert.equal(await waiting.promise, reason);
+    await delay(120);
+    assert.equal(failed, false);
+    await clock.advance(1_000);
+    await assert.rejects(started, /start_timeout\): ECS does not show it$/);
+    assert.equal(tasks.get(container)?.task, "arn:task");
   });
 
   it("does not wait longer than it may for a task", async () => {

@@ -1,9 +1,9 @@
 /** From a container's start to an agent that waits to be told what to run. */
-import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
+import { ListTasksCommand, type RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
-import { systemError } from "../../../common/errors.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import type { Launched, Workloads, WorkloadSpec } from "../../common/driver.ts";
+import type { Launched, LaunchProgress, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
 import { networkOfTask } from "../security-groups/groups-of-task.ts";
 import { awaitAgent } from "./await-agent.ts";
@@ -14,7 +14,7 @@ import { StartLimit } from "./start-limit.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /** What is done as soon as the agent answers. */
-type Reached = Parameters<Workloads["launch"]>[2];
+type Reached = LaunchProgress["reached"];
 
 /** What of the last run does not hold for the next. */
 const anew = { exitCode: undefined, oomKilled: false, finishedAt: undefined, endReason: "" };
@@ -23,7 +23,7 @@ const marginMs = 3_000;
 
 /**
  * Launches a container. What AWS is asked stands in the books before it is asked, so that a launch which a crash has cut
- * off is taken up by the next call, and happens once.
+ * off is taken up by the next call, and happens once. A wait for the account's quota is not counted as the start's.
  *
  * @throws invalid: settings; system or unavailable with AWS's reason, or with what took longer than a start may
  */
@@ -31,7 +31,7 @@ export async function launch(
   context: TaskContext,
   spec: WorkloadSpec,
   signal: AbortSignal,
-  reached?: Reached,
+  { reached, waits }: LaunchProgress = {},
 ): Promise<Launched> {
   const { book } = context;
   const { id, generation } = spec.record;
@@ -40,14 +40,12 @@ export async function launch(
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
     return await made(context, known, limit, reached); // A crash may have come between.
   }
-  const asked =
-    known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation
-      ? known
-      : await prepare(context, spec, known, limit);
+  const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
+  const asked = isResumed ? known : await prepare(context, spec, known, limit);
   if (asked.phase === TaskPhase.SERVING) {
     return launched(context, asked);
   }
-  const placed = asked.task === "" ? await place(context, spec, asked, limit) : asked;
+  const placed = asked.task === "" ? await place(context, spec, asked, limit, { isResumed, waits }) : asked;
   const agent = await awaitAgent(id, placed.task, limit.signal, context);
   const serving = await book.note(id, {
     address: agent.address,
@@ -130,14 +128,34 @@ async function place(
   spec: WorkloadSpec,
   asked: TaskRecord,
   limit: StartLimit,
+  { isResumed, waits }: Pick<LaunchProgress, "waits"> & { readonly isResumed: boolean },
 ): Promise<TaskRecord> {
   const { id } = spec.record;
   const request = JSON.parse(asked.request) as RunTaskCommandInput;
+  const { startTimeoutMs, quotaTimeoutMs } = context.run;
+  const options = {
+    ...context,
+    startTimeoutMs,
+    quotaTimeoutMs,
+    isRoomExpected: () => isRoomExpected(context),
+  };
+  const start = {
+    containerId: id,
+    isResumed,
+    waits: (reason: string) => {
+      limit.pause();
+      waits?.(reason);
+    },
+  };
   const run = async (input: RunTaskCommandInput): Promise<TaskRecord> => {
-    const arn = await limit.during("ECS has not answered RunTask", (signal) =>
-      runTask(id, input, signal, context),
-    );
-    return await context.book.noteTask(id, arn);
+    try {
+      const arn = await limit.during("ECS has not answered RunTask", (signal) =>
+        runTask(input, { ...start, signal }, options),
+      );
+      return await context.book.noteTask(id, arn);
+    } finally {
+      limit.resume();
+    }
   };
   try {
     return await run(request);
@@ -149,6 +167,20 @@ async function place(
     const again = await requestFor(context, spec, limit);
     await context.book.note(id, { request: JSON.stringify(again) });
     return await run(again);
+  }
+}
+
+/** Whether a task runs, of whoever in the cluster, whose end would make room for another. */
+async function isRoomExpected({ book, ecs, run, logger }: TaskContext): Promise<boolean> {
+  if (book.all().some(({ phase, task }) => task !== "" && phase !== TaskPhase.GONE)) {
+    return true;
+  }
+  try {
+    const { taskArns = [] } = await ecs.send(new ListTasksCommand({ cluster: run.cluster, maxResults: 1 }));
+    return taskArns.length > 0;
+  } catch (error) {
+    logger.warn({ err: error }, `cannot ask which tasks run: ${messageOf(error)}`);
+    return true;
   }
 }
 

@@ -14,6 +14,7 @@ const settings: RunSettings = {
   taskRoleArn: "arn:aws:iam::123456789012:role/task",
   instance: "sockerless/0123456789abcdef",
   authorityPin: new Uint8Array(32),
+  quotaTimeoutMs: 3_600_000,
   startTimeoutMs: 300_000,
 };
 

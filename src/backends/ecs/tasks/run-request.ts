@@ -32,6 +32,8 @@ export interface RunSettings {
   readonly authorityPin: Uint8Array;
   /** How long this backend tries to start a container, milliseconds. */
   readonly startTimeoutMs: number;
+  /** How long a start waits for the account's quota at most, milliseconds. */
+  readonly quotaTimeoutMs: number;
 }
 
 /** An agent waits so much longer than its backend tries, in which files are unpacked and attachments come. */

@@ -9,10 +9,13 @@ import type { AwsService } from "../aws/clients.ts";
 import { AwsError } from "../aws/errors.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
-import { DefinitionGone, runTask } from "./run-task.ts";
+import { QuotaLines } from "./quota-lines.ts";
+import { DefinitionGone, runTask, type TaskStart } from "./run-task.ts";
 
-const request = { taskDefinition: "sockerless-1:1", clientToken: "token" };
+const request = { taskDefinition: "sockerless-1:1", clientToken: "token", overrides: { cpu: "256" } };
 const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
+const startTimeoutMs = 300_000;
+const quotaTimeoutMs = 3_600_000;
 
 function setUp(...answers: (() => unknown)[]) {
   let made = 0;
@@ -21,9 +24,31 @@ function setUp(...answers: (() => unknown)[]) {
   });
   const clock = new ManualClock();
   const { logger, warnings } = capturedLogger();
-  const run = (signal = new AbortController().signal): Promise<string> =>
-    runTask("container", request, signal, { ecs: client, clock, logger });
-  return { clock, warnings, calls, run };
+  const room = { isExpected: true };
+  const options = {
+    ...{ ecs: client, clock, logger, startTimeoutMs, quotaTimeoutMs, quotaLines: new QuotaLines() },
+    isRoomExpected: () => Promise.resolve(room.isExpected),
+  };
+  const waits: string[] = [];
+  const start = {
+    containerId: "container",
+    isResumed: false,
+    signal: new AbortController().signal,
+    waits: (reason: string) => void waits.push(reason),
+  };
+  const run = (differing: Partial<TaskStart> = {}, cpu = "256"): Promise<string> => {
+    const got = runTask({ ...request, overrides: { cpu } }, { ...start, ...differing }, options);
+    got.catch(() => undefined);
+    return got;
+  };
+  /** Lets time go by, in seconds, until something holds. */
+  const until = async (holds: () => boolean, limitS = 60): Promise<void> => {
+    for (let seconds = 0; !holds(); seconds++) {
+      assert.ok(seconds < limitS, `not within ${limitS} s`);
+      await clock.advance(1_000);
+    }
+  };
+  return { clock, warnings, calls, run, waits, room, until };
 }
 
 const task = (arn: string) => () => ({ tasks: [{ taskArn: arn }], failures: [] });
@@ -66,28 +91,91 @@ describe("getting a task", () => {
     const refused = (): never => {
       throw refusal("ecs", "RunTask", "ClientException", quota);
     };
-    const { run, clock, warnings, calls } = setUp(refused, refused, failures(quota), task("arn:2"));
+    const { run, warnings, calls, waits, until } = setUp(refused, refused, failures(quota), task("arn:2"));
     const got = run();
-    for (let seconds = 0; calls.length < 4; seconds++) {
-      assert.ok(seconds < 60, "it does not try again");
-      await clock.advance(1_000);
-    }
+    await until(() => calls.length === 4);
     assert.equal(await got, "arn:2");
     assert.equal(warnings().length, 2); // AWS has put it in two ways.
     assert.match(warnings()[0] ?? "", /waits to be started: .*vCPUs/);
+    assert.deepEqual(waits, [`ecs: RunTask: ${quota} (ClientException)`, quota]);
   });
 
-  it("gives up waiting when the start may not take longer, with what it waited for", async () => {
-    const timeout = new AbortController();
-    const { run, clock } = setUp(failures(quota));
-    const got = run(timeout.signal);
-    await clock.advance(5_000);
-    timeout.abort(new Error("too long"));
-    await assert.rejects(got, (error: Error) => {
+  it("waits for a quota in line with others of its size, of whom only the first asks", async () => {
+    const refused = failures(quota);
+    const { run, calls, waits, until } = setUp(
+      ...[refused, refused, task("arn:large"), refused],
+      ...[task("arn:1"), task("arn:2"), task("arn:3")],
+    );
+    const got: string[] = [];
+    const note = (arn: string): void => void got.push(arn);
+    const first = run().then(note);
+    const second = run({}, "256").then(note);
+    await until(() => waits.length === 2);
+    const large = run({}, "4096").then(note);
+    const third = run().then(note);
+    assert.equal(calls.length, 3);
+    await until(() => got.length === 4);
+    await Promise.all([first, second, third, large]);
+    assert.deepEqual(got, ["arn:large", "arn:1", "arn:2", "arn:3"]);
+    assert.equal(calls.length, 7);
+  });
+
+  it("asks at once, whoever waits, where AWS may have given a task before", async () => {
+    const { run, calls } = setUp(failures(quota), task("arn:before"));
+    void run();
+    assert.equal(await run({ isResumed: true }), "arn:before");
+    assert.equal(calls.length, 2);
+  });
+
+  it("leaves the line when it is given up, and the next one asks", async () => {
+    const leave = new AbortController();
+    const { run, until, calls } = setUp(failures(quota), failures(quota), task("arn:next"));
+    const first = run({ signal: leave.signal });
+    await until(() => calls.length === 2);
+    const next = run();
+    leave.abort(new Error("given up"));
+    await assert.rejects(first, (error: Error) => {
       assert.ok(isErrorKind(error, "unavailable"));
       assert.match(error.message, /limit on the number of vCPUs/);
       return true;
     });
+    assert.equal(await next, "arn:next");
+  });
+
+  it("waits no longer than it may, and says for how long", async () => {
+    const { run, clock } = setUp(failures(quota));
+    const [first, second] = [run(), run()];
+    for (let minute = 0; minute <= 60; minute++) {
+      await clock.advance(60_000);
+    }
+    for (const got of [first, second]) {
+      await assert.rejects(got, (error: Error) => {
+        assert.ok(isErrorKind(error, "unavailable"));
+        assert.match(error.message, /number of vCPUs .*\(after 3600 s, ecs\.quota_timeout\)$/);
+        return true;
+      });
+    }
+  });
+
+  it("waits no longer than a start may where nothing runs whose end would make room", async () => {
+    const { run, clock, room, until } = setUp(failures(quota));
+    let failure = "";
+    const [first, second] = [run(), run()];
+    first.catch((error: Error) => {
+      failure = error.message;
+    });
+    await until(() => clock.nowMs() > 2 * startTimeoutMs, 1_000);
+    assert.equal(failure, "");
+    room.isExpected = false;
+    const sinceMs = clock.nowMs();
+    await until(() => failure !== "", 1_000);
+    assert.match(
+      failure,
+      /number of vCPUs .*for 300 s \(ecs\.start_timeout\) no task has run in the cluster/,
+    );
+    assert.ok(clock.nowMs() - sinceMs >= startTimeoutMs);
+    await until(() => clock.nowMs() - sinceMs > startTimeoutMs + 20_000);
+    await assert.rejects(second, /no task has run/); // It has waited as long, behind the first.
   });
 
   it("tells a definition that is gone from other refusals", async () => {

@@ -11,6 +11,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
+import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { isQuota, startFailure } from "./reasons.ts";
 
 /** What tasks are got with. */
@@ -18,6 +19,24 @@ export interface RunOptions {
   readonly ecs: AwsService<ECSClient>;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly quotaLines: QuotaLines;
+  /** Whether tasks run whose end would make room for this start. */
+  readonly isRoomExpected: () => Promise<boolean>;
+  /** How long a start waits for the quota while nothing runs whose end would make room, milliseconds. */
+  readonly startTimeoutMs: number;
+  /** How long it waits at most, milliseconds. */
+  readonly quotaTimeoutMs: number;
+}
+
+/** Whose task it is, and how it waits. */
+export interface TaskStart {
+  readonly containerId: string;
+  /** AWS may have been asked already, and its answer been lost with the backend. */
+  readonly isResumed: boolean;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+  /** Told that the quota has no room, in AWS's words: once, and again where AWS puts it in another way. */
+  readonly waits: (reason: string) => void;
 }
 
 /** A start that AWS refuses because its task definition is not there any more. */
@@ -28,35 +47,120 @@ const noDefinition =
   /task ?definition .*(inactive|not found|does not exist)|unable to describe task definition/i;
 
 const firstPauseMs = 1_000;
-const longestPauseMs = 10_000;
+const longestPauseMs = 5_000;
 
 /**
- * Asks AWS for a task. A quota that is used up is waited for, and said in the log; told again with the same token, AWS
- * answers with the task of the first time.
+ * Asks AWS for a task. A quota that is used up is waited for, in line with others, and said in the log; told again with
+ * the same token, AWS answers with the task of the first time.
  *
  * @returns the task's ARN
  * @throws DefinitionGone; system or unavailable with AWS's reason; the signal's reason
  */
 export async function runTask(
-  containerId: string,
   request: RunTaskCommandInput,
-  signal: AbortSignal,
-  { ecs, clock, logger }: RunOptions,
+  start: TaskStart,
+  options: RunOptions,
 ): Promise<string> {
+  const line = options.quotaLines.of(request.overrides?.cpu ?? "");
+  const answer: Answer =
+    line.waiting > 0 && !start.isResumed
+      ? { waitsFor: line.reason }
+      : await ask(options.ecs, request, start.signal);
+  if ("arn" in answer) {
+    return answer.arn;
+  }
+  if (!isQuota(answer.waitsFor)) {
+    throw startFailure(answer.waitsFor, answer.cause);
+  }
+  line.reason = answer.waitsFor;
+  return await waitForRoom(request, start, line, options);
+}
+
+async function waitForRoom(
+  request: RunTaskCommandInput,
+  start: TaskStart,
+  line: QuotaLine,
+  options: RunOptions,
+): Promise<string> {
+  const { ecs, clock, logger, quotaTimeoutMs } = options;
+  const isFirst = line.waiting === 0;
+  using place = line.join();
+  using limit = new QuotaLimit(start.signal, clock, quotaTimeoutMs);
   let told = "";
-  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-    const answer = await ask(ecs, request, signal);
-    if ("arn" in answer) {
-      return answer.arn;
+  const tell = (reason: string): void => {
+    if (reason !== told) {
+      told = reason;
+      logger.warn({ container: start.containerId }, `a container waits to be started: ${reason}`);
+      start.waits(reason);
     }
-    if (!isQuota(answer.waitsFor)) {
-      throw startFailure(answer.waitsFor, answer.cause);
+  };
+  tell(line.reason);
+  try {
+    await place.turn(limit.signal);
+    if (isFirst) {
+      await clock.sleep(firstPauseMs, limit.signal);
     }
-    if (answer.waitsFor !== told) {
-      told = answer.waitsFor;
-      logger.warn({ container: containerId }, `a container waits to be started: ${told}`);
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+      const answer = await ask(ecs, request, limit.signal);
+      if ("arn" in answer) {
+        line.idleSinceMs = undefined;
+        return answer.arn;
+      }
+      if (!isQuota(answer.waitsFor)) {
+        throw startFailure(answer.waitsFor, answer.cause);
+      }
+      line.reason = answer.waitsFor;
+      tell(answer.waitsFor);
+      await refuseWhereNoneComes(line, options);
+      await clock.sleep(pauseMs, limit.signal);
     }
-    await sleepOrSay(clock, pauseMs, signal, told);
+  } catch (error) {
+    if (limit.isOver) {
+      throw startFailure(`${told} (after ${quotaTimeoutMs / 1000} s, ecs.quota_timeout)`, error);
+    }
+    throw limit.signal.aborted ? startFailure(told, error) : error;
+  }
+}
+
+/** @throws unavailable: for so long nothing has run that would make room, as where the quota is less than the task needs */
+async function refuseWhereNoneComes(
+  line: QuotaLine,
+  { clock, isRoomExpected, startTimeoutMs }: RunOptions,
+): Promise<void> {
+  if (await isRoomExpected()) {
+    line.idleSinceMs = undefined;
+    return;
+  }
+  line.idleSinceMs ??= clock.nowMs();
+  if (clock.nowMs() - line.idleSinceMs >= startTimeoutMs) {
+    throw startFailure(
+      `${line.reason}; for ${startTimeoutMs / 1000} s (ecs.start_timeout) no task has run in the cluster whose end would make room`,
+    );
+  }
+}
+
+/** The time that a start may wait for the quota. */
+class QuotaLimit implements Disposable {
+  /** Aborts when the time is over, and with the signal that this was made with. */
+  readonly signal: AbortSignal;
+  readonly #timeout = new AbortController();
+  readonly #ended = new AbortController();
+
+  constructor(signal: AbortSignal, clock: Clock, limitMs: number) {
+    this.signal = AbortSignal.any([signal, this.#timeout.signal]);
+    clock.sleep(limitMs, this.#ended.signal).then(
+      () => this.#timeout.abort(),
+      () => {},
+    );
+  }
+
+  /** Whether the time is over. */
+  get isOver(): boolean {
+    return this.#timeout.signal.aborted;
+  }
+
+  [Symbol.dispose](): void {
+    this.#ended.abort();
   }
 }
 
@@ -96,12 +200,4 @@ function describeFailures(failures: readonly Failure[]): string {
     [reason, detail].filter((text) => text !== "").join(": "),
   );
   return said.length > 0 ? [...new Set(said)].join("; ") : "AWS gave no task and no reason";
-}
-
-async function sleepOrSay(clock: Clock, ms: number, signal: AbortSignal, waitsFor: string): Promise<void> {
-  try {
-    await clock.sleep(ms, signal);
-  } catch (error) {
-    throw startFailure(waitsFor, error);
-  }
 }

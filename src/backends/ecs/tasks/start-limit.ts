@@ -12,12 +12,36 @@ export class StartTimeout extends Error {
 export class StartLimit implements Disposable {
   /** Aborts with a {@link StartTimeout}, or with the reason of the signal that this was made with. */
   readonly signal: AbortSignal;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timeout = new AbortController();
+  readonly #limitMs: number;
+  #leftMs: number;
+  /** Since when the clock runs, as `performance.now()` tells; undefined: it stands still. */
+  #runsSinceMs: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(limitMs: number, signal: AbortSignal) {
-    const timeout = new AbortController();
-    this.#timer = setTimeout(() => timeout.abort(new StartTimeout(limitMs)), limitMs);
-    this.signal = AbortSignal.any([signal, timeout.signal]);
+    this.signal = AbortSignal.any([signal, this.#timeout.signal]);
+    this.#limitMs = limitMs;
+    this.#leftMs = limitMs;
+    this.resume();
+  }
+
+  /** The clock stands still from now on: what is waited for is none of the start's. */
+  pause(): void {
+    clearTimeout(this.#timer);
+    if (this.#runsSinceMs !== undefined) {
+      this.#leftMs -= performance.now() - this.#runsSinceMs;
+      this.#runsSinceMs = undefined;
+    }
+  }
+
+  /** The clock goes on, if it stood still. */
+  resume(): void {
+    if (this.#runsSinceMs === undefined) {
+      this.#runsSinceMs = performance.now();
+      const over = (): void => this.#timeout.abort(new StartTimeout(this.#limitMs));
+      this.#timer = setTimeout(over, Math.max(this.#leftMs, 0));
+    }
   }
 
   /**

@@ -15,6 +15,7 @@ import type { TaskImage } from "../ecr/task-image.ts";
 import type { EcsNetworks } from "../networks.ts";
 import type { Departures } from "./departures.ts";
 import type { TaskPoller } from "./poller.ts";
+import type { QuotaLines } from "./quota-lines.ts";
 import type { RunSettings } from "./run-request.ts";
 import type { TaskAgents } from "./task-agents.ts";
 import type { TaskBook } from "./task-book.ts";
@@ -40,6 +41,7 @@ export interface TaskContext {
   readonly definitions: Definitions;
   readonly poller: TaskPoller;
   readonly departures: Departures;
+  readonly quotaLines: QuotaLines;
   readonly networks: Pick<EcsNetworks, "groupsOf">;
   readonly stored: StoredContainers;
   /** Undefined: nobody outside is told names. */

@@ -30,8 +30,9 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
   });
 }
 
-/** No restart by policy comes any more. */
+/** No restart by policy comes any more; one that waits for room on the platform is given up. */
 export function endRestarts(live: LiveContainer): void {
+  live.waitingStart?.abort();
   live.pendingRestart?.abort();
   live.pendingRestart = undefined;
 }

@@ -29,7 +29,8 @@ export interface RemoveOptions {
 const retryDelaysMs = [200, 1_000, 5_000] as const;
 
 /**
- * Removes a container. A start that is under way is waited for, as by Docker: what it starts is not removed without force.
+ * Removes a container. A start that is under way is waited for, as by Docker: what it starts is not removed without force;
+ * but force gives up one that waits for room on the platform.
  *
  * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
  */
@@ -50,6 +51,11 @@ export async function removeContainer(
     return;
   }
   refuseUnstopped(found, reference);
+  if (live.waitingStart !== undefined) {
+    throw conflict(
+      `cannot remove container ${JSON.stringify(reference)}: its start waits for room: stop the container before removing or force remove`,
+    );
+  }
   await live.lock.run(async () => {
     refuseSecond(live, reference); // One by force may have come while this one waited.
     const record = containerOfId(context.state, id, reference);
@@ -116,8 +122,8 @@ async function removeByForce(
   // It may be started again between its end and the lock.
   for (;;) {
     const record = containerOfId(context.state, live.id);
+    endRestarts(live);
     if (isActive(record)) {
-      endRestarts(live);
       await killContainer(context, record).catch(ignoreNotRunning);
     }
     const done = await live.lock.run(async () => {

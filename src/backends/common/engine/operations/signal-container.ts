@@ -7,9 +7,16 @@ import { parseSignal, sigkill } from "../signals.ts";
 import { withErrorPrefix } from "./error-prefix.ts";
 import { killContainer } from "./kill-container.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
+import { giveUpStart } from "./waiting-start.ts";
+
+/** What ends a process that does not handle it, as docker run passes on: a start that waits is given up for it. */
+const endingSignals: ReadonlySet<number> = new Set(
+  ["SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"].map(parseSignal),
+);
 
 /**
- * Sends a signal; KILL is answered once the container has exited.
+ * Sends a signal; KILL is answered once the container has exited. A start that waits for room on the platform is given up
+ * where the signal would end its process.
  *
  * @param signal name or number; empty: KILL
  * @throws not-found; conflict: it does not run; invalid: the signal
@@ -22,6 +29,11 @@ export async function signalContainer(
   await withErrorPrefix(`cannot kill container: ${reference}`, async () => {
     const number = signal === "" ? sigkill : parseSignal(signal);
     const record = findContainer(context.state, reference);
+    const isEnding =
+      endingSignals.has(number) || (configOf(record).stopSignal !== "" && isStopSignal(record, number));
+    if (isEnding && (await giveUpStart(context, context.live.of(record.id)))) {
+      return;
+    }
     if (number === sigkill) {
       await killContainer(context, record);
     } else {

@@ -27,12 +27,12 @@ import { announceSharers, joinPartners } from "../network/partner-pushes.ts";
 import { joinedBy } from "../network/shared-network.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
-import { withScopedSignal } from "../scoped-signal.ts";
 import { throwIfShuttingDown } from "../shutting-down.ts";
 import { ensureVolumeParts } from "../volume-parts.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
 import { asStartUnderWay } from "./start-under-way.ts";
+import { launchWhileWanted } from "./waiting-start.ts";
 import { watchContainer } from "./watch-container.ts";
 
 /** How long attach sessions of reservations are awaited. */
@@ -68,10 +68,12 @@ export interface FrontendPorts {
 }
 
 /**
- * Starts a container and answers once its process runs.
+ * Starts a container and answers once its process runs. Goes on when the client leaves, unless it waits for room on the
+ * platform.
  *
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
+ * @param left the client that asked has left; undefined: none has
  * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
  */
 export async function startContainer(
@@ -79,6 +81,7 @@ export async function startContainer(
   containerId: string,
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
+  left?: AbortSignal,
 ): Promise<void> {
   const live = context.live.of(containerId);
   await live.lock.run(async () => {
@@ -102,7 +105,7 @@ export async function startContainer(
       const asked =
         ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
       const begun = await beginStart(context, live, asked, by);
-      await runStart(context, live, begun);
+      await runStart(context, live, begun, left);
     });
   });
 }
@@ -147,7 +150,12 @@ async function settledDonor(context: EngineContext, record: ContainerRecord): Pr
 }
 
 /** With the container's lock held: from the journalled intention to a running process, or back. */
-async function runStart(context: EngineContext, live: LiveContainer, record: ContainerRecord): Promise<void> {
+async function runStart(
+  context: EngineContext,
+  live: LiveContainer,
+  record: ContainerRecord,
+  left?: AbortSignal,
+): Promise<void> {
   try {
     requireLog(record);
     await ensureVolumeParts(context, record);
@@ -157,9 +165,10 @@ async function runStart(context: EngineContext, live: LiveContainer, record: Con
       meeting ??= meetAgent(context, live, record, launched);
       return meeting;
     };
-    const launched = await withScopedSignal(context.shutdown, (signal) =>
-      context.driver.workloads.launch(spec, signal, async (reached) => void (await meet(reached))),
-    );
+    const launched = await launchWhileWanted(context, live, spec, {
+      reached: async (reached) => void (await meet(reached)),
+      left,
+    });
     const { link, placed } = await meet(launched);
     await joinPartners(context, placed);
     const details = await context.driver.workloads.startDetails?.(

@@ -14,6 +14,7 @@ import { settleRestarting } from "./pending-restart.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
 import { startSettled } from "./start-under-way.ts";
+import { giveUpStart } from "./waiting-start.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -27,8 +28,8 @@ export interface StopOptions {
 }
 
 /**
- * Stops a container and answers once it has exited; one that starts, once it runs. Goes on when the client leaves; only an agent that is away is not
- * waited for for ever then.
+ * Stops a container and answers once it has exited; one that starts, once it runs, unless its start waits for room on the
+ * platform: that is given up. Goes on when the client leaves; only an agent that is away is not waited for for ever then.
  *
  * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
@@ -40,7 +41,11 @@ export async function stopContainer(
   left: AbortSignal,
 ): Promise<void> {
   const found = findContainer(context.state, reference);
-  await startSettled(context.live.of(found.id));
+  const live = context.live.of(found.id);
+  if (await giveUpStart(context, live)) {
+    return;
+  }
+  await startSettled(live);
   const record = context.state.containers.get(found.id) ?? found;
   const refusal = stopRefusal(record);
   if (refusal !== undefined) {
@@ -77,7 +82,7 @@ export async function restartContainer(
       }
     }
     try {
-      await startContainer(context, record.id, "user", ports);
+      await startContainer(context, record.id, "user", ports, left);
     } catch (error) {
       if (!isErrorKind(error, "not-modified")) {
         throw error;

@@ -49,10 +49,10 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       );
       return { id: created.id, warnings: [...created.warnings] };
     },
-    startContainer: async ({ container, clientToken, published, publishFailure }) => {
+    startContainer: async ({ container, clientToken, published, publishFailure }, call) => {
       await starts.once(clientToken, async () => {
         const { id } = findContainer(context.state, container);
-        await startContainer(context, id, "user", { published, publishFailure });
+        await startContainer(context, id, "user", { published, publishFailure }, call.signal);
       });
       return {};
     },

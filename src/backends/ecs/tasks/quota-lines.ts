@@ -1,0 +1,76 @@
+/** Starts that the account's quota has no room for, in the order in which they came. */
+
+/**
+ * Starts of tasks of one size: of all that wait only the first asks AWS. Each size has a line of its own, since a large
+ * task may never fit, and a small one beside it does.
+ */
+export class QuotaLine {
+  /** AWS's words when it last refused. */
+  reason: string = "";
+  /** Since when nothing runs whose end would make room, milliseconds since the epoch; undefined: something does. */
+  idleSinceMs: number | undefined;
+  readonly #emptied: () => void;
+  #last: Promise<void> = Promise.resolve();
+  #waiting = 0;
+
+  constructor(emptied: () => void) {
+    this.#emptied = emptied;
+  }
+
+  /** How many starts wait. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Joins the line at its end. */
+  join(): PlaceInLine {
+    const before = this.#last;
+    const left = Promise.withResolvers<void>();
+    this.#last = before.then(() => left.promise);
+    this.#waiting += 1;
+    return {
+      turn: (signal) => unlessAborted(before, signal),
+      [Symbol.dispose]: () => {
+        left.resolve();
+        this.#waiting -= 1;
+        if (this.#waiting === 0) {
+          this.#emptied();
+        }
+      },
+    };
+  }
+}
+
+/** One start's; it leaves the line when this is disposed. */
+export interface PlaceInLine extends Disposable {
+  /** Resolves when all that came before have left. @throws the signal's reason */
+  turn(signal: AbortSignal): Promise<void>;
+}
+
+/** The lines of all sizes, as long as somebody waits. */
+export class QuotaLines {
+  readonly #lines = new Map<string, QuotaLine>();
+
+  /** @param size what tells tasks apart that fit from those that do not: CPU units */
+  of(size: string): QuotaLine {
+    const known = this.#lines.get(size);
+    if (known !== undefined) {
+      return known;
+    }
+    const line = new QuotaLine(() => this.#lines.delete(size));
+    this.#lines.set(size, line);
+    return line;
+  }
+}
+
+async function unlessAborted(awaited: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([awaited, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

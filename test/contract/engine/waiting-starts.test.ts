@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+
+import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { untilTrue } from "../../support/until.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("a start that waits for room on the platform", () => {
+  let bench: EngineBench;
+  beforeEach(async () => {
+    bench = await EngineBench.start();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const stateOf = (id: string) => bench.state.containers.get(id)?.state;
+  const launches = () => bench.machine.calls.filter((call) => call === "launch").length;
+
+  /** Starts a container and meets its start waiting; `failure` resolves to what it fails with. */
+  async function waiting(id: string, leave = new AbortController()) {
+    bench.machine.room = Promise.withResolvers();
+    const started = bench.containers.startContainer({ container: id }, { signal: leave.signal });
+    const failure = started.then(
+      () => assert.fail("it has started"),
+      (error: unknown) => ConnectError.from(error),
+    );
+    failure.catch(() => undefined);
+    await untilTrue(() => stateOf(id)?.error === "waits to be started: the machine is full");
+    return { leave, started, failure };
+  }
+
+  it("tells an inspect why, and runs when there is some", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const { started } = await waiting(id);
+    assert.equal(stateOf(id)?.status, ContainerStatus.CREATED);
+    assert.equal(launches(), 0);
+    bench.machine.room?.resolve();
+    await started;
+    assert.deepEqual([stateOf(id)?.status, stateOf(id)?.error], [ContainerStatus.RUNNING, ""]);
+  });
+
+  const ways: readonly (readonly [string, (id: string) => Promise<unknown>])[] = [
+    ["is stopped", (id) => bench.containers.stopContainer({ container: id })],
+    ["is killed", (id) => bench.containers.killContainer({ container: id })],
+    ["is interrupted", (id) => bench.containers.killContainer({ container: id, signal: "SIGINT" })],
+    ["is removed by force", (id) => bench.containers.removeContainer({ container: id, force: true })],
+  ];
+  for (const [what, giveUp] of ways) {
+    it(`is given up when its container ${what}`, async () => {
+      const id = await bench.createScript("exec sleep 60");
+      const { failure } = await waiting(id);
+      await giveUp(id);
+      const { code, message } = await failure;
+      assert.equal(code, Code.AlreadyExists);
+      assert.match(message, /was given up while it waited: the machine is full$/);
+      bench.machine.room?.resolve();
+      assert.equal(launches(), 0);
+      const status = stateOf(id)?.status;
+      assert.ok([undefined, ContainerStatus.REMOVING, ContainerStatus.CREATED].includes(status));
+      assert.deepEqual(await bench.eventNames({ event: ["start"] }), []);
+    });
+  }
+
+  it("is given up when the client that asked for it leaves", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const { leave, failure } = await waiting(id);
+    leave.abort();
+    assert.equal((await failure).code, Code.Canceled);
+    await untilTrue(() => /was given up while it waited/.test(stateOf(id)?.error ?? ""));
+    bench.machine.room = undefined;
+    await bench.containers.startContainer({ container: id });
+    assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
+  });
+
+  it("is not pruned or removed without force, nor given up for a signal that would not end its process", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const idle = await bench.createScript("true");
+    const { started } = await waiting(id);
+    assert.deepEqual((await bench.containers.pruneContainers({})).removed, [idle]);
+    await assert.rejects(
+      bench.containers.removeContainer({ container: id }),
+      /its start waits for room: stop the container before removing or force remove$/,
+    );
+    const signalled = bench.containers.killContainer({ container: id, signal: "SIGWINCH" });
+    bench.machine.room?.resolve();
+    await Promise.all([started, signalled]);
+    assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
+  });
+
+  it("is given up by a stop where a policy has asked for it", async () => {
+    const id = await bench.runScript("exit 6", { hostConfig: { restartPolicy: { name: "always" } } });
+    bench.machine.room = Promise.withResolvers();
+    await untilTrue(() => stateOf(id)?.error === "waits to be started: the machine is full");
+    assert.equal(stateOf(id)?.status, ContainerStatus.RESTARTING);
+    const ended = bench.wait(id, WaitCondition.NOT_RUNNING);
+    await bench.containers.stopContainer({ container: id });
+    await ended;
+    assert.equal(stateOf(id)?.status, ContainerStatus.EXITED);
+    assert.ok(bench.state.containers.get(id)?.stoppedByUser);
+  });
+});
