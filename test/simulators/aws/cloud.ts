@@ -122,8 +122,12 @@ export interface LogGroups {
   createGroup(group: string): void;
   /** @throws AwsFault `ResourceNotFoundException`, `ResourceAlreadyExistsException` */
   createStream(group: string, stream: string): void;
-  /** @throws AwsFault `ResourceNotFoundException` */
-  putLogEvents(group: string, stream: string, events: readonly LogEvent[]): void;
+  /**
+   * Puts lines that came now, none above what an event may have.
+   *
+   * @throws AwsFault `ResourceNotFoundException`
+   */
+  putLines(group: string, stream: string, lines: readonly string[]): void;
 }
 
 /** ECR as tasks pull from it. */

@@ -47,10 +47,8 @@ export function openLogStream(
     throw error instanceof AwsFault ? notOpened(`${error.code}: ${error.message}`) : error;
   }
   return (lines) => {
-    const timestamp = context.clock.nowMs();
-    const events = lines.map((message) => ({ timestamp, message }));
     try {
-      logGroups.putLogEvents(group, stream, events);
+      logGroups.putLines(group, stream, lines);
     } catch (error) {
       // The driver has nobody to tell that the group was deleted meanwhile.
       if (!(error instanceof AwsFault)) {

@@ -67,6 +67,20 @@ test("reading forward ends with the same token twice", async () => {
   assert.deepEqual(sizes, [2, 2, 1, 0]);
 });
 
+test("lines that a container wrote together are events, in order among the others", async () => {
+  await using aws = await withLines(["before"]);
+  aws.services.logs.putLines(group, stream, ["one", "two"]);
+  aws.services.logs.putLines(group, stream, ["three"]);
+  aws.services.logs.putLogEvents(group, stream, [
+    { timestamp: aws.clock.nowMs() - 500_000, message: "between" },
+    { timestamp: aws.clock.nowMs(), message: "after" },
+  ]);
+  aws.services.logs.putLines(group, stream, ["last"]);
+  const { lines } = await pagesFromHead(aws, 3);
+  assert.deepEqual(lines, ["before", "between", "one", "two", "three", "after", "last"]);
+  assert.throws(() => aws.services.logs.putLines(group, "none", ["one"]), /stream does not exist/);
+});
+
 test("a reader at the end finds what comes later with the token that it has", async () => {
   await using aws = await withLines(numbered(1));
   const { nextForwardToken: nextToken } = await get(aws, { startFromHead: true });

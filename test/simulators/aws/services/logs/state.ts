@@ -13,11 +13,51 @@ export interface StoredEvent extends LogEvent {
   readonly sequence: number;
 }
 
-/** A log stream; its events are in the order of their timestamps. */
-export interface LogStream {
+/** Lines of a container that came together, and what is the same for all of them. */
+interface LineBatch extends Omit<StoredEvent, "message" | "sequence"> {
+  readonly lines: readonly string[];
+  readonly firstSequence: number;
+}
+
+/** A log stream. */
+export class LogStream {
   readonly name: string;
   readonly createdAt: number;
-  readonly events: StoredEvent[];
+  readonly #events: StoredEvent[] = [];
+  /** In the order in which they came: an event is made of a line only once somebody reads. */
+  #batches: LineBatch[] = [];
+
+  constructor(name: string, createdAt: number) {
+    this.name = name;
+    this.createdAt = createdAt;
+  }
+
+  /** In the order of their timestamps; of those with the same one, in that in which they came. */
+  get events(): readonly StoredEvent[] {
+    const batches = this.#batches;
+    this.#batches = [];
+    for (const { lines, firstSequence, ...same } of batches) {
+      for (const [index, message] of lines.entries()) {
+        this.#put({ ...same, message, sequence: firstSequence + index });
+      }
+    }
+    return this.#events;
+  }
+
+  put(event: StoredEvent): void {
+    void this.events; // What came before stands before.
+    this.#put(event);
+  }
+
+  putLines(batch: LineBatch): void {
+    this.#batches.push(batch);
+  }
+
+  #put(event: StoredEvent): void {
+    const { timestamp } = event;
+    const later = this.#events.findLastIndex((each) => each.timestamp <= timestamp) + 1;
+    this.#events.splice(later, 0, event);
+  }
 }
 
 /** A log group. */
@@ -78,7 +118,7 @@ export class LogState implements LogGroups {
     if (streams.has(name)) {
       throw new AwsFault("ResourceAlreadyExistsException", "The specified log stream already exists");
     }
-    streams.set(name, { name, createdAt: this.#context.clock.nowMs(), events: [] });
+    streams.set(name, new LogStream(name, this.#context.clock.nowMs()));
   }
 
   /** @throws AwsFault `ResourceNotFoundException` */
@@ -102,10 +142,17 @@ export class LogState implements LogGroups {
         throw new AwsFault("InvalidParameterException", "Log event too large: the limit is 1048576 bytes");
       }
       this.#sequence += 1;
-      const stored = { timestamp, message, ingestionTime, visibleAt, sequence: this.#sequence };
-      const later = stream.events.findLastIndex((each) => each.timestamp <= timestamp) + 1;
-      stream.events.splice(later, 0, stored);
+      stream.put({ timestamp, message, ingestionTime, visibleAt, sequence: this.#sequence });
     }
+  }
+
+  putLines(group: string, name: string, lines: readonly string[]): void {
+    const stream = this.stream(group, name);
+    const timestamp = this.#context.clock.nowMs();
+    const visibleAt = timestamp + this.#context.delays.logIngestion;
+    const firstSequence = this.#sequence + 1;
+    this.#sequence += lines.length;
+    stream.putLines({ timestamp, ingestionTime: timestamp, visibleAt, lines, firstSequence });
   }
 
   /** The events that can be read now, from one time (included) to another (excluded). */
