@@ -11,14 +11,14 @@ import {
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 
 describe("a start", () => {
   let ecs: EcsDaemon;
   let sdk: ECSClient;
 
   before(async () => {
-    ecs = await EcsDaemon.start({ ecs: { start_timeout: "15s", linger: "1s" } });
+    ecs = await EcsDaemon.start({ ecs: { start_timeout: "15s", linger: "1s", log_drain_max: "64" } });
     sdk = new ECSClient(ecs.aws.clientConfig);
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
@@ -73,6 +73,41 @@ describe("a start", () => {
     assert.doesNotMatch(errorText, /start_timeout/);
     ecs.aws.faults.clear();
     await until(() => ecs.aws.ecs.tasks.every(({ state }) => state.desiredStatus === "STOPPED") || undefined);
+  });
+});
+
+describe("a stored log", () => {
+  it("that AWS refuses says why: at once, and where a part of it was read", async () => {
+    await using ecs = await EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } });
+    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
+    const count = 10_001; // More than a page of CloudWatch's.
+    await ecs.daemon.ok("run", "--detach", "--name", "loud", "busybox", "seq", `${count}`);
+    await ecs.daemon.ok("wait", "loud");
+    const lines = async (): Promise<number> => (await ecs.daemon.ok("logs", "loud")).split("\n").length;
+    await untilTrue(async () => ecs.aws.ecs.tasks.every(({ state }) => state.lastStatus === "STOPPED"));
+    assert.equal(await lines(), count);
+    const error = {
+      code: "AccessDeniedException",
+      message: "not authorized to perform: logs:GetLogEvents",
+      status: 400,
+    };
+    const refused =
+      "logs: GetLogEvents: not authorized to perform: logs:GetLogEvents (AccessDeniedException)";
+
+    ecs.aws.faults.add({ on: "logs.GetLogEvents", times: Infinity, error });
+    const none = await ecs.daemon.docker("logs", "loud");
+    assert.deepEqual(
+      [none.code, none.text, none.errorText],
+      [1, "", `Error response from daemon: ${refused}`],
+    );
+    ecs.aws.faults.clear();
+
+    const isLater = (input: unknown): boolean => (input as { nextToken?: string }).nextToken !== undefined;
+    ecs.aws.faults.add({ on: "logs.GetLogEvents", times: Infinity, error, where: isLater });
+    const part = await ecs.daemon.docker("logs", "loud");
+    assert.equal(part.code, 1);
+    assert.match(part.text, /^1\n2\n/);
+    assert.ok(part.errorText.includes(`Error grabbing logs: ${refused}`), part.errorText);
   });
 });
 

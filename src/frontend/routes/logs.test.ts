@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { once } from "node:events";
+import { finished } from "node:stream/promises";
 import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 
@@ -149,6 +150,27 @@ test("a log that is cut, or of which bytes are missing, never ends as if it were
   for (const query of ["stdout=1", "stdout=1&tail=1"]) {
     await assert.rejects(api.call("GET", `/containers/c/logs?${query}`), { code: "ECONNRESET" });
   }
+});
+
+test("a log that fails says why behind what there is of it", async (t) => {
+  const part = "x".repeat(100_000);
+  const parts = 30; // More than a socket takes at once.
+  const { api } = await serveLogs(t, async function* () {
+    for (let number = 0; number < parts; number++) {
+      yield chunk(Stream.STDOUT, number * part.length, part);
+    }
+    throw new ConnectError("the rest is refused", Code.Internal);
+  });
+  const outgoing = request({ socketPath: api.socket, path: "/containers/c/logs?stdout=1" }).end();
+  const [response] = (await once(outgoing, "response")) as [IncomingMessage];
+  assert.equal(response.statusCode, 200);
+  const received: Buffer[] = [];
+  response.on("data", (data: Buffer) => received.push(data));
+  await assert.rejects(finished(response), { code: "ECONNRESET" });
+  const frames = framesOf(Buffer.concat(received));
+  const last = frames.pop();
+  assert.equal(Buffer.concat(frames.map(({ data }) => data)).toString(), part.repeat(parts));
+  assert.deepEqual([last?.channel, last?.data.toString()], [3, "Error grabbing logs: the rest is refused\n"]);
 });
 
 test("a followed log that is silent is answered at once", async (t) => {

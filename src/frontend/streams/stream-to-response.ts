@@ -28,7 +28,11 @@ export async function streamToResponse(
     await link.ended;
   } catch (error) {
     if (lastWords !== undefined && !response.destroyed) {
-      response.write(lastWords(error));
+      // What ends the response for good leaves out what the client has not been sent.
+      const sent = Promise.withResolvers<void>();
+      response.once("close", sent.resolve);
+      response.write(lastWords(error), () => sent.resolve());
+      await sent.promise;
     }
     throw error;
   } finally {

@@ -54,6 +54,21 @@ describe("the lines of a stored log", () => {
     assert.deepEqual(await show(log, { stdout: false }), ["2:x\nyz\n"]);
   });
 
+  it("are all shown that came before what cannot be read", async () => {
+    async function* broken(): AsyncGenerator<LogRecord> {
+      yield* log;
+      throw new Error("the rest is refused");
+    }
+    const chunks: string[] = [];
+    const reading = (async () => {
+      for await (const { data } of shown(piecesOf(broken()), { ...everything, stderr: false })) {
+        chunks.push(Buffer.from(data).toString());
+      }
+    })();
+    await assert.rejects(reading, /the rest is refused/);
+    assert.deepEqual(chunks, ["a\nbc\nd\ne\n"]);
+  });
+
   it("have the time of the record in which they began, and their prefix, once", async () => {
     assert.deepEqual(await show(log.slice(0, 3), { timestamps: true, stderr: false, prefix: "p " }), [
       "1:1970-01-01T00:00:00.000000001Z p a\n1970-01-01T00:00:00.000000001Z p bc\n1970-01-01T00:00:00.000000003Z p d\n",

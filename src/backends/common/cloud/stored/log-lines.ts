@@ -120,7 +120,7 @@ export async function* lastLines(
   }
 }
 
-/** What of some pieces is shown, in chunks. */
+/** What of some pieces is shown, in chunks. @throws what the pieces throw, behind all that came before */
 export async function* shown(
   pieces: AsyncIterable<LogPiece>,
   selection: LogSelection,
@@ -130,22 +130,30 @@ export async function* shown(
   let held: Uint8Array[] = [];
   let bytes = 0;
   let current: LogRecord["stream"] = Stream.STDOUT;
-  for await (const piece of pieces) {
-    if (!wanted(piece.stream) || !isInTime(piece, selection)) {
-      continue;
-    }
-    for (const part of partsOf(piece, selection)) {
-      if (bytes > 0 && (piece.stream !== current || bytes + part.length > maxChunk)) {
-        yield { stream: current, data: Buffer.concat(held) };
-        [held, bytes] = [[], 0];
+  let failure: { readonly error: unknown } | undefined;
+  try {
+    for await (const piece of pieces) {
+      if (!wanted(piece.stream) || !isInTime(piece, selection)) {
+        continue;
       }
-      current = piece.stream;
-      held.push(part);
-      bytes += part.length;
+      for (const part of partsOf(piece, selection)) {
+        if (bytes > 0 && (piece.stream !== current || bytes + part.length > maxChunk)) {
+          yield { stream: current, data: Buffer.concat(held) };
+          [held, bytes] = [[], 0];
+        }
+        current = piece.stream;
+        held.push(part);
+        bytes += part.length;
+      }
     }
+  } catch (error) {
+    failure = { error };
   }
   if (bytes > 0) {
     yield { stream: current, data: Buffer.concat(held) };
+  }
+  if (failure !== undefined) {
+    throw failure.error;
   }
 }
 

@@ -248,12 +248,19 @@ async function* logs(
       : tail === undefined
         ? piecesOf(file())
         : lastLines(file, tail);
-  // The answer begins with it: what follows may say nothing for long.
-  yield { message: { case: "heartbeat", value: {} } };
+  const earlier = (shown(pieces, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
   let offset = 0n;
-  for await (const { stream, data } of shown(pieces, selection) as AsyncIterable<LogOutput>) {
-    yield { message: { case: "chunk", value: { stream, offset, data } } };
-    offset += BigInt(data.length);
+  try {
+    let step = await earlier.next(); // Its failure is the answer.
+    // The answer begins with it: what follows may say nothing for long.
+    yield { message: { case: "heartbeat", value: {} } };
+    for (; step.done !== true; step = await earlier.next()) {
+      const { stream, data } = step.value;
+      yield { message: { case: "chunk", value: { stream, offset, data } } };
+      offset += BigInt(data.length);
+    }
+  } finally {
+    await earlier.return?.();
   }
   if (agent !== undefined) {
     const own = clone(LogsRequestSchema, request);
