@@ -16,6 +16,7 @@ import type {
   UnappliedSetting,
   WorkloadSpec,
 } from "../../src/backends/common/driver.ts";
+import { unlessAborted } from "../../src/backends/common/unless-aborted.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import {
@@ -126,7 +127,7 @@ export class MemoryMachine {
         bridgeSettings: "refuse",
         privilegedExecs: !this.cloud,
         joinsNetworksByAgents: this.cloud,
-        ...(this.cloud && { startPatienceMs: 200 }),
+        ...(this.cloud && { startPatienceMs: 200, endsLaunches: true }),
         publishesPorts: this.cloud ? "frontend" : "driver",
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
         notApplied: (record) => this.notApplied(record),
@@ -138,7 +139,7 @@ export class MemoryMachine {
         },
         launch: async (spec, signal, progress = {}) => {
           await this.#awaitRoom(signal, progress);
-          const launched = await this.#launch(spec);
+          const launched = await this.#launch(spec, signal);
           if (this.cloud) {
             await progress.reached?.(launched);
             await this.preparation();
@@ -277,9 +278,11 @@ export class MemoryMachine {
     }
   }
 
-  async #launch(spec: WorkloadSpec) {
+  async #launch(spec: WorkloadSpec, signal: AbortSignal) {
     this.calls.push("launch");
-    await this.busyLaunches?.promise;
+    await (this.cloud
+      ? unlessAborted(signal, this.busyLaunches?.promise ?? Promise.resolve())
+      : this.busyLaunches?.promise);
     const { record } = spec;
     const workload = this.#workload(spec);
     if (workload.agent?.options.generation !== record.generation) {

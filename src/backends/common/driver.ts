@@ -89,6 +89,11 @@ export interface Policy {
    * Absent: for as long as it takes.
    */
   readonly startPatienceMs?: number;
+  /**
+   * A launch may take long: who stops, kills or by force removes the container meanwhile ends it, by its signal. Absent:
+   * launches are waited for, as Docker does.
+   */
+  readonly endsLaunches?: boolean;
   /** How long a container's start waits for directories of volumes to become mountable. Absent: as long as it takes. */
   readonly volumePartsLimitMs?: number;
   /**
@@ -302,7 +307,8 @@ export interface Workloads {
    * Brings the workload to where its agent answers and only `AgentService.Start`
    * is missing. Idempotent by container ID and generation.
    * Kinds: invalid (user or group unknown, bind source missing), system with
-   * Docker's wording (port taken), unavailable (no capacity).
+   * Docker's wording (port taken), unavailable (no capacity). Whatever it was
+   * about when the signal aborts, `release` takes away.
    */
   launch(spec: WorkloadSpec, signal: AbortSignal, progress?: LaunchProgress): Promise<Launched>;
 

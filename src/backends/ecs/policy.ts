@@ -21,6 +21,7 @@ export const ecsPolicy = (architecture: string): Policy => ({
   publishesPorts: "frontend",
   joinsNetworksByAgents: true,
   startPatienceMs: 10_000,
+  endsLaunches: true,
   unsupported(record) {
     const names = settingsOf(refused, record).map(({ name }) => name);
     if (names.length === 0 && record.hostConfig !== undefined) {

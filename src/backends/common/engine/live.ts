@@ -4,6 +4,7 @@ import {
   type AgentClient,
   type AgentClientOptions,
 } from "../../../agent-client/client.ts";
+import type { SockerlessError } from "../../../common/errors.ts";
 import type { AgentAddress } from "../driver.ts";
 import { Reservations } from "./reservations.ts";
 import { Lock } from "./serial.ts";
@@ -23,6 +24,10 @@ export interface AgentLink {
 export interface StartUnderWay {
   /** Resolves when it is over, well or not. */
   readonly over: Promise<void>;
+  /** Ends it, with what it is to answer. */
+  readonly ending: AbortController;
+  /** Why it waits for room on the platform, in the platform's words; empty: it does not. */
+  waitsFor: string;
 }
 
 /** One container's. */
@@ -34,6 +39,8 @@ export class LiveContainer {
   readonly reservations = new Reservations();
   /** The start that is under way; it holds the lock. */
   start: StartUnderWay | undefined;
+  /** What the last start answered that a user has ended; those that had waited for it answer the same. */
+  startEnded: SockerlessError | undefined;
   /** While it starts or runs. */
   link: AgentLink | undefined;
   /** What the last run left is being taken away; resolves when that is over, well or not. */
@@ -61,8 +68,6 @@ export class LiveContainer {
   endedByUser: boolean = false;
   /** How long the last restart by policy waited. */
   restartDelayMs: number = 0;
-  /** Gives up the start under way, once it has to wait for room on the platform. */
-  waitingStart: AbortController | undefined;
   /** Ends the wait of a restart by policy. */
   pendingRestart: AbortController | undefined;
 

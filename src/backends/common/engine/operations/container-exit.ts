@@ -101,7 +101,7 @@ export function scheduleRestart(context: EngineContext, live: LiveContainer): vo
     try {
       await context.followUps.restart(live.id);
     } catch (error) {
-      if (!isErrorKind(error, "not-found")) {
+      if (!isErrorKind(error, "not-found") && error !== live.startEnded) {
         throw error;
       }
     }

@@ -7,15 +7,21 @@ import { endPastAgent } from "./end-past-agent.ts";
 import { listenForExit } from "./exit-listener.ts";
 import { settleRestarting } from "./pending-restart.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
-import { startSettled } from "./start-under-way.ts";
+import { endStart } from "./start-under-way.ts";
 
 /** How long the end of a killed process is awaited. */
 const killTimeoutMs = 10_000;
 
-/** Kills a container and waits until its end is recorded; one that starts, once it runs. @throws conflict: it does not run */
+/**
+ * Kills a container and waits until its end is recorded; a start that is under way is ended or waited for.
+ *
+ * @throws conflict: it does not run
+ */
 export async function killContainer(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
-  await startSettled(live);
+  if (await endStart(context, live, "killed")) {
+    return;
+  }
   if (await settleRestarting(context, live)) {
     return;
   }

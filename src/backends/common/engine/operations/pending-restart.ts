@@ -30,9 +30,8 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
   });
 }
 
-/** No restart by policy comes any more; one that waits for room on the platform is given up. */
+/** No restart by policy comes any more. */
 export function endRestarts(live: LiveContainer): void {
-  live.waitingStart?.abort();
   live.pendingRestart?.abort();
   live.pendingRestart = undefined;
 }

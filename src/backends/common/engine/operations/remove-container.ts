@@ -16,6 +16,7 @@ import { hasProcess, isActive, stateOf } from "../records.ts";
 import { ownVolumes, settleVolume } from "../volumes.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { endRestarts } from "./pending-restart.ts";
+import { endStart } from "./start-under-way.ts";
 
 /** What is asked of a removal. */
 export interface RemoveOptions {
@@ -29,8 +30,8 @@ export interface RemoveOptions {
 const retryDelaysMs = [200, 1_000, 5_000] as const;
 
 /**
- * Removes a container. A start that is under way is waited for, as by Docker: what it starts is not removed without force;
- * but force gives up one that waits for room on the platform.
+ * Removes a container. A start that is under way is waited for, as by Docker, and its container not removed without force;
+ * with force the start is ended where its launch may take long, or waits for room on the platform.
  *
  * @throws not-found; conflict: it runs and force was not asked for, or it is being removed already
  */
@@ -51,7 +52,7 @@ export async function removeContainer(
     return;
   }
   refuseUnstopped(found, reference);
-  if (live.waitingStart !== undefined) {
+  if (live.start !== undefined && live.start.waitsFor !== "") {
     throw conflict(
       `cannot remove container ${JSON.stringify(reference)}: its start waits for room: stop the container before removing or force remove`,
     );
@@ -121,9 +122,10 @@ async function removeByForce(
 ): Promise<void> {
   // It may be started again between its end and the lock.
   for (;;) {
+    await endStart(context, live, "removed");
     const record = containerOfId(context.state, live.id);
-    endRestarts(live);
     if (isActive(record)) {
+      endRestarts(live);
       await killContainer(context, record).catch(ignoreNotRunning);
     }
     const done = await live.lock.run(async () => {

@@ -7,16 +7,16 @@ import { parseSignal, sigkill } from "../signals.ts";
 import { withErrorPrefix } from "./error-prefix.ts";
 import { killContainer } from "./kill-container.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
-import { giveUpStart } from "./waiting-start.ts";
+import { endStart } from "./start-under-way.ts";
 
-/** What ends a process that does not handle it, as docker run passes on: a start that waits is given up for it. */
+/** What ends a process that does not handle it, as docker run passes on: it may end a start. */
 const endingSignals: ReadonlySet<number> = new Set(
   ["SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"].map(parseSignal),
 );
 
 /**
- * Sends a signal; KILL is answered once the container has exited. A start that waits for room on the platform is given up
- * where the signal would end its process.
+ * Sends a signal; KILL is answered once the container has exited. A start that is under way is ended, as by
+ * {@link killContainer}, where the signal would end its process.
  *
  * @param signal name or number; empty: KILL
  * @throws not-found; conflict: it does not run; invalid: the signal
@@ -31,7 +31,7 @@ export async function signalContainer(
     const record = findContainer(context.state, reference);
     const isEnding =
       endingSignals.has(number) || (configOf(record).stopSignal !== "" && isStopSignal(record, number));
-    if (isEnding && (await giveUpStart(context, context.live.of(record.id)))) {
+    if (isEnding && (await endStart(context, context.live.of(record.id), "killed"))) {
       return;
     }
     if (number === sigkill) {

@@ -28,10 +28,11 @@ import { joinedBy } from "../network/shared-network.ts";
 import { boundPortsOf } from "../ports.ts";
 import { configOf, hostConfigOf, stateOf, timestampOfNs, withFields } from "../records.ts";
 import { throwIfShuttingDown } from "../shutting-down.ts";
+import { unlessAborted } from "../../unless-aborted.ts";
 import { ensureVolumeParts } from "../volume-parts.ts";
 import { workloadOf } from "../workload.ts";
 import { releaseRun } from "./release-run.ts";
-import { asStartUnderWay } from "./start-under-way.ts";
+import { asStartUnderWay, endedStart } from "./start-under-way.ts";
 import { launchWhileWanted } from "./waiting-start.ts";
 import { watchContainer } from "./watch-container.ts";
 
@@ -74,7 +75,8 @@ export interface FrontendPorts {
  * @param by `policy`: a restart policy starts it; in any other state than `restarting` nothing is done
  * @param ports what a frontend says of them; undefined: it listens on what it listened on before
  * @param left the client that asked has left; undefined: none has
- * @throws not-modified: it runs; conflict: it goes; invalid: the command cannot be executed; what the driver throws
+ * @throws not-modified: it runs; conflict: it goes, or the start was ended meanwhile; invalid: the command cannot be
+ *   executed; what the driver throws
  */
 export async function startContainer(
   context: EngineContext,
@@ -84,8 +86,12 @@ export async function startContainer(
   left?: AbortSignal,
 ): Promise<void> {
   const live = context.live.of(containerId);
+  const endedBefore = live.startEnded;
   await live.lock.run(async () => {
     const record = containerOfId(context.state, containerId);
+    if (live.startEnded !== undefined && live.startEnded !== endedBefore) {
+      throw live.startEnded; // Asked for before a user said otherwise.
+    }
     const refusal = by === "user" ? startRefusal(record, live.removing) : undefined;
     if (refusal !== undefined) {
       throw refusal;
@@ -97,15 +103,15 @@ export async function startContainer(
     if (by === "user") {
       live.restartDelayMs = 0;
     }
-    await asStartUnderWay(live, async () => {
-      await live.released;
+    await asStartUnderWay(live, async (ended) => {
+      await unlessAborted(ended, live.released);
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
       const asked =
         ports === undefined ? record : withFields(record, { publishedPorts: [...ports.published] });
       const begun = await beginStart(context, live, asked, by);
-      await runStart(context, live, begun, left);
+      await runStart(context, live, begun, ended, { left });
     });
   });
 }
@@ -131,41 +137,67 @@ async function beginStart(
   return begun;
 }
 
-/** Takes up a start that was under way when the backend ended; the record is in the phase `starting`. */
+/**
+ * Takes up a start that was under way when the backend ended, or takes it back where a user was ending it; the record is
+ * in the phase `starting`.
+ */
 export async function resumeStart(context: EngineContext, record: ContainerRecord): Promise<void> {
   const live = context.live.of(record.id);
   await live.lock.run(() =>
-    asStartUnderWay(live, async () => {
-      await settledDonor(context, record);
-      await runStart(context, live, record);
+    asStartUnderWay(live, async (ended) => {
+      if (record.stoppedByUser) {
+        await recordFailure(context, live, record, endedStart(record.id, "stopped"));
+        return;
+      }
+      try {
+        await runStart(context, live, record, ended, {
+          ready: () => settledDonor(context, record, ended),
+        });
+      } catch (error) {
+        if (error !== live.startEnded) {
+          throw error;
+        }
+      }
     }),
   );
 }
 
 /** Waits until the container whose network this one shares has started, or has not: that start may be taken up, too. */
-async function settledDonor(context: EngineContext, record: ContainerRecord): Promise<void> {
+async function settledDonor(
+  context: EngineContext,
+  record: ContainerRecord,
+  ended: AbortSignal,
+): Promise<void> {
   while (joinedBy(context, record)?.phase === Phase.STARTING) {
-    await context.clock.sleep(donorPollMs, context.shutdown);
+    await context.clock.sleep(donorPollMs, AbortSignal.any([ended, context.shutdown]));
   }
 }
 
-/** With the container's lock held: from the journalled intention to a running process, or back. */
+/**
+ * With the container's lock held: from the journalled intention to a running process, or back.
+ *
+ * @param ended aborts when the start is ended: from the call of its agent on there is a process to end instead
+ * @param ready what comes first
+ * @param left as for {@link startContainer}
+ */
 async function runStart(
   context: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
-  left?: AbortSignal,
+  ended: AbortSignal,
+  { ready, left }: { readonly ready?: () => Promise<void>; readonly left?: AbortSignal | undefined },
 ): Promise<void> {
   try {
+    await ready?.();
     requireLog(record);
-    await ensureVolumeParts(context, record);
+    await unlessAborted(ended, ensureVolumeParts(context, record));
     const spec = workloadOf(context, record, live.reservations.ids(), "joined");
     let meeting: Promise<Met> | undefined;
     const meet = (launched: Launched): Promise<Met> => {
       meeting ??= meetAgent(context, live, record, launched);
       return meeting;
     };
-    const launched = await launchWhileWanted(context, live, spec, {
+    const launched = await launchWhileWanted(context, live, spec, ended, {
       reached: async (reached) => void (await meet(reached)),
       left,
     });
@@ -176,12 +208,16 @@ async function runStart(
     );
     const request = startRequestOf(context, live, placed, details);
     await refuseOldAgent(link, request);
+    ended.throwIfAborted();
     const started = await startProcess(link, request);
     await recordRunning(context, placed, launched, started);
     live.reservations.end();
   } catch (error) {
     throwIfShuttingDown(context, error);
-    throw await recordFailure(context, live, record, error);
+    const isEnded = ended.aborted && !(error instanceof FailedStart);
+    const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
+    const asked = withFields(record, { stoppedByUser });
+    throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
   }
 }
 

@@ -1,12 +1,23 @@
-/** A start that is under way: others wait for it, as Docker's calls wait for the lock that a start holds. */
+/** A start that is under way: others wait for it, as Docker's calls wait for the lock that a start holds, or end it. */
+import { conflict, type SockerlessError } from "../../../../common/errors.ts";
+import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
+import { hasProcess, isActive, withFields } from "../records.ts";
 
-/** Does the work of a start, with the container's lock held: until it has ended, others know that it is under way. */
-export async function asStartUnderWay(live: LiveContainer, work: () => Promise<void>): Promise<void> {
+/**
+ * Does the work of a start, with the container's lock held: until it has ended, others know that it is under way.
+ *
+ * @param work its signal aborts when the start is to end
+ */
+export async function asStartUnderWay(
+  live: LiveContainer,
+  work: (ended: AbortSignal) => Promise<void>,
+): Promise<void> {
   const over = Promise.withResolvers<void>();
-  live.start = { over: over.promise };
+  const ending = new AbortController();
+  live.start = { over: over.promise, ending, waitsFor: "" };
   try {
-    await work();
+    await work(ending.signal);
   } finally {
     live.start = undefined;
     over.resolve();
@@ -18,4 +29,47 @@ export async function startSettled(live: LiveContainer): Promise<void> {
   while (live.start !== undefined) {
     await live.start.over;
   }
+}
+
+/**
+ * For who ends a container: a start that is under way is waited for, and where launches may take long, or it waits for
+ * room on the platform, it is ended. That a user wants it so is on record before: a backend which takes the start up
+ * takes it back.
+ *
+ * @param how for the error that the start answers
+ * @returns whether the start was ended: nothing runs
+ */
+export async function endStart(
+  context: EngineContext,
+  live: LiveContainer,
+  how: "killed" | "removed" | "stopped",
+): Promise<boolean> {
+  const { start } = live;
+  if (start === undefined || (context.driver.policy.endsLaunches !== true && start.waitsFor === "")) {
+    await startSettled(live);
+    return false;
+  }
+  const record = context.state.containers.get(live.id);
+  if (record !== undefined && !hasProcess(record)) {
+    await context.state.commit((change) =>
+      change.containers.put(withFields(record, { stoppedByUser: true })),
+    );
+  }
+  if (live.start === start && !start.ending.signal.aborted) {
+    live.startEnded = start.waitsFor === "" ? endedStart(live.id, how) : givenUp(live.id, start.waitsFor);
+    start.ending.abort(live.startEnded);
+  }
+  await startSettled(live);
+  const after = context.state.containers.get(live.id);
+  return start.ending.signal.aborted && (after === undefined || !isActive(after));
+}
+
+/** What a start answers that a user has ended. */
+export function endedStart(containerId: string, how: "killed" | "removed" | "stopped"): SockerlessError {
+  return conflict(`container ${containerId} was ${how} while it was being started`);
+}
+
+/** What a start answers that was ended while it waited. @param waitedFor room on the platform, in the platform's words */
+export function givenUp(containerId: string, waitedFor: string): SockerlessError {
+  return conflict(`the start of container ${containerId} was given up while it waited: ${waitedFor}`);
 }

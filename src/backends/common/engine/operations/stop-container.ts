@@ -13,8 +13,7 @@ import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { settleRestarting } from "./pending-restart.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
-import { startSettled } from "./start-under-way.ts";
-import { giveUpStart } from "./waiting-start.ts";
+import { endStart, startSettled } from "./start-under-way.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -28,8 +27,9 @@ export interface StopOptions {
 }
 
 /**
- * Stops a container and answers once it has exited; one that starts, once it runs, unless its start waits for room on the
- * platform: that is given up. Goes on when the client leaves; only an agent that is away is not waited for for ever then.
+ * Stops a container and answers once it has exited; a start that is under way is ended where its launch may take long, or
+ * waits for room on the platform, and else waited for. Goes on when the client leaves; only an agent that is away is not
+ * waited for for ever then.
  *
  * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
@@ -41,11 +41,9 @@ export async function stopContainer(
   left: AbortSignal,
 ): Promise<void> {
   const found = findContainer(context.state, reference);
-  const live = context.live.of(found.id);
-  if (await giveUpStart(context, live)) {
+  if (await endStart(context, context.live.of(found.id), "stopped")) {
     return;
   }
-  await startSettled(live);
   const record = context.state.containers.get(found.id) ?? found;
   const refusal = stopRefusal(record);
   if (refusal !== undefined) {
