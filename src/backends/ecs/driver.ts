@@ -1,6 +1,6 @@
 import type { Clock } from "../../common/clock.ts";
 import type { EcsSection } from "../../common/config/load.ts";
-import { invalid } from "../../common/errors.ts";
+import { invalid, unavailable } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { CloudAuthority } from "../common/cloud/authority.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
@@ -26,6 +26,7 @@ import { QuotaLines } from "./tasks/quota-lines.ts";
 import { TaskAgents } from "./tasks/task-agents.ts";
 import { TaskBook } from "./tasks/task-book.ts";
 import type { StoredContainers, TaskContext } from "./tasks/task-context.ts";
+import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import { ecsVolumes } from "./volumes.ts";
 import { ecsWorkloads } from "./workloads.ts";
 
@@ -72,8 +73,10 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
   });
   const departures = new Departures({ ...calls, poller, patientPoller });
   const definitions = new Definitions({ ...calls, instance, state });
+  const abandoned = new AbortController();
   const context: TaskContext = {
     ...calls,
+    abandoned: abandoned.signal,
     authority,
     agents: new TaskAgents(authority, sealer),
     book: new TaskBook(state),
@@ -81,6 +84,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
     poller,
     departures,
     quotaLines: new QuotaLines(),
+    unanswered: new UnansweredRequests(),
     networks,
     stored,
     mirror,
@@ -140,8 +144,12 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       logger,
     }),
     machine: ecsMachine(config),
-    abandon: () => aws.abandon(),
+    abandon() {
+      abandoned.abort(unavailable("the backend is shutting down"));
+      aws.abandon();
+    },
     async close() {
+      abandoned.abort(unavailable("the backend is shutting down"));
       await Promise.all([
         sweeps.close(),
         departures.close(),

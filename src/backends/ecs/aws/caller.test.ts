@@ -159,6 +159,24 @@ describe("a call of AWS", () => {
     await assert.rejects(waiting, /the client left/);
   });
 
+  it("is answered where it makes a task and is on its way when its caller does not want it any more", async () => {
+    const { call } = setUp();
+    const gone = new AbortController();
+    const answer = Promise.withResolvers<object>();
+    const client: SdkClient = {
+      send: (_command, { abortSignal } = {}) => {
+        abortSignal?.addEventListener("abort", () => answer.reject(abortSignal.reason));
+        return answer.promise;
+      },
+      destroy() {},
+    };
+    const waiting = call("ecs", client, command, gone.signal);
+    await setImmediate();
+    gone.abort(new Error("the client left"));
+    answer.resolve({ tasks: [] });
+    assert.deepEqual(await waiting, { tasks: [] });
+  });
+
   it("ends with the backend, whether its caller can end it or not", async () => {
     const { call, ending } = setUp();
     const silent: SdkClient = {

@@ -35,6 +35,11 @@ export interface CallerOptions {
 const transientAttempts = 4;
 /** Done twice where they are made again after an answer was lost. */
 const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
+/**
+ * Once they are on their way these are not cut: what they make has a name that only their answers tell. Whoever has made
+ * one may leave it, and come back for the answer.
+ */
+const seenThrough: ReadonlySet<string> = new Set(["RunTask"]);
 /** One that came too soon may wait longer: others share the account's rates. */
 const throttledAttempts = 12;
 const firstDelayMs = 100;
@@ -71,7 +76,8 @@ export function createCaller(options: CallerOptions): AwsCaller {
         await bucket.take(pace?.priority ?? 0, signal);
       }
       signal.throwIfAborted();
-      const answer = await once(call, client, command, signal, clock, logger);
+      const cut = seenThrough.has(call.operation) ? options.signal : signal;
+      const answer = await once(call, client, command, cut, clock, logger);
       if (!(answer instanceof AwsError)) {
         return answer;
       }

@@ -9,7 +9,7 @@ import { interruptionOf } from "./reasons.ts";
 import type { TaskContext } from "./task-context.ts";
 import { hasEnded } from "./task-view.ts";
 
-/** Right after its start AWS may not know a task: a stop that comes so early is lost, and is made good after this time. */
+/** Right after its start AWS may not know a task, nor list it: a stop that comes so early is made good after this time. */
 const knownAfterMs = 10_000;
 
 /**
@@ -102,8 +102,29 @@ async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
   await context.book.note(task.containerId, { phase: TaskPhase.GONE });
 }
 
-/** AWS may have started a task and its answer been lost. */
+/** AWS may have started a task and its answer been lost, or still be to come. */
 async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
+  const { unanswered, book, clock, abandoned } = context;
+  const { containerId } = task;
+  if (!unanswered.has(containerId)) {
+    return await listedTasks(context, task);
+  }
+  const late = await unanswered.answerTo(containerId);
+  if (late !== undefined) {
+    await book.noteTask(containerId, late.arn);
+    unanswered.forget(containerId);
+    return [late.arn];
+  }
+  let arns = await listedTasks(context, task);
+  if (arns.length === 0) {
+    await clock.sleep(knownAfterMs, abandoned);
+    arns = await listedTasks(context, task);
+  }
+  unanswered.forget(containerId);
+  return arns;
+}
+
+async function listedTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
   const { instance, cluster } = context.run;
   const views = await findTasks([], { ...context, instance, cluster });
   return views

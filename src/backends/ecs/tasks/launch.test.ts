@@ -16,6 +16,7 @@ import { launch } from "./launch.ts";
 import { QuotaLines } from "./quota-lines.ts";
 import { TaskBook, type TaskFields } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
+import { UnansweredRequests } from "./unanswered-requests.ts";
 
 const never = (): Promise<never> => new Promise(() => {});
 const container = "c".repeat(64);
@@ -43,6 +44,7 @@ function setUp(parts: object, known?: TaskFields) {
     clock: new ManualClock(),
     logger: capturedLogger().logger,
     quotaLines: new QuotaLines(),
+    unanswered: new UnansweredRequests(),
     taskImage: () => ({ reference: "image" }),
     definitions: { ensure: () => Promise.resolve("definition:1") },
     networks: { groupsOf: () => Promise.resolve(["sg-1"]) },

@@ -1,4 +1,5 @@
 /** Starts that the account's quota has no room for, in the order in which they came. */
+import { unlessAborted } from "../../common/unless-aborted.ts";
 
 /**
  * Starts of tasks of one size: of all that wait only the first asks AWS. Each size has a line of its own, since a large
@@ -29,7 +30,7 @@ export class QuotaLine {
     this.#last = before.then(() => left.promise);
     this.#waiting += 1;
     return {
-      turn: (signal) => unlessAborted(before, signal),
+      turn: (signal) => unlessAborted(signal, before),
       [Symbol.dispose]: () => {
         left.resolve();
         this.#waiting -= 1;
@@ -60,17 +61,5 @@ export class QuotaLines {
     const line = new QuotaLine(() => this.#lines.delete(size));
     this.#lines.set(size, line);
     return line;
-  }
-}
-
-async function unlessAborted(awaited: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    await Promise.race([awaited, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }

@@ -11,6 +11,7 @@ import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
 import { QuotaLines } from "./quota-lines.ts";
 import { DefinitionGone, runTask, type TaskStart } from "./run-task.ts";
+import { UnansweredRequests } from "./unanswered-requests.ts";
 
 const request = { taskDefinition: "sockerless-1:1", clientToken: "token", overrides: { cpu: "256" } };
 const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
@@ -24,9 +25,11 @@ function setUp(...answers: (() => unknown)[]) {
   });
   const clock = new ManualClock();
   const { logger, warnings } = capturedLogger();
+  const unanswered = new UnansweredRequests();
   const room = { isExpected: true };
   const options = {
     ...{ ecs: client, clock, logger, startTimeoutMs, quotaTimeoutMs, quotaLines: new QuotaLines() },
+    unanswered,
     isRoomExpected: () => Promise.resolve(room.isExpected),
   };
   const waits: string[] = [];
@@ -48,7 +51,7 @@ function setUp(...answers: (() => unknown)[]) {
       await clock.advance(1_000);
     }
   };
-  return { clock, warnings, calls, run, waits, room, until };
+  return { clock, warnings, calls, run, waits, room, until, unanswered };
 }
 
 const task = (arn: string) => () => ({ tasks: [{ taskArn: arn }], failures: [] });
@@ -74,6 +77,18 @@ describe("getting a task", () => {
       assert.equal(error.message, "failed to start a task for the container: RESOURCE:ENI");
       return true;
     });
+  });
+
+  it("leaves the request that is on its way to who cleans up, when its start is over", async () => {
+    const answer = Promise.withResolvers<object>();
+    const { run, unanswered } = setUp(() => answer.promise);
+    const over = new AbortController();
+    const got = run({ signal: over.signal });
+    over.abort(new Error("the start is over"));
+    await assert.rejects(got, /the start is over/);
+    assert.ok(unanswered.has("container"));
+    answer.resolve(task("arn:late")());
+    assert.deepEqual(await unanswered.answerTo("container"), { arn: "arn:late" });
   });
 
   it("keeps AWS's words where it refuses", async () => {

@@ -9,10 +9,12 @@ import {
 
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
+import { unlessAborted } from "../../common/unless-aborted.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError } from "../aws/errors.ts";
 import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { isQuota, startFailure } from "./reasons.ts";
+import type { UnansweredRequests } from "./unanswered-requests.ts";
 
 /** What tasks are got with. */
 export interface RunOptions {
@@ -20,6 +22,8 @@ export interface RunOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly quotaLines: QuotaLines;
+  /** Takes over a request that AWS has not answered when its start ends. */
+  readonly unanswered: Pick<UnansweredRequests, "leave">;
   /** Whether tasks run whose end would make room for this start. */
   readonly isRoomExpected: () => Promise<boolean>;
   /** How long a start waits for the quota while nothing runs whose end would make room, milliseconds. */
@@ -51,7 +55,8 @@ const longestPauseMs = 5_000;
 
 /**
  * Asks AWS for a task. A quota that is used up is waited for, in line with others, and said in the log; told again with
- * the same token, AWS answers with the task of the first time.
+ * the same token, AWS answers with the task of the first time. When the signal aborts, a request that is on its way is
+ * left to {@link RunOptions.unanswered}: AWS may give a task all the same.
  *
  * @returns the task's ARN
  * @throws DefinitionGone; system or unavailable with AWS's reason; the signal's reason
@@ -65,7 +70,7 @@ export async function runTask(
   const answer: Answer =
     line.waiting > 0 && !start.isResumed
       ? { waitsFor: line.reason }
-      : await ask(options.ecs, request, start.signal);
+      : await ask(request, start, start.signal, options);
   if ("arn" in answer) {
     return answer.arn;
   }
@@ -82,7 +87,7 @@ async function waitForRoom(
   line: QuotaLine,
   options: RunOptions,
 ): Promise<string> {
-  const { ecs, clock, logger, quotaTimeoutMs } = options;
+  const { clock, logger, quotaTimeoutMs } = options;
   const isFirst = line.waiting === 0;
   using place = line.join();
   using limit = new QuotaLimit(start.signal, clock, quotaTimeoutMs);
@@ -101,7 +106,7 @@ async function waitForRoom(
       await clock.sleep(firstPauseMs, limit.signal);
     }
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
-      const answer = await ask(ecs, request, limit.signal);
+      const answer = await ask(request, start, limit.signal, options);
       if ("arn" in answer) {
         line.idleSinceMs = undefined;
         return answer.arn;
@@ -167,17 +172,23 @@ class QuotaLimit implements Disposable {
 type Answer = { readonly arn: string } | { readonly waitsFor: string; readonly cause?: unknown };
 
 async function ask(
-  ecs: AwsService<ECSClient>,
   request: RunTaskCommandInput,
+  { containerId }: TaskStart,
   signal: AbortSignal,
+  { ecs, unanswered }: RunOptions,
 ): Promise<Answer> {
+  const sent = ecs.send(new RunTaskCommand(request), { abortSignal: signal });
   try {
-    const { tasks = [], failures = [] } = await ecs.send(new RunTaskCommand(request), {
-      abortSignal: signal,
-    });
+    const { tasks = [], failures = [] } = await unlessAborted(signal, sent);
     const arn = tasks[0]?.taskArn;
     return arn === undefined ? { waitsFor: describeFailures(failures) } : { arn };
   } catch (error) {
+    if (signal.aborted) {
+      unanswered.leave(
+        containerId,
+        sent.then(({ tasks = [] }) => tasks[0]?.taskArn),
+      );
+    }
     if (isAwsError(error, "ConflictException")) {
       // The token is taken by this very start, asked for differently by an earlier version of this program.
       const [arn] = error.cause instanceof ConflictException ? (error.cause.resourceIds ?? []) : [];

@@ -19,6 +19,7 @@ import type { QuotaLines } from "./quota-lines.ts";
 import type { RunSettings } from "./run-request.ts";
 import type { TaskAgents } from "./task-agents.ts";
 import type { TaskBook } from "./task-book.ts";
+import type { UnansweredRequests } from "./unanswered-requests.ts";
 
 /** What is kept of containers that have no agent: their logs, and files that were put into them. */
 export interface StoredContainers {
@@ -42,6 +43,7 @@ export interface TaskContext {
   readonly poller: TaskPoller;
   readonly departures: Departures;
   readonly quotaLines: QuotaLines;
+  readonly unanswered: UnansweredRequests;
   readonly networks: Pick<EcsNetworks, "groupsOf">;
   readonly stored: StoredContainers;
   /** Undefined: nobody outside is told names. */
@@ -53,4 +55,6 @@ export interface TaskContext {
   readonly start: StartSettings;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Aborts when the backend waits for nobody any more. */
+  readonly abandoned: AbortSignal;
 }
