@@ -8,6 +8,7 @@ import type { Clock } from "../../common/clock.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AddressPool, NetworkFabric, NetworkPlan } from "../common/driver.ts";
+import { reachableAddressOf } from "../common/engine/network/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
 import type { NameMirror } from "./cloud-map.ts";
 import { groupsTogether } from "./security-groups/groups-of-task.ts";
@@ -151,7 +152,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     },
     renamed(after) {
       mirror?.withdraw(after.id);
-      mirror?.announce(after, after.reachableAddress);
+      mirror?.announce(after, reachableAddressOf(after));
     },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {

@@ -243,7 +243,7 @@ test("what is not built is refused with the feature and the backend", async (t) 
   });
 });
 
-test("of a start, a restart and a stop that may wait for ever the backend is told when the client has left", async (t) => {
+test("of a start, a stop and a restart the backend is told when the client has left", async (t) => {
   const calls = new Map(
     ["start", "stop", "restart"].map((name) => [name, Promise.withResolvers<AbortSignal>()] as const),
   );
@@ -261,31 +261,9 @@ test("of a start, a restart and a stop that may wait for ever the backend is tol
   );
   for (const [name, called] of calls) {
     const client = connect(api.socket);
-    client.write(`POST /containers/web/${name}?t=-1 HTTP/1.1\r\nHost: docker\r\n\r\n`);
+    client.write(`POST /containers/web/${name} HTTP/1.1\r\nHost: docker\r\n\r\n`);
     const signal = await called.promise;
     client.destroy();
     await untilTrue(() => signal.aborted);
   }
-});
-
-test("a stop goes on without the client that asked for it", async (t) => {
-  const started = Promise.withResolvers<AbortSignal>();
-  const release = Promise.withResolvers<void>();
-  const api = await serveApi(t, (router) =>
-    router.service(ContainerService, {
-      stopContainer: async (_request, { signal }) => {
-        started.resolve(signal);
-        await release.promise;
-        return {};
-      },
-      listContainers: () => ({ containers: [] }),
-    }),
-  );
-  const client = connect(api.socket);
-  client.write("POST /containers/web/stop HTTP/1.1\r\nHost: docker\r\n\r\n");
-  const signal = await started.promise;
-  client.destroy();
-  await api.call("GET", "/containers/json"); // By now the server has seen the other client leave.
-  assert.equal(signal.aborted, false);
-  release.resolve();
 });

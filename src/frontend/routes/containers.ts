@@ -108,11 +108,11 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersStop(context: ReplyContext): Promise<void> {
-  const { services, response } = context;
-  const options = stopOptions(context);
+  const { signal, services, response } = context;
+  // When the client leaves the backend hears of it; that a stop goes on all the same, unless it may last for ever, is its affair.
   await services.backend.containers.stopContainer(
-    { container: nameOf(context), ...options },
-    leavingOptions(context, options),
+    { container: nameOf(context), ...stopOptions(context) },
+    { signal },
   );
   replyEmpty(response, 204);
 }
@@ -220,11 +220,6 @@ function stopOptions({ query, version }: ReplyContext): StopOptions {
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
     signal: version.atLeast("1.42") ? text(query, "signal") : "",
   };
-}
-
-/** Of a stop that may wait for ever the backend hears when nobody waits any more; what it makes of it is its own affair. */
-function leavingOptions({ signal }: ReplyContext, { timeoutSeconds = 0 }: StopOptions) {
-  return timeoutSeconds < 0 ? { signal } : {};
 }
 
 function nameOf({ parameters }: ReplyContext): string {

@@ -93,6 +93,15 @@ describe("containers that run in a cloud", () => {
     assert.equal((await bench.containers.openTunnel({ container: id })).host, "10.9.0.1");
   });
 
+  it("are reached at their agents' address where an earlier version has started them", async () => {
+    const id = await bench.runScript("exec sleep 60", { name: "one" });
+    const { state } = bench.engine.context;
+    const record = state.containers.get(id);
+    assert.ok(record);
+    await state.commit((change) => change.containers.put({ ...record, reachableAddress: "" }));
+    assert.equal((await bench.containers.openTunnel({ container: id })).host, "10.9.0.1");
+  });
+
   it("have the names of the container whose network they share, wherever its peers are", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const web = { networkMode: "web" };

@@ -28,6 +28,7 @@ import {
   connectedEndpoint,
   placedEndpoint,
   plannedEndpoint,
+  reachableAddressOf,
   refuseForeignAddress,
   releaseAddresses,
   type Endpoints,
@@ -137,7 +138,7 @@ async function connectRunning(
   }
   const planned = plannedEndpoint(context.state, name, config);
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
-  const endpoint = placedEndpoint(taken, record.reachableAddress);
+  const endpoint = placedEndpoint(taken, reachableAddressOf(record));
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   const named = namedNetworks({ [name]: endpoint });
   // Recorded first: the network cannot be removed meanwhile, nor the address be given to somebody else.

@@ -131,6 +131,15 @@ export function placedEndpoints(endpoints: Endpoints, address: string): Record<s
   );
 }
 
+/**
+ * At which peers reach a container, where the addresses of its endpoints are virtual; empty: they are its own, or it does
+ * not run. What an earlier version has started tells it with its endpoints alone.
+ */
+export function reachableAddressOf({ reachableAddress, endpoints }: ContainerRecord): string {
+  const told = Object.values(endpoints).find((endpoint) => endpoint.reachableAddress !== "");
+  return reachableAddress || (told?.reachableAddress ?? "");
+}
+
 /** Its interface is the platform's: a hardware address that was asked for is on none. */
 export function placedEndpoint(endpoint: NetworkEndpoint, address: string): NetworkEndpoint {
   const macAddress = address === "" ? endpoint.macAddress : macOfAddress(endpoint.ipAddress);

@@ -12,6 +12,7 @@ import { Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { endpointFor } from "../agent-endpoint.ts";
 import type { EngineContext } from "../context.ts";
 import { findContainer } from "../lookup.ts";
+import { reachableAddressOf } from "../network/endpoints.ts";
 import { wantedPorts } from "../ports.ts";
 import { hasProcess } from "../records.ts";
 
@@ -45,6 +46,6 @@ export async function openTunnel(
   const own = Object.values(record.endpoints).find(({ ipAddress }) => ipAddress !== "");
   return {
     endpoint: await endpointFor(context, record.id, link.address, access),
-    host: record.reachableAddress || (own?.ipAddress ?? ""),
+    host: reachableAddressOf(record) || (own?.ipAddress ?? ""),
   };
 }
