@@ -9,6 +9,7 @@ import {
   ListTaskDefinitionsCommand,
 } from "@aws-sdk/client-ecs";
 
+import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -55,6 +56,75 @@ describe("a start", () => {
     const own = ["--sysctl", "net.core.somaxconn=1234"];
     assert.equal(await ok("run", "--rm", ...own, "busybox", "echo", "once"), "once");
     assert.equal(ecs.aws.calls.count("ecs.RegisterTaskDefinition"), 1);
+  });
+
+  it("goes on once AWS is back, and says in the log what it waits for", async () => {
+    const told = ecs.daemon.output.length;
+    ecs.aws.faults.add({
+      on: "ecs",
+      times: Infinity,
+      error: { code: "ServerException", message: "down", status: 500 },
+    });
+    const run = ok("run", "--rm", "busybox", "echo", "back");
+    const waits = /a container waits to be started: ecs: \w+: down \(ServerException\)/;
+    await until(() => waits.test(ecs.daemon.output.slice(told)) || undefined);
+    ecs.aws.faults.clear();
+    assert.equal(await run, "back");
+    assert.equal(ecs.aws.calls.all("ecs.RunTask").filter(({ error }) => error === undefined).length, 1);
+  });
+
+  it("ends with what AWS has said last where it does not come back in time", async () => {
+    ecs.aws.faults.add({
+      on: "ecs.RunTask",
+      times: Infinity,
+      error: { code: "ServerException", message: "down", status: 500 },
+    });
+    const { code, errorText } = await ecs.daemon.docker("run", "--rm", "busybox", "true");
+    assert.equal(code, 125);
+    assert.match(errorText, /within 15 s \(ecs\.start_timeout\): .*RunTask: down \(ServerException\)/);
+  });
+
+  it("waits while there is no room for its network interface, and is one task that runs in the end", async () => {
+    const { quotas } = ecs.aws;
+    const { networkInterfaces } = quotas;
+    const before = ecs.aws.ecs.tasks.length;
+    quotas.networkInterfaces = 0;
+    try {
+      const run = ok("run", "--name", "patient", "busybox", "echo", "at last");
+      const waits = /a container waits to be started: [^"]*NetworkInterfaceLimitExceeded/;
+      await until(() => waits.test(ecs.daemon.output) || undefined);
+      await until(
+        async () =>
+          /NetworkInterfaceLimitExceeded/.test(
+            await ok("inspect", "--format", "{{.State.Error}}", "patient"),
+          ) || undefined,
+      );
+      await until(() => ecs.aws.ecs.tasks.length >= before + 2 || undefined);
+      quotas.networkInterfaces = networkInterfaces;
+      assert.equal(await run, "at last");
+    } finally {
+      quotas.networkInterfaces = networkInterfaces;
+    }
+    const tokens = ecs.aws.calls
+      .all("ecs.RunTask")
+      .map(({ input }) => (input as { readonly clientToken: string }).clientToken);
+    assert.equal(new Set(tokens).size, ecs.aws.ecs.tasks.length - before, "each task has a token of its own");
+    assert.equal(await ok("logs", "patient"), "at last");
+    await ok("rm", "patient");
+  });
+
+  it("that nothing makes room for ends with AWS's words and 503", async () => {
+    const reason =
+      "Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': InsufficientFreeAddressesInSubnet";
+    let isFull = true;
+    ecs.aws.ecs.failStarts({ kind: "interface", times: Infinity, reason, where: () => isFull });
+    const id = await ok("create", "busybox", "true");
+    const { status, text } = await callApi(ecs.daemon.socket, "POST", `/v1.51/containers/${id}/start`);
+    isFull = false;
+    assert.equal(status, 503);
+    assert.ok(text.includes(`failed to start a task for the container: ${reason}`), text);
+    assert.match(text, /for 15 s \(ecs\.start_timeout\) no task has run/);
+    await ok("rm", id);
   });
 
   it("fails with AWS's refusal to tell of its task, and leaves no task behind", async () => {

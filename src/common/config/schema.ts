@@ -133,7 +133,7 @@ export const ecsSchema = z.strictObject({
   ),
   quota_timeout: describe(
     withDefault(duration(), 60 * 60_000),
-    "How long a start waits at most while the account's quota of vCPUs is used up. This is not counted as `start_timeout`, but for the time in which nothing runs in the cluster whose end would make room.",
+    "How long a start waits at most while the account's quota of vCPUs, its network interfaces or its subnets' addresses are used up. This is not counted as `start_timeout`, but for the time in which nothing runs in the cluster whose end would make room.",
   ),
   api_rates: describe(
     withDefault(listOf(matching(/^[a-z-]+=\d+\/\d+(\.\d+)?$/, "`name=burst/second`")), []),

@@ -9,7 +9,6 @@ import type { Change } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient, type Input, refusal } from "../testing/fake-client.ts";
-import { passing } from "../testing/passing.ts";
 import type { Definition } from "./definition.ts";
 import { Definitions } from "./definitions.ts";
 
@@ -23,9 +22,8 @@ describe("task definitions", () => {
   /** Families that AWS has as active. */
   let registered: Set<string>;
   let isRefusing: boolean;
-  /** How many registrations are made whose answers are lost, and how many are not made. */
+  /** How many registrations are made whose answers are lost. */
   let isLosing: number;
-  let isDown: number;
   /** What AWS lists; undefined: what is registered. */
   let listed: readonly string[] | undefined;
   let fake: ReturnType<typeof fakeClient<AwsService<ECSClient>>>;
@@ -36,7 +34,6 @@ describe("task definitions", () => {
     registered = new Set();
     isRefusing = false;
     isLosing = 0;
-    isDown = 0;
     listed = undefined;
     fake = fakeClient({
       DescribeTaskDefinition: ({ taskDefinition }: Input) => {
@@ -53,10 +50,6 @@ describe("task definitions", () => {
       RegisterTaskDefinition: ({ family }: Input) => {
         if (isRefusing) {
           throw refusal("ecs", "RegisterTaskDefinition", "AccessDeniedException");
-        }
-        if (isDown > 0) {
-          isDown -= 1;
-          throw refusal("ecs", "RegisterTaskDefinition", "ServerException");
         }
         registered.add(String(family));
         if (isLosing > 0) {
@@ -129,19 +122,11 @@ describe("task definitions", () => {
 
   it("are looked for before they are registered again where the answer to a registration was lost", async () => {
     isLosing = 1;
-    assert.equal(await passing(clock, definitions().ensure(definition)), arn("sockerless-01-a"));
+    const known = definitions();
+    await assert.rejects(known.ensure(definition), /ECONNRESET/);
+    assert.equal(await known.ensure(definition), arn("sockerless-01-a"));
     assert.equal(times("RegisterTaskDefinition"), 1);
     assert.equal(times("DescribeTaskDefinition"), 2);
-  });
-
-  it("are registered anew where the registration that failed did not come about, and given up at last", async () => {
-    isDown = 2;
-    assert.equal(await passing(clock, definitions().ensure(definition)), arn("sockerless-01-a"));
-    assert.equal(times("RegisterTaskDefinition"), 3);
-    records.clear();
-    registered.clear();
-    isDown = 10;
-    await assert.rejects(passing(clock, definitions().ensure(definition)), /ServerException/);
   });
 
   it("that are registered twice are left once: that which is used, or else the newest", async () => {

@@ -15,7 +15,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../common/state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { AwsError, isAwsError, isTransient } from "../aws/errors.ts";
+import { isAwsError } from "../aws/errors.ts";
 import { type Definition, familyPrefixOf } from "./definition.ts";
 
 /** What the definitions are kept with. */
@@ -32,8 +32,6 @@ export interface DefinitionsOptions {
 const keptMs = 24 * 60 * 60_000;
 const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
-/** Pauses before it is looked again whether a registration that nobody has answered was made. */
-const lookAgainAfterMs = [500, 1_000, 2_000];
 
 /** The definitions of this backend. */
 export class Definitions {
@@ -46,8 +44,8 @@ export class Definitions {
   }
 
   /**
-   * Registers a definition unless its like is there. AWS would register it again each time that it is told to: where its
-   * answer was lost, it is looked for before it is told again.
+   * Registers a definition unless its like is there. AWS would register it again each time that it is told to: whoever
+   * has got no answer calls this again, which looks first.
    *
    * @returns its ARN
    * @throws AwsError
@@ -101,25 +99,11 @@ export class Definitions {
   }
 
   async #find(definition: Definition): Promise<string> {
-    const { state, clock, logger } = this.#options;
+    const { state } = this.#options;
     const { family } = definition;
     const known = state.definitions.get(family)?.arn;
     if (known !== undefined) {
       return known;
-    }
-    for (const pauseMs of lookAgainAfterMs) {
-      try {
-        return (await this.#registered(family)) ?? (await this.#register(definition));
-      } catch (error) {
-        if (!(error instanceof AwsError) || !isTransient(error)) {
-          throw error;
-        }
-        logger.info(
-          { err: error, family },
-          `it is not known whether a task definition is registered: ${messageOf(error)}`,
-        );
-      }
-      await clock.sleep(pauseMs);
     }
     return (await this.#registered(family)) ?? (await this.#register(definition));
   }

@@ -10,7 +10,7 @@ import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/socke
 import type { LaunchProgress } from "../../common/driver.ts";
 import type { State } from "../../common/state/state.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { fakeClient } from "../testing/fake-client.ts";
+import { fakeClient, refusal } from "../testing/fake-client.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
 import { launch } from "./launch.ts";
 import { QuotaLines } from "./quota-lines.ts";
@@ -150,6 +150,23 @@ describe("a start", () => {
     await clock.advance(1_000);
     await assert.rejects(started, /start_timeout\): ECS does not show it$/);
     assert.equal(tasks.get(container)?.task, "arn:task");
+  });
+
+  it("leaves it to who cleans up behind it whether there is a task, where AWS's answer was lost", async () => {
+    for (const [code, isUnclear] of [
+      ["ECONNRESET", true],
+      ["ThrottlingException", false],
+      ["AccessDeniedException", false],
+    ] as const) {
+      const { client } = fakeClient({
+        RunTask: () => {
+          throw refusal("ecs", "RunTask", code);
+        },
+      });
+      const unanswered = new UnansweredRequests();
+      await assert.rejects(setUp({ ecs: client, unanswered }).start(), new RegExp(code));
+      assert.equal(unanswered.has(container), isUnclear, code);
+    }
   });
 
   it("does not wait longer than it may for a task", async () => {

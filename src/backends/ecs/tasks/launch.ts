@@ -6,8 +6,11 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import type { Launched, LaunchProgress, WorkloadSpec } from "../../common/driver.ts";
 import { definitionOf } from "../definitions/definition.ts";
 import { networkOfTask } from "../security-groups/groups-of-task.ts";
-import { awaitAgent } from "./await-agent.ts";
+import { awaitAgent, type FoundAgent } from "./await-agent.ts";
+import { InterfaceWait, withoutTask } from "./interface-wait.ts";
 import { isSameTask, lingersUntilMs } from "./lingering.ts";
+import { NoInterface } from "./reasons.ts";
+import { mayBeDone, rideOut } from "./ride-out.ts";
 import { runRequest } from "./run-request.ts";
 import { DefinitionGone, runTask } from "./run-task.ts";
 import { StartLimit } from "./start-limit.ts";
@@ -45,8 +48,7 @@ export async function launch(
   if (asked.phase === TaskPhase.SERVING) {
     return launched(context, asked);
   }
-  const placed = asked.task === "" ? await place(context, spec, asked, limit, { isResumed, waits }) : asked;
-  const agent = await awaitAgent(id, placed.task, limit.signal, context);
+  const agent = await reachAgent(context, spec, asked, limit, { isResumed, waits });
   const serving = await book.note(id, {
     address: agent.address,
     agentPin: agent.pin,
@@ -94,11 +96,17 @@ async function requestFor(
 ): Promise<RunTaskCommandInput> {
   const { definitions, networks } = context;
   const definition = definitionOf(spec, context.taskImage, context.definition);
+  const answered = <T>(step: () => Promise<T>): Promise<T> =>
+    rideOut(spec.record.id, step, { ...context, limit });
   const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
   const [arn, groups] = await Promise.all([
-    limit.meanwhile("ECS has not registered its task definition", () => definitions.ensure(definition)),
-    limit.meanwhile("EC2 has not told its security groups", () =>
-      networks.groupsOf(networkOfTask(spec), mountsVolumes),
+    answered(() =>
+      limit.meanwhile("ECS has not registered its task definition", () => definitions.ensure(definition)),
+    ),
+    answered(() =>
+      limit.meanwhile("EC2 has not told its security groups", () =>
+        networks.groupsOf(networkOfTask(spec), mountsVolumes),
+      ),
     ),
   ]);
   return runRequest(spec.record, arn, groups, context.run);
@@ -123,6 +131,42 @@ async function endLingering(context: TaskContext, known: TaskRecord | undefined)
   }
 }
 
+/** A task that ends because there is no room for its network interface is followed by another, once there may be. */
+async function reachAgent(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  asked: TaskRecord,
+  limit: StartLimit,
+  { isResumed, waits }: Pick<LaunchProgress, "waits"> & { readonly isResumed: boolean },
+): Promise<FoundAgent> {
+  const { book } = context;
+  const { id } = spec.record;
+  const wait = new InterfaceWait({ containerId: id, waits: waits ?? (() => {}) }, roomOptions(context));
+  for (let record = asked, isFirst = true; ; isFirst = false) {
+    const placing = { isResumed: isResumed && isFirst, waits };
+    const placed = record.task === "" ? await place(context, spec, record, limit, placing) : record;
+    try {
+      return await awaitAgent(id, placed.task, limit.signal, context);
+    } catch (error) {
+      if (!(error instanceof NoInterface)) {
+        throw error;
+      }
+      const request = withoutTask(JSON.parse(placed.request) as RunTaskCommandInput, placed.task);
+      const { logStreams } = record; // It has written nothing.
+      record = await book.note(id, { request: JSON.stringify(request), task: "", logStreams });
+      limit.pause();
+      await wait.pause(error.reason, limit.signal);
+      limit.restart();
+    }
+  }
+}
+
+/** By which rules a start waits for room. */
+function roomOptions(context: TaskContext) {
+  const { startTimeoutMs, quotaTimeoutMs } = context.run;
+  return { ...context, startTimeoutMs, quotaTimeoutMs, isRoomExpected: () => isRoomExpected(context) };
+}
+
 async function place(
   context: TaskContext,
   spec: WorkloadSpec,
@@ -132,13 +176,7 @@ async function place(
 ): Promise<TaskRecord> {
   const { id } = spec.record;
   const request = JSON.parse(asked.request) as RunTaskCommandInput;
-  const { startTimeoutMs, quotaTimeoutMs } = context.run;
-  const options = {
-    ...context,
-    startTimeoutMs,
-    quotaTimeoutMs,
-    isRoomExpected: () => isRoomExpected(context),
-  };
+  const options = roomOptions(context);
   const start = {
     containerId: id,
     isResumed,
@@ -148,11 +186,25 @@ async function place(
     },
   };
   const run = async (input: RunTaskCommandInput): Promise<TaskRecord> => {
+    let isUnclear = false;
+    const ask = async (): Promise<string> => {
+      try {
+        return await limit.during("ECS has not answered RunTask", (signal) =>
+          runTask(input, { ...start, signal }, options),
+        );
+      } catch (error) {
+        isUnclear = mayBeDone(error);
+        throw error;
+      }
+    };
     try {
-      const arn = await limit.during("ECS has not answered RunTask", (signal) =>
-        runTask(input, { ...start, signal }, options),
-      );
+      const arn = await rideOut(id, ask, { ...context, limit });
       return await context.book.noteTask(id, arn);
+    } catch (error) {
+      if (isUnclear) {
+        context.unanswered.leave(id, Promise.resolve(undefined));
+      }
+      throw error;
     } finally {
       limit.resume();
     }
@@ -164,7 +216,8 @@ async function place(
       throw error;
     }
     await context.definitions.forget(familyOf(request));
-    const again = await requestFor(context, spec, limit);
+    const { clientToken } = request; // No task has been made for it.
+    const again = { ...(await requestFor(context, spec, limit)), clientToken };
     await context.book.note(id, { request: JSON.stringify(again) });
     return await run(again);
   }

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { Task } from "@aws-sdk/client-ecs";
 
 import { isErrorKind } from "../../../common/errors.ts";
-import { exitOfTask, failureOfTask } from "./reasons.ts";
+import { exitOfTask, failureOfTask, NoInterface } from "./reasons.ts";
 import { viewOf } from "./task-view.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
@@ -84,6 +84,22 @@ describe("the end of a container whose agent cannot tell", () => {
     const reason = "OutOfMemoryError: Container killed due to memory usage";
     const exit = exitOfTask(stopped({}, { exitCode: 137, reason }), now);
     assert.deepEqual([exit.code, exit.oomKilled, exit.error], [137, true, reason]);
+  });
+});
+
+describe("a task that got no network interface", () => {
+  it("is told from others, and its start may succeed later", () => {
+    for (const word of ["NetworkInterfaceLimitExceeded", "InsufficientFreeAddressesInSubnet"]) {
+      const stoppedReason = `Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': ${word}`;
+      const failure = failureOfTask(stopped({ stopCode: "TaskFailedToStart", stoppedReason }));
+      assert.ok(failure instanceof NoInterface);
+      assert.ok(isErrorKind(failure, "unavailable"));
+      assert.equal(failure.message, `failed to start a task for the container: ${stoppedReason}`);
+    }
+    const other = failureOfTask(
+      stopped({ stopCode: "TaskFailedToStart", stoppedReason: "CannotPullContainerError" }),
+    );
+    assert.ok(!(other instanceof NoInterface));
   });
 });
 

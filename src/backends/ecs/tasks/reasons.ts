@@ -1,5 +1,5 @@
 /** Why a task is no more, in the words that a user of Docker reads. */
-import { type SockerlessError, systemError, unavailable } from "../../../common/errors.ts";
+import { SockerlessError, systemError, unavailable } from "../../../common/errors.ts";
 import type { FoundExit } from "../../common/driver.ts";
 import type { TaskView } from "./task-view.ts";
 
@@ -13,6 +13,14 @@ const noCapacity = /capacity is unavailable|RESOURCE:|insufficient capacity/i;
 /** The account's quota of vCPU, in the words of RunTask. */
 const quota = /limit on the number of (vCPUs|tasks)/i;
 
+/** EC2's words, in ECS' reason for the end of a task, where it has no network interface or no address to give. */
+const noInterface = /NetworkInterfaceLimitExceeded|InsufficientFreeAddressesInSubnet/;
+
+/** Whether a task has ended because there was no room for its network interface. */
+function lacksInterface(task: TaskView): boolean {
+  return task.stopCode === "TaskFailedToStart" && noInterface.test(reasonOf(task));
+}
+
 /** Whether AWS refuses tasks because the account runs as many as it may. */
 export function isQuota(reason: string): boolean {
   return quota.test(reason);
@@ -25,14 +33,26 @@ export function isQuota(reason: string): boolean {
  */
 export function startFailure(reason: string, cause?: unknown): SockerlessError {
   const message = `failed to start a task for the container: ${reason}`;
-  return noCapacity.test(reason) || isQuota(reason)
+  return noCapacity.test(reason) || noInterface.test(reason) || isQuota(reason)
     ? unavailable(message, cause)
     : systemError(message, cause);
 }
 
+/** A task got no network interface: another may get one later. */
+export class NoInterface extends SockerlessError {
+  /** AWS's words. */
+  readonly reason: string;
+
+  constructor(reason: string) {
+    const { kind, message } = startFailure(reason);
+    super(kind, message);
+    this.reason = reason;
+  }
+}
+
 /** The failure of a start whose task ended before its agent answered. */
 export function failureOfTask(task: TaskView): SockerlessError {
-  return startFailure(reasonOf(task));
+  return lacksInterface(task) ? new NoInterface(reasonOf(task)) : startFailure(reasonOf(task));
 }
 
 /** Everything that AWS says about a task's end, each thing once. */

@@ -16,20 +16,24 @@ import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { isQuota, startFailure } from "./reasons.ts";
 import type { UnansweredRequests } from "./unanswered-requests.ts";
 
-/** What tasks are got with. */
-export interface RunOptions {
-  readonly ecs: AwsService<ECSClient>;
+/** By which rules starts wait for room. */
+export interface RoomOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly quotaLines: QuotaLines;
-  /** Takes over a request that AWS has not answered when its start ends. */
-  readonly unanswered: Pick<UnansweredRequests, "leave">;
   /** Whether tasks run whose end would make room for this start. */
   readonly isRoomExpected: () => Promise<boolean>;
   /** How long a start waits for the quota while nothing runs whose end would make room, milliseconds. */
   readonly startTimeoutMs: number;
   /** How long it waits at most, milliseconds. */
   readonly quotaTimeoutMs: number;
+}
+
+/** What tasks are got with. */
+export interface RunOptions extends RoomOptions {
+  readonly ecs: AwsService<ECSClient>;
+  readonly quotaLines: QuotaLines;
+  /** Takes over a request that AWS has not answered when its start ends. */
+  readonly unanswered: Pick<UnansweredRequests, "leave">;
 }
 
 /** Whose task it is, and how it waits. */
@@ -128,9 +132,9 @@ async function waitForRoom(
 }
 
 /** @throws unavailable: for so long nothing has run that would make room, as where the quota is less than the task needs */
-async function refuseWhereNoneComes(
-  line: QuotaLine,
-  { clock, isRoomExpected, startTimeoutMs }: RunOptions,
+export async function refuseWhereNoneComes(
+  line: Pick<QuotaLine, "reason" | "idleSinceMs">,
+  { clock, isRoomExpected, startTimeoutMs }: RoomOptions,
 ): Promise<void> {
   if (await isRoomExpected()) {
     line.idleSinceMs = undefined;

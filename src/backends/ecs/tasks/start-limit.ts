@@ -35,6 +35,13 @@ export class StartLimit implements Disposable {
     }
   }
 
+  /** The time begins anew. */
+  restart(): void {
+    this.pause();
+    this.#leftMs = this.#limitMs;
+    this.resume();
+  }
+
   /** The clock goes on, if it stood still. */
   resume(): void {
     if (this.#runsSinceMs === undefined) {
