@@ -2,7 +2,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type BulkShape, decodeBulkHead, maxBulkHead } from "./bulk-messages.ts";
-import { prefixLength } from "./grpc-request.ts";
+import { FillingBytes } from "./filling-bytes.ts";
+import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** The proto bounds data to 1 MiB; the rest is tags and lengths. */
 const maxBulkMessage = 1024 * 1024 + 64;
@@ -29,9 +30,8 @@ export class FrameReader {
   #headLength = 0;
   /** Of the message at hand; undefined: its prefix is not complete. */
   #messageLength: number | undefined;
-  /** A message that is collected whole, and how much of it is there. */
-  #whole: Uint8Array | undefined;
-  #wholeLength = 0;
+  /** A message that is collected whole. */
+  #whole: FillingBytes | undefined;
   /** Data that is still to come of the bulk message at hand. */
   #dataLeft = 0;
   #channel = 0;
@@ -73,13 +73,11 @@ export class FrameReader {
     return end;
   }
 
-  #collect(whole: Uint8Array, chunk: Uint8Array, position: number): number {
-    const end = Math.min(chunk.length, position + whole.length - this.#wholeLength);
-    whole.set(chunk.subarray(position, end), this.#wholeLength);
-    this.#wholeLength += end - position;
-    if (this.#wholeLength === whole.length) {
+  #collect(whole: FillingBytes, chunk: Uint8Array, position: number): number {
+    const end = whole.take(chunk, position);
+    if (whole.isFull) {
       this.#whole = undefined;
-      this.#receiver.message(whole);
+      this.#receiver.message(whole.bytes);
     }
     return end;
   }
@@ -106,7 +104,7 @@ export class FrameReader {
     if (this.#head[0] !== 0) {
       throw new ConnectError("the agent sent a compressed message that nobody asked for", Code.DataLoss);
     }
-    const length = new DataView(this.#head.buffer).getUint32(1);
+    const length = announcedLength(this.#head);
     if (length > maxBulkMessage) {
       throw new ConnectError(`the agent sent a message of ${length} bytes`, Code.DataLoss);
     }
@@ -135,14 +133,9 @@ export class FrameReader {
     if (length > maxOtherMessage) {
       throw new ConnectError(`the agent sent a message of ${length} bytes`, Code.DataLoss);
     }
-    const whole = new Uint8Array(length);
-    whole.set(head);
-    if (head.length === length) {
-      this.#receiver.message(whole);
-    } else {
-      this.#whole = whole;
-      this.#wholeLength = head.length;
-    }
+    const whole = new FillingBytes(length);
+    this.#whole = whole;
+    this.#collect(whole, head, 0);
   }
 
   #checkOffset(channel: number, offset: number, length: number): void {

@@ -25,3 +25,8 @@ export function framed(message: Uint8Array): Buffer {
   bytes.set(message, prefixLength);
   return bytes;
 }
+
+/** The length of the message behind a prefix, in bytes. @param prefix at least {@link prefixLength} bytes */
+export function announcedLength(prefix: Uint8Array): number {
+  return new DataView(prefix.buffer, prefix.byteOffset, prefix.byteLength).getUint32(1);
+}

@@ -12,6 +12,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
+import { answerInBytes } from "../../test/support/frame-by-frame-agent.ts";
 import { RawAgent } from "../../test/support/raw-agent.ts";
 import { untilTrue } from "../../test/support/until.ts";
 import { conflict, fromUnknown, toConnectError } from "../common/errors.ts";
@@ -65,6 +66,21 @@ test("an answer of many packets is understood, and an empty message is one", asy
   const { client } = await agentOf(t, { describe: () => ({ specification }), names: () => ({}) });
   assert.deepEqual((await client.describe({})).specification, specification);
   await client.names({});
+});
+
+test("an answer in frames of one byte is copied once, and not again for each of them", async (t) => {
+  const message = create(HelloResponseSchema, { version: "1".repeat(3000) });
+  const answer = framed(toBinary(HelloResponseSchema, message));
+  const { client } = await clientTo(
+    t,
+    createNetServer((socket) => answerInBytes(socket, answer)),
+  );
+  const joins = t.mock.method(Buffer, "concat");
+  const copies = t.mock.method(Uint8Array.prototype, "set");
+  assert.equal((await client.hello({})).version, message.version);
+  const joined = joins.mock.calls.reduce((pieces, { arguments: [list] }) => pieces + list.length, 0);
+  const copied = copies.mock.calls.reduce((bytes, { arguments: [from] }) => bytes + from.length, 0);
+  assert.ok(joined + copied < 3 * answer.length, `${joined} pieces joined, ${copied} bytes copied`);
 });
 
 test("an error keeps its kind and its words", async (t) => {

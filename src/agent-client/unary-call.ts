@@ -24,8 +24,9 @@ import {
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { AgentConnection } from "./connection.ts";
-import { framed, prefixLength, requestHeaders } from "./grpc-request.ts";
+import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
+import { SingleMessage } from "./single-message.ts";
 
 /** gRPC writes a time limit in at most so many digits. */
 const longestTimeoutMs = 99_999_999;
@@ -80,8 +81,7 @@ class Exchange {
   readonly #calls: UnaryCalls;
   readonly #limits: UnaryLimits;
   readonly #waiter: Waiter;
-  readonly #chunks: Buffer[] = [];
-  #length = 0;
+  readonly #answer: SingleMessage;
   #error: ConnectError | undefined;
   #isOk: boolean = false;
   #isSettled: boolean = false;
@@ -92,6 +92,7 @@ class Exchange {
     this.#calls = calls;
     this.#limits = limits;
     this.#waiter = waiter;
+    this.#answer = new SingleMessage(calls.readMaxBytes);
   }
 
   run(path: string, request: Buffer): void {
@@ -148,24 +149,11 @@ class Exchange {
     if (this.#isSettled || this.#error !== undefined) {
       return; // What follows a refusal is not for us to read.
     }
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
-    const { readMaxBytes } = this.#calls;
-    const announced = this.#announcedLength();
-    if (announced > readMaxBytes || this.#length > prefixLength + readMaxBytes) {
-      const message = `the agent's answer is larger than ${readMaxBytes} bytes`;
-      this.#fail(new ConnectError(message, Code.ResourceExhausted));
+    try {
+      this.#answer.push(chunk);
+    } catch (error) {
+      this.#fail(ConnectError.from(error));
     }
-  }
-
-  /** Of the first message; 0 where its prefix is not complete. */
-  #announcedLength(): number {
-    const [first] = this.#chunks;
-    if (first === undefined || this.#length < prefixLength) {
-      return 0;
-    }
-    const prefix = first.length >= prefixLength ? first : Buffer.concat(this.#chunks);
-    return prefix.readUInt32BE(1);
   }
 
   #end(): void {
@@ -185,28 +173,13 @@ class Exchange {
   }
 
   #finish(): void {
-    const body = this.#body();
-    if (body.length < prefixLength || body.length !== prefixLength + this.#announcedLength()) {
-      this.#fail(new ConnectError("the agent's answer is not one message", Code.Unimplemented));
-    } else if (body[0] !== 0) {
-      this.#fail(
-        new ConnectError("the agent sent a compressed message that nobody asked for", Code.DataLoss),
-      );
-    } else {
+    try {
+      const message = this.#answer.end();
       this.#settle();
-      this.#waiter.resolve(body.subarray(prefixLength));
+      this.#waiter.resolve(message);
+    } catch (error) {
+      this.#fail(ConnectError.from(error));
     }
-  }
-
-  /** In memory of its own: fields of the message are parts of it. */
-  #body(): Uint8Array {
-    const body = new Uint8Array(this.#length);
-    let at = 0;
-    for (const chunk of this.#chunks) {
-      body.set(chunk, at);
-      at += chunk.length;
-    }
-    return body;
   }
 
   #fail(error: ConnectError): void {
