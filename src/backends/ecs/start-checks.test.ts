@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 
 import type { EcsSection } from "../../common/config/load.ts";
 import type { AwsClients } from "./aws/clients.ts";
+import { agentTag } from "./definitions/agent-image.ts";
 import { checkSurroundings } from "./start-checks.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
 
@@ -19,9 +20,12 @@ const sound: Readonly<Record<string, object>> = {
   DescribeSecurityGroupsCommand: {
     SecurityGroups: [{ IpPermissions: [{ IpProtocol: "tcp", FromPort: 9111, ToPort: 9111 }] }],
   },
+  BatchGetImageCommand: { images: [{ imageId: {} }], failures: [] },
   DescribeMountTargetsCommand: { MountTargets: [{ SubnetId: "subnet-1" }, { SubnetId: "subnet-2" }] },
   DescribeLogGroupsCommand: { logGroups: [{ logGroupName: "/sockerless/containers" }] },
 };
+
+const repository = "123456789012.dkr.ecr.us-east-1.amazonaws.com/team/images";
 
 const configured = {
   region: "us-east-1",
@@ -31,6 +35,9 @@ const configured = {
   securityGroups: ["sg-1"],
   efsFilesystemId: "fs-1",
   logGroup: "/sockerless/containers",
+  efsSecurityGroupId: "sg-efs",
+  ecrRepository: repository,
+  architecture: "amd64",
 };
 
 /** The warnings of a start where AWS answers so; an `Error` is what it refuses with. */
@@ -48,7 +55,9 @@ async function warningsOf(
       return answer;
     },
   };
-  const aws = { sts: client, ecs: client, ec2: client, efs: client, logs: client } as unknown as AwsClients;
+  const aws = Object.fromEntries(
+    ["sts", "ecs", "ec2", "ecr", "efs", "logs"].map((service) => [service, client]),
+  ) as unknown as AwsClients;
   const { logger, warnings } = capturedLogger();
   await checkSurroundings(
     { ...configured, ...config } as unknown as EcsSection,
@@ -131,6 +140,20 @@ describe("looking at what is configured", () => {
       ["there is no log group /sockerless/containers in us-east-1: no container will start"],
     ],
     [
+      "an agent's image that nobody has put into the repository",
+      { BatchGetImageCommand: { images: [], failures: [{ failureCode: "ImageNotFound" }] } },
+      {},
+      [
+        `the agent's image ${repository}:${agentTag("amd64")} is not there: run \`sockerless ecs push-agent\`, until then no container will start`,
+      ],
+    ],
+    [
+      "nothing where the agent comes from elsewhere",
+      { BatchGetImageCommand: new Error("asked") },
+      { agentImage: "registry.example/agent" },
+      [],
+    ],
+    [
       "what cannot be looked at, and looks at the rest",
       {
         GetCallerIdentityCommand: new Error("no credentials"),
@@ -139,9 +162,12 @@ describe("looking at what is configured", () => {
         DescribeSecurityGroupsCommand: new Error("no such group"),
         DescribeMountTargetsCommand: new Error("no such file system"),
         DescribeLogGroupsCommand: { logGroups: [] },
+        BatchGetImageCommand: new Error("no such repository"),
       },
       {},
       [
+        "cannot look at the agent's image: no such repository",
+        "cannot look at the file system's security group: no such group",
         "cannot look at the caller's identity: no credentials",
         "cannot look at the cluster: denied",
         "cannot look at the file system: no such file system",

@@ -1,6 +1,7 @@
 /** Looking, when the backend starts, at what the configuration names in AWS. What is wrong is said, and nothing more. */
 import { DescribeLogGroupsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { DescribeSecurityGroupsCommand, DescribeSubnetsCommand } from "@aws-sdk/client-ec2";
+import { BatchGetImageCommand } from "@aws-sdk/client-ecr";
 import { DescribeClustersCommand } from "@aws-sdk/client-ecs";
 import { DescribeMountTargetsCommand } from "@aws-sdk/client-efs";
 import { GetCallerIdentityCommand } from "@aws-sdk/client-sts";
@@ -10,6 +11,7 @@ import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { agentPort } from "./agent-port.ts";
 import type { AwsClients } from "./aws/clients.ts";
+import { agentTag } from "./definitions/agent-image.ts";
 
 type Check = (config: EcsSection, aws: AwsClients, abortSignal: AbortSignal) => Promise<string | undefined>;
 
@@ -49,7 +51,9 @@ const surroundings: readonly (readonly [what: string, Check])[] = [
   ["the subnets", checkSubnets],
   ["the security groups", checkSecurityGroups],
   ["the file system", checkFileSystem],
+  ["the file system's security group", checkFileSystemGroup],
   ["the log group", checkLogGroup],
+  ["the agent's image", checkAgentImage],
 ];
 
 /** An account that is not the meant one explains most other warnings. */
@@ -129,6 +133,37 @@ async function checkFileSystem(
   return missing.length === 0
     ? undefined
     : `the file system ${config.efsFilesystemId} has no mount target in ${missing.join(", ")}: unless another subnet of the same zone has one, containers with volumes will not start there`;
+}
+
+/** One that is not there is EC2's refusal. */
+async function checkFileSystemGroup(
+  { efsSecurityGroupId: id }: EcsSection,
+  { ec2 }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<undefined> {
+  if (id !== undefined) {
+    await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [id] }), { abortSignal });
+  }
+}
+
+async function checkAgentImage(
+  config: EcsSection,
+  { ecr }: AwsClients,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
+  const { agentAccessPointId, agentImage, architecture, ecrRepository } = config;
+  if (agentAccessPointId !== undefined || agentImage !== undefined || ecrRepository === undefined) {
+    return undefined; // It is brought by what this backend has no right to look at.
+  }
+  const imageTag = agentTag(architecture);
+  const repositoryName = ecrRepository.slice(ecrRepository.indexOf("/") + 1);
+  const { images = [] } = await ecr.send(
+    new BatchGetImageCommand({ repositoryName, imageIds: [{ imageTag }] }),
+    { abortSignal },
+  );
+  return images.length > 0
+    ? undefined
+    : `the agent's image ${ecrRepository}:${imageTag} is not there: run \`sockerless ecs push-agent\`, until then no container will start`;
 }
 
 async function checkLogGroup(
