@@ -67,6 +67,8 @@ export class MemoryMachine {
   unansweredQuestions: number = 0;
   /** While it is set there is no room: launches wait until it is resolved. */
   room: PromiseWithResolvers<void> | undefined;
+  /** Calls of workloads that fail. */
+  readonly refused = new Set<"release" | "remove">();
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
@@ -148,10 +150,12 @@ export class MemoryMachine {
         },
         release: async (containerId) => {
           this.calls.push("release");
+          this.#refuse("release");
           await this.#end(containerId);
         },
         remove: async (containerId) => {
           this.calls.push("remove");
+          this.#refuse("remove");
           await this.#end(containerId);
           this.workloads.delete(containerId);
         },
@@ -269,6 +273,12 @@ export class MemoryMachine {
     return workload;
   }
 
+  #refuse(call: "release" | "remove"): void {
+    if (this.refused.has(call)) {
+      throw unavailable("the machine is away");
+    }
+  }
+
   async #awaitRoom(signal: AbortSignal, { waits }: LaunchProgress): Promise<void> {
     if (this.room !== undefined) {
       const given = Promise.withResolvers<never>();
@@ -304,6 +314,7 @@ export class MemoryMachine {
         hostPort: Number(hostPort),
         containerPort: Number(containerPort.replace("/tcp", "")),
       }));
+      await workload.agent?.stop(); // One that was not released.
       this.#sockets += 1;
       workload.agent = await ProcessAgent.listen({
         socket: path.join(this.directory, `${this.#sockets}.sock`),

@@ -36,6 +36,7 @@ import { exitOfWorkload } from "./operations/lost-container.ts";
 import { isFrozenByCommit } from "./machine/transitions.ts";
 import { thawAfterCommit } from "./operations/pause-container.ts";
 import { clearRemains } from "./operations/remove-container.ts";
+import { releaseRun } from "./operations/release-run.ts";
 import { resumeStart, startContainer } from "./operations/start-container.ts";
 import { watchContainer } from "./operations/watch-container.ts";
 import { reseal } from "./reseal.ts";
@@ -250,9 +251,7 @@ function recoverStopped(
 ): void {
   const live = context.live.of(record.id);
   if (found !== undefined && record.generation > 0n) {
-    live.released = context.background.run(`release what container ${record.id} left`, () =>
-      context.driver.workloads.release(record.id),
-    );
+    releaseRun(context, live, {});
   }
   if (isActive(record)) {
     scheduleRestart(context, live);

@@ -39,7 +39,7 @@ import { withScopedSignal } from "../scoped-signal.ts";
 import { throwIfShuttingDown } from "../shutting-down.ts";
 import { discardVolume, ensureVolume, ownVolumes } from "../volumes.ts";
 import { workloadOf } from "../workload.ts";
-import { removeWorkload } from "./remove-container.ts";
+import { keepTrying } from "./keep-trying.ts";
 
 /** What a creation answers. */
 export interface CreatedContainer {
@@ -89,8 +89,8 @@ export async function createContainer(
 }
 
 /**
- * Takes away a container that never came to be; till then its name is taken. What fails is tried again, and in the end
- * left for the next start of the backend.
+ * Takes away a container that never came to be; till then its name is taken. What fails is tried again behind the return,
+ * until it works or the backend ends, whose next start goes on with it.
  */
 export async function discard(context: EngineContext, record: ContainerRecord): Promise<void> {
   try {
@@ -100,10 +100,8 @@ export async function discard(context: EngineContext, record: ContainerRecord): 
       { err: error, container: record.id },
       `cannot take away a container yet that could not be created: ${messageOf(error)}`,
     );
-    void context.background.run(`take away container ${record.id}, which could not be created`, async () => {
-      await removeWorkload(context, record.id);
-      await takeAway(context, record);
-    });
+    const what = `take away container ${record.id}, which could not be created`;
+    void context.background.run(what, () => keepTrying(context, what, () => takeAway(context, record)));
   }
 }
 

@@ -14,6 +14,7 @@ import { removeRefusal } from "../machine/refusals.ts";
 import { removed } from "../machine/transitions.ts";
 import { hasProcess, isActive, stateOf } from "../records.ts";
 import { ownVolumes, settleVolume } from "../volumes.ts";
+import { keepTrying } from "./keep-trying.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { endRestarts } from "./pending-restart.ts";
 import { endStart } from "./start-under-way.ts";
@@ -25,9 +26,6 @@ export interface RemoveOptions {
   readonly volumes: boolean;
   readonly link: boolean;
 }
-
-/** Pauses before the driver is asked again to clear something away. */
-const retryDelaysMs = [200, 1_000, 5_000] as const;
 
 /**
  * Removes a container. A start that is under way is waited for, as by Docker, and its container not removed without force;
@@ -108,7 +106,9 @@ export function clearRemains(context: EngineContext, record: ContainerRecord): v
   const live = context.live.of(record.id);
   void context.background.run(`clear away container ${record.id}`, async () => {
     await live.released;
-    await removeWorkload(context, record.id);
+    await keepTrying(context, `clear away container ${record.id}`, () =>
+      context.driver.workloads.remove(record.id),
+    );
     await context.state.commit((change) => change.containers.delete(record.id));
     context.live.forget(record.id);
     await context.images.forgetUnusedLayers(layersOf(record));
@@ -185,29 +185,7 @@ async function removeVolumes(
     } catch (error) {
       const what = `remove volume ${volume.name}`;
       context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
-      void context.background.run(what, async () => {
-        await context.clock.sleep(retryDelaysMs[0], context.shutdown);
-        await withPatience(context, what, remove);
-      });
+      void context.background.run(what, () => keepTrying(context, what, remove));
     }
   }
-}
-
-/** Removes a workload, with patience for a driver that is away for a moment. */
-export function removeWorkload(context: EngineContext, containerId: string): Promise<void> {
-  const remove = (): Promise<void> => context.driver.workloads.remove(containerId);
-  return withPatience(context, `clear away container ${containerId}`, remove);
-}
-
-async function withPatience(context: EngineContext, what: string, task: () => Promise<void>): Promise<void> {
-  for (const delay of retryDelaysMs) {
-    try {
-      await task();
-      return;
-    } catch (error) {
-      context.logger.warn({ err: error }, `cannot ${what} yet: ${messageOf(error)}`);
-      await context.clock.sleep(delay, context.shutdown);
-    }
-  }
-  await task();
 }
