@@ -279,12 +279,13 @@ export class MemoryMachine {
     }
   }
 
-  async #awaitRoom(signal: AbortSignal, { waits }: LaunchProgress): Promise<void> {
+  async #awaitRoom(signal: AbortSignal, { waits, goesOn }: LaunchProgress): Promise<void> {
     if (this.room !== undefined) {
       const given = Promise.withResolvers<never>();
       signal.addEventListener("abort", () => given.reject(unavailable("no room", signal.reason)));
       waits?.("the machine is full");
       await Promise.race([this.room.promise, given.promise]);
+      goesOn?.();
     }
   }
 

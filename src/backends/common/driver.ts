@@ -290,9 +290,11 @@ export interface LaunchProgress {
   readonly reached?: ((launched: Launched) => Promise<void>) | undefined;
   /**
    * Told that the platform has no room for the workload, in its words, and that the launch waits for some; told again
-   * where the words change. From then on the signal may abort because a user gives the start up.
+   * where the words change. From then until `goesOn` the signal may abort because a user gives the start up.
    */
   readonly waits?: ((reason: string) => void) | undefined;
+  /** Told that the platform has given it room: what follows is a launch like any other. */
+  readonly goesOn?: (() => void) | undefined;
 }
 
 /** Running containers. */

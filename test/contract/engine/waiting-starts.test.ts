@@ -13,6 +13,7 @@ describe("a start that waits for room on the platform", () => {
     bench = await EngineBench.start();
   });
   afterEach(async () => {
+    bench.machine.busyLaunches?.resolve();
     await bench.close();
   });
 
@@ -72,6 +73,22 @@ describe("a start that waits for room on the platform", () => {
     await untilTrue(() => /was given up while it waited/.test(stateOf(id)?.error ?? ""));
     bench.machine.room = undefined;
     await bench.containers.startContainer({ container: id });
+    assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
+  });
+
+  it("goes on without its client from when there is room, and is a start like any other", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const { leave, failure } = await waiting(id);
+    bench.machine.busyLaunches = Promise.withResolvers();
+    bench.machine.room?.resolve();
+    await untilTrue(() => launches() === 1 && stateOf(id)?.error === "");
+    leave.abort();
+    assert.equal((await failure).code, Code.Canceled);
+    const removed = bench.containers.removeContainer({ container: id });
+    removed.catch(() => undefined);
+    await bench.system.getCapabilities({});
+    bench.machine.busyLaunches.resolve();
+    await assert.rejects(removed, /container is running: stop the container/);
     assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
   });
 

@@ -37,8 +37,8 @@ export class InterfaceWait {
     if (reason !== this.#room.reason) {
       this.#room.reason = reason;
       logger.warn({ container: this.#start.containerId }, `a container waits to be started: ${reason}`);
-      this.#start.waits(reason);
     }
+    this.#start.waits(reason); // Each time: since the last the start went on, with another task.
     await refuseWhereNoneComes(this.#room, this.#options);
     const leftMs = this.#sinceMs + quotaTimeoutMs - clock.nowMs();
     if (leftMs <= 0) {

@@ -140,15 +140,22 @@ describe("a start", () => {
     const { start, tasks } = setUp({ ecs: client, clock, poller: { listen: () => () => {} } });
     const waiting = Promise.withResolvers<string>();
     let failed = false;
-    const started = start({ waits: waiting.resolve });
+    let goesOn = false;
+    const started = start({
+      waits: waiting.resolve,
+      goesOn() {
+        goesOn = true;
+      },
+    });
     started.catch(() => {
       failed = true;
     });
     assert.equal(await waiting.promise, reason);
     await delay(120);
-    assert.equal(failed, false);
+    assert.deepEqual({ failed, goesOn }, { failed: false, goesOn: false });
     await clock.advance(1_000);
     await assert.rejects(started, /start_timeout\): ECS does not show it$/);
+    assert.equal(goesOn, true);
     assert.equal(tasks.get(container)?.task, "arn:task");
   });
 

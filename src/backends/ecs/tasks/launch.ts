@@ -34,7 +34,7 @@ export async function launch(
   context: TaskContext,
   spec: WorkloadSpec,
   signal: AbortSignal,
-  { reached, waits }: LaunchProgress = {},
+  { reached, waits, goesOn }: LaunchProgress = {},
 ): Promise<Launched> {
   const { book } = context;
   const { id, generation } = spec.record;
@@ -48,7 +48,7 @@ export async function launch(
   if (asked.phase === TaskPhase.SERVING) {
     return launched(context, asked);
   }
-  const agent = await reachAgent(context, spec, asked, limit, { isResumed, waits });
+  const agent = await reachAgent(context, spec, asked, limit, { isResumed, waits, goesOn });
   const serving = await book.note(id, {
     address: agent.address,
     agentPin: agent.pin,
@@ -137,13 +137,13 @@ async function reachAgent(
   spec: WorkloadSpec,
   asked: TaskRecord,
   limit: StartLimit,
-  { isResumed, waits }: Pick<LaunchProgress, "waits"> & { readonly isResumed: boolean },
+  { isResumed, waits, goesOn }: Pick<LaunchProgress, "waits" | "goesOn"> & { readonly isResumed: boolean },
 ): Promise<FoundAgent> {
   const { book } = context;
   const { id } = spec.record;
   const wait = new InterfaceWait({ containerId: id, waits: waits ?? (() => {}) }, roomOptions(context));
   for (let record = asked, isFirst = true; ; isFirst = false) {
-    const placing = { isResumed: isResumed && isFirst, waits };
+    const placing = { isResumed: isResumed && isFirst, waits, goesOn };
     const placed = record.task === "" ? await place(context, spec, record, limit, placing) : record;
     try {
       return await awaitAgent(id, placed.task, limit.signal, context);
@@ -172,7 +172,7 @@ async function place(
   spec: WorkloadSpec,
   asked: TaskRecord,
   limit: StartLimit,
-  { isResumed, waits }: Pick<LaunchProgress, "waits"> & { readonly isResumed: boolean },
+  { isResumed, waits, goesOn }: Pick<LaunchProgress, "waits" | "goesOn"> & { readonly isResumed: boolean },
 ): Promise<TaskRecord> {
   const { id } = spec.record;
   const request = JSON.parse(asked.request) as RunTaskCommandInput;
@@ -199,6 +199,7 @@ async function place(
     };
     try {
       const arn = await rideOut(id, ask, { ...context, limit });
+      goesOn?.();
       return await context.book.noteTask(id, arn);
     } catch (error) {
       if (isUnclear) {

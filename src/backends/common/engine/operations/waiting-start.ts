@@ -1,5 +1,4 @@
 /** Starts that wait because the platform has no room: telling of them, and giving them up with their clients. */
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched, LaunchProgress, WorkloadSpec } from "../../driver.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
@@ -34,20 +33,21 @@ export async function launchWhileWanted(
       return;
     }
     start.waitsFor = told;
-    void context.background.run(`tell for what container ${id} waits`, async () => {
-      const record = context.state.containers.get(id);
-      if (record !== undefined) {
-        await context.state.commit((change) => change.containers.put(waiting(record, told)));
-      }
-    });
+    tellWait(context, id, `waits to be started: ${told}`);
     if (left?.aborted === true) {
       leave();
+    }
+  };
+  const goesOn = (): void => {
+    if (start !== undefined && live.start === start && start.waitsFor !== "" && !ended.aborted) {
+      start.waitsFor = "";
+      tellWait(context, id, "");
     }
   };
   left?.addEventListener("abort", leave, { once: true });
   try {
     return await withScopedSignal(AbortSignal.any([ended, context.shutdown]), (signal) =>
-      context.driver.workloads.launch(spec, signal, { reached, waits }),
+      context.driver.workloads.launch(spec, signal, { reached, waits, goesOn }),
     );
   } finally {
     if (start !== undefined) {
@@ -57,6 +57,12 @@ export async function launchWhileWanted(
   }
 }
 
-function waiting(record: ContainerRecord, reason: string): ContainerRecord {
-  return withState(record, { error: `waits to be started: ${reason}` });
+/** Has an inspect tell of a wait, behind the return. @param error empty: it is over */
+function tellWait(context: EngineContext, id: string, error: string): void {
+  void context.background.run(`tell for what container ${id} waits`, async () => {
+    const record = context.state.containers.get(id);
+    if (record !== undefined) {
+      await context.state.commit((change) => change.containers.put(withState(record, { error })));
+    }
+  });
 }
