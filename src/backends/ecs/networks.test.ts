@@ -10,7 +10,7 @@ import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.t
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
-import { fakeClient, type Input, refusal } from "./testing/fake-client.ts";
+import { answered, fakeClient, type Input, refusal } from "./testing/fake-client.ts";
 import { passing } from "./testing/passing.ts";
 
 interface Group {
@@ -27,7 +27,7 @@ class FakeGroups {
   /** How many lookups by name do not show yet what has been made. */
   unshown = 0;
   /** What becomes of calls of CreateSecurityGroup, one by one. */
-  readonly creations: ("lost" | "refused")[] = [];
+  readonly creations: ("lost" | "cut" | "refused")[] = [];
   /** Groups that an interface holds. */
   readonly held = new Set<string>();
   mostRules = 60;
@@ -46,6 +46,9 @@ class FakeGroups {
       const made = this.add(`sg-${this.groups.size + 1}`, name, specification[0].Tags);
       if (fate === "lost") {
         throw refusal("ec2", "CreateSecurityGroup", "ECONNRESET");
+      }
+      if (fate === "cut") {
+        throw refusal("ec2", "CreateSecurityGroup", "SyntaxError", "unexpected end", answered);
       }
       return made;
     },
@@ -315,12 +318,17 @@ describe("networks on ECS", () => {
 
   it("that may have been made although nobody was told are looked for when they are taken back", async () => {
     const fabric = networks();
-    ec2.creations.push("lost");
-    await assert.rejects(fabric.ensure(network("web", "a")), /ECONNRESET/);
-    assert.equal(ec2.groups.size, 3);
-    ec2.unshown = 4;
-    await passing(clock, fabric.remove(network("web", "a")));
-    assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
+    for (const [fate, code] of [
+      ["lost", /ECONNRESET/],
+      ["cut", /SyntaxError/],
+    ] as const) {
+      ec2.creations.push(fate);
+      await assert.rejects(fabric.ensure(network("web", "a")), code);
+      assert.equal(ec2.groups.size, 3);
+      ec2.unshown = 4;
+      await passing(clock, fabric.remove(network("web", "a")));
+      assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
+    }
 
     ec2.creations.push("refused");
     await assert.rejects(fabric.ensure(network("web", "a")), /UnauthorizedOperation/);

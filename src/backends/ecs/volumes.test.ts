@@ -6,7 +6,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { EFSClient } from "@aws-sdk/client-efs";
 
 import { systemClock } from "../../common/clock.ts";
-import { messageOf, systemError } from "../../common/errors.ts";
+import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../common/driver.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
@@ -15,6 +15,7 @@ import { withMissingDirectory } from "./access-points/parts.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { AwsError } from "./aws/errors.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
+import { answered } from "./testing/fake-client.ts";
 import { accessPointPath } from "./access-points/path.ts";
 import { accessPointOf } from "./access-points/reference.ts";
 import { orphanedAccessPoints } from "./orphans/access-points.ts";
@@ -31,8 +32,8 @@ class FakeEfs {
   readonly points: Kept[] = [];
   readonly calls: string[] = [];
   failWith: { readonly operation: string; readonly name: string; readonly message: string } | undefined;
-  /** An access point is made and its answer lost. */
-  losesAnswers = false;
+  /** An access point is made and its answer lost: it does not come, or is cut, or nobody waits for it. */
+  losesAnswers: Error | undefined;
   stateAfterCreation = "available";
   pageSize = 2;
 
@@ -54,8 +55,8 @@ class FakeEfs {
         }
         const point = { input, id: `fsap-${this.points.length + 1}`, state: "creating" };
         this.points.push(point);
-        if (this.losesAnswers) {
-          throw refusal(operation, "TimeoutError", "nobody answered");
+        if (this.losesAnswers !== undefined) {
+          throw this.losesAnswers;
         }
         return { AccessPointId: point.id, LifeCycleState: point.state };
       }
@@ -180,12 +181,20 @@ describe("volumes on EFS", () => {
   });
 
   it("may be there where no answer came, and are found when their creation is repeated", async () => {
-    efs.losesAnswers = true;
-    await assert.rejects(
-      async () => volumes().create(volume("cache")),
-      (error) => error instanceof UnsettledError && /^create cache: .*nobody answered/.test(error.message),
-    );
-    efs.losesAnswers = false;
+    for (const lost of [
+      refusal("CreateAccessPoint", "TimeoutError", "nobody answered"),
+      refusal("CreateAccessPoint", "SyntaxError", "the answer was cut", answered),
+      unavailable("the backend is shutting down"),
+    ]) {
+      efs.losesAnswers = lost;
+      efs.points.length = 0;
+      await assert.rejects(
+        async () => volumes().create(volume("cache")),
+        (error) =>
+          error instanceof UnsettledError && error.message.startsWith(`create cache: ${lost.message}`),
+      );
+    }
+    efs.losesAnswers = undefined;
     const { reference } = await volumes().create(volume("cache"));
     assert.deepEqual(
       efs.points.map(({ id }) => `fs-1/${id}`),

@@ -18,7 +18,7 @@ import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { UnsettledError } from "../../common/unsettled-error.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { AwsError, isAwsError, isTransient } from "../aws/errors.ts";
+import { type AwsError, isAwsError, isRefusal } from "../aws/errors.ts";
 import type { VolumeOptions } from "./options.ts";
 import type { VolumeDirectory } from "./parts.ts";
 import { accessPointPath } from "./path.ts";
@@ -131,8 +131,8 @@ export class AccessPoints {
       return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
-        // Where AWS has not refused it, it may have done it.
-        throw error instanceof AwsError && isTransient(error) ? unsettled(error) : error;
+        // Where AWS has not refused it, it may have done it, also where nobody waits for its answer any more.
+        throw isRefusal(error) ? error : unsettled(error);
       }
       return { id: existingId(error), state: undefined };
     }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { AwsError, isAwsError, isThrottled, isTransient } from "./errors.ts";
+import { AwsError, isAwsError, isRefusal, isThrottled, isTransient } from "./errors.ts";
 
 const call = { service: "ecs", operation: "RunTask" } as const;
 
@@ -46,5 +46,27 @@ describe("errors of AWS", () => {
     }
     assert.ok(isTransient(refused("InternalFailure", 500)));
     assert.ok(!isTransient(refused("ClientException")));
+  });
+
+  it("are refusals only where AWS has answered so", () => {
+    const refusals = [refused("ClientException"), refused("AccessDenied", 403), refused("NotFound", 404)];
+    for (const error of refusals) {
+      assert.ok(isRefusal(error), error.code);
+    }
+    const others = [
+      new AwsError(call, Object.assign(new Error("no credentials"), { name: "CredentialsProviderError" })),
+      new AwsError(call, Object.assign(new Error("expired"), { code: "CERT_HAS_EXPIRED" })),
+      refused("SyntaxError", 200), // An answer that was cut.
+      refused("InternalFailure", 500),
+      refused("ServerException"),
+      refused("ThrottlingException"),
+      refused("UnknownError", 429),
+      refused("RequestTimeout"),
+      refused("UnknownError", 408),
+      new Error("the backend is shutting down"),
+    ];
+    for (const error of others) {
+      assert.ok(!isRefusal(error), error.message);
+    }
   });
 });

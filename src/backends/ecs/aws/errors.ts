@@ -50,6 +50,26 @@ export function isTransient(error: AwsError): boolean {
   return error.status >= 500 || transient.has(error.code);
 }
 
+/**
+ * Whether AWS has answered that it does not do it: asked again, it says so again. After every other failure nobody knows
+ * what it has done: it may not have been reached, as where the credentials' provider did not answer, or its answer may
+ * have been cut, so that it cannot be read for all its status of 200.
+ */
+export function isRefusal(error: unknown): error is AwsError {
+  return (
+    error instanceof AwsError &&
+    error.status >= 400 &&
+    error.status < 500 &&
+    error.status !== requestTimeout &&
+    error.status !== tooManyRequests &&
+    !isThrottled(error) &&
+    !isTransient(error)
+  );
+}
+
+const requestTimeout = 408;
+const tooManyRequests = 429;
+
 const throttled: ReadonlySet<string> = new Set([
   "ThrottlingException",
   "Throttling",

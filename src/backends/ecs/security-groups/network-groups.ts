@@ -8,7 +8,7 @@ import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { agentPort } from "../agent-port.ts";
-import { AwsError, isAwsError, isThrottled, isTransient } from "../aws/errors.ts";
+import { isAwsError, isRefusal } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";
 import { networkOfGroup, networkTags } from "./network-tags.ts";
@@ -90,12 +90,7 @@ export class NetworkGroups {
     try {
       return await this.#options.groups.create(wanted);
     } catch (error) {
-      const isUncertain =
-        !(error instanceof AwsError) ||
-        isTransient(error) ||
-        isThrottled(error) ||
-        isAwsError(error, "InvalidGroup.Duplicate");
-      if (!isUncertain) {
+      if (isRefusal(error) && !isAwsError(error, "InvalidGroup.Duplicate")) {
         this.#refused.add(id);
       }
       throw error;

@@ -12,7 +12,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { agentPort } from "../agent-port.ts";
 import { awaitAgent } from "./await-agent.ts";
-import { refusal } from "../testing/fake-client.ts";
+import { answered, refusal, unanswered } from "../testing/fake-client.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
 import { untilTrue } from "../../../../test/support/until.ts";
@@ -88,6 +88,8 @@ describe("waiting for a task's agent", () => {
 
   const denied = refusal("ecs", "DescribeTasks", "AccessDeniedException", "not authorized to DescribeTasks");
   const down = refusal("ecs", "DescribeTasks", "ServerException", "down");
+  const unreached = unanswered("ecs", "DescribeTasks", "CredentialsProviderError", "no credentials");
+  const cut = refusal("ecs", "DescribeTasks", "SyntaxError", "unexpected end", answered);
 
   it("ends with AWS's refusal to tell of the task, once that has lasted", async () => {
     const waiting = wait();
@@ -118,6 +120,23 @@ describe("waiting for a task's agent", () => {
       return true;
     });
     assert.equal(listeners.size, 0);
+  });
+
+  it("goes on where nobody answers, or the answers are cut, however long that lasts", async () => {
+    const waiting = wait();
+    let ended = false;
+    waiting.catch(() => {
+      ended = true;
+    });
+    for (const failure of [unreached, cut]) {
+      fail?.(failure);
+      await clock.advance(60_000);
+      fail?.(failure);
+      await clock.advance(0);
+      assert.ok(!ended, failure.message);
+    }
+    limit.abort(new Error("enough"));
+    await assert.rejects(waiting, /enough/);
   });
 
   it("names what AWS has said last when it may not take longer, however long that has lasted", async () => {

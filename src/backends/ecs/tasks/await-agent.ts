@@ -5,7 +5,7 @@ import { messageOf, systemError } from "../../../common/errors.ts";
 import type { AgentAuthority } from "../../common/driver.ts";
 import { learnPin } from "../../common/cloud/first-contact.ts";
 import { agentPort } from "../agent-port.ts";
-import { AwsError, isThrottled, isTransient } from "../aws/errors.ts";
+import { isRefusal } from "../aws/errors.ts";
 import { failureOfTask, startFailure } from "./reasons.ts";
 import type { TaskPoller } from "./poller.ts";
 import { StartTimeout } from "./start-limit.ts";
@@ -188,11 +188,6 @@ async function attempt(
   } finally {
     ended.abort(over);
   }
-}
-
-/** Whether asking again brings the same answer. */
-function isRefusal(error: unknown): error is AwsError {
-  return error instanceof AwsError && !isTransient(error) && !isThrottled(error);
 }
 
 /**

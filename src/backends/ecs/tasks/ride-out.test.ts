@@ -4,14 +4,16 @@ import { beforeEach, describe, it } from "node:test";
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { refusal } from "../testing/fake-client.ts";
+import { answered, refusal, unanswered } from "../testing/fake-client.ts";
 import { passing } from "../testing/passing.ts";
 import { startFailure } from "./reasons.ts";
-import { rideOut } from "./ride-out.ts";
+import { mayBeDone, rideOut } from "./ride-out.ts";
 import { StartTimeout } from "./start-limit.ts";
 
 const down = refusal("ecs", "RunTask", "ServerException", "down");
 const throttled = refusal("ecs", "RunTask", "ThrottlingException", "rate exceeded");
+const unreached = unanswered("ecs", "RunTask", "CredentialsProviderError", "no credentials");
+const cut = refusal("ecs", "RunTask", "SyntaxError", "unexpected end", answered);
 const denied = refusal("ecs", "RunTask", "AccessDeniedException", "denied");
 
 describe("a step of a start", () => {
@@ -54,6 +56,17 @@ describe("a step of a start", () => {
       log.warnings(),
       said.map((each) => `a container waits to be started: ${each}`),
     );
+  });
+
+  it("is done again where nobody answered, or the answer was cut, and may be done already", async () => {
+    assert.equal(await passing(clock, ride(unreached, cut, "arn")), "arn");
+    assert.deepEqual([unreached, cut, down, throttled, denied].map(mayBeDone), [
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
   });
 
   it("is not done again where AWS refuses it", async () => {

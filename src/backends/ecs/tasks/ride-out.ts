@@ -2,7 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
-import { AwsError, isThrottled, isTransient } from "../aws/errors.ts";
+import { AwsError, isRefusal, isThrottled } from "../aws/errors.ts";
 import { type StartLimit, StartTimeout } from "./start-limit.ts";
 
 /** What steps are repeated with. */
@@ -54,13 +54,13 @@ export async function rideOut<T>(
 /** Whether AWS may have done what it was asked, although it has not said so. */
 export function mayBeDone(error: unknown): boolean {
   const trouble = passingTrouble(error);
-  return trouble !== undefined && isTransient(trouble);
+  return trouble !== undefined && !isThrottled(trouble);
 }
 
 /** AWS's trouble, or the way's, which passes; undefined: it is another. */
 function passingTrouble(error: unknown): AwsError | undefined {
   const cause = error instanceof AwsError ? error : error instanceof Error ? error.cause : undefined;
-  return cause instanceof AwsError && (isTransient(cause) || isThrottled(cause)) ? cause : undefined;
+  return cause instanceof AwsError && !isRefusal(cause) ? cause : undefined;
 }
 
 /** A start whose time is over names what AWS has said last. */

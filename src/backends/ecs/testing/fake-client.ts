@@ -40,6 +40,19 @@ export function fakeClient<Client>(operations: Operations): {
   return { client, calls, made };
 }
 
+/** Makes a {@link refusal} an answer that was cut in its body: AWS has done what it was told. */
+export const answered = { $metadata: { httpStatusCode: 200 } };
+
+/** A call that has not reached AWS, as the clients throw it. */
+export function unanswered(
+  service: AwsServiceName,
+  operation: string,
+  name: string,
+  message: string,
+): AwsError {
+  return new AwsError({ service, operation }, Object.assign(new Error(message), { name }));
+}
+
 /** A refusal as the clients throw it. */
 export function refusal(
   service: AwsServiceName,
