@@ -10,7 +10,7 @@ import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.t
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
 import { capturedLogger } from "./testing/captured-logger.ts";
-import { answered, fakeClient, type Input, refusal } from "./testing/fake-client.ts";
+import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
 import { passing } from "./testing/passing.ts";
 
 interface Group {
@@ -31,6 +31,8 @@ class FakeGroups {
   /** Groups that an interface holds. */
   readonly held = new Set<string>();
   mostRules = 60;
+  /** What becomes of rules for the file system's group, one by one; then they are made. */
+  readonly mountFaults: Error[] = [];
   readonly fake = fakeClient<AwsService<EC2Client>>({
     DescribeSubnets: () => ({ Subnets: [{ VpcId: "vpc-1" }] }),
     CreateSecurityGroup: (input) => {
@@ -53,7 +55,13 @@ class FakeGroups {
       return made;
     },
     DescribeSecurityGroups: (input) => ({ SecurityGroups: this.#find(input) }),
-    AuthorizeSecurityGroupIngress: (input) => this.#authorize(input, "IpPermissions"),
+    AuthorizeSecurityGroupIngress: (input) => {
+      const fault = input["GroupId"] === "sg-efs" ? this.mountFaults.shift() : undefined;
+      if (fault !== undefined) {
+        throw fault;
+      }
+      return this.#authorize(input, "IpPermissions");
+    },
     AuthorizeSecurityGroupEgress: (input) => this.#authorize(input, "IpPermissionsEgress"),
     RevokeSecurityGroupIngress: (input) => this.#revoke(input, "IpPermissions"),
     RevokeSecurityGroupEgress: (input) => this.#revoke(input, "IpPermissionsEgress"),
@@ -442,6 +450,36 @@ describe("networks on ECS", () => {
       "sg-default",
     ]);
     assert.ok(log.warnings().some((message) => message.includes("carries the configured security groups")));
+  });
+
+  it("reach the file system by themselves once EC2 answers, where it did not do so when they were made", async () => {
+    const throttled = refusal("ec2", "AuthorizeSecurityGroupIngress", "RequestLimitExceeded");
+    const unreached = unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset");
+    const fabric = networks();
+    for (const [digit, fault] of [
+      ["a", throttled],
+      ["b", unreached],
+    ] as const) {
+      ec2.mountFaults.push(fault, fault);
+      const made = network(digit, digit);
+      const record = { ...made, driverReference: await fabric.ensure(made) };
+      const { driverReference } = record;
+      assert.deepEqual(await fabric.groupsOf(plan(record), true), [driverReference, "sg-default"]);
+      assert.deepEqual(await fabric.groupsOf(plan(record), true), [driverReference]);
+      assert.ok(ec2.rules("sg-efs").includes(`tcp 2049 ${driverReference}`));
+    }
+    assert.equal(log.warnings().filter((message) => message.includes("asks again")).length, 4);
+  });
+
+  it("do not ask for a rule again that EC2 has refused", async () => {
+    ec2.mountFaults.push(
+      refusal("ec2", "AuthorizeSecurityGroupIngress", "RulesPerSecurityGroupLimitExceeded"),
+    );
+    const fabric = networks();
+    const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    const calls = ec2.fake.calls.length;
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
+    assert.equal(ec2.fake.calls.length, calls);
   });
 
   it("are known to have no room at the file system, or get it, before a process has seen to all of them", async () => {

@@ -50,7 +50,7 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** By network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Whether the mount targets let a network's containers in, by its ID; of others this process does not know yet. */
+  /** Whether the mount targets let a network's containers in, by its ID; of others EC2 has not told yet. */
   readonly #mounts = new Map<string, boolean>();
   /** Networks whose groups EC2 has refused to make: there is nothing to take back. */
   readonly #refused = new Set<string>();
@@ -158,8 +158,8 @@ export class NetworkGroups {
   }
 
   /**
-   * Whether the file system's mount targets let a network's containers in. Before {@link ensure} has seen to it, this does:
-   * an earlier process may have found no room for the rule.
+   * Whether the file system's mount targets are known to let a network's containers in. Where {@link ensure} has not seen
+   * to it yet, or EC2 did not answer it, this does: an earlier process may have found no room for the rule.
    */
   async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
     const id = network.network?.id ?? "";
@@ -247,9 +247,10 @@ export class NetworkGroups {
   }
 
   /**
-   * A group has room for 60 rules, so many networks at a time can have the file system's.
+   * A group has room for 60 rules, so many networks at a time can have the file system's. That EC2 has refused it is
+   * remembered; a fault that passes is not.
    *
-   * @returns whether this one has it
+   * @returns whether this one is known to have it
    */
   async #letMountVolumes(networkId: string, groupId: string): Promise<boolean> {
     const { groups, efsGroupId } = this.#options;
@@ -264,11 +265,19 @@ export class NetworkGroups {
       return true;
     } catch (error) {
       this.#efsGroup = undefined;
-      this.#mounts.set(networkId, false);
-      this.#logger.warn(
-        { err: error, network: networkId, group: efsGroupId },
-        "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
-      );
+      const about = { err: error, network: networkId, group: efsGroupId };
+      if (isRefusal(error)) {
+        this.#mounts.set(networkId, false);
+        this.#logger.warn(
+          about,
+          "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
+        );
+      } else {
+        this.#logger.warn(
+          about,
+          "it is not known whether the file system's security group lets this network in: the next start of a container with volumes asks again",
+        );
+      }
       return false;
     }
   }
