@@ -260,19 +260,10 @@ describe("containers as tasks", () => {
   });
 
   it("have as much as the platform gives of what is to be unlimited", async () => {
-    const given = await ok(
-      "run",
-      "--rm",
-      "--ulimit",
-      "memlock=-1",
-      "--ulimit",
-      "core=-1",
-      "busybox",
-      "sh",
-      "-c",
-      "ulimit -l",
-    );
-    assert.match(given, /^(\d+|unlimited)$/);
+    const unlimited = ["memlock", "core", "fsize"].flatMap((name) => ["--ulimit", `${name}=-1`]);
+    const script = "ulimit -l; ulimit -c; ulimit -f";
+    const given = await ok("run", "--rm", ...unlimited, "busybox", "sh", "-c", script);
+    assert.match(given, /^(\d+|unlimited)\nunlimited\nunlimited$/);
   });
 
   it("leave no task behind", async () => {

@@ -117,7 +117,11 @@ describe("networks on ECS", () => {
       );
       assert.equal(await ask(`in-${network}`, world), "nobody");
     }
-    await daemon.ok("rm", "--force", "world", "open", "in-inner", "in-none");
+    await daemon.ok("create", "--name", "left-all", "--network", "inner", "busybox", "sleep", "1000");
+    await daemon.ok("network", "disconnect", "inner", "left-all");
+    await daemon.ok("start", "left-all");
+    assert.equal(await ask("left-all", world), "nobody");
+    await daemon.ok("rm", "--force", "world", "open", "in-inner", "in-none", "left-all");
     await daemon.ok("network", "rm", "inner");
   });
 

@@ -6,7 +6,7 @@ import type { CloudAuthority } from "../common/cloud/authority.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
 import type { DocumentsOfImage } from "../common/cloud/sealed-container.ts";
 import type { Driver, ImagePreparer } from "../common/driver.ts";
-import { isWithoutNetwork } from "../common/engine/network/endpoints.ts";
+import { isOnNoNetwork } from "../common/engine/network/endpoints.ts";
 import type { State } from "../common/state/state.ts";
 import type { AwsClients } from "./aws/clients.ts";
 import { ecsCapabilities } from "./capabilities.ts";
@@ -115,7 +115,7 @@ export function ecsDriver(parts: EcsDriverParts): Driver {
       architecture: config.architecture,
     },
   };
-  const hasContainerWithout = (): boolean => [...state.containers.values()].some(isWithoutNetwork);
+  const hasContainerWithout = (): boolean => [...state.containers.values()].some(isOnNoNetwork);
   const sweeps = keepSweeping(
     [
       { what: "task definitions", run: (signal) => definitions.sweep(signal) },

@@ -411,6 +411,11 @@ describe("networks on ECS", () => {
       `tcp 9111 ${group}`,
     ]);
     assert.deepEqual(await networks().groupsOf({ kind: "none" }, false), [group], "it is made once");
+    assert.deepEqual(
+      await networks().groupsOf(plan(), false),
+      [group],
+      "a container that has left all networks",
+    );
     assert.deepEqual(await networks().found?.(), [], "it is no network");
   });
 

@@ -108,6 +108,9 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     ]);
   };
 
+  const groupsOfNone = async (): Promise<string[]> =>
+    isShared ? [...securityGroups] : [await networkGroups.none()];
+
   return {
     addressPools,
     async ensure(record) {
@@ -158,9 +161,11 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     async groupsOf(plan, mountsVolumes) {
       switch (plan.kind) {
         case "none":
-          return isShared ? [...securityGroups] : [await networkGroups.none()];
-        case "networks":
-          return await groupsOfNetworks(plan.networks, mountsVolumes);
+          return await groupsOfNone();
+        case "networks": // Of which a container may have left the last.
+          return plan.networks.length === 0
+            ? await groupsOfNone()
+            : await groupsOfNetworks(plan.networks, mountsVolumes);
         default:
           return groupsTogether(securityGroups);
       }

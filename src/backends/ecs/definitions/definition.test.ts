@@ -269,6 +269,14 @@ describe("a task definition", () => {
     ]);
   });
 
+  it("asks for unlimited limits where the platform has a bound, and leaves the others to the agent", () => {
+    const ulimits = ["memlock", "fsize", "core"].map((name) => ({ name, soft: -1n, hard: -1n }));
+    const most = 2 ** 31 - 1;
+    assert.deepEqual(main({ hostConfig: { resources: { ulimits } } }).ulimits, [
+      { name: "memlock", softLimit: most, hardLimit: most },
+    ]);
+  });
+
   it("has a tmpfs whose size is a share of the task's memory", () => {
     const half = {
       type: "tmpfs",

@@ -103,7 +103,7 @@ export function definitionOf(
 
 function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinition {
   const { hostConfig } = spec.record;
-  const ulimits = hostConfig?.resources?.ulimits ?? [];
+  const ulimits = (hostConfig?.resources?.ulimits ?? []).filter(isForPlatform);
   const sysctls = Object.entries(hostConfig?.sysctls ?? {}).sort(byName);
   return {
     name: mainContainerName,
@@ -127,6 +127,23 @@ function mainContainer(spec: WorkloadSpec, image: TaskImage): ContainerDefinitio
       : { systemControls: sysctls.map(([namespace, value]) => ({ namespace, value })) }),
     ...repositoryCredentials(image),
   };
+}
+
+/** Limits that Linux gives every process without a bound. */
+const boundless: ReadonlySet<string> = new Set([
+  "core",
+  "cpu",
+  "data",
+  "fsize",
+  "locks",
+  "rss",
+  "rttime",
+  "stack",
+]);
+
+/** Where the platform has no bound a definition could only make one of Docker's -1: the agent sets that limit alone. */
+function isForPlatform({ name, hard }: { readonly name: string; readonly hard: bigint }): boolean {
+  return hard >= 0n || !boundless.has(name);
 }
 
 /** AWS has plain numbers for limits; Docker's -1 is the largest that all its clients can read. */

@@ -191,6 +191,12 @@ export function isWithoutNetwork(record: ContainerRecord): boolean {
   return !isAnothers && (networkMode === "none" || configOf(record).networkDisabled);
 }
 
+/** Whether a container's network namespace is its own, and joined to no network: it wants none, or has left them all. */
+export function isOnNoNetwork(record: ContainerRecord): boolean {
+  const isOwn = !isContainerMode(hostConfigOf(record).networkMode);
+  return isWithoutNetwork(record) || (isOwn && Object.keys(record.endpoints).length === 0);
+}
+
 /** A container whose network is to be shared. @throws not-found; conflict: it does not run */
 function runningContainer(state: State, reference: string): ContainerRecord {
   const other = findContainer(state, reference);
