@@ -125,6 +125,8 @@ export class ProcessAgent {
   namesRefusal: ConnectError | undefined;
   /** How many of the next tells of names fail. */
   failingNames = 0;
+  /** While it is set tells of names are not answered: until it is resolved. */
+  busyNames: PromiseWithResolvers<void> | undefined;
 
   /** Tells the watchers something that the processes do not do by themselves. */
   tell(event: WatchResponse["event"]): void {
@@ -180,7 +182,8 @@ export class ProcessAgent {
         this.resealed = specification;
         return {};
       },
-      names: ({ networks }) => {
+      names: async ({ networks }) => {
+        await this.busyNames?.promise;
         if (this.namesRefusal !== undefined) {
           throw this.namesRefusal;
         }

@@ -70,8 +70,14 @@ describe("user-defined networks", () => {
     await bench.networks.createNetwork({ name: "net" });
     const first = await on("net", "first");
     const id = await bench.runScript("exec sleep 60", { name: "deaf" });
-    bench.machine.agentOf(id).failingNames = 1;
-    await assert.rejects(bench.networks.connectNetwork({ network: "net", container: id }), /not now/);
+    const deaf = bench.machine.agentOf(id);
+    deaf.failingNames = 1;
+    deaf.busyNames = Promise.withResolvers();
+    const connected = bench.networks.connectNetwork({ network: "net", container: id });
+    connected.catch(() => undefined);
+    await untilTrue(() => namesOf(first).has("deaf.net"));
+    deaf.busyNames.resolve();
+    await assert.rejects(connected, /not now/);
     assert.equal(bench.state.containers.get(id)?.endpoints["net"], undefined);
     await untilTrue(() => !namesOf(first).has("deaf.net"));
     await bench.networks.connectNetwork({ network: "net", container: id });

@@ -30,12 +30,18 @@ describe("while a container starts", () => {
     return { id, started };
   };
   const goOn = (): void => bench.machine.busyLaunches?.resolve();
-  /** Asks while the start is under way, and lets that go on once the question has reached the backend. */
-  const during = async <T>(ask: () => Promise<T>): Promise<T> => {
-    const answer = ask();
+  const fail = (): void => bench.machine.busyLaunches?.reject(new Error("no room"));
+  /** Asks while the start is under way, and lets that go on once the question has reached the backend and waits. */
+  const during = async <T>(ask: () => Promise<T>, end: () => void = goOn): Promise<T> => {
+    let isAnswered = false;
+    const answer = ask().finally(() => {
+      isAnswered = true;
+    });
     answer.catch(() => undefined);
     await bench.system.getCapabilities({}); // The calls of one client reach the backend in order.
-    goOn();
+    await bench.system.getCapabilities({}); // What the first one has not waited for is answered by now.
+    assert.equal(isAnswered, false, "the start was not waited for");
+    end();
     return await answer;
   };
 
@@ -78,10 +84,10 @@ describe("while a container starts", () => {
 
   it("a stop has nothing to do where the start fails", async () => {
     const { id } = await starting();
-    const stopped = bench.containers.stopContainer({ container: id });
-    stopped.catch(() => undefined);
-    bench.machine.busyLaunches?.reject(new Error("no room"));
-    await assert.rejects(stopped, (error) => isErrorKind(error, "not-modified"));
+    await assert.rejects(
+      during(() => bench.containers.stopContainer({ container: id }), fail),
+      (error) => isErrorKind(error, "not-modified"),
+    );
     assert.equal(statusOf(id), ContainerStatus.CREATED);
   });
 
@@ -114,9 +120,7 @@ describe("while a container starts", () => {
 
   it("a wait is over with its start where that fails", async () => {
     const { id } = await starting("exec /does/not/exist");
-    const waited = bench.wait(id, WaitCondition.NOT_RUNNING);
-    bench.machine.busyLaunches?.reject(new Error("no room"));
-    assert.equal(await waited, 128);
+    assert.equal(await during(() => bench.wait(id, WaitCondition.NOT_RUNNING), fail), 128);
   });
 
   it("an exec is made once it runs", async () => {
