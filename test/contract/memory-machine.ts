@@ -71,6 +71,8 @@ export class MemoryMachine {
   readonly refused = new Set<"release" | "remove">();
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
+  /** While it is set releases are under way: until it is resolved. */
+  busyReleases: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
   busyLaunches: PromiseWithResolvers<void> | undefined;
   /** While it is set volumes and networks are made and removed, and nobody says so: until the driver is closed. */
@@ -151,6 +153,7 @@ export class MemoryMachine {
         release: async (containerId) => {
           this.calls.push("release");
           this.#refuse("release");
+          await this.busyReleases?.promise;
           await this.#end(containerId);
         },
         remove: async (containerId) => {

@@ -14,6 +14,7 @@ describe("a start whose launch takes long", () => {
   });
   afterEach(async () => {
     bench.machine.busyLaunches?.resolve();
+    bench.machine.busyReleases?.resolve();
     await bench.close();
   });
 
@@ -96,6 +97,24 @@ describe("a start whose launch takes long", () => {
     const { id, started } = await starting({ hostConfig: { autoRemove: true } });
     await bench.containers.stopContainer({ container: id });
     await assert.rejects(started, ended(id, "stopped"));
+    await untilTrue(() => recordOf(id) === undefined && !bench.machine.workloads.has(id));
+  });
+
+  it("takes it along, and who attaches to it hears so, where its last run is still being taken away", async () => {
+    const id = await bench.runScript("exec sleep 60", { hostConfig: { autoRemove: true } });
+    bench.machine.busyReleases = Promise.withResolvers();
+    const restarted = bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
+    restarted.catch(() => undefined);
+    await untilTrue(() => bench.engine.context.live.of(id).start !== undefined);
+    const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
+    const answers = attached[Symbol.asyncIterator]();
+    await answers.next();
+    const endpoint = answers.next();
+    endpoint.catch(() => undefined);
+    await bench.containers.stopContainer({ container: id });
+    await assert.rejects(restarted, /was stopped while it was being started/);
+    await assert.rejects(endpoint, /was stopped while it was being started/);
+    bench.machine.busyReleases.resolve();
     await untilTrue(() => recordOf(id) === undefined && !bench.machine.workloads.has(id));
   });
 

@@ -104,7 +104,7 @@ export async function startContainer(
       live.restartDelayMs = 0;
     }
     await asStartUnderWay(live, async (ended) => {
-      await unlessAborted(ended, live.released);
+      await releasedBefore(context, live, ended);
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));
       }
@@ -114,6 +114,21 @@ export async function startContainer(
       await runStart(context, live, begun, ended, { left });
     });
   });
+}
+
+/** Waits until what the run before has left is away. @throws the failure of a start that is ended meanwhile */
+async function releasedBefore(
+  context: EngineContext,
+  live: LiveContainer,
+  ended: AbortSignal,
+): Promise<void> {
+  try {
+    await unlessAborted(ended, live.released);
+  } catch (error) {
+    const stoppedByUser = ended.reason === live.startEnded;
+    const record = withFields(containerOfId(context.state, live.id), { stoppedByUser });
+    throw await recordFailure(context, live, record, error);
+  }
 }
 
 /** With the container's lock held: takes addresses and journals the intention. */
