@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { gzipSync } from "node:zlib";
+import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { openImageStore, streamOf, type TestImageStore } from "../../../../test/support/image-store.ts";
 import { blobOf } from "../../../../test/support/images.ts";
@@ -9,6 +9,9 @@ import { systemError } from "../../../common/errors.ts";
 import type { ImportRequest } from "./image-import.ts";
 
 const rootfs = await tarOf([{ name: "etc/passwd", content: "root:x:0:0::/:/bin/sh\n" }]);
+const noise = Buffer.alloc(3000, "not a tar ");
+const notATar = { kind: "invalid", message: "archive/tar: invalid tar header" };
+const cutOff = { kind: "invalid", message: "unexpected EOF" };
 
 async function importInto(store: TestImageStore, options: Partial<ImportRequest> = {}): Promise<string> {
   return await store.images.import({
@@ -70,6 +73,24 @@ describe("an import", () => {
   it("is refused where the compression is broken", async (context) => {
     const archive = streamOf(gzipSync(rootfs).subarray(0, 40));
     await assertRefused(context, { archive }, { kind: "invalid", message: "unexpected EOF" });
+  });
+
+  it("is refused where what is compressed is no tar or a part of one", async (context) => {
+    await assertRefused(context, { archive: streamOf(gzipSync(noise)) }, notATar);
+    await assertRefused(context, { archive: streamOf(gzipSync(rootfs.subarray(0, 520))) }, cutOff);
+    await assertRefused(context, { archive: streamOf(zstdCompressSync(rootfs).subarray(0, -8)) }, cutOff);
+  });
+
+  it("is refused where the tar is none or cut off", async (context) => {
+    await assertRefused(context, { archive: streamOf(noise) }, notATar);
+    await assertRefused(context, { archive: streamOf(rootfs.subarray(0, 520)) }, cutOff);
+    await assertRefused(context, { archive: streamOf(rootfs.subarray(0, 100)) }, cutOff);
+  });
+
+  it("takes an empty tar", async (context) => {
+    const store = await openImageStore(context);
+    await importInto(store, { archive: streamOf(Buffer.alloc(1024)) });
+    assert.equal(store.images.count, 1);
   });
 
   it("leaves nothing where the driver cannot unpack it", async (context) => {

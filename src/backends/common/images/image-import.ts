@@ -13,6 +13,7 @@ import { installMadeImage, type MadeImage } from "./install-made-image.ts";
 import { measureLayer } from "./layer-content.ts";
 import { hostPlatform, normalizePlatform } from "./platform.ts";
 import { familiarString, parseTarget } from "./reference.ts";
+import { TarCheck } from "./tar-check.ts";
 
 /** An import to be done. */
 export interface ImportRequest {
@@ -30,7 +31,7 @@ export interface ImportRequest {
 /**
  * Imports under a lease and answers the image's ID.
  *
- * @throws invalid: name, changes, platform or compression; what the driver throws
+ * @throws invalid: name, changes, platform or compression; not a tar, or a part of one; what the driver throws
  */
 export async function importImage(
   store: ContentStore,
@@ -47,7 +48,8 @@ export async function importImage(
   const containerConfig = applyChanges(create(ContainerConfigSchema), request.changes);
 
   const blob = await store.put(lease, request.archive);
-  const { diffId, size, compression } = await measureLayer(blob, store.stream(blob.digest, request.signal));
+  const content = store.stream(blob.digest, request.signal);
+  const { diffId, size, compression } = await measureLayer(blob, content, new TarCheck());
   const configBytes = renderImageConfig({
     created: now(clock),
     comment: request.comment,

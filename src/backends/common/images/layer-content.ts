@@ -9,6 +9,7 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 import { errnoOf, invalid, messageOf } from "../../../common/errors.ts";
 
 import type { StoredBlob } from "./content-store.ts";
+import type { TarCheck } from "./tar-check.ts";
 
 /** How content is compressed; `undefined`: not at all, as far as can be told. */
 export type Compression = "gzip" | "zstd" | "bzip2" | "xz" | undefined;
@@ -42,17 +43,26 @@ export interface LayerMeasure {
 
 /**
  * Reads a layer's blob to its end and tells what it unpacks to. A blob that is not compressed is its own content and
- * is not read again.
+ * is not read again, unless it is to be checked.
  *
- * @throws invalid: broken, too large, or a compression that cannot be read
+ * @param check is told of the content
+ * @throws invalid: broken, too large, or a compression that cannot be read; what the check throws
  */
 export async function measureLayer(
   blob: StoredBlob,
   source: AsyncIterable<Uint8Array>,
+  check?: TarCheck,
 ): Promise<LayerMeasure> {
   const { compression, content, abandon } = await decompressed(source);
   if (compression === undefined) {
-    await abandon();
+    if (check === undefined) {
+      await abandon();
+    } else {
+      for await (const chunk of content) {
+        check.write(chunk);
+      }
+      check.end();
+    }
     return { diffId: blob.digest, size: blob.size, compression };
   }
   const hash = createHash("sha256");
@@ -63,7 +73,9 @@ export async function measureLayer(
       throw invalid(`layer unpacks to more than ${maxUnpackedBytes} bytes`);
     }
     hash.update(chunk);
+    check?.write(chunk);
   }
+  check?.end();
   return { diffId: `sha256:${hash.digest("hex")}`, size, compression };
 }
 
