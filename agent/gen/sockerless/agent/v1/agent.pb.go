@@ -923,8 +923,9 @@ func (x *SeccompCondition) GetValueTwo() uint64 {
 	return 0
 }
 
-// As `--ulimit name=soft:hard`. A limit above the hard one that the platform
-// set makes the start fail where the agent has no CAP_SYS_RESOURCE.
+// As `--ulimit name=soft:hard`. A hard limit above the one that the platform set
+// makes the start fail where the agent has no CAP_SYS_RESOURCE, except for an
+// unlimited one: that is then the platform's, and the soft one at most that.
 type ResourceLimit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // Docker's: "nofile", "core", …

@@ -351,8 +351,9 @@ export const SeccompConditionSchema: GenMessage<SeccompCondition> = /*@__PURE__*
   messageDesc(file_sockerless_agent_v1_agent, 5);
 
 /**
- * As `--ulimit name=soft:hard`. A limit above the hard one that the platform
- * set makes the start fail where the agent has no CAP_SYS_RESOURCE.
+ * As `--ulimit name=soft:hard`. A hard limit above the one that the platform set
+ * makes the start fail where the agent has no CAP_SYS_RESOURCE, except for an
+ * unlimited one: that is then the platform's, and the soft one at most that.
  *
  * @generated from message sockerless.agent.v1.ResourceLimit
  */
