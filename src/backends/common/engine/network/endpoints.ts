@@ -152,7 +152,7 @@ export function withSharedHostname(state: State, record: ContainerRecord): Conta
   if (reference === undefined) {
     return record;
   }
-  const { hostname, domainname } = configOf(runningContainer(state, reference));
+  const { hostname, domainname } = configOf(networkDonor(state, reference));
   return withFields(record, { config: { ...configOf(record), hostname, domainname } });
 }
 
@@ -172,7 +172,7 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
   const { networkMode } = hostConfigOf(record);
   const reference = containerOfMode(networkMode);
   if (reference !== undefined) {
-    return { kind: "container", containerId: runningContainer(state, reference).id };
+    return { kind: "container", containerId: networkDonor(state, reference).id };
   }
   if (networkMode === "host") {
     return { kind: "host" };
@@ -197,15 +197,15 @@ export function isOnNoNetwork(record: ContainerRecord): boolean {
   return isWithoutNetwork(record) || (isOwn && Object.keys(record.endpoints).length === 0);
 }
 
-/** A container whose network is to be shared. @throws not-found; conflict: it does not run */
-function runningContainer(state: State, reference: string): ContainerRecord {
-  const other = findContainer(state, reference);
-  if (!hasProcess(other)) {
+/** A running container whose network is to be shared. @throws not-found; conflict: it does not run */
+function networkDonor(state: State, reference: string): ContainerRecord {
+  const donor = findContainer(state, reference);
+  if (!hasProcess(donor)) {
     throw conflict(
-      `cannot join network namespace of a non running container: container ${other.name} is ${statusName(other)}`,
+      `cannot join network namespace of a non running container: container ${donor.name} is ${statusName(donor)}`,
     );
   }
-  return other;
+  return donor;
 }
 
 /** An endpoint of a container that does not run. */
