@@ -177,6 +177,33 @@ describe("a call of AWS", () => {
     assert.deepEqual(await waiting, { tasks: [] });
   });
 
+  it("tells who does not want it any more that it may have made a task, and that it has not", async () => {
+    const left = new Error("the client left");
+    const lost = failure("ServerException", 500);
+    const throttled = failure("ThrottlingException", 400);
+    const denied = failure("AccessDeniedException", 400);
+    for (const [answers, expected] of [
+      [[lost], /ServerException/],
+      [[lost, throttled], /ServerException/],
+      [[throttled], left],
+      [[denied], left],
+    ] as const) {
+      const { clock, call } = setUp();
+      const gone = new AbortController();
+      const client = scripted(...answers);
+      const send = client.send.bind(client);
+      client.send = (sent) => {
+        const answer = send(sent);
+        if (client.made === answers.length) {
+          gone.abort(left);
+        }
+        return answer;
+      };
+      await assert.rejects(settled(clock, call("ecs", client, command, gone.signal)), expected);
+      assert.equal(client.made, answers.length);
+    }
+  });
+
   it("ends with the backend, whether its caller can end it or not", async () => {
     const { call, ending } = setUp();
     const silent: SdkClient = {

@@ -2,7 +2,14 @@
 import type { Clock } from "../../../common/clock.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { withCallFaultPoints } from "../../common/fault-points.ts";
-import { type AwsCall, AwsError, type AwsServiceName, isThrottled, isTransient } from "./errors.ts";
+import {
+  type AwsCall,
+  AwsError,
+  type AwsServiceName,
+  isRefusal,
+  isThrottled,
+  isTransient,
+} from "./errors.ts";
 import { paceOf, type RateName, ratesOf } from "./rates.ts";
 import { type Rate, TokenBucket } from "./token-bucket.ts";
 
@@ -37,7 +44,7 @@ const transientAttempts = 4;
 const doneAnew: ReadonlySet<string> = new Set(["RegisterTaskDefinition"]);
 /**
  * Once they are on their way these are not cut: what they make has a name that only their answers tell. Whoever has made
- * one may leave it, and come back for the answer.
+ * one may leave it, and come back for the answer: that is its signal's reason only where AWS has done nothing.
  */
 const seenThrough: ReadonlySet<string> = new Set(["RunTask"]);
 /** One that came too soon may wait longer: others share the account's rates. */
@@ -71,18 +78,30 @@ export function createCaller(options: CallerOptions): AwsCaller {
     const call: AwsCall = { service, operation: operationOf(command) };
     const pace = paceOf(call.operation, options.spot);
     const shared = (pace?.rates ?? []).map(bucketOf);
+    const isSeenThrough = seenThrough.has(call.operation);
+    /** Of one that is seen through: the last failure after which AWS may have done it. */
+    let doubt: AwsError | undefined;
     for (let attempt = 1; ; attempt++) {
-      for (const bucket of shared) {
-        await bucket.take(pace?.priority ?? 0, signal);
+      try {
+        if (attempt > 1) {
+          await clock.sleep(delayBefore(attempt - 1), signal);
+        }
+        for (const bucket of shared) {
+          await bucket.take(pace?.priority ?? 0, signal);
+        }
+        signal.throwIfAborted();
+      } catch (reason) {
+        throw options.signal.aborted ? reason : (doubt ?? reason);
       }
-      signal.throwIfAborted();
-      const cut = seenThrough.has(call.operation) ? options.signal : signal;
+      const cut = isSeenThrough ? options.signal : signal;
       const answer = await once(call, client, command, cut, clock, logger);
       if (!(answer instanceof AwsError)) {
         return answer;
       }
-      signal.throwIfAborted();
-      if (attempt >= attemptsAfter(answer)) {
+      if (isSeenThrough && !isRefusal(answer) && !isThrottled(answer)) {
+        doubt = answer;
+      }
+      if (attempt >= attemptsAfter(answer) && !signal.aborted) {
         throw answer;
       }
       if (isThrottled(answer)) {
@@ -90,7 +109,6 @@ export function createCaller(options: CallerOptions): AwsCaller {
           bucket.drain();
         }
       }
-      await clock.sleep(delayBefore(attempt), signal);
     }
   };
   return withCallFaultPoints(paced, (_service, _client, command) => `aws.${operationOf(command)}`);

@@ -7,12 +7,14 @@ import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../common/state/state.ts";
+import { fakeClient } from "../testing/fake-client.ts";
 import { end, release } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { viewOf } from "./task-view.ts";
+import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 const containerId = "c".repeat(64);
 const lingerMs = 60_000;
@@ -98,6 +100,61 @@ describe("a run that its platform has stopped", () => {
         false,
       );
       assert.match(tasks.get(containerId)?.endReason ?? "", /Spot capacity back: Your Spot Task/);
+    });
+  }
+});
+
+describe("a start that came to nothing", () => {
+  const outcomes: readonly (readonly [string, LateAnswer | undefined, number, number])[] = [
+    ["once where AWS has answered that start", undefined, 1, 0],
+    ["once where AWS has refused it after its end", "none", 1, 0],
+    ["again once ECS lists every task where nobody knows what AWS has made of it", "unknown", 2, 10_000],
+    ["not at all where AWS tells its task", { arn: "arn:late" }, 0, 0],
+  ];
+  for (const [how, late, listings, sleptMs] of outcomes) {
+    it(`is looked for in ECS ${how}`, async () => {
+      const clock = new ManualClock();
+      const beganMs = clock.nowMs();
+      const tasks = new Map<string, TaskRecord>();
+      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+      put(create(TaskRecordSchema, { containerId }));
+      const commit = (change: (tables: object) => void): Promise<void> => {
+        change({ tasks: { put } });
+        return Promise.resolve();
+      };
+      const { client, made } = fakeClient({ ListTasks: () => ({ taskArns: [] }) });
+      const unanswered = new UnansweredRequests();
+      if (late !== undefined) {
+        unanswered.leave(containerId, Promise.resolve(late));
+      }
+      const stopped: string[] = [];
+      const context = {
+        book: new TaskBook({ tasks, commit } as unknown as State),
+        ecs: client,
+        poller: { describe: () => Promise.resolve([]) },
+        run: { instance: "one", cluster: "cluster" },
+        departures: {
+          expect: () => {},
+          stop: (arn: string) => {
+            stopped.push(arn);
+            return Promise.resolve();
+          },
+        },
+        clock: {
+          nowMs: () => clock.nowMs(),
+          nowNs: () => clock.nowNs(),
+          // Nobody else sleeps by it.
+          sleep: (ms: number) => clock.advance(ms),
+        },
+        unanswered,
+        abandoned: new AbortController().signal,
+      } as unknown as TaskContext;
+      await release(context, containerId, false);
+      assert.equal(made("ListTasks").length, listings);
+      assert.equal(clock.nowMs() - beganMs, sleptMs);
+      assert.deepEqual(stopped, typeof late === "object" ? [late.arn] : []);
+      assert.equal(tasks.get(containerId)?.phase, TaskPhase.GONE);
+      assert.equal(await unanswered.answerTo(containerId), "none");
     });
   }
 });

@@ -106,17 +106,14 @@ async function abandon(context: TaskContext, task: TaskRecord): Promise<void> {
 async function unansweredTasks(context: TaskContext, task: TaskRecord): Promise<readonly string[]> {
   const { unanswered, book, clock, abandoned } = context;
   const { containerId } = task;
-  if (!unanswered.has(containerId)) {
-    return await listedTasks(context, task);
-  }
   const late = await unanswered.answerTo(containerId);
-  if (late !== undefined) {
+  if (typeof late === "object") {
     await book.noteTask(containerId, late.arn);
     unanswered.forget(containerId);
     return [late.arn];
   }
-  let arns = await listedTasks(context, task);
-  if (arns.length === 0) {
+  let arns = await listedTasks(context, task); // Also where this start has none: one that a crash has cut off may.
+  if (arns.length === 0 && late === "unknown") {
     await clock.sleep(knownAfterMs, abandoned);
     arns = await listedTasks(context, task);
   }

@@ -11,6 +11,7 @@ import type { LaunchProgress } from "../../common/driver.ts";
 import type { State } from "../../common/state/state.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
+import { passing } from "../testing/passing.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
 import { launch } from "./launch.ts";
 import { QuotaLines } from "./quota-lines.ts";
@@ -20,6 +21,16 @@ import { UnansweredRequests } from "./unanswered-requests.ts";
 
 const never = (): Promise<never> => new Promise(() => {});
 const container = "c".repeat(64);
+
+const run = {
+  startTimeoutMs: 50,
+  quotaTimeoutMs: 3_600_000,
+  subnets: [],
+  capacityProvider: "FARGATE",
+  authorityPin: new Uint8Array(32),
+};
+/** One that may take as long as the test. */
+const unhurried = { run: { ...run, startTimeoutMs: 3_600_000 } };
 
 /** A start that may take 50 ms. */
 function setUp(parts: object, known?: TaskFields) {
@@ -48,13 +59,7 @@ function setUp(parts: object, known?: TaskFields) {
     taskImage: () => ({ reference: "image" }),
     definitions: { ensure: () => Promise.resolve("definition:1") },
     networks: { groupsOf: () => Promise.resolve(["sg-1"]) },
-    run: {
-      startTimeoutMs: 50,
-      quotaTimeoutMs: 3_600_000,
-      subnets: [],
-      capacityProvider: "FARGATE",
-      authorityPin: new Uint8Array(32),
-    },
+    run,
     definition: { instance: "sockerless/01", agent: { kind: "image", image: "agent" } },
     ...parts,
   } as unknown as TaskContext;
@@ -172,8 +177,22 @@ describe("a start", () => {
       });
       const unanswered = new UnansweredRequests();
       await assert.rejects(setUp({ ecs: client, unanswered }).start(), new RegExp(code));
-      assert.equal(unanswered.has(container), isUnclear, code);
+      assert.equal(await unanswered.answerTo(container), isUnclear ? "unknown" : "none", code);
     }
+  });
+
+  it("leaves it so, too, where AWS refuses it later", async () => {
+    const codes = ["ECONNRESET", "AccessDeniedException"];
+    const { client } = fakeClient({
+      RunTask: () => {
+        throw refusal("ecs", "RunTask", codes.shift() ?? "");
+      },
+    });
+    const unanswered = new UnansweredRequests();
+    const clock = new ManualClock();
+    const { start } = setUp({ ecs: client, unanswered, clock, ...unhurried });
+    await assert.rejects(passing(clock, start()), /AccessDenied/);
+    assert.equal(await unanswered.answerTo(container), "unknown");
   });
 
   it("does not wait longer than it may for a task", async () => {

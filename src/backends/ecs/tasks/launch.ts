@@ -193,7 +193,7 @@ async function place(
           runTask(input, { ...start, signal }, options),
         );
       } catch (error) {
-        isUnclear = mayBeDone(error);
+        isUnclear ||= mayBeDone(error);
         throw error;
       }
     };
@@ -203,7 +203,7 @@ async function place(
       return await context.book.noteTask(id, arn);
     } catch (error) {
       if (isUnclear) {
-        context.unanswered.leave(id, Promise.resolve(undefined));
+        context.unanswered.leaveInDoubt(id);
       }
       throw error;
     } finally {

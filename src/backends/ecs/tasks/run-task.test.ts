@@ -8,10 +8,10 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError } from "../aws/errors.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
-import { fakeClient, refusal } from "../testing/fake-client.ts";
+import { answered, fakeClient, refusal } from "../testing/fake-client.ts";
 import { QuotaLines } from "./quota-lines.ts";
 import { DefinitionGone, runTask, type TaskStart } from "./run-task.ts";
-import { UnansweredRequests } from "./unanswered-requests.ts";
+import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 const request = { taskDefinition: "sockerless-1:1", clientToken: "token", overrides: { cpu: "256" } };
 const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
@@ -86,10 +86,42 @@ describe("getting a task", () => {
     const got = run({ signal: over.signal });
     over.abort(new Error("the start is over"));
     await assert.rejects(got, /the start is over/);
-    assert.ok(unanswered.has("container"));
     answer.resolve(task("arn:late")());
     assert.deepEqual(await unanswered.answerTo("container"), { arn: "arn:late" });
   });
+
+  const left = new Error("the start is over");
+  const conflict = new ConflictException({ message: "taken", resourceIds: ["arn:before"], $metadata: {} });
+  const outcomes: readonly (readonly [string, object, LateAnswer])[] = [
+    ["has no room", failures(quota)(), "none"],
+    ["refuses", refusal("ecs", "RunTask", "AccessDeniedException"), "none"],
+    ["is asked too often", refusal("ecs", "RunTask", "ThrottlingException"), "none"],
+    ["was not asked", left, "none"],
+    [
+      "has given one",
+      new AwsError({ service: "ecs", operation: "RunTask" }, conflict),
+      { arn: "arn:before" },
+    ],
+    ["does not answer", refusal("ecs", "RunTask", "ECONNRESET"), "unknown"],
+    ["answers in parts", refusal("ecs", "RunTask", "SyntaxError", "unexpected end", answered), "unknown"],
+    ["is left with the backend", new Error("the backend is shutting down"), "unknown"],
+  ];
+  for (const [what, outcome, expected] of outcomes) {
+    it(`tells who cleans up behind it whether there may be one where AWS ${what}`, async () => {
+      const answer = Promise.withResolvers<object>();
+      const { run, unanswered } = setUp(() => answer.promise);
+      const over = new AbortController();
+      const got = run({ signal: over.signal });
+      over.abort(left);
+      await assert.rejects(got, /the start is over/);
+      if (outcome instanceof Error) {
+        answer.reject(outcome);
+      } else {
+        answer.resolve(outcome);
+      }
+      assert.deepEqual(await unanswered.answerTo("container"), expected);
+    });
+  }
 
   it("keeps AWS's words where it refuses", async () => {
     const { run } = setUp(() => {

@@ -5,16 +5,17 @@ import {
   type Failure,
   RunTaskCommand,
   type RunTaskCommandInput,
+  type RunTaskCommandOutput,
 } from "@aws-sdk/client-ecs";
 
 import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { unlessAborted } from "../../common/unless-aborted.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { AwsError, isAwsError } from "../aws/errors.ts";
+import { AwsError, isAwsError, isRefusal, isThrottled } from "../aws/errors.ts";
 import type { QuotaLine, QuotaLines } from "./quota-lines.ts";
 import { isQuota, startFailure } from "./reasons.ts";
-import type { UnansweredRequests } from "./unanswered-requests.ts";
+import type { LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 /** By which rules starts wait for room. */
 export interface RoomOptions {
@@ -188,17 +189,11 @@ async function ask(
     return arn === undefined ? { waitsFor: describeFailures(failures) } : { arn };
   } catch (error) {
     if (signal.aborted) {
-      unanswered.leave(
-        containerId,
-        sent.then(({ tasks = [] }) => tasks[0]?.taskArn),
-      );
+      unanswered.leave(containerId, lateAnswer(sent, signal));
     }
-    if (isAwsError(error, "ConflictException")) {
-      // The token is taken by this very start, asked for differently by an earlier version of this program.
-      const [arn] = error.cause instanceof ConflictException ? (error.cause.resourceIds ?? []) : [];
-      if (arn !== undefined) {
-        return { arn };
-      }
+    const arn = arnOfConflict(error);
+    if (arn !== undefined) {
+      return { arn };
     }
     if (isAwsError(error, "ClientException") && noDefinition.test(error.message)) {
       throw new DefinitionGone(error.message, { cause: error });
@@ -208,6 +203,28 @@ async function ask(
     }
     throw error;
   }
+}
+
+/** What becomes of a request that nobody waits for any more. @param signal ended the wait */
+async function lateAnswer(sent: Promise<RunTaskCommandOutput>, signal: AbortSignal): Promise<LateAnswer> {
+  try {
+    const { tasks = [] } = await sent;
+    const arn = tasks[0]?.taskArn;
+    return arn === undefined ? "none" : { arn };
+  } catch (error) {
+    const arn = arnOfConflict(error);
+    if (arn !== undefined) {
+      return { arn };
+    }
+    const isRefused = isRefusal(error) || (error instanceof AwsError && isThrottled(error));
+    return isRefused || error === signal.reason ? "none" : "unknown";
+  }
+}
+
+/** The task whose token was given: by this very start, asked for differently by an earlier version of this program. */
+function arnOfConflict(error: unknown): string | undefined {
+  const cause = isAwsError(error, "ConflictException") ? error.cause : undefined;
+  return cause instanceof ConflictException ? cause.resourceIds?.[0] : undefined;
 }
 
 function describeFailures(failures: readonly Failure[]): string {

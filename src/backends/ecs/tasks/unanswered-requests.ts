@@ -1,29 +1,29 @@
 /** Tasks that AWS was asked for by starts which have ended before its answer: whoever cleans up behind them waits for it. */
 
-/** What AWS has answered; undefined: nobody knows, so that there may be a task. */
-export type LateAnswer = { readonly arn: string } | undefined;
+/** What AWS has made of a request: a task, or none for certain, as after a refusal; or nobody knows. */
+export type LateAnswer = { readonly arn: string } | "none" | "unknown";
 
 /** The requests that are still to be answered, by their containers' IDs. */
 export class UnansweredRequests {
   readonly #answers = new Map<string, Promise<LateAnswer>>();
 
-  /** A start has ended before the answer to its request for a task. @param arn rejects where there is no answer */
-  leave(containerId: string, arn: Promise<string | undefined>): void {
-    const answer = arn.then(
-      (told) => (told === undefined ? undefined : { arn: told }),
-      () => undefined,
-    );
+  /** A start has ended before the answer to its request for a task. @param answer never rejects */
+  leave(containerId: string, answer: Promise<LateAnswer>): void {
     this.#answers.set(containerId, answer);
   }
 
-  /** Whether there is a request of the container's that its start has left unanswered. */
-  has(containerId: string): boolean {
-    return this.#answers.has(containerId);
+  /** A start has ended, and the answer to an earlier one of its requests was lost: that its last has made none says nothing. */
+  leaveInDoubt(containerId: string): void {
+    const last = this.#answers.get(containerId);
+    this.leave(
+      containerId,
+      Promise.resolve(last).then((answer = "none") => (answer === "none" ? "unknown" : answer)),
+    );
   }
 
-  /** The answer to it; it stays until {@link forget}. */
+  /** The answer to it, which stays until {@link forget}; "none" where no request is left. */
   async answerTo(containerId: string): Promise<LateAnswer> {
-    return await this.#answers.get(containerId);
+    return (await this.#answers.get(containerId)) ?? "none";
   }
 
   /** What AWS has made of it is known. */
