@@ -39,7 +39,9 @@ describe("what nobody's state knows", () => {
     const { client, made } = fakeClient<AwsService<ECSClient>>({
       ListTasks: ({ nextToken }) =>
         nextToken === undefined ? { taskArns: ["arn:a"], nextToken: "1" } : { taskArns: ["arn:b"] },
-      DescribeTasks: () => ({ tasks: [task("a"), task("b"), task("c")] }),
+      DescribeTasks: () => ({
+        tasks: [task("a"), task("b"), task("c"), { ...task("d"), attachments: [] }],
+      }),
       StopTask: () => ({}),
     });
     const isAnswering = (containerId: string, address: string): Promise<boolean> => {
@@ -50,11 +52,12 @@ describe("what nobody's state knows", () => {
     assert.deepEqual(
       found.map(({ id, purpose }) => [id, purpose]),
       [
-        ["arn:b", "container b"],
+        ["arn:b", "container b, which a backend that starts takes over"],
         [
           "arn:c",
-          "container c, whose agent does not answer: it may run, and a backend takes it over once it does",
+          "container c, whose agent does not answer: it may run, and a backend that starts takes it over once it does",
         ],
+        ["arn:d", "container d"], // It has no agent yet: a backend that starts stops it.
       ],
     );
     assert.ok(made("ListTasks").every(({ startedBy }) => startedBy === "one"));

@@ -31,8 +31,8 @@ export async function runningTasks(
 }
 
 /**
- * Tasks of this instance's that run a container which the state does not know. One whose agent answers is not taken over
- * by a backend that starts; one whose agent does not may only be out of reach.
+ * Tasks of this instance's that run a container which the state does not know. A backend that starts takes over one whose
+ * agent answers; one whose agent does not may only be out of reach.
  *
  * @param answers whether a container's agent does so at an address
  */
@@ -49,10 +49,7 @@ export async function orphanedTasks(
     unknown.map(async ({ arn, containerId, address }) => ({
       kind: "task",
       id: arn,
-      purpose:
-        address === undefined || (await answers(containerId, address))
-          ? `container ${shortId(containerId)}`
-          : `container ${shortId(containerId)}, whose agent does not answer: it may run, and a backend takes it over once it does`,
+      purpose: `container ${shortId(containerId)}${address === undefined ? "" : hint(await answers(containerId, address))}`,
       instance: own,
       async remove() {
         await ecs.send(new StopTaskCommand({ cluster, task: arn, reason: "sockerless ecs prune --orphans" }));
@@ -60,4 +57,11 @@ export async function orphanedTasks(
       },
     })),
   );
+}
+
+/** What becomes of a container that runs, for whoever is about to have it stopped. */
+function hint(isAnswering: boolean): string {
+  return isAnswering
+    ? ", which a backend that starts takes over"
+    : ", whose agent does not answer: it may run, and a backend that starts takes it over once it does";
 }
