@@ -13,6 +13,7 @@ describe("a volume that containers which do not run leave free", () => {
   });
   afterEach(async () => {
     bench.machine.busyLaunches?.resolve();
+    bench.machine.busyReleases?.resolve();
     await bench.close();
   });
 
@@ -30,6 +31,22 @@ describe("a volume that containers which do not run leave free", () => {
     await started;
     await bench.containers.stopContainer({ container: id, timeoutSeconds: 0 });
     await remove();
+  });
+
+  it("is in use by one that is restarted, which no prune removes, while its last run is being taken away", async () => {
+    const id = await bench.createScript("exec sleep 60", { hostConfig: withVolume });
+    const statusOf = () => bench.state.containers.get(id)?.state?.status;
+    await bench.containers.startContainer({ container: id });
+    bench.machine.busyReleases = Promise.withResolvers();
+    const restarted = bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
+    restarted.catch(() => undefined);
+    await untilTrue(() => bench.machine.calls.includes("release"));
+    assert.equal(statusOf(), ContainerStatus.EXITED);
+    await assert.rejects(remove(), isInUse);
+    assert.deepEqual((await bench.containers.pruneContainers({})).removed, []);
+    bench.machine.busyReleases.resolve();
+    await restarted;
+    assert.equal(statusOf(), ContainerStatus.RUNNING);
   });
 
   it("is in use by one that its policy is about to start again", async () => {

@@ -60,7 +60,7 @@ export class LiveContainer {
   readonly sealing = new Lock();
   /** A removal is under way. */
   removing: boolean = false;
-  /** A user restarts it: its exit is no reason to remove it. */
+  /** A user restarts it, until the start that follows is under way: its exit is no reason to remove it. */
   restarting: boolean = false;
   /** This process has paused or thawed the container: what its watch tells of that may be older. */
   pauseChanged: boolean = false;

@@ -17,8 +17,9 @@ import { UnsettledError } from "../unsettled-error.ts";
 import type { EngineContext } from "./context.ts";
 import { Filters } from "./filters.ts";
 import type { WantedVolume } from "./mounts/plan-mounts.ts";
-import { isActive, isRemoved, isStarting, timestampOfNs } from "./records.ts";
+import { isRemoved, timestampOfNs } from "./records.ts";
 import { throwIfShuttingDown } from "./shutting-down.ts";
+import { isUpOrComing } from "./up-or-coming.ts";
 
 const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 const pattern = new RegExp(`^${allowed}+$`);
@@ -259,18 +260,26 @@ export function volumeOf(record: VolumeRecord): Volume {
 /**
  * IDs of the containers that mount a volume, those that are being made among them.
  *
- * @param onlyRunning those that start, run, or are about to be started again by their policies
+ * @param counts which of them are meant; absent: all
  */
-export function usersOf(state: State, name: string, onlyRunning = false): string[] {
+export function usersOf(
+  state: State,
+  name: string,
+  counts: (record: ContainerRecord) => boolean = () => true,
+): string[] {
   return [...state.containers.values()]
-    .filter((record) => !isRemoved(record) && (!onlyRunning || isActive(record) || isStarting(record)))
+    .filter((record) => !isRemoved(record) && counts(record))
     .filter((record) => record.mounts.some((point) => point.type === "volume" && point.name === name))
     .map((record) => record.id);
 }
 
 function refuseUsed(context: EngineContext, name: string, force: boolean): void {
   const { policy } = context.driver;
-  const users = usersOf(context.state, name, policy.volumeInUse === "running");
+  const users = usersOf(
+    context.state,
+    name,
+    (record) => policy.volumeInUse !== "running" || isUpOrComing(context, record),
+  );
   if (users.length > 0 && !(force && policy.forceRemovesUsedVolume)) {
     throw conflict(policy.volumeInUseMessage ?? `remove ${name}: volume is in use - [${users.join(", ")}]`);
   }

@@ -1,11 +1,14 @@
 /** Removing all containers that do not run. */
+import { conflict } from "../../../../common/errors.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../filters.ts";
-import { configOf, isActive, isStarting, isVisible, nanosecondsOf } from "../records.ts";
+import { containerOfId } from "../lookup.ts";
+import { configOf, isVisible, nanosecondsOf } from "../records.ts";
 import { writableSizes } from "../sizes.ts";
 import { untilOf } from "../until-filter.ts";
+import { isUpOrComing } from "../up-or-coming.ts";
 import { type PruneReport, pruneEach } from "./prune-each.ts";
 import { removeContainer } from "./remove-container.ts";
 
@@ -23,8 +26,7 @@ export async function pruneContainers(
   const filters = new Filters(requested, ["label", "label!", "until"]);
   const until = untilOf(filters, context.clock.nowMs());
   const doomed = [...context.state.containers.values()].filter(
-    (record) =>
-      isVisible(record) && !isActive(record) && !isStarting(record) && passes(record, filters, until),
+    (record) => isVisible(record) && !isUpOrComing(context, record) && passes(record, filters, until),
   );
   const sizes = await writableSizes(context, doomed, signal);
   return await pruneEach(
@@ -32,7 +34,12 @@ export async function pruneContainers(
     "container",
     doomed.map(({ id }) => id),
     sizes,
-    (id) => removeContainer(context, id, { force: false, volumes: false, link: false }),
+    async (id) => {
+      if (isUpOrComing(context, containerOfId(context.state, id))) {
+        throw conflict(`container ${id} has been started meanwhile`);
+      }
+      await removeContainer(context, id, { force: false, volumes: false, link: false });
+    },
     signal,
   );
 }

@@ -104,6 +104,7 @@ export async function startContainer(
       live.restartDelayMs = 0;
     }
     await asStartUnderWay(live, async (ended) => {
+      live.restarting = false; // What ends from here on is the run that it has been restarted for.
       await releasedBefore(context, live, ended);
       if (ports !== undefined && ports.publishFailure !== "") {
         throw await recordFailure(context, live, record, systemError(ports.publishFailure));

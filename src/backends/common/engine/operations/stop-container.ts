@@ -71,20 +71,18 @@ export async function restartContainer(
   await startSettled(live);
   const record = containerOfId(context.state, id, reference);
   await withErrorPrefix(`Cannot restart container ${reference}`, async () => {
-    if (stopRefusal(record) === undefined) {
-      live.restarting = true;
-      try {
-        await endRun(context, record, options, left);
-      } finally {
-        live.restarting = false;
-      }
-    }
     try {
+      if (stopRefusal(record) === undefined) {
+        live.restarting = true;
+        await endRun(context, record, options, left);
+      }
       await startContainer(context, record.id, "user", ports, left);
     } catch (error) {
       if (!isErrorKind(error, "not-modified")) {
         throw error;
       }
+    } finally {
+      live.restarting = false;
     }
   });
   await context.state.commit((change) =>
