@@ -1,4 +1,7 @@
-/** Starts in an account where things go wrong: what was there is gone, what was told is lost, what is asked is refused. */
+/**
+ * Starts in an account where things go wrong: what was there is gone, what was told is lost, what is asked is refused. Those
+ * that wait for a time limit with SOCKERLESS_SOAK=1.
+ */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
@@ -13,6 +16,8 @@ import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
+
+const skip = process.env["SOCKERLESS_SOAK"] !== "1" && "waits for ecs.start_timeout";
 
 describe("a start", () => {
   let ecs: EcsDaemon;
@@ -73,7 +78,7 @@ describe("a start", () => {
     assert.equal(ecs.aws.calls.all("ecs.RunTask").filter(({ error }) => error === undefined).length, 1);
   });
 
-  it("ends with what AWS has said last where it does not come back in time", async () => {
+  it("ends with what AWS has said last where it does not come back in time", { skip }, async () => {
     ecs.aws.faults.add({
       on: "ecs.RunTask",
       times: Infinity,
@@ -113,7 +118,7 @@ describe("a start", () => {
     await ok("rm", "patient");
   });
 
-  it("that nothing makes room for ends with AWS's words and 503", async () => {
+  it("that nothing makes room for ends with AWS's words and 503", { skip }, async () => {
     const reason =
       "Unexpected EC2 error while attempting to Create Network Interface in subnet 'subnet-1': InsufficientFreeAddressesInSubnet";
     let isFull = true;
