@@ -22,21 +22,30 @@ const config = join(directory, "config.yaml");
 const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem") };
 await writeFile(config, JSON.stringify({ backend: "ecs", state_dir: join(directory, "state"), ecs })); // JSON is YAML.
 
+let failed = false;
+
 /** Runs sockerless to its end and answers its exit code. */
 async function sockerless(...args: readonly string[]): Promise<number> {
   const { accessKeyId, secretAccessKey } = aws.credentials;
-  const child = spawn(process.execPath, ["--enable-source-maps", program, ...args, "--config", config], {
+  const command = [process.execPath, "--enable-source-maps", program, ...args, "--config", config];
+  // Without this process there is no AWS: the child is to end with it, however it ends.
+  const child = spawn("setpriv", ["--pdeathsig", "TERM", ...command], {
     stdio: "inherit",
     env: { ...process.env, AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
   });
   // Ctrl-C reaches the child by itself; a signal to this process alone is passed on, and its end is ours.
   const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
-  process.on("SIGINT", pass).on("SIGTERM", pass);
+  const fail = (error: unknown): void => {
+    console.error("the simulated AWS failed:", error);
+    failed = true;
+    child.kill();
+  };
+  process.on("SIGINT", pass).on("SIGTERM", pass).on("uncaughtException", fail);
   try {
     const [code] = (await once(child, "exit")) as [number | null];
-    return code ?? 1;
+    return failed ? 1 : (code ?? 1);
   } finally {
-    process.off("SIGINT", pass).off("SIGTERM", pass);
+    process.off("SIGINT", pass).off("SIGTERM", pass).off("uncaughtException", fail);
   }
 }
 

@@ -11,6 +11,7 @@ import {
 } from "@aws-sdk/client-servicediscovery";
 import { busyboxImage } from "../../support/images.ts";
 import { registryUser, TestRegistry } from "../../support/registry.ts";
+import { tarOf } from "../../support/tar.ts";
 import { until } from "../../support/until.ts";
 import { EcsScene, exitCodes } from "./ecs-scene.ts";
 
@@ -205,6 +206,18 @@ test("an image that there is not, and a log group that there is not, stop the ta
     noGroup.stoppedReason ?? "",
     /^ResourceInitializationError: failed to validate logger args:.*ResourceNotFound/,
   );
+});
+
+test("an image whose layer cannot be unpacked stops its task, again and again, and nothing else", async () => {
+  const layer = await tarOf([{ name: "large", content: "x".repeat(10_000) }]);
+  await scene.registry.push("cut", "latest", { layers: [layer.subarray(0, 5000)], config: {} });
+  const image = `${scene.registry.host}/cut:latest`;
+  const definition = await scene.register([scene.shell("main", "", { image })]);
+  for (let round = 0; round < 2; round++) {
+    const task = await scene.stopped(await scene.run(definition));
+    assert.equal(task.stopCode, "TaskFailedToStart");
+    assert.match(task.stoppedReason ?? "", /^CannotPullContainerError: .*unexpected EOF/);
+  }
 });
 
 test("a Spot task that is interrupted gets its stop signal, and tells why it stopped", async () => {

@@ -4,7 +4,7 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 
@@ -38,15 +38,13 @@ export interface Image {
   readonly config: ImageConfig;
 }
 
-/** A registry that did not give an image; the message is skopeo's. */
+/** A registry that did not give an image, or an image that cannot be unpacked; the message is skopeo's or umoci's. */
 export class PullFailed extends Error {
-  /** The registry was reached and has no such image. */
-  readonly isMissing: boolean;
+  readonly reason: "missing" | "refused" | "broken";
 
-  constructor(stderr: string, cause: unknown) {
-    const message = /msg="((?:[^"\\]|\\.)*)"/.exec(stderr)?.[1]?.replaceAll('\\"', '"') ?? stderr.trim();
+  constructor(reason: PullFailed["reason"], message: string, cause: unknown) {
     super(message, { cause });
-    this.isMissing = /manifest unknown|name unknown|not found/i.test(message);
+    this.reason = reason;
   }
 }
 
@@ -63,7 +61,7 @@ export class ImageStore {
    * Answers an image, fetched if the machine does not have it.
    *
    * @param reference `domain/repository:tag` or `…@sha256:…`
-   * @throws {PullFailed} when the registry does not give it
+   * @throws {PullFailed} when the registry does not give it, or it cannot be unpacked
    */
   async pull(reference: string, access: RegistryAccess): Promise<Image> {
     const pinned = /^([^@]*)@(sha256:[0-9a-f]{64})$/.exec(reference);
@@ -92,7 +90,8 @@ export class ImageStore {
       `docker://${reference}`,
       `oci:${layout}:image`,
     ]);
-    await run("umoci", ["raw", "unpack", "--image", `${layout}:image`, rootfs], { timeout });
+    await rm(rootfs, { recursive: true, force: true }); // Of a try that failed.
+    await umoci(["raw", "unpack", "--image", `${layout}:image`, rootfs]);
     return { digest, rootfs, config: await readConfig(layout) };
   }
 }
@@ -107,12 +106,28 @@ async function skopeo(args: readonly string[]): Promise<Buffer> {
     const result = await run("skopeo", ["--insecure-policy", ...args], { encoding: "buffer", timeout });
     return result.stdout;
   } catch (error) {
-    const { stderr, code } = error as { stderr?: Buffer; code?: number | string };
-    if (typeof code !== "number") {
-      throw error; // skopeo itself did not run
-    }
-    throw new PullFailed(String(stderr), error);
+    const stderr = complaintOf(error);
+    const message = /msg="((?:[^"\\]|\\.)*)"/.exec(stderr)?.[1]?.replaceAll('\\"', '"') ?? stderr;
+    const isMissing = /manifest unknown|name unknown|not found/i.test(message);
+    throw new PullFailed(isMissing ? "missing" : "refused", message, error);
   }
+}
+
+async function umoci(args: readonly string[]): Promise<void> {
+  try {
+    await run("umoci", args, { timeout });
+  } catch (error) {
+    throw new PullFailed("broken", complaintOf(error).replace(/^.*⨯ /s, ""), error);
+  }
+}
+
+/** What a program wrote before it failed; throws the error itself where the program did not run or was killed. */
+function complaintOf(error: unknown): string {
+  const { stderr, code } = error as { stderr?: Buffer | string; code?: number | string };
+  if (typeof code !== "number") {
+    throw error;
+  }
+  return String(stderr).trim();
 }
 
 function flags({ plainHttp, credentials }: RegistryAccess, prefix: "src-" | ""): string[] {

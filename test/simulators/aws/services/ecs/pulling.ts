@@ -26,9 +26,16 @@ export async function pullImage(
     if (!(error instanceof PullFailed)) {
       throw error;
     }
-    const detail = error.isMissing
-      ? `failed to resolve ref ${reference}: ${reference}: not found`
-      : error.message;
+    if (error.reason === "broken") {
+      throw pullFailed(
+        `ref pull has been retried 5 time(s): failed to extract layer: ${error.message}`,
+        error,
+      );
+    }
+    const detail =
+      error.reason === "missing"
+        ? `failed to resolve ref ${reference}: ${reference}: not found`
+        : error.message;
     throw pullFailed(`pull image manifest has been retried 5 time(s): ${detail}`, error);
   }
 }
