@@ -52,13 +52,22 @@ export interface PlaceInLine extends Disposable {
 export class QuotaLines {
   readonly #lines = new Map<string, QuotaLine>();
 
-  /** @param size what tells tasks apart that fit from those that do not: CPU units */
+  /**
+   * The line of a size, which its last start takes away when it leaves: whoever is to join it does so before anything else
+   * happens.
+   *
+   * @param size what tells tasks apart that fit from those that do not: CPU units
+   */
   of(size: string): QuotaLine {
     const known = this.#lines.get(size);
     if (known !== undefined) {
       return known;
     }
-    const line = new QuotaLine(() => this.#lines.delete(size));
+    const line = new QuotaLine(() => {
+      if (this.#lines.get(size) === line) {
+        this.#lines.delete(size); // Another may stand for the size by now, with others in it.
+      }
+    });
     this.#lines.set(size, line);
     return line;
   }

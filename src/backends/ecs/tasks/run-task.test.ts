@@ -9,6 +9,7 @@ import type { AwsService } from "../aws/clients.ts";
 import { AwsError } from "../aws/errors.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { answered, fakeClient, refusal } from "../testing/fake-client.ts";
+import { passing } from "../testing/passing.ts";
 import { QuotaLines } from "./quota-lines.ts";
 import { DefinitionGone, runTask, type TaskStart } from "./run-task.ts";
 import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
@@ -165,6 +166,26 @@ describe("getting a task", () => {
     await Promise.all([first, second, third, large]);
     assert.deepEqual(got, ["arn:large", "arn:1", "arn:2", "arn:3"]);
     assert.equal(calls.length, 7);
+  });
+
+  it("joins the line that there is once AWS has answered, not that which there was when it was asked", async () => {
+    const answer = Promise.withResolvers<object>();
+    const refused = failures(quota);
+    const { run, calls, waits, until, clock } = setUp(
+      ...[() => answer.promise, refused, task("arn:before")],
+      ...[refused, refused, refused, task("arn:1"), task("arn:2")],
+    );
+    const slow = run();
+    assert.equal(await passing(clock, run()), "arn:before"); // Its line is over with it.
+    const first = run();
+    await until(() => waits.length === 2);
+    answer.resolve(refused());
+    await until(() => waits.length === 3);
+    const asked = calls.length;
+    await clock.advance(1_000);
+    assert.equal(calls.length, asked + 1); // Only the first has asked again.
+    await until(() => calls.length === asked + 3);
+    assert.deepEqual(await Promise.all([first, slow]), ["arn:1", "arn:2"]);
   });
 
   it("asks at once, whoever waits, where AWS may have given a task before", async () => {

@@ -71,17 +71,17 @@ export async function runTask(
   start: TaskStart,
   options: RunOptions,
 ): Promise<string> {
-  const line = options.quotaLines.of(request.overrides?.cpu ?? "");
+  const lineOfSize = (): QuotaLine => options.quotaLines.of(request.overrides?.cpu ?? "");
+  const { waiting, reason } = lineOfSize();
   const answer: Answer =
-    line.waiting > 0 && !start.isResumed
-      ? { waitsFor: line.reason }
-      : await ask(request, start, start.signal, options);
+    waiting > 0 && !start.isResumed ? { waitsFor: reason } : await ask(request, start, start.signal, options);
   if ("arn" in answer) {
     return answer.arn;
   }
   if (!isQuota(answer.waitsFor)) {
     throw startFailure(answer.waitsFor, answer.cause);
   }
+  const line = lineOfSize(); // While AWS was asked, one may have come to its end, and another been begun.
   line.reason = answer.waitsFor;
   return await waitForRoom(request, start, line, options);
 }
