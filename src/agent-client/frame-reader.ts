@@ -2,7 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { type BulkShape, decodeBulkHead, maxBulkHead } from "./bulk-messages.ts";
-import { FillingBytes } from "./filling-bytes.ts";
+import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** The proto bounds data to 1 MiB; the rest is tags and lengths. */

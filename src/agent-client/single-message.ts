@@ -1,7 +1,7 @@
 /** Takes the only message of a unary call's answer out of the chunks of an HTTP/2 stream. */
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { FillingBytes } from "./filling-bytes.ts";
+import { FillingBytes } from "../common/filling-bytes.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
 /** Agents are not trusted: what it holds and what it does are bounded by the bytes that came, however they are cut. */

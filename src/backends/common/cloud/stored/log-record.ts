@@ -1,5 +1,6 @@
 /** Log records as agents write them (docs/formats.md, "Log records"), read. */
 import { systemError } from "../../../../common/errors.ts";
+import { FillingBytes } from "../../../../common/filling-bytes.ts";
 import { Stream } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { crc32c } from "./crc32c.ts";
 
@@ -26,47 +27,71 @@ export interface RawRecord extends LogRecord {
 }
 
 /**
- * The records of a log file, whose bytes come in chunks of any size.
+ * The records of a log file, whose bytes come in chunks of any size: an agent is not trusted, and may cut them as it likes.
  *
  * @throws system: what comes is not a sequence of whole records
  */
 export async function* readRecords(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<RawRecord> {
-  let rest: Buffer<ArrayBufferLike> = Buffer.alloc(0);
+  /** Of a record that does not end in the chunk in which it begins: its header, then all of it. */
+  let cut: FillingBytes | undefined;
   for await (const chunk of chunks) {
-    rest = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk]);
     let at = 0;
-    for (;;) {
-      const record = recordAt(rest.subarray(at));
-      if (record === undefined) {
-        break;
+    while (at < chunk.length) {
+      let record: RawRecord | undefined;
+      if (cut === undefined) {
+        record = recordAt(chunk.subarray(at));
+        at += record?.bytes.length ?? 0;
+        cut = record === undefined ? new FillingBytes(headerBytes) : undefined;
+      } else {
+        at = cut.take(chunk, at);
+        record = cut.isFull ? recordAt(cut.bytes) : undefined;
+        cut = record === undefined ? grown(cut) : undefined;
       }
-      at += record.bytes.length;
-      yield record;
+      if (record !== undefined) {
+        yield record;
+      }
     }
-    rest = rest.subarray(at);
   }
-  if (rest.length > 0) {
+  if (cut !== undefined) {
     throw damaged("it ends within a record");
   }
 }
 
-/** The record that the bytes begin with; undefined: more are needed. */
-function recordAt(bytes: Buffer): RawRecord | undefined {
-  if (bytes.length < headerBytes) {
-    return undefined;
+/** What a record is collected in from now on: as long as its header says, once that is there. */
+function grown(cut: FillingBytes): FillingBytes {
+  if (!cut.isFull) {
+    return cut;
   }
-  const stream = bytes.readUInt8(2);
-  const length = bytes.readUInt32LE(4);
-  if (bytes.readUInt16LE(0) !== magic || (stream !== Stream.STDOUT && stream !== Stream.STDERR)) {
+  const whole = new FillingBytes(lengthOf(viewOf(cut.bytes)));
+  whole.take(cut.bytes, 0);
+  return whole;
+}
+
+/** How long the record is that begins with a header. @throws system: none does */
+function lengthOf(header: Buffer): number {
+  const stream = header.readUInt8(2);
+  const length = header.readUInt32LE(4);
+  if (header.readUInt16LE(0) !== magic || (stream !== Stream.STDOUT && stream !== Stream.STDERR)) {
     throw damaged("no record begins where one should");
   }
   if (length === 0 || length > maxData) {
     throw damaged(`a record of ${length} bytes`);
   }
-  const end = headerBytes + length + trailerBytes;
+  return headerBytes + length + trailerBytes;
+}
+
+/** The record that some bytes begin with; undefined: more are needed. @throws system: none does */
+function recordAt(source: Uint8Array): RawRecord | undefined {
+  const bytes = viewOf(source);
+  if (bytes.length < headerBytes) {
+    return undefined;
+  }
+  const end = lengthOf(bytes);
   if (bytes.length < end) {
     return undefined;
   }
+  const stream = bytes.readUInt8(2) as LogRecord["stream"];
+  const length = end - headerBytes - trailerBytes;
   const data = bytes.subarray(headerBytes, headerBytes + length);
   const sum = crc32c(data, crc32c(bytes.subarray(0, checkedBytes)));
   if (bytes.readUInt32LE(checkedBytes) !== sum || bytes.readUInt32LE(headerBytes + length) !== length) {
@@ -79,6 +104,10 @@ function recordAt(bytes: Buffer): RawRecord | undefined {
     data,
     bytes: bytes.subarray(0, end),
   };
+}
+
+function viewOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function damaged(reason: string): Error {

@@ -19,6 +19,7 @@ import {
   Stream,
 } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { streamOf } from "../../../../../test/support/image-store.ts";
+import { logRecord as record } from "../../../../../test/support/log-record.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../../test/support/tar.ts";
 import { until } from "../../../../../test/support/until.ts";
 import { crc32c } from "./crc32c.ts";
@@ -27,21 +28,6 @@ import { openStoredContainers, type StoredContainers } from "./stored-containers
 
 const created = "c".repeat(64);
 const ended = "e".repeat(64);
-
-/** A record as docs/formats.md has it. */
-function record(timeNs: number, text: string, stream = Stream.STDOUT, flags = 0): Buffer {
-  const data = Buffer.from(text);
-  const bytes = Buffer.alloc(24 + data.length);
-  bytes.writeUInt16LE(0x4c53, 0);
-  bytes.writeUInt8(stream, 2);
-  bytes.writeUInt8(flags, 3);
-  bytes.writeUInt32LE(data.length, 4);
-  bytes.writeBigInt64LE(BigInt(timeNs), 8);
-  bytes.writeUInt32LE(crc32c(data, crc32c(bytes.subarray(0, 16))), 16);
-  data.copy(bytes, 20);
-  bytes.writeUInt32LE(data.length, 20 + data.length);
-  return bytes;
-}
 
 describe("containers without an agent", () => {
   let directory: string;
