@@ -197,3 +197,22 @@ test("a batch of events is in order, of a day, and not too old", async () => {
   assert.equal(rejectedLogEventsInfo?.tooOldLogEventEndIndex, 2);
   assert.deepEqual(messagesOf(await get(aws, {})), []);
 });
+
+test("a stream keeps the newest of more than 32 MiB, whether it is read meanwhile or not", async () => {
+  for (const reads of [false, true]) {
+    await using aws = await withLines([]);
+    const { logs } = aws.services;
+    for (let batch = 0; batch < 100; batch++) {
+      const lines = Array.from({ length: 1000 }, (_, index) => `${batch}/${index}`.padEnd(1024 - 26, "."));
+      logs.putLines(group, stream, lines);
+      if (reads) {
+        void logs.stream(group, stream).events;
+      }
+    }
+    const { events } = logs.stream(group, stream);
+    assert.ok(events.length >= 32_000 && events.length <= 40 * 1024, `${events.length} events are kept`);
+    assert.match(events.at(-1)?.message ?? "", /^99\/999\./);
+    assert.equal(new Set(events.map(({ sequence }) => sequence)).size, events.length);
+    assert.equal((events.at(-1)?.sequence ?? 0) - (events[0]?.sequence ?? 0), events.length - 1, "no gap");
+  }
+});

@@ -19,11 +19,19 @@ interface LineBatch extends Omit<StoredEvent, "message" | "sequence"> {
   readonly firstSequence: number;
 }
 
-/** A log stream. */
+/** What a stream keeps at least and at most, in characters and {@link eventOverhead}: AWS keeps everything. */
+const keptSize = 32 * 1024 ** 2;
+const largestSize = 40 * 1024 ** 2;
+/** What AWS charges for an event beside its message. */
+const eventOverhead = 26;
+
+/** A log stream: of what containers and clients write the newest, since it lies in memory. */
 export class LogStream {
   readonly name: string;
   readonly createdAt: number;
-  readonly #events: StoredEvent[] = [];
+  #events: StoredEvent[] = [];
+  /** Of events and batches. */
+  #size = 0;
   /** In the order in which they came: an event is made of a line only once somebody reads. */
   #batches: LineBatch[] = [];
 
@@ -47,10 +55,25 @@ export class LogStream {
   put(event: StoredEvent): void {
     void this.events; // What came before stands before.
     this.#put(event);
+    this.#grow(sizeOf(event.message));
   }
 
   putLines(batch: LineBatch): void {
     this.#batches.push(batch);
+    this.#grow(sizeOfLines(batch));
+  }
+
+  /** Drops the oldest together, now and then, since each time costs. */
+  #grow(by: number): void {
+    this.#size += by;
+    if (this.#size <= largestSize) {
+      return;
+    }
+    const [events, afterEvents] = without(this.#events, this.#size, ({ message }) => sizeOf(message));
+    const [batches, afterBatches] = without(this.#batches, afterEvents, sizeOfLines);
+    this.#events = events;
+    this.#batches = batches;
+    this.#size = afterBatches;
   }
 
   #put(event: StoredEvent): void {
@@ -58,6 +81,28 @@ export class LogStream {
     const later = this.#events.findLastIndex((each) => each.timestamp <= timestamp) + 1;
     this.#events.splice(later, 0, event);
   }
+}
+
+function sizeOf(message: string): number {
+  return message.length + eventOverhead;
+}
+
+function sizeOfLines({ lines }: LineBatch): number {
+  return lines.reduce((sum, line) => sum + sizeOf(line), 0);
+}
+
+/** Items without the first ones that are too much, and the size that is left. */
+function without<Item>(items: Item[], size: number, sizeOfItem: (item: Item) => number): [Item[], number] {
+  let left = size;
+  const first = items.findIndex((item) => {
+    const next = left - sizeOfItem(item);
+    if (next < keptSize) {
+      return true;
+    }
+    left = next;
+    return false;
+  });
+  return [first < 0 ? [] : items.slice(first), left];
 }
 
 /** A log group. */
