@@ -26,6 +26,7 @@ describe("a start that a user ends while ECS brings its task up", () => {
   const hasEnded = (id: string) =>
     tasksOf(id).length > 0 && tasksOf(id).every(({ state }) => state.desiredStatus === "STOPPED");
   const statusOf = (id: string) => ecs.daemon.ok("inspect", "--format", "{{.State.Status}}", id);
+  const errorOf = (id: string) => ecs.daemon.ok("inspect", "--format", "{{.State.Error}}", id);
   const isGone = async (id: string) =>
     (await ecs.daemon.ok("ps", "-aq", "--no-trunc")).includes(id) === false;
 
@@ -46,10 +47,9 @@ describe("a start that a user ends while ECS brings its task up", () => {
     const { quotas } = ecs.aws;
     const vcpus = quotas.fargateVcpus;
     quotas.fargateVcpus = 0;
-    ecs.aws.calls.clear();
     const id = await create("--restart", "unless-stopped");
     const started = ecs.daemon.docker("start", id);
-    await untilTrue(() => ecs.aws.calls.count("ecs.RunTask") > 0);
+    await untilTrue(async () => (await errorOf(id)).startsWith("waits to be started: "));
     await ecs.daemon.ok("stop", id);
     const { errorText } = await started;
     assert.match(errorText, new RegExp(`start of container ${id} was given up while it waited: .*vCPU`));

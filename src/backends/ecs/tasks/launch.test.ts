@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -137,12 +136,18 @@ describe("a start", () => {
     assert.ok(isOver);
   });
 
-  it("has its time for itself, without the wait for a quota", async () => {
+  it("has its time for itself, without the wait for a quota", async ({ mock }) => {
+    mock.timers.enable({ apis: ["setTimeout"] }); // The start's limit.
     const reason = "You've reached the limit on the number of vCPUs you can run concurrently";
     const answers = [{ failures: [{ reason }] }, { tasks: [{ taskArn: "arn:task" }] }];
     const { client } = fakeClient({ RunTask: () => answers.shift() });
     const clock = new ManualClock();
-    const { start, tasks } = setUp({ ecs: client, clock, poller: { listen: () => () => {} } });
+    const awaited = Promise.withResolvers<void>();
+    const listen = () => {
+      awaited.resolve();
+      return () => {};
+    };
+    const { start, tasks } = setUp({ ecs: client, clock, poller: { listen } });
     const waiting = Promise.withResolvers<string>();
     let failed = false;
     let goesOn = false;
@@ -156,9 +161,12 @@ describe("a start", () => {
       failed = true;
     });
     assert.equal(await waiting.promise, reason);
-    await delay(120);
+    mock.timers.tick(120);
+    await clock.advance(0);
     assert.deepEqual({ failed, goesOn }, { failed: false, goesOn: false });
     await clock.advance(1_000);
+    await awaited.promise;
+    mock.timers.tick(50);
     await assert.rejects(started, /start_timeout\): ECS does not show it$/);
     assert.equal(goesOn, true);
     assert.equal(tasks.get(container)?.task, "arn:task");
