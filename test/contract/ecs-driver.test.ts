@@ -61,6 +61,7 @@ driverContract("ecs", async () => {
     stored: {
       socket: path.join(directory, "stored.sock"),
       applyStaged: async () => {},
+      settleStaged: async () => {},
       drain: async () => {},
       remove: async () => {},
     },

@@ -1,6 +1,6 @@
 /** Logs and files of containers on ECS that do not run: the docker CLI before a simulated AWS. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -88,6 +88,31 @@ describe("containers on ECS that do not run", () => {
     assert.equal(await readFile(join(directory, "back.sh"), "utf8"), "echo from a file\n");
     await daemon.ok("rm", "--force", "staged");
     await daemon.ok("rmi", "committed:1");
+  });
+
+  it("keep the files that were put into them until a start succeeds, in whichever task", async () => {
+    const { daemon, aws } = under;
+    const programs = join(directory, "programs");
+    await mkdir(programs);
+    await writeFile(join(programs, "run"), "#!/bin/sh\ncat /etc/kept; exec sleep 1000\n", { mode: 0o755 });
+    await writeFile(join(directory, "kept"), "kept\n");
+    await daemon.ok("create", "--name", "unlucky", "busybox", "/programs/run");
+    await daemon.ok("cp", join(directory, "kept"), "unlucky:/etc/kept");
+    const fails = async (): Promise<void> => {
+      assert.equal((await daemon.docker("start", "unlucky")).code, 1);
+      assert.equal(await daemon.ok("inspect", "--format", "{{.State.Status}}", "unlucky"), "created");
+      assert.match(await daemon.ok("diff", "unlucky"), /^A \/etc\/kept$/m);
+      await daemon.ok("cp", "unlucky:/etc/kept", join(directory, "copied"));
+      assert.equal(await readFile(join(directory, "copied"), "utf8"), "kept\n");
+    };
+    await fails();
+    await fails(); // In the task that lingers.
+    await untilTrue(() => aws.ecs.tasks.every(({ state }) => state.desiredStatus === "STOPPED"));
+    await fails();
+    await daemon.ok("cp", programs, "unlucky:/");
+    await daemon.ok("start", "unlucky");
+    await untilTrue(async () => (await daemon.ok("logs", "unlucky")).endsWith("kept"));
+    await daemon.ok("rm", "--force", "unlucky");
   });
 
   it("say which setting would have kept their files, once their task is gone", async () => {

@@ -321,6 +321,12 @@ export interface Workloads {
   startDetails?(spec: WorkloadSpec): Promise<MessageInitShape<typeof StartRequestSchema>>;
 
   /**
+   * A start has succeeded, and that is recorded: what was kept in case it fails may go. A process that ends right then
+   * does not call this, and `release` follows in any case. Absent: nothing was kept.
+   */
+  started?(containerId: string): Promise<void>;
+
+  /**
    * What the agent of a container is to keep of it and of its images, as they are now (`AgentService.Reseal`), for
    * {@link FoundWorkload.record}. Absent: agents keep nothing.
    */

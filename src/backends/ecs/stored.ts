@@ -1,10 +1,11 @@
 import { systemClock } from "../../common/clock.ts";
 import type { EcsConfig } from "../../common/config/load.ts";
 import { notFound, unavailable } from "../../common/errors.ts";
-import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Phase, TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { CloudAuthority } from "../common/cloud/authority.ts";
 import type { Sealer } from "../common/cloud/seal.ts";
 import { openStoredContainers, type StoredContainers } from "../common/cloud/stored/stored-containers.ts";
+import { isNew } from "../common/engine/records.ts";
 import type { ImageStore } from "../common/images/image-store.ts";
 import type { State } from "../common/state/state.ts";
 import type { AwsClients } from "./aws/clients.ts";
@@ -46,8 +47,9 @@ export function openEcsStored(options: EcsStoredOptions): Promise<StoredContaine
     },
     isNew: (containerId) => {
       const record = containers.get(containerId);
-      return record === undefined ? undefined : record.state?.startedAt === undefined;
+      return record === undefined ? undefined : isNew(record);
     },
+    isStarting: (containerId) => containers.get(containerId)?.phase === Phase.STARTING,
     newContainer: async (containerId, signal) => {
       const record = containers.get(containerId);
       if (record === undefined) {

@@ -8,6 +8,7 @@ import type { SealedRecord, Sealer } from "../common/cloud/seal.ts";
 import { type DocumentsOfImage, sealedContainerOf } from "../common/cloud/sealed-container.ts";
 import { goesWithItsEnd, startDetails } from "../common/cloud/start-details.ts";
 import type { FoundWorkload, Workloads } from "../common/driver.ts";
+import { isNew } from "../common/engine/records.ts";
 import type { State } from "../common/state/state.ts";
 import { unmountedVolumes } from "./definitions/definition.ts";
 import { refuseDirectories, withMissingDirectory } from "./access-points/parts.ts";
@@ -56,8 +57,10 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
       };
     },
     seal,
+    started: (containerId) => context.stored.settleStaged(containerId),
     async release(containerId) {
       context.mirror?.withdraw(containerId);
+      await context.stored.settleStaged(containerId);
       const record = state.containers.get(containerId);
       await release(context, containerId, record !== undefined && goesWithItsEnd(record));
     },
@@ -81,6 +84,10 @@ export function ecsWorkloads({ context, sealer, imageDocuments, state }: EcsWork
       return hasAgent && logStreams.length > 1 ? { kind: "unix", path: context.stored.socket } : undefined;
     },
     stored(containerId) {
+      const record = state.containers.get(containerId);
+      if (record !== undefined && isNew(record)) {
+        return { kind: "unix", path: context.stored.socket }; // The task of a start that failed goes with what is in it.
+      }
       const task = context.book.of(containerId);
       const agent = task !== undefined && isThere(context, task) ? context.agents.addressOf(task) : undefined;
       return agent ?? { kind: "unix", path: context.stored.socket };

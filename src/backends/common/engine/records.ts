@@ -37,6 +37,11 @@ export function stateOf(record: ContainerRecord): ContainerState {
   return record.state ?? create(ContainerStateSchema, { status: ContainerStatus.CREATED });
 }
 
+/** Whether a container has never run: a start that failed is none. */
+export function isNew(record: ContainerRecord): boolean {
+  return record.state?.startedAt === undefined;
+}
+
 /** A copy of a record with some fields replaced: records in the state are shared and never changed. */
 export function withFields(record: ContainerRecord, fields: Partial<ContainerRecord>): ContainerRecord {
   return { ...record, ...fields };

@@ -46,6 +46,7 @@ export async function launch(
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
   const asked = isResumed ? known : await prepare(context, spec, known, limit);
   if (asked.phase === TaskPhase.SERVING) {
+    await giveFiles(context, asked, limit);
     return launched(context, asked);
   }
   const agent = await reachAgent(context, spec, asked, limit, { isResumed, waits, goesOn });
@@ -263,6 +264,10 @@ async function readyFiles(context: TaskContext, task: TaskRecord, limit: StartLi
   await limit.during("its agent has not listed the files of its image yet", (signal) =>
     context.agents.awaitFiles(task, signal),
   );
+  await giveFiles(context, task, limit);
+}
+
+async function giveFiles(context: TaskContext, task: TaskRecord, limit: StartLimit): Promise<void> {
   const target = context.agents.targetOf(task);
   if (target !== undefined) {
     await limit.during("the files that were put into the container are not in it yet", (signal) =>

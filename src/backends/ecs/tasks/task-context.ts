@@ -27,6 +27,8 @@ export interface StoredContainers {
   readonly socket: string;
   /** Gives files that were put into a container before its start to its agent. */
   applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
+  /** Forgets files that were put into a container which has run since. */
+  settleStaged(containerId: string): Promise<void>;
   /** Takes the log of a container that has ended from its agent. */
   drain(containerId: string, agent: AgentTarget): Promise<void>;
   /** The container is gone. */

@@ -1,6 +1,7 @@
 /**
  * Files that were put into containers that have not run yet. They lie in `<state>/staged/<container ID>/`, one tar for
- * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts.
+ * each call and beside it what the call asked for, and are unpacked by the agent before the main process starts. They
+ * stay until it has: a start that fails is followed by another, in a task that may have none of them.
  */
 import { randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -39,14 +40,34 @@ const chunkBytes = 256 * 1024;
 /** Longer than any unpacking that makes progress. */
 const applyTimeoutMs = 10 * 60_000;
 
-/** The staged files of one backend. */
+/** What an agent was given of what is staged for its container. */
+interface Given {
+  /** Which agent. */
+  readonly agent: string;
+  /** The numbers of the calls. */
+  readonly numbers: Set<string>;
+}
+
+/** What staged files need to know of containers. */
+export interface ContainerLives {
+  /** Whether a container has never been started; undefined: there is no such container. */
+  readonly isNew: (containerId: string) => boolean | undefined;
+  /** Whether a start of a container is under way. */
+  readonly isStarting: (containerId: string) => boolean;
+}
+
+/** The staged files of one backend. They are kept until their container has really started: a start may fail. */
 export class StagedFiles {
   readonly #directory: string;
+  readonly #lives: ContainerLives;
   /** By container: two calls may end at once, and a start may come between. */
   readonly #locks = new KeyedLocks();
+  /** By container. An agent whose container's start failed may serve the next one, too. */
+  readonly #given = new Map<string, Given>();
 
-  constructor(directory: string) {
+  constructor(directory: string, lives: ContainerLives) {
     this.#directory = directory;
+    this.#lives = lives;
   }
 
   /** Makes the directory and clears what interrupted calls left. */
@@ -65,7 +86,7 @@ export class StagedFiles {
    * Keeps the tar of one `ArchivePut` call.
    *
    * @returns its bytes
-   * @throws invalid: the stream is not whole; forbidden: too much
+   * @throws invalid: the stream is not whole; forbidden: too much; conflict: the container was started meanwhile
    */
   async put(containerId: string, requests: AsyncIterable<ArchivePutRequest>): Promise<bigint> {
     const directory = path.join(this.#directory, containerId);
@@ -87,6 +108,10 @@ export class StagedFiles {
 
   /** Gives a tar that is whole its number: the next, in the order in which calls end. */
   async #add(containerId: string, opened: ArchivePutOpen, tar: string): Promise<void> {
+    const { isNew, isStarting } = this.#lives;
+    if (isNew(containerId) !== true || (this.#given.has(containerId) && isStarting(containerId))) {
+      throw conflict("the container was started meanwhile");
+    }
     const staged = await this.#staged(containerId);
     if (staged.length >= maxCalls) {
       throw forbidden(
@@ -134,8 +159,9 @@ export class StagedFiles {
   }
 
   /**
-   * Has the agent of a container unpack what was put into it, in order. What was unpacked is forgotten, so that this may
-   * be repeated.
+   * Has the agent of a container that has never run unpack what was put into it, in order. It stays until
+   * {@link StagedFiles.settle}, so that another agent may be given it after a start that fails; the same one gets nothing
+   * twice.
    *
    * @throws what the agent refuses, with where it was to be unpacked; the signal's reason
    */
@@ -144,8 +170,13 @@ export class StagedFiles {
   }
 
   async #apply(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void> {
-    const staged = await this.#staged(containerId);
-    if (staged.length === 0) {
+    if (this.#lives.isNew(containerId) !== true) {
+      await this.#forget(containerId); // This process or an earlier one has ended right after the start.
+      return;
+    }
+    const given = this.#givenTo(containerId, agent);
+    const waiting = (await this.#staged(containerId)).filter((number) => !given.numbers.has(number));
+    if (waiting.length === 0) {
       return;
     }
     const { client, close } = createAgentClient(agent.address, {
@@ -153,7 +184,7 @@ export class StagedFiles {
       ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
     });
     try {
-      for (const number of staged) {
+      for (const number of waiting) {
         const file = path.join(this.#directory, containerId, number);
         const opened = await readOpened(file);
         try {
@@ -167,17 +198,40 @@ export class StagedFiles {
             error,
           );
         }
-        await rm(`${file}.tar`, { force: true });
-        await rm(`${file}.json`, { force: true });
+        given.numbers.add(number);
       }
-      await this.remove(containerId);
     } finally {
       close();
     }
   }
 
+  #givenTo(containerId: string, { address }: AgentTarget): Given {
+    const agent = nameOf(address);
+    const known = this.#given.get(containerId);
+    if (known?.agent === agent) {
+      return known;
+    }
+    const given = { agent, numbers: new Set<string>() };
+    this.#given.set(containerId, given);
+    return given;
+  }
+
+  /** Forgets what was put into a container that has run; of one that has not, everything is kept. May be repeated. */
+  async settle(containerId: string): Promise<void> {
+    await this.#locks.run(containerId, async () => {
+      if (this.#lives.isNew(containerId) === false) {
+        await this.#forget(containerId);
+      }
+    });
+  }
+
   /** Forgets what was put into a container. */
   async remove(containerId: string): Promise<void> {
+    await this.#locks.run(containerId, () => this.#forget(containerId));
+  }
+
+  async #forget(containerId: string): Promise<void> {
+    this.#given.delete(containerId);
     await rm(path.join(this.#directory, containerId), { recursive: true, force: true });
   }
 
@@ -207,6 +261,12 @@ export class StagedFiles {
       throw error;
     }
   }
+}
+
+/** Each task's agent has a certificate of its own. */
+function nameOf(address: AgentTarget["address"]): string {
+  const pin = "pin" in address ? Buffer.from(address.pin).toString("hex") : "";
+  return JSON.stringify({ ...address, pin });
 }
 
 /** A staged tar, for as long as its container has not been started. */

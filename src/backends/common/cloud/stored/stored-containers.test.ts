@@ -35,6 +35,8 @@ describe("containers without an agent", () => {
   let cloudLines: LogPiece[];
   let layersOpened: number;
   let live: AgentTarget | undefined;
+  let hasRun: boolean;
+  let starting: string;
   const cleanUps: (() => void)[] = [];
 
   beforeEach(async () => {
@@ -42,6 +44,8 @@ describe("containers without an agent", () => {
     cloudLines = [];
     layersOpened = 0;
     live = undefined;
+    hasRun = false;
+    starting = "";
     stored = await openStored();
   });
   afterEach(async () => {
@@ -63,7 +67,8 @@ describe("containers without an agent", () => {
         },
       },
       liveAgent: () => live,
-      isNew: (id) => (id === created ? true : id === ended ? false : undefined),
+      isNew: (id) => (id === created ? !hasRun : id === ended ? false : undefined),
+      isStarting: (id) => id === starting,
       newContainer: async () => {
         const layer = await tarOf([
           { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
@@ -291,8 +296,49 @@ describe("containers without an agent", () => {
         { path: "/var", bytes: "second" },
       ]);
       await stored.applyStaged(created, agent.target, new AbortController().signal);
-      assert.equal(agent.archives.length, 2);
+      assert.equal(agent.archives.length, 2, "the same agent gets nothing twice");
+    });
+
+    it("are given to the agent of each start until one succeeds, and can be read until then", async () => {
+      const { signal } = new AbortController();
+      const put = await tarBytes([{ name: "put", content: "put" }]);
+      await clientOf(created).archivePut(archive("/etc", put));
+      const first = await agentWith(() => []);
+      await stored.applyStaged(created, first.target, signal);
+      await stored.settleStaged(created);
+      assert.equal((await got("/etc/put"))[0]?.content, "put");
+      await clientOf(created).archivePut(archive("/usr", "tar"));
+      await stored.applyStaged(created, first.target, signal);
+      assert.deepEqual(
+        first.archives.map((given) => given.path),
+        ["/etc", "/usr"],
+      );
+      const second = await agentWith(() => []);
+      await stored.applyStaged(created, second.target, signal);
+      assert.deepEqual(second.archives, first.archives);
+      hasRun = true;
+      await stored.settleStaged(created);
       assert.deepEqual(await readdir(path.join(directory, "state/staged")), []);
+    });
+
+    it("of a container that runs are forgotten by its next start where the end of a process came before", async () => {
+      await clientOf(created).archivePut(archive("/etc", "tar"));
+      hasRun = true;
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
+      assert.deepEqual(agent.archives, []);
+      assert.deepEqual(await readdir(path.join(directory, "state/staged")), []);
+    });
+
+    it("that come too late for a start are refused, and taken once it has failed", async () => {
+      starting = created;
+      await clientOf(created).archivePut(archive("/etc", "tar"));
+      const agent = await agentWith(() => []);
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
+      const late = () => clientOf(created).archivePut(archive("/etc", "late"));
+      await assert.rejects(late(), /started meanwhile/);
+      starting = "";
+      await late();
     });
 
     it("that are put at once are all kept, in the order in which the calls end", async () => {

@@ -25,6 +25,8 @@ export interface StoredContainersOptions {
   readonly liveAgent: (containerId: string) => AgentTarget | undefined;
   /** Whether a container has never been started; undefined: there is no such container. */
   readonly isNew: (containerId: string) => boolean | undefined;
+  /** Whether a start of a container is under way. */
+  readonly isStarting: (containerId: string) => boolean;
   /** What a container that has not run is made of. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
   /** The backend's name. */
@@ -38,6 +40,8 @@ export interface StoredContainers {
   readonly socket: string;
   /** Gives files that were put into a container before its start to its agent. May be repeated. */
   applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
+  /** Forgets files that were put into a container which has run since. May be repeated. */
+  settleStaged(containerId: string): Promise<void>;
   /** Takes the log of a container that has ended from its agent. May be repeated. */
   drain(containerId: string, agent: AgentTarget): Promise<void>;
   /** The container is gone. */
@@ -68,7 +72,7 @@ const settings = { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024
 /** Opens what is there and serves it. */
 export async function openStoredContainers(options: StoredContainersOptions): Promise<StoredContainers> {
   const drained = new DrainedLogs(path.join(options.stateDir, "logs"), options.logDrainMax);
-  const staged = new StagedFiles(path.join(options.stateDir, "staged"));
+  const staged = new StagedFiles(path.join(options.stateDir, "staged"), options);
   await drained.open();
   await staged.open();
   const { cloud, liveAgent, isNew, newContainer, backend, clock } = options;
@@ -100,6 +104,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   return {
     socket,
     applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
+    settleStaged: (containerId) => staged.settle(containerId),
     drain: (containerId, agent) => drained.drain(containerId, agent),
     async remove(containerId) {
       await drained.remove(containerId);

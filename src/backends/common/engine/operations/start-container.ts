@@ -228,12 +228,21 @@ async function runStart(
     const started = await startProcess(link, request);
     await recordRunning(context, placed, launched, started);
     live.reservations.end();
+    forgetBeforeStart(context, record.id);
   } catch (error) {
     throwIfShuttingDown(context, error);
     const isEnded = ended.aborted && !(error instanceof FailedStart);
     const stoppedByUser = ended.aborted && ended.reason === live.startEnded; // Or its client has left.
     const asked = withFields(record, { stoppedByUser });
     throw await recordFailure(context, live, asked, isEnded ? ended.reason : error);
+  }
+}
+
+/** What the driver has kept in case the start fails. */
+function forgetBeforeStart({ driver: { workloads }, background }: EngineContext, containerId: string): void {
+  if (workloads.started !== undefined) {
+    const settled = workloads.started(containerId);
+    void background.run(`forget what the start of container ${containerId} has used`, () => settled);
   }
 }
 
