@@ -59,6 +59,8 @@ export class ProcessAgent {
   readonly failures = new Set<"execInspect" | "signal" | "signalAnswer">();
   /** Signals whose calls are not answered. */
   readonly unanswered = new Set<number>();
+  /** Calls that are done, and answered only then. */
+  readonly heldAnswers = new Map<"pause" | "signal", Promise<void>>();
   /** Calls for a signal, well or not. */
   signalAttempts: number = 0;
   readonly #signalTokens = new Set<string>();
@@ -223,6 +225,7 @@ export class ProcessAgent {
           const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
           child.kill(name === undefined ? signal : (name as NodeJS.Signals));
         }
+        await this.heldAnswers.get("signal");
         if (this.failures.delete("signalAnswer")) {
           throw new ConnectError("lost on the way", Code.Unavailable);
         }
@@ -252,8 +255,9 @@ export class ProcessAgent {
         };
       },
       watch: (_, { signal }) => this.#watchMessages(signal),
-      pause: () => {
+      pause: async () => {
         this.paused = true;
+        await this.heldAnswers.get("pause");
         return {};
       },
       resume: () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { constants } from "node:os";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
@@ -7,7 +8,7 @@ import { frozenBy } from "../../../src/backends/common/engine/machine/transition
 import { ContainerStateSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
-import { until } from "../../support/until.ts";
+import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a backend that died during a commit", () => {
@@ -104,5 +105,35 @@ describe("a backend that ended between a container's freezing and its record", (
     agent.tell({ case: "oom", value: create(OutOfMemorySchema) });
     await until(() => (bench.state.containers.get(id)?.state?.oomKilled === true ? true : undefined));
     assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.PAUSED);
+  });
+});
+
+describe("a container that is paused while a stop is under way", () => {
+  it("is thawed, also where its agent had frozen it and nobody had recorded that", async () => {
+    const bench = await EngineBench.start();
+    try {
+      const id = await bench.runScript("exec sleep 60");
+      const agent = bench.machine.agentOf(id);
+      const answers = { pause: Promise.withResolvers<void>(), signal: Promise.withResolvers<void>() };
+      agent.heldAnswers.set("pause", answers.pause.promise).set("signal", answers.signal.promise);
+      const stopped = bench.containers.stopContainer({
+        container: id,
+        timeoutSeconds: -1,
+        signal: "SIGCONT",
+      });
+      stopped.catch(() => undefined);
+      await untilTrue(() => agent.calls.includes(`signal ${constants.signals.SIGCONT}`));
+      const paused = bench.containers.pauseContainer({ container: id });
+      paused.catch(() => undefined);
+      await untilTrue(() => agent.paused);
+      answers.signal.resolve();
+      answers.pause.resolve();
+      await paused;
+      await untilTrue(() => !agent.paused);
+      await bench.containers.killContainer({ container: id });
+      await stopped;
+    } finally {
+      await bench.close();
+    }
   });
 });

@@ -99,6 +99,23 @@ describe("while a container starts", () => {
     assert.equal(bench.state.containers.get(id)?.state?.exitCode, 137);
   });
 
+  it("a kill that comes while it waits to be started is answered once it has ended", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const { lock } = bench.engine.context.live.of(id);
+    const beforeStart = Promise.withResolvers<void>();
+    const beforeExit = Promise.withResolvers<void>();
+    void lock.run(() => beforeStart.promise);
+    const started = bench.containers.startContainer({ container: id });
+    const killed = bench.containers.killContainer({ container: id }).then(() => statusOf(id));
+    await bench.system.getCapabilities({});
+    void lock.run(() => beforeExit.promise);
+    beforeStart.resolve();
+    await started;
+    await untilTrue(() => bench.machine.agentOf(id).exit !== undefined);
+    beforeExit.resolve();
+    assert.equal(await killed, ContainerStatus.EXITED);
+  });
+
   it("a restart stops it once it runs, and starts it again", async () => {
     const { id, started } = await starting();
     await during(() => bench.containers.restartContainer({ container: id }));

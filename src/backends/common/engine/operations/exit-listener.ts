@@ -1,9 +1,9 @@
-/** Waiting for the next exit of a container. */
+/** Waiting for the exit of a run of a container. */
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
-import { hasProcess } from "../records.ts";
+import { runningContainer } from "../lookup.ts";
 
-/** The next exit of a container, listened for since before what is to bring it about. */
+/** The exit of one run of a container, listened for since before what is to bring it about. */
 export interface ExitListener {
   /**
    * @param ms undefined: for ever
@@ -15,16 +15,19 @@ export interface ExitListener {
   cancel(): void;
 }
 
-/** The next exit of a container, listened for from now on; of one that does not run, it has come. */
-export function listenForExit(context: EngineContext, live: LiveContainer): ExitListener {
+/**
+ * The exit of one run of a container, listened for from now on; of a run that is over, it has come.
+ *
+ * @param generation of the run: the container's start counter
+ */
+export function listenForExit(context: EngineContext, live: LiveContainer, generation: bigint): ExitListener {
   const controller = new AbortController();
   const signal = AbortSignal.any([controller.signal, context.shutdown]);
   const exited = live.waiters.nextExit(signal).then(
     () => true,
     () => false,
   );
-  const record = context.state.containers.get(live.id);
-  const isOver = record === undefined || !hasProcess(record);
+  const isOver = runningContainer(context.state, live.id, generation) === undefined;
   return {
     within: async (ms, cut) => {
       if (isOver) {

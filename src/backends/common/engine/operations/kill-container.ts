@@ -25,9 +25,9 @@ export async function killContainer(context: EngineContext, record: ContainerRec
   if (await settleRestarting(context, live)) {
     return;
   }
-  const exit = listenForExit(context, live);
+  const signal = await noteSignal(context, live, sigkill, true);
+  const exit = listenForExit(context, live, signal.generation);
   try {
-    const signal = await noteSignal(context, live, sigkill, true);
     await sendSignal(context, live, signal).catch((error: unknown) =>
       endPastAgent(context, live, signal, error),
     );
@@ -40,7 +40,7 @@ export async function killContainer(context: EngineContext, record: ContainerRec
 }
 
 /** For a rejection: the container ended by itself in the meantime, which is what was wanted. */
-export function ignoreNotRunning(error: unknown): void {
+export function ignoreNotRunning(error: unknown): undefined {
   if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
     throw error;
   }

@@ -92,14 +92,14 @@ async function thaw(
   { agent, generation }: AgentLink,
   timeoutMs: number,
 ): Promise<void> {
-  const isPaused = (record: ContainerRecord | undefined): boolean =>
-    record !== undefined && stateOf(record).status === ContainerStatus.PAUSED;
-  if (!isPaused(runningContainer(context.state, live.id, generation))) {
-    return; // Without the lock, which hardly anybody needs.
+  const recordNow = (): ContainerRecord | undefined => runningContainer(context.state, live.id, generation);
+  if (recordNow() === undefined) {
+    return;
   }
+  // A pause that is under way has the lock: it may have frozen the process, and not have recorded it.
   await live.lock.run(async () => {
-    const record = runningContainer(context.state, live.id, generation);
-    if (record === undefined || !isPaused(record)) {
+    const record = recordNow();
+    if (record === undefined || stateOf(record).status !== ContainerStatus.PAUSED) {
       return;
     }
     live.pauseChanged = true;

@@ -5,7 +5,7 @@ import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
 import { endPastAgent, isAway } from "./end-past-agent.ts";
 import type { ExitListener } from "./exit-listener.ts";
-import { noteSignal, sendSignal } from "./send-signal.ts";
+import { type NotedSignal, sendSignal } from "./send-signal.ts";
 
 /** Between attempts to reach an agent. */
 const retryPauseMs = 1_000;
@@ -15,21 +15,21 @@ const retryPauseMs = 1_000;
  * agent that cannot be reached is tried again as long as the container may take to end: a task that is stopped has less
  * time.
  *
- * @param exit listened for since before
+ * @param signal written down
+ * @param exit of its run, listened for since before
  * @param graceMs undefined: for ever
  * @param left the client has left: nobody waits any more for what may last for ever
- * @throws conflict: it does not run; unavailable: the client has left while the agent was away
+ * @throws unavailable: the client has left while the agent was away
  */
 export async function sendStopSignal(
   context: EngineContext,
   live: LiveContainer,
-  number: number,
+  signal: NotedSignal,
   exit: ExitListener,
   graceMs: number | undefined,
   left: AbortSignal,
 ): Promise<void> {
   const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
-  const signal = await noteSignal(context, live, number, true);
   const cut = graceMs === undefined ? left : undefined;
   const clientToken = newId();
   for (;;) {

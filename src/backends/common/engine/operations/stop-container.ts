@@ -11,6 +11,7 @@ import { withErrorPrefix } from "./error-prefix.ts";
 import { listenForExit } from "./exit-listener.ts";
 import { ignoreNotRunning, killContainer } from "./kill-container.ts";
 import { settleRestarting } from "./pending-restart.ts";
+import { noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
 import { endStart, startSettled } from "./start-under-way.ts";
@@ -101,10 +102,13 @@ async function endRun(
   const timeout = options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds;
   const graceMs = timeout < 0 ? undefined : timeout * 1000;
   const live = context.live.of(record.id);
-  if (!(await settleRestarting(context, live))) {
-    const exit = listenForExit(context, live);
+  const noted = (await settleRestarting(context, live))
+    ? undefined
+    : await noteSignal(context, live, signal, true).catch(ignoreNotRunning);
+  if (noted !== undefined) {
+    const exit = listenForExit(context, live, noted.generation);
     try {
-      await sendStopSignal(context, live, signal, exit, graceMs, left).catch(ignoreNotRunning);
+      await sendStopSignal(context, live, noted, exit, graceMs, left).catch(ignoreNotRunning);
       if (!(await exit.within(graceMs))) {
         context.logger.info(
           { container: record.id, signal, timeout },
