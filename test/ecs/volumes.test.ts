@@ -12,6 +12,7 @@ import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/docker-api.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { tarOf } from "../support/tar.ts";
 
 describe("volumes on ECS", () => {
   let under: EcsDaemon;
@@ -208,6 +209,38 @@ describe("volumes on ECS", () => {
       await daemon.ok("run", "--rm", "--volume", "postgres:/data", "busybox", "sh", "-c", script),
       "owned",
     );
+  });
+
+  it("are copied into whoever owns the files, who is root there, before the start and after it", async () => {
+    const { daemon } = under;
+    const input = await tarOf([
+      { name: "owned/", type: "directory", uid: 1000, gid: 1000 },
+      { name: "owned/file", content: "content", uid: 1000, gid: 1000, mode: 0o4640 },
+      { name: "owned/link", type: "symlink", linkname: "file", uid: 1000, gid: 1000 },
+      { name: "owned/last", content: "last", uid: 1000, gid: 1000 },
+    ]);
+    await daemon.ok("create", "--name", "copied", "--volume", "owners:/data", "busybox", "sleep", "1000");
+    const copy = async (to: string): Promise<void> => {
+      const { code, errorText } = await daemon.dockerWith({ input }, "cp", "-", `copied:${to}`);
+      assert.equal(code, 0, errorText);
+    };
+    await copy("/data");
+    await daemon.ok("start", "copied");
+    await daemon.ok("exec", "copied", "mkdir", "/data/later");
+    await copy("/data/later");
+    for (const there of ["/data/owned", "/data/later/owned"]) {
+      assert.equal(
+        await daemon.ok("exec", "copied", "stat", "-c", "%u:%g %a", `${there}/file`, `${there}/link`),
+        "0:0 640\n0:0 777",
+      );
+      assert.equal(await daemon.ok("exec", "copied", "cat", `${there}/last`), "last");
+    }
+    await copy("/tmp");
+    assert.equal(
+      await daemon.ok("exec", "copied", "stat", "-c", "%u:%g %a", "/tmp/owned/file"),
+      "1000:1000 4640",
+    );
+    await daemon.ok("rm", "--force", "copied");
   });
 
   it("fail with 500 and AWS's words where the file system refuses", async () => {

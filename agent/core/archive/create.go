@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path"
@@ -35,16 +36,20 @@ func (x *extractor) create(parent int, base, full string, header *tar.Header, me
 	default:
 		return badStream("unhandled tar header type %d", header.Typeflag)
 	}
-	if err := x.chown(parent, base, full, header); err != nil {
+	given, err := x.chown(full, func() error {
+		owner := x.owner(header)
+		return unix.Fchownat(parent, base, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	if err != nil {
 		return err
 	}
 	if header.Typeflag != tar.TypeSymlink {
-		if err := chmodNode(parent, base, x.mode(header)); err != nil {
+		if err := x.orKept(chmodNode(parent, base, mode(header, given))); err != nil {
 			return pathError("chmod", full, err)
 		}
 	}
 	times := headerTimes(header)
-	if err := unix.UtimesNanoAt(parent, base, times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := x.orKept(unix.UtimesNanoAt(parent, base, times[:], unix.AT_SYMLINK_NOFOLLOW)); err != nil {
 		return pathError("set times of", full, err)
 	}
 	return nil
@@ -114,10 +119,12 @@ func (x *extractor) createDir(parent int, base, full string, header *tar.Header,
 
 // finish sets what belongs to an open file or directory.
 func (x *extractor) finish(fd int, full string, header *tar.Header) error {
-	if owner := x.owner(header); x.givesAway {
-		if err := unix.Fchown(fd, owner.UID, owner.GID); err != nil {
-			return pathError("chown", full, err)
-		}
+	given, err := x.chown(full, func() error {
+		owner := x.owner(header)
+		return unix.Fchown(fd, owner.UID, owner.GID)
+	})
+	if err != nil {
+		return err
 	}
 	for key, value := range header.PAXRecords {
 		attribute, ok := strings.CutPrefix(key, xattrPrefix)
@@ -129,11 +136,11 @@ func (x *extractor) finish(fd int, full string, header *tar.Header) error {
 			return pathError("set attribute "+attribute+" of", full, err)
 		}
 	}
-	if err := unix.Fchmod(fd, x.mode(header)); err != nil {
+	if err := x.orKept(unix.Fchmod(fd, mode(header, given))); err != nil {
 		return pathError("chmod", full, err)
 	}
 	times := headerTimes(header)
-	if err := unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH); err != nil {
+	if err := x.orKept(unix.UtimesNanoAt(fd, "", times[:], unix.AT_EMPTY_PATH)); err != nil {
 		return pathError("set times of", full, err)
 	}
 	return nil
@@ -161,24 +168,36 @@ func (x *extractor) owner(header *tar.Header) Owner {
 	return Owner{header.Uid, header.Gid}
 }
 
-// mode is the entry's, without what makes it somebody else's where it will not
-// be.
-func (x *extractor) mode(header *tar.Header) uint32 {
-	if x.givesAway {
+// mode is the entry's, without what makes it somebody else's where it was not
+// given to its owner.
+func mode(header *tar.Header, given bool) uint32 {
+	if given {
 		return uint32(header.Mode & 0o7777)
 	}
 	return uint32(header.Mode & 0o1777)
 }
 
-func (x *extractor) chown(parent int, base, full string, header *tar.Header) error {
+// chown says whether the entry is its owner's now: an agent without CAP_CHOWN
+// does not try, and a file system may refuse everybody.
+func (x *extractor) chown(full string, change func() error) (given bool, err error) {
 	if !x.givesAway {
+		return false, nil
+	}
+	err = change()
+	if kept := x.orKept(err); kept != nil {
+		return false, pathError("chown", full, kept)
+	}
+	return err == nil, nil
+}
+
+// orKept leaves an entry as its file system gives it where that refuses a
+// change (EPERM) to one who may change anything: everybody is one and the same
+// user on an NFS export that forces one.
+func (x *extractor) orKept(err error) error {
+	if x.givesAway && errors.Is(err, unix.EPERM) {
 		return nil
 	}
-	owner := x.owner(header)
-	if err := unix.Fchownat(parent, base, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return pathError("chown", full, err)
-	}
-	return nil
+	return err
 }
 
 func makeNode(parent int, base string, header *tar.Header) error {

@@ -37,7 +37,10 @@ type Owner struct{ UID, GID int }
 // whatever the container does meanwhile.
 //
 // An agent without CAP_CHOWN leaves the entries to its own user, as tar does
-// for an ordinary user; set-user-ID bits, which would mean another one, go.
+// for an ordinary user; set-user-ID bits, which would mean another one, go. So
+// does one with it where the file system refuses to change owners, as an EFS
+// access point does that forces a user; modes and times that it refuses stay as
+// it gives them.
 func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, options PutOptions) error {
 	name := absolute(directory)
 	dest, err := r.evaluate(name)
@@ -243,7 +246,7 @@ func (x *extractor) makeParent(name string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Fchmod(fd, 0o755); err != nil {
+	if err := x.orKept(unix.Fchmod(fd, 0o755)); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -283,7 +286,7 @@ func (x *extractor) setDirTimes() error {
 	for _, d := range x.dirs {
 		parent, err := x.openParent(path.Dir(d.entry))
 		if err == nil {
-			err = unix.UtimesNanoAt(parent, path.Base(d.entry), d.times[:], unix.AT_SYMLINK_NOFOLLOW)
+			err = x.orKept(unix.UtimesNanoAt(parent, path.Base(d.entry), d.times[:], unix.AT_SYMLINK_NOFOLLOW))
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, ErrNotFound) {
 			return pathError("set times of", d.entry, err)
