@@ -1,16 +1,21 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import { createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, describe, it } from "node:test";
 
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
+import { answerInBytes } from "../../test/support/frame-by-frame-agent.ts";
 import { containerIdHeader } from "./address.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
-import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { AgentConnection } from "./connection.ts";
+import { framed } from "./grpc-request.ts";
+import { AgentService, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "agent-client-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -142,5 +147,22 @@ describe("the agent client", () => {
       client.describe({}),
       (error) => error instanceof ConnectError && error.code === Code.ResourceExhausted,
     );
+  });
+
+  it("gives the library whole messages, in however many frames an agent sends them: it looks at all it has for each", async (t) => {
+    const data = new Uint8Array(3000).fill(7);
+    const message = create(LogsResponseSchema, { message: { case: "chunk", value: { data } } });
+    const answer = framed(toBinary(LogsResponseSchema, message));
+    const path = nextPath();
+    const server = createNetServer((socket) => answerInBytes(socket, answer)).listen(path);
+    const agent = createAgentClient({ kind: "unix", path });
+    cleanups.push(() => void server.close(), agent.close);
+    const chunks = t.mock.method(AgentConnection.prototype, "notifyResponseByteRead"); // The library tells of each.
+    let received = 0;
+    for await (const response of agent.client.logs({})) {
+      received += response.message.case === "chunk" ? response.message.value.data.length : 0;
+    }
+    assert.equal(received, data.length);
+    assert.ok(chunks.mock.callCount() < 10, `${chunks.mock.callCount()} chunks`);
   });
 });

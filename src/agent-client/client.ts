@@ -10,6 +10,7 @@ import {
 } from "./address.ts";
 import { AgentConnection } from "./connection.ts";
 import { callUnary, type UnaryCalls } from "./unary-call.ts";
+import { readInWholeMessages } from "./whole-messages.ts";
 import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** An agent is not trusted: no message of its is read beyond this. A state with many ended execs is the largest. */
@@ -40,7 +41,11 @@ export function createAgentClient(address: AgentAddress, options: AgentClientOpt
   const connection = new AgentConnection({ address, ...options });
   const transport = createGrpcTransport({
     baseUrl: connection.authority,
-    sessionManager: connection,
+    sessionManager: {
+      authority: connection.authority,
+      request: async (...request) => readInWholeMessages(await connection.request(...request), readMaxBytes),
+      notifyResponseByteRead: () => connection.notifyResponseByteRead(),
+    },
     interceptors: options.containerId === undefined ? [] : [nameContainer(options.containerId)],
     acceptCompression: [],
     readMaxBytes,

@@ -14,6 +14,11 @@ export class FillingBytes {
     return this.#filled === this.bytes.length;
   }
 
+  /** Those that have come; shares the memory. */
+  get taken(): Uint8Array {
+    return this.bytes.subarray(0, this.#filled);
+  }
+
   /**
    * Takes of a chunk what is still missing.
    *
