@@ -7,7 +7,7 @@ import type { EFSClient } from "@aws-sdk/client-efs";
 
 import { systemClock } from "../../common/clock.ts";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
-import { type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Phase, type VolumeRecord, VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../common/driver.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
@@ -199,6 +199,24 @@ describe("volumes on EFS", () => {
     assert.deepEqual(
       efs.points.map(({ id }) => `fs-1/${id}`),
       [reference],
+    );
+  });
+
+  it("are found and removed where no answer came to their creation", async () => {
+    efs.losesAnswers = unavailable("the backend is shutting down");
+    const record = volume("cache", { phase: Phase.CREATING });
+    await assert.rejects(async () => volumes().create(record), UnsettledError);
+    await volumes({ instance: "two" })
+      .create(volume("cache"))
+      .catch(() => undefined);
+    efs.losesAnswers = undefined;
+    await volumes().create(volume("other"));
+    assert.equal(efs.points.length, 3);
+    await volumes().remove(record);
+    assert.equal(efs.points.length, 2);
+    assert.deepEqual(
+      (await volumes().found?.())?.map(({ name }) => name),
+      ["other"],
     );
   });
 

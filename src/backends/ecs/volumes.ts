@@ -9,7 +9,7 @@ import type { EFSClient } from "@aws-sdk/client-efs";
 import type { Clock } from "../../common/clock.ts";
 import { fromUnknown, SockerlessError } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
-import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { Phase, type VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeStore } from "../common/driver.ts";
 import { UnsettledError } from "../common/unsettled-error.ts";
 import { volumeMountpoint } from "./access-points/mountpoint.ts";
@@ -18,7 +18,7 @@ import { parseVolumeOptions } from "./access-points/options.ts";
 import { accessPointOf, formatAccessPoint } from "./access-points/reference.ts";
 import { AccessPointUsage } from "./access-points/usage.ts";
 import { volumeDirectory } from "./access-points/parts.ts";
-import { partIdsOf, volumesOfAccessPoints } from "./access-points/volume-tags.ts";
+import { idsOfVolume, partIdsOf, volumesOfAccessPoints } from "./access-points/volume-tags.ts";
 import type { AwsService } from "./aws/clients.ts";
 
 /** What volumes are made with. */
@@ -52,6 +52,13 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     for (const id of [...parts, wholeId]) {
       await accessPoints.remove(id);
       usage.removed();
+    }
+  };
+
+  /** Takes away what the creation of a volume may have made whose answer was lost. */
+  const removeUnanswered = async ({ name }: VolumeRecord): Promise<void> => {
+    for (const id of idsOfVolume(await accessPoints.list(), instance, name)) {
+      await accessPoints.remove(id);
     }
   };
 
@@ -94,6 +101,9 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
     async remove(record) {
       const reference = accessPointOf(record);
       if (reference === undefined) {
+        if (record.phase === Phase.CREATING && !record.anonymous) {
+          await told("remove", record.name, removeUnanswered(record));
+        }
         return;
       }
       const removed = removeAll(record, reference.accessPointId);

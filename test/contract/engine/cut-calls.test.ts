@@ -164,6 +164,23 @@ describe("a volume whose creation failed, and may have been done", () => {
     await bench.startBackend();
     assert.deepEqual([await volumes(), [...bench.machine.volumes]], [["data"], ["data"]]);
   });
+
+  for (const force of [false, true]) {
+    it(`is taken away by a removal ${force ? "by force" : "that finds no such volume"}`, async (context) => {
+      const driver = bench.engine.context.driver.volumes;
+      context.mock.method(driver, "create", () => Promise.reject(lost()), { times: 1 });
+      await assert.rejects(bench.volumes.createVolume({ name: "data" }), /the answer was lost/);
+      assert.equal(phaseOf(), Phase.CREATING);
+      bench.machine.volumes.add("data");
+      const removed = bench.volumes.removeVolume({ name: "data", force });
+      await (force ? removed : assert.rejects(removed, /get data: no such volume/));
+      assert.deepEqual([...bench.machine.volumes], []);
+      await bench.stopBackend();
+      await bench.startBackend();
+      assert.deepEqual(await volumes(), []);
+      assert.deepEqual(await bench.eventNames({ type: ["volume"] }), []);
+    });
+  }
 });
 
 describe("a backend that is told to end while nobody answers its start", () => {

@@ -128,11 +128,19 @@ export function listVolumes(
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Removes a volume. @throws not-found, unless forced; conflict: in use */
+/**
+ * Removes a volume. One that nobody sees, since its creation failed and it may have been made all the same, is taken away
+ * before the answer, too.
+ *
+ * @throws not-found, unless forced; conflict: in use; what the driver throws
+ */
 export async function removeVolume(context: EngineContext, name: string, force: boolean): Promise<void> {
   await context.volumeLocks.run(name, async () => {
     const record = context.state.volumes.get(name);
     if (record === undefined || !isMade(record)) {
+      if (record?.phase === Phase.CREATING) {
+        await finishRemoval(context, record); // It may have been made although its creation failed.
+      }
       if (force) {
         return;
       }

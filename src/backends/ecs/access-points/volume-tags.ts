@@ -70,6 +70,23 @@ export interface OtherAccessPoint {
   readonly reason: string;
 }
 
+/** The access points of an instance that are whole volumes of that name, in whatever state. @returns their IDs */
+export function idsOfVolume(
+  all: readonly AccessPointDescription[],
+  instance: string,
+  name: string,
+): string[] {
+  return all
+    .filter(
+      ({ Tags = [], LifeCycleState: state }) =>
+        tagValue(Tags, volumeTag) === name &&
+        tagValue(Tags, instanceTag) === instance &&
+        tagValue(Tags, partOfTag) === undefined &&
+        state !== LifeCycleState.DELETED,
+    )
+    .map(({ AccessPointId = "" }) => AccessPointId);
+}
+
 /** The volumes that access points of this instance are. Those that are not of sockerless at all are left out. */
 export function volumesOfAccessPoints(
   all: readonly AccessPointDescription[],
