@@ -115,6 +115,27 @@ describe("containers on ECS that do not run", () => {
     await daemon.ok("rm", "--force", "unlucky");
   });
 
+  it("take no files into a directory that is missing, and those of a volume once it has it", async () => {
+    const { daemon } = under;
+    const command = ["sh", "-c", "cat /vol/programs/kept; exec sleep 1000"];
+    await daemon.ok("create", "--name", "fitting", "--volume", "fits:/vol", "busybox", ...command);
+    const file = join(directory, "kept");
+    await writeFile(file, "kept\n");
+    const { code, errorText } = await daemon.docker("cp", file, "fitting:/nodir/file");
+    assert.equal(code, 1);
+    assert.match(errorText, /Could not find the file \/nodir in container fitting/);
+    await daemon.ok("cp", file, "fitting:/vol/programs/kept");
+    const failed = await daemon.docker("start", "fitting");
+    assert.match(
+      failed.errorText,
+      /do not fit in at \/vol\/programs: .*; docker cp a directory to there, too/,
+    );
+    await daemon.ok("cp", join(directory, "programs"), "fitting:/vol");
+    await daemon.ok("start", "fitting");
+    await untilTrue(async () => (await daemon.ok("logs", "fitting")).endsWith("kept"));
+    await daemon.ok("rm", "--force", "fitting");
+  });
+
   it("say which setting would have kept their files, once their task is gone", async () => {
     const { daemon } = under;
     await daemon.ok("run", "--name", "left", "busybox", "true");

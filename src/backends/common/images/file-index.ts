@@ -139,17 +139,18 @@ export class FileIndex {
    * Unpacks an archive into a directory, as the agent does when the container starts: from an entry on that cannot be
    * unpacked it leaves everything out. The agent will say why.
    *
+   * @returns false: there is no such directory
    * @throws as {@link addLayer}
    */
   async addArchive(
     directory: string,
     open: () => AsyncIterable<Uint8Array>,
     owner?: FileOwner,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const source = this.#sources.push(open) - 1;
     const into = this.#follow(directory, true);
     if (into.node?.file.type !== "directory") {
-      return;
+      return false;
     }
     const top = `/${into.names.join("/")}`;
     let made = 0;
@@ -175,6 +176,7 @@ export class FileIndex {
       putOver(parent, base, file, count);
     }
     this.#added(made);
+    return true;
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 
-import { conflict, notFound, systemError } from "../../../../common/errors.ts";
+import { conflict, invalid, notFound, systemError } from "../../../../common/errors.ts";
 import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
@@ -17,6 +17,16 @@ export interface NewContainer extends AsyncDisposable {
   readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
   readonly mounts: readonly { readonly destination: string; readonly shows: MountedFiles }[];
 }
+
+/** Directories that a container has whether its image has them or not. */
+const givenDirectories: ReadonlySet<string> = new Set([
+  "/dev",
+  "/dev/pts",
+  "/dev/shm",
+  "/etc",
+  "/proc",
+  "/sys",
+]);
 
 /** What is known of a path, in the terms of the agent's `PathStat`. */
 export interface CreatedPath {
@@ -58,6 +68,23 @@ export class CreatedFiles {
     }
     await staged.addTo(index, containerId);
     return new CreatedFiles(containerId, index);
+  }
+
+  /**
+   * Refuses a directory into which nothing can be unpacked. What is in volumes is not known from here, nor what every
+   * container is given.
+   *
+   * @throws not-found; invalid: it is no directory
+   */
+  refuseUnpacking(directory: string): void {
+    const asked = path.posix.resolve("/", directory);
+    const found = this.#index.find(`${asked}/`);
+    if (found.kind === "not-a-directory") {
+      throw invalid("extraction point is not a directory");
+    }
+    if (found.kind === "missing" && !found.isElsewhere && !givenDirectories.has(asked)) {
+      throw notFound(`Could not find the file ${directory} in container ${this.#containerId}`);
+    }
   }
 
   /** @throws not-found; system: something on the way is no directory */

@@ -85,10 +85,16 @@ export class StagedFiles {
   /**
    * Keeps the tar of one `ArchivePut` call.
    *
+   * @param refuse told where it is to be unpacked, and throws where that cannot be
    * @returns its bytes
-   * @throws invalid: the stream is not whole; forbidden: too much; conflict: the container was started meanwhile
+   * @throws invalid: the stream is not whole; forbidden: too much; conflict: the container was started meanwhile; what
+   *   `refuse` throws
    */
-  async put(containerId: string, requests: AsyncIterable<ArchivePutRequest>): Promise<bigint> {
+  async put(
+    containerId: string,
+    requests: AsyncIterable<ArchivePutRequest>,
+    refuse: (directory: string) => Promise<void>,
+  ): Promise<bigint> {
     const directory = path.join(this.#directory, containerId);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const temporary = path.join(directory, `${randomUUID()}.new`);
@@ -97,6 +103,7 @@ export class StagedFiles {
         temporary,
         requests,
         maxBytes - (await this.#size(containerId)),
+        refuse,
       );
       await this.#locks.run(containerId, () => this.#add(containerId, opened, temporary));
       return BigInt(bytes);
@@ -133,12 +140,12 @@ export class StagedFiles {
    * @throws invalid: an archive that cannot be read; conflict: the container was started meanwhile
    */
   async addTo(files: FileIndex, containerId: string): Promise<void> {
-    for (const number of await this.#staged(containerId)) {
+    await eachOnceItFits(await this.#staged(containerId), async (number) => {
       const file = path.join(this.#directory, containerId, number);
       const { path: directory, copyUidGid, user } = await readOpened(file).catch(startedMeanwhile);
       const owner = copyUidGid ? await ownerIn(files, user) : undefined;
-      await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
-    }
+      return await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
+    });
   }
 
   /** Bytes of the files that are staged for a container; one that another replaces counts too. */
@@ -159,7 +166,8 @@ export class StagedFiles {
   }
 
   /**
-   * Has the agent of a container that has never run unpack what was put into it, in order. It stays until
+   * Has the agent of a container that has never run unpack what was put into it, in order; what goes into a directory that
+   * is missing (in a volume nobody could tell) comes once a later call has brought that. It stays until
    * {@link StagedFiles.settle}, so that another agent may be given it after a start that fails; the same one gets nothing
    * twice.
    *
@@ -184,21 +192,26 @@ export class StagedFiles {
       ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
     });
     try {
-      for (const number of waiting) {
+      let missing: SockerlessError | undefined;
+      const left = await eachOnceItFits(waiting, async (number) => {
         const file = path.join(this.#directory, containerId, number);
         const opened = await readOpened(file);
         try {
           await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs, signal });
         } catch (error) {
           signal.throwIfAborted();
-          const { kind, message } = fromUnknown(error);
-          throw new SockerlessError(
-            kind === "not-found" ? "invalid" : kind,
-            `files that were put into the container before its start do not fit in at ${opened.path}: ${message}`,
-            error,
-          );
+          const refusal = doNotFit(opened.path, error);
+          if (fromUnknown(error).kind !== "not-found") {
+            throw refusal;
+          }
+          missing ??= refusal;
+          return false;
         }
         given.numbers.add(number);
+        return true;
+      });
+      if (left.length > 0) {
+        throw missing;
       }
     } finally {
       close();
@@ -263,6 +276,44 @@ export class StagedFiles {
   }
 }
 
+/**
+ * Does something for each in order, and again for those that did not fit in, for as long as there is progress.
+ *
+ * @param fit returns false: it does not fit in yet
+ * @returns those that do not
+ */
+async function eachOnceItFits(
+  numbers: readonly string[],
+  fit: (number: string) => Promise<boolean>,
+): Promise<readonly string[]> {
+  let waiting = numbers;
+  for (;;) {
+    const left: string[] = [];
+    for (const number of waiting) {
+      if (!(await fit(number))) {
+        left.push(number);
+      }
+    }
+    if (left.length === 0 || left.length === waiting.length) {
+      return left;
+    }
+    waiting = left;
+  }
+}
+
+/** Why a start fails with what was put into its container, and what helps. */
+function doNotFit(directory: string, error: unknown): SockerlessError {
+  const { kind, message } = fromUnknown(error);
+  const refusal = `files that were put into the container before its start do not fit in at ${directory}: ${message}`;
+  return kind === "not-found"
+    ? new SockerlessError(
+        "invalid",
+        `${refusal}; docker cp a directory to there, too, or create the container anew`,
+        error,
+      )
+    : new SockerlessError(kind, refusal, error);
+}
+
 /** Each task's agent has a certificate of its own. */
 function nameOf(address: AgentTarget["address"]): string {
   const pin = "pin" in address ? Buffer.from(address.pin).toString("hex") : "";
@@ -292,6 +343,7 @@ async function receive(
   file: string,
   requests: AsyncIterable<ArchivePutRequest>,
   room: number,
+  refuse: (directory: string) => Promise<void>,
 ): Promise<{ readonly opened: ArchivePutOpen; readonly bytes: number }> {
   let opened: ArchivePutOpen | undefined;
   let bytes = 0;
@@ -300,6 +352,7 @@ async function receive(
     switch (message.case) {
       case "open":
         opened = message.value;
+        await refuse(opened.path);
         break;
       case "chunk":
         bytes += message.value.data.length;

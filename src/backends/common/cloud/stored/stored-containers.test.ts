@@ -100,6 +100,7 @@ describe("containers without an agent", () => {
     const archives: { path: string; bytes: string }[] = [];
     const asked: LogsRequest[] = [];
     let refusal: ConnectError | undefined;
+    const needed = new Map<string, string>();
     const server = createServer(
       connectNodeAdapter({
         routes: (router) =>
@@ -128,6 +129,10 @@ describe("containers without an agent", () => {
               if (refusal !== undefined) {
                 throw refusal;
               }
+              const before = needed.get(open);
+              if (before !== undefined && !archives.some((given) => given.path === before)) {
+                throw new ConnectError(`Could not find the file ${open}`, Code.NotFound);
+              }
               archives.push({ path: open, bytes: Buffer.concat(chunks).toString() });
               return {};
             },
@@ -141,6 +146,8 @@ describe("containers without an agent", () => {
       target: { address: { kind: "unix" as const, path: socket } },
       archives,
       asked,
+      /** A directory is missing until something was unpacked into another. */
+      needs: (directory: string, before: string) => needed.set(directory, before),
       refuse: (error: ConnectError | undefined) => {
         refusal = error;
       },
@@ -285,7 +292,7 @@ describe("containers without an agent", () => {
 
     it("wait on the backend's disk for the start, in order, also over a restart of the backend", async () => {
       await clientOf(created).archivePut(archive("/etc", "first tar"));
-      await clientOf(created).archivePut(archive("/var", "second"));
+      await clientOf(created).archivePut(archive("/usr", "second"));
       await writeFile(path.join(directory, "state/staged", created, "cut-off.new"), "cut off by a crash");
       await stored.close();
       stored = await openStored();
@@ -293,7 +300,7 @@ describe("containers without an agent", () => {
       await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, [
         { path: "/etc", bytes: "first tar" },
-        { path: "/var", bytes: "second" },
+        { path: "/usr", bytes: "second" },
       ]);
       await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.equal(agent.archives.length, 2, "the same agent gets nothing twice");
@@ -345,7 +352,7 @@ describe("containers without an agent", () => {
       const second = Promise.withResolvers<void>();
       const first = Promise.withResolvers<void>();
       async function* slow() {
-        yield { message: { case: "open" as const, value: { path: "/slow" } } };
+        yield { message: { case: "open" as const, value: { path: "/papers/slow" } } };
         first.resolve();
         await second.promise;
         yield { message: { case: "chunk" as const, value: { offset: 0n, data: Buffer.from("tar") } } };
@@ -356,28 +363,65 @@ describe("containers without an agent", () => {
       await until(
         async () => (await readdir(path.join(directory, "state/staged"))).includes(created) || undefined,
       );
-      await clientOf(created).archivePut(archive("/quick", "tar"));
+      await clientOf(created).archivePut(archive("/papers/quick", "tar"));
       second.resolve();
       await slowly;
       const agent = await agentWith(() => []);
       await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, [
-        { path: "/quick", bytes: "tar" },
-        { path: "/slow", bytes: "tar" },
+        { path: "/papers/quick", bytes: "tar" },
+        { path: "/papers/slow", bytes: "tar" },
       ]);
     });
 
-    it("that do not fit in make the start fail, with where they were to go", async () => {
-      await clientOf(created).archivePut(archive("/no/such", "tar"));
+    it("that do not fit in make the start fail, with where they were to go and what helps", async () => {
+      await clientOf(created).archivePut(archive("/papers/no/such", "tar"));
       const agent = await agentWith(() => []);
-      agent.refuse(new ConnectError("Could not find the file /no/such", Code.NotFound));
+      agent.refuse(new ConnectError("Could not find the file /papers/no/such", Code.NotFound));
       await assert.rejects(stored.applyStaged(created, agent.target, new AbortController().signal), {
         kind: "invalid",
-        message: /put into the container before its start do not fit in at \/no\/such: Could not find/,
+        message:
+          /before its start do not fit in at \/papers\/no\/such: Could not find .*; docker cp a directory/,
       });
       agent.refuse(undefined);
       await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.equal(agent.archives.length, 1);
+    });
+
+    it("come into a directory of a volume that a later call brings", async () => {
+      await clientOf(created).archivePut(
+        archive("/papers/late", await tarBytes([{ name: "one", content: "x" }])),
+      );
+      await assert.rejects(got("/papers/late/one"), /is in a volume/);
+      await clientOf(created).archivePut(
+        archive("/papers", await tarBytes([{ name: "late/", type: "directory" }])),
+      );
+      assert.equal((await got("/papers/late/one"))[0]?.content, "x");
+      const agent = await agentWith(() => []);
+      agent.needs("/papers/late", "/papers");
+      await stored.applyStaged(created, agent.target, new AbortController().signal);
+      assert.deepEqual(
+        agent.archives.map((given) => given.path),
+        ["/papers", "/papers/late"],
+      );
+    });
+
+    it("are refused where there is no directory for them, but in volumes and where every container has one", async () => {
+      const put = async (to: string) => clientOf(created).archivePut(archive(to, await tarBytes([])));
+      const missing = { code: Code.NotFound, message: /Could not find the file \/nodir/ };
+      await assert.rejects(put("/nodir"), missing);
+      await assert.rejects(put("/nodir/."), missing);
+      await assert.rejects(put("/etc/passwd"), {
+        code: Code.InvalidArgument,
+        message: /extraction point is not a directory/,
+      });
+      for (const there of ["/", ".", "/bin", "/bin/.", "/etc", "/papers", "/papers/unknown", "/dev/shm"]) {
+        await put(there);
+      }
+      await clientOf(created).archivePut(
+        archive("/", await tarBytes([{ name: "nodir/", type: "directory" }])),
+      );
+      await put("/nodir");
     });
 
     it("are not kept of a call that was cut", async () => {

@@ -8,6 +8,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { agentLog } from "../../../../agent-client/agent-log.ts";
 import { type AgentTarget, containerIdHeader } from "../../../../agent-client/address.ts";
 import type { Clock } from "../../../../common/clock.ts";
+import { fromUnknown } from "../../../../common/errors.ts";
 import { isFullId } from "../../../../common/ids.ts";
 import {
   AgentService,
@@ -86,7 +87,8 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
     async archivePut(requests, context) {
       const container = containerOf(context);
       refuseEnded(options, container);
-      return { totalBytes: await staged.put(container, requests) };
+      const refuse = (directory: string) => refuseUnpacking(options, context, directory);
+      return { totalBytes: await staged.put(container, requests, refuse) };
     },
 
     archiveStat: (request, context) =>
@@ -129,6 +131,22 @@ async function withFiles<T>(
   refuseEnded(options, container);
   await using made = await options.newContainer(container, context.signal);
   return use(await CreatedFiles.read(container, made, options.staged));
+}
+
+/** Where the files cannot be read the start will say what does not fit in. */
+async function refuseUnpacking(
+  options: StoredServiceOptions,
+  context: HandlerContext,
+  directory: string,
+): Promise<void> {
+  const files = await withFiles(options, context, (read) => read).catch((error: unknown) => {
+    const { kind } = fromUnknown(error);
+    if (kind === "invalid" || kind === "system") {
+      return undefined;
+    }
+    throw error;
+  });
+  files?.refuseUnpacking(directory);
 }
 
 function pathStat({ name, file, linkTarget }: CreatedPath): MessageInitShape<typeof PathStatSchema> {
