@@ -185,6 +185,7 @@ describe("docker run", () => {
     assert.match(refused.errorText, /Read-only file system/);
     const before = await ok("volume", "ls", "-q");
     await ok("run", "--rm", "-v", "/anonymous", "busybox", "touch", "/anonymous/file");
+    await ok("run", "--rm", "-v", "relative", "busybox", "touch", "/relative/file");
     assert.equal(await ok("volume", "ls", "-q"), before, "--rm takes anonymous volumes along");
     await ok("volume", "rm", "shared");
   });

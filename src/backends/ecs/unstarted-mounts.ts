@@ -1,3 +1,5 @@
+import path from "node:path/posix";
+
 import type { ContainerRecord, VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewContainer } from "../common/cloud/stored/created-files.ts";
 
@@ -22,7 +24,10 @@ export function unstartedMounts(
   return [
     ...mounts
       .filter(({ type }) => type !== "bind")
-      .map(({ type, name, destination }) => ({ destination, shows: shows(type, name) })),
+      .map(({ type, name, destination }) => ({
+        destination: path.resolve("/", destination),
+        shows: shows(type, name),
+      })),
     ...Object.keys(hostConfig?.tmpfs ?? {}).map((destination) => ({
       destination,
       shows: "nothing" as const,

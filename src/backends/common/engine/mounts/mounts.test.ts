@@ -148,7 +148,7 @@ describe("the mounts of a container", () => {
     );
   });
 
-  it("reach the driver sorted by depth, with what the user said of each", () => {
+  it("reach the driver below the root and sorted by depth, with what the user said of each", () => {
     const records = new Map([
       ["v", create(VolumeRecordSchema, { name: "v" })],
       ["w", create(VolumeRecordSchema, { name: "w" })],
@@ -168,6 +168,7 @@ describe("the mounts of a container", () => {
           { type: "volume", name: "v", destination: "/vol", rw: true },
           { type: "bind", source: "/m", destination: "/mount", rw: true },
           { type: "volume", name: "w", destination: "/part", rw: true },
+          { type: "volume", name: "v", destination: "relative/data", rw: true },
         ],
       }),
       {
@@ -188,6 +189,7 @@ describe("the mounts of a container", () => {
         ["/mount", false, undefined, false, undefined],
         ["/part", false, true, undefined, "a/b"],
         ["/tmpfs", true, undefined, undefined, undefined],
+        ["/relative/data", false, true, undefined, undefined],
         ["/deep/er/bind", true, undefined, true, undefined],
       ],
     );

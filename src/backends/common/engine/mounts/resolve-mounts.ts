@@ -1,4 +1,6 @@
 /** The mounts of a container as a driver needs them, from its record. */
+import path from "node:path/posix";
+
 import { invalid, notFound } from "../../../../common/errors.ts";
 import type { HostConfig, Mount, TmpfsOptions } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -87,7 +89,8 @@ function resolveMount(
   said: Said | undefined,
   volumes: Table<VolumeRecord>,
 ): ResolvedMount {
-  const common = { destination: point.destination, readOnly: !point.rw };
+  // An anonymous volume may be relative (`-v data`): runtimes mount it below the root.
+  const common = { destination: path.resolve("/", point.destination), readOnly: !point.rw };
   switch (point.type) {
     case "volume": {
       const volume = volumes.get(point.name);
