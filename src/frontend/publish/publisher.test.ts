@@ -71,7 +71,7 @@ class Backend {
           }
           const { byFrontend, active, wanted, published } = this;
           return byFrontend
-            ? { containerId: id, byFrontend, active, wanted, published }
+            ? { containerId: id, name: "web", byFrontend, active, wanted, published }
             : { containerId: id };
         },
         openTunnel: () => ({
@@ -226,9 +226,10 @@ describe("a frontend that publishes", () => {
     await assert.rejects(start(), (error: Error) => {
       assert.match(
         error.message,
-        new RegExp(`Bind for 127.0.0.1:${servicePort} failed: port is already allocated$`),
+        new RegExp(
+          `^failed to set up container networking: driver failed programming external connectivity on endpoint web \\([0-9a-f]{64}\\): Bind for 127.0.0.1:${servicePort} failed: port is already allocated$`,
+        ),
       );
-      assert.match(error.message, /^failed to set up container networking: driver failed programming/);
       return true;
     });
     assert.equal(backend.active, false);

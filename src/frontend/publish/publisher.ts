@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 
 import { fromUnknown, messageOf, notImplemented, SockerlessError } from "../../common/errors.ts";
+import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
   type DescribePortsResponse,
@@ -119,6 +120,7 @@ export class Publisher {
 
   async #bindFor({
     containerId,
+    name,
     active,
     published,
     wanted,
@@ -133,9 +135,11 @@ export class Publisher {
     try {
       return await this.#bind(containerId, wanted);
     } catch (error) {
+      // An endpoint gets its ID at the start, and with a start that fails it goes: this one was never there.
+      const endpoint = `${name} (${newId()})`;
       throw new SockerlessError(
         "system",
-        `failed to set up container networking: driver failed programming external connectivity on endpoint ${containerId.slice(0, 12)}: ${messageOf(error)}`,
+        `failed to set up container networking: driver failed programming external connectivity on endpoint ${endpoint}: ${messageOf(error)}`,
         error,
       );
     }

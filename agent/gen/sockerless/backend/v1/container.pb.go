@@ -551,6 +551,7 @@ type DescribePortsResponse struct {
 	Active        bool           `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"` // it starts or runs
 	Wanted        []*WantedPort  `protobuf:"bytes,4,rep,name=wanted,proto3" json:"wanted,omitempty"`
 	Published     []*PortMapping `protobuf:"bytes,5,rep,name=published,proto3" json:"published,omitempty"` // as the last start told
+	Name          string         `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`           // the container's, which errors tell
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +619,13 @@ func (x *DescribePortsResponse) GetPublished() []*PortMapping {
 		return x.Published
 	}
 	return nil
+}
+
+func (x *DescribePortsResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // A port to publish. host_ip empty: all addresses. host_port 0: any free one;
@@ -4293,14 +4301,15 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x0fpublish_failure\x18\x04 \x01(\tR\x0epublishFailure\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
-	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xf0\x01\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\x84\x02\n" +
 	"\x15DescribePortsResponse\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
 	"\vby_frontend\x18\x02 \x01(\bR\n" +
 	"byFrontend\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\bR\x06active\x129\n" +
 	"\x06wanted\x18\x04 \x03(\v2!.sockerless.backend.v1.WantedPortR\x06wanted\x12@\n" +
-	"\tpublished\x18\x05 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\"\xa9\x01\n" +
+	"\tpublished\x18\x05 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\"\xa9\x01\n" +
 	"\n" +
 	"WantedPort\x12%\n" +
 	"\x0econtainer_port\x18\x01 \x01(\rR\rcontainerPort\x12\x1a\n" +

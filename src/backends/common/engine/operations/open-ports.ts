@@ -29,6 +29,7 @@ export function describePorts(context: EngineContext, reference: string): Descri
     active: record.phase === Phase.STARTING || hasProcess(record),
     wanted: wantedPorts(record),
     published: record.publishedPorts,
+    name: record.name,
   });
 }
 
