@@ -251,6 +251,7 @@ describe("containers as tasks", () => {
       [["--memory", "121g"], /a task has at most 16 vCPU and 120 GiB of memory/],
       [["--storage-opt", "size=201G"], /a task has at most 200 GiB of disk/],
       [["--tmpfs", "/scratch:size=much"], /invalid tmpfs size: much/],
+      [["--tmpfs", "/scratch:size=1k,bad=3"], /invalid tmpfs option \["bad" "3"\]/],
     ] as const) {
       const { code, errorText } = await ecs.daemon.docker("create", "--name", "large", ...flag, "busybox");
       assert.equal(code, 1, errorText);

@@ -277,6 +277,25 @@ describe("a task definition", () => {
     ]);
   });
 
+  it("refuses what is no option of a tmpfs, in Docker's words", () => {
+    for (const [option, said] of [
+      ["bad=3", '["bad" "3"]'],
+      ["huge", '["huge"]'],
+      ["ro=1", '["ro" "1"]'],
+      ["mode", '["mode"]'],
+      ["", '[""]'],
+    ] as const) {
+      const tmpfs: ResolvedMount = {
+        type: "tmpfs",
+        destination: "/scratch",
+        readOnly: false,
+        tmpfsOptions: ["noexec", "uid=7", option],
+      };
+      const message = `invalid tmpfs option ${said}`;
+      assert.throws(() => definition({}, { mounts: [tmpfs] }), { kind: "invalid", message });
+    }
+  });
+
   it("has a tmpfs whose size is a share of the task's memory", () => {
     const half = {
       type: "tmpfs",

@@ -11,16 +11,27 @@ const sharedMemoryPath = "/dev/shm";
 const platformSharedMemory = 64n * 1024n ** 2n;
 const units: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
+/** What AWS takes beside the size: what moby does. */
+const knownOptions = new Set(
+  (
+    "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand atime noatime diratime " +
+    "nodiratime bind rbind unbindable runbindable private rprivate shared rshared slave rslave relatime norelatime " +
+    "strictatime nostrictatime"
+  ).split(" "),
+);
+const knownSettings = new Set(["mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"]);
+
 /**
  * A tmpfs mount. Its size is an option of its own for AWS; the other options are the kernel's for both.
  *
  * @param memory of the task, MiB: what a size in per cent is of
- * @throws invalid: a size that is none
+ * @throws invalid: a size that is none, an option that there is not
  */
 export function taskTmpfs(mount: ResolvedMount, memory: number): Tmpfs {
   const options = mount.tmpfsOptions ?? [];
   const size = options.find((option) => option.startsWith("size="))?.slice("size=".length);
   const rest = options.filter((option) => !option.startsWith("size="));
+  rest.forEach(refuseUnknown);
   return {
     containerPath: mount.destination,
     size: size === undefined ? defaultMib : (share(size, memory) ?? mebibytes(size)),
@@ -45,6 +56,15 @@ export function sharedMemory({ record, mounts }: WorkloadSpec): readonly Tmpfs[]
       mountOptions: ["nosuid", "nodev", "noexec", "mode=1777"],
     },
   ];
+}
+
+/** @throws invalid, in Go's notation as moby's */
+function refuseUnknown(option: string): void {
+  const sign = option.indexOf("=");
+  const parts = sign < 0 ? [option] : [option.slice(0, sign), option.slice(sign + 1)];
+  if (!(sign < 0 ? knownOptions.has(option) : knownSettings.has(option.slice(0, sign)))) {
+    throw invalid(`invalid tmpfs option [${parts.map((part) => JSON.stringify(part)).join(" ")}]`);
+  }
 }
 
 /** As the kernel reads `size=50%`, MiB; undefined: it is no share. */
