@@ -1,7 +1,7 @@
 /** The ECS backend by its own name, alone before an account in which no task runs: how it starts, and how it ends. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -71,6 +71,7 @@ describe("sockerless-backend-ecs", () => {
       },
     );
     assert.equal(await program.end(), 0);
+    await assert.rejects(stat(join(directory, "run")), { code: "ENOENT" });
   });
 
   it("takes the credentials of a profile", async () => {

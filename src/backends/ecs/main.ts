@@ -1,5 +1,5 @@
 /** The process of the ECS backend: what it is made of, in the order in which it starts and ends. Neither root nor Linux. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, rmdir } from "node:fs/promises";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -35,9 +35,11 @@ export async function startBackend(config: EcsConfig, signal: AbortSignal): Prom
   const logger = createLogger({ level: config.logLevel, process: "backend" });
   await using resources = new AsyncDisposableStack();
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
-  await mkdir(config.runDir, { recursive: true, mode: 0o700 });
   const opened = await openState({ directory: config.stateDir, clock: systemClock });
   resources.defer(() => opened.close());
+  // Within the time that the state is this process's, so that it is nobody else's directory that goes.
+  await mkdir(config.runDir, { recursive: true, mode: 0o700 });
+  resources.defer(() => rmdir(config.runDir).catch(() => {})); // Whatever else is in it keeps it.
 
   const key = await readAuthority(config.ecs.agentCa);
   const authority = await createAuthority(key, systemClock);
