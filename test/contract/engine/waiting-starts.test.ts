@@ -92,6 +92,42 @@ describe("a start that waits for room on the platform", () => {
     assert.equal(stateOf(id)?.status, ContainerStatus.RUNNING);
   });
 
+  const asked: readonly (readonly [string, (id: string) => Promise<unknown>])[] = [
+    ["an exec", (id) => bench.execs.createExec({ container: id, config: { cmd: ["true"] } })],
+    ["its processes", (id) => bench.containers.topContainer({ container: id })],
+    ["another size", (id) => bench.containers.resizeContainer({ container: id, height: 20, width: 30 })],
+  ];
+  for (const [what, ask] of asked) {
+    it(`is not waited for by who asks its container for ${what}`, async () => {
+      const id = await bench.createScript("exec sleep 60");
+      const { started } = await waiting(id);
+      await assert.rejects(ask(id), (error) => {
+        const { code, rawMessage } = ConnectError.from(error);
+        assert.equal(rawMessage, `container ${id} is not running: its start waits: the machine is full`);
+        return code === Code.AlreadyExists;
+      });
+      bench.machine.room?.resolve();
+      await started;
+    });
+  }
+
+  it("is not followed by the restart of a client that has left", async () => {
+    const id = await bench.createScript("exec sleep 60");
+    const { started } = await waiting(id);
+    const leave = new AbortController();
+    const restarted = bench.containers.restartContainer({ container: id }, { signal: leave.signal });
+    restarted.catch(() => undefined);
+    await bench.system.getCapabilities({});
+    leave.abort();
+    await bench.system.getCapabilities({});
+    bench.machine.room?.resolve();
+    await started;
+    await assert.rejects(restarted);
+    await bench.engine.context.live.of(id).lock.run(() => Promise.resolve());
+    assert.equal(bench.state.containers.get(id)?.generation, 1n);
+    assert.deepEqual(await bench.eventNames({ event: ["kill"] }), []);
+  });
+
   it("is not pruned or removed without force, nor given up for a signal that would not end its process", async () => {
     const id = await bench.createScript("exec sleep 60");
     const idle = await bench.createScript("true");

@@ -20,9 +20,9 @@ import type { EngineContext } from "../context.ts";
 import { environmentOf } from "../create/environment.ts";
 import type { AgentLink } from "../live.ts";
 import { linkedEnvironment } from "../links/links.ts";
-import { containerOfId, findContainer } from "../lookup.ts";
+import { findContainer } from "../lookup.ts";
 import { execRefusal } from "../machine/refusals.ts";
-import { startSettled } from "../operations/start-under-way.ts";
+import { containerOnceStarted } from "../operations/start-under-way.ts";
 import { isVisible } from "../records.ts";
 import { execEnded, execStarted } from "./exec-ends.ts";
 import { surplusExecs } from "./exec-remains.ts";
@@ -36,11 +36,17 @@ const resizeRetryMs = 50;
 /** How long an agent may take to answer. */
 const callTimeoutMs = 10_000;
 
-/** Makes an exec. @throws not-found; conflict: the container does not run; invalid: no command */
+/**
+ * Makes an exec.
+ *
+ * @param left the client has left: a start is not waited for any more
+ * @throws not-found; conflict: the container does not run; invalid: no command
+ */
 export async function createExec(
   context: EngineContext,
   reference: string,
   config: ExecConfig | undefined,
+  left: AbortSignal,
 ): Promise<string> {
   if (config === undefined || config.cmd.length === 0) {
     throw invalid("No exec command specified");
@@ -48,9 +54,7 @@ export async function createExec(
   if (config.privileged && !context.driver.policy.privilegedExecs) {
     throw notImplemented(`the ${context.driver.name} backend does not support exec --privileged`);
   }
-  const { id } = findContainer(context.state, reference);
-  await startSettled(context.live.of(id));
-  const container = containerOfId(context.state, id, reference);
+  const container = await containerOnceStarted(context, reference, left);
   refuse(execRefusal(container, reference));
   const exec = create(ExecRecordSchema, {
     id: newId(),

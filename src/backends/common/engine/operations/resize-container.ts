@@ -1,16 +1,16 @@
 /** The size of a container's terminal. */
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { containerOfId, findContainer } from "../lookup.ts";
 import { processRefusal } from "../machine/refusals.ts";
 import { askAgent } from "./running-agent.ts";
-import { startSettled } from "./start-under-way.ts";
+import { containerOnceStarted } from "./start-under-way.ts";
 
 /**
  * Sets the size of a container's terminal.
  *
  * @param height in rows
  * @param width in columns
+ * @param left the client has left
  * @throws not-found; conflict: it does not run; unavailable: its agent cannot be reached
  */
 export async function resizeContainer(
@@ -18,10 +18,9 @@ export async function resizeContainer(
   reference: string,
   height: number,
   width: number,
+  left: AbortSignal,
 ): Promise<void> {
-  const { id } = findContainer(context.state, reference);
-  await startSettled(context.live.of(id));
-  const record = containerOfId(context.state, id, reference);
+  const record = await containerOnceStarted(context, reference, left);
   const refusal = processRefusal(record);
   if (refusal !== undefined) {
     throw refusal;

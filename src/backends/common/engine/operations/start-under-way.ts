@@ -1,7 +1,10 @@
 /** A start that is under way: others wait for it, as Docker's calls wait for the lock that a start holds, or end it. */
 import { conflict, type SockerlessError } from "../../../../common/errors.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { unlessAborted } from "../../unless-aborted.ts";
 import type { EngineContext } from "../context.ts";
 import type { LiveContainer } from "../live.ts";
+import { containerOfId, findContainer } from "../lookup.ts";
 import { hasProcess, isActive, withFields } from "../records.ts";
 
 /**
@@ -29,6 +32,28 @@ export async function startSettled(live: LiveContainer): Promise<void> {
   while (live.start !== undefined) {
     await live.start.over;
   }
+}
+
+/**
+ * The container that a user names, once no start of it is under way.
+ *
+ * @param left the client has left: it waits no more
+ * @param whileFull what comes of a start that waits for room on the platform, which may take an hour
+ * @throws not-found; conflict: its start waits for room; the signal's reason
+ */
+export async function containerOnceStarted(
+  context: EngineContext,
+  reference: string,
+  left: AbortSignal,
+  whileFull: "refuse" | "wait" = "refuse",
+): Promise<ContainerRecord> {
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  if (whileFull === "refuse" && live.start !== undefined && live.start.waitsFor !== "") {
+    throw conflict(`container ${id} is not running: its start waits: ${live.start.waitsFor}`);
+  }
+  await unlessAborted(left, startSettled(live));
+  return containerOfId(context.state, id, reference);
 }
 
 /**

@@ -3,7 +3,7 @@ import { isErrorKind } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { containerOfId, findContainer } from "../lookup.ts";
+import { findContainer } from "../lookup.ts";
 import { stopRefusal } from "../machine/refusals.ts";
 import { configOf } from "../records.ts";
 import { parseSignal, sigterm } from "../signals.ts";
@@ -14,7 +14,7 @@ import { settleRestarting } from "./pending-restart.ts";
 import { noteSignal } from "./send-signal.ts";
 import { sendStopSignal } from "./send-stop-signal.ts";
 import { type FrontendPorts, startContainer } from "./start-container.ts";
-import { endStart, startSettled } from "./start-under-way.ts";
+import { containerOnceStarted, endStart } from "./start-under-way.ts";
 
 /** How long a stopped container has, where nobody says. */
 const defaultTimeoutSeconds = 10;
@@ -54,7 +54,8 @@ export async function stopContainer(
 }
 
 /**
- * Stops a container, if it runs, and starts it. Goes on without the client as {@link stopContainer} does.
+ * Stops a container, if it runs, and starts it. Goes on without the client as {@link stopContainer} does, once no start is
+ * under way, for which it waits only with the client.
  *
  * @param left the client has left
  * @param ports as for a start
@@ -67,10 +68,8 @@ export async function restartContainer(
   left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
-  const { id } = findContainer(context.state, reference);
-  const live = context.live.of(id);
-  await startSettled(live);
-  const record = containerOfId(context.state, id, reference);
+  const record = await containerOnceStarted(context, reference, left, "wait");
+  const live = context.live.of(record.id);
   await withErrorPrefix(`Cannot restart container ${reference}`, async () => {
     try {
       if (stopRefusal(record) === undefined) {

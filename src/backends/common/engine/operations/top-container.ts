@@ -2,25 +2,24 @@
 import type { TopResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { containerEvent } from "../events/container-events.ts";
-import { containerOfId, findContainer } from "../lookup.ts";
 import { topRefusal } from "../machine/refusals.ts";
 import { askAgent } from "./running-agent.ts";
-import { startSettled } from "./start-under-way.ts";
+import { containerOnceStarted } from "./start-under-way.ts";
 
 /**
  * Lists a container's processes as `ps` does.
  *
  * @param psArgs arguments of ps; empty: `-ef`
+ * @param left the client has left
  * @throws not-found; conflict: it does not run; system: what ps says of its arguments
  */
 export async function topContainer(
   context: EngineContext,
   reference: string,
   psArgs: string,
+  left: AbortSignal,
 ): Promise<TopResponse> {
-  const { id } = findContainer(context.state, reference);
-  await startSettled(context.live.of(id));
-  const record = containerOfId(context.state, id, reference);
+  const record = await containerOnceStarted(context, reference, left);
   const refusal = topRefusal(record);
   if (refusal !== undefined) {
     throw refusal;

@@ -88,8 +88,8 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     attachContainer: (request, call) => attach(context, request, call),
     describePorts: ({ container }) => describePorts(context, container),
     openTunnel: ({ container, access }) => openTunnel(context, container, access),
-    resizeContainer: async ({ container, height, width }) => {
-      await resizeContainer(context, container, height, width);
+    resizeContainer: async ({ container, height, width }, call) => {
+      await resizeContainer(context, container, height, width, call.signal);
       return {};
     },
     ...containerVerbs(context),

@@ -30,8 +30,8 @@ export function containerVerbs(context: EngineContext) {
     updateContainer: async ({ container, resources, restartPolicy }) => {
       return { warnings: [...(await updateContainer(context, container, resources, restartPolicy))] };
     },
-    topContainer: async ({ container, psArgs }) => {
-      const { titles, processes } = await topContainer(context, container, psArgs);
+    topContainer: async ({ container, psArgs }, call) => {
+      const { titles, processes } = await topContainer(context, container, psArgs, call.signal);
       return { titles, processes: processes.map(({ columns }) => ({ values: columns })) };
     },
     openStats: ({ container, access }) => openStats(context, container, access),

@@ -12,7 +12,9 @@ import { createExec, findExec, inspectExec, resizeExec, startExec } from "../exe
 /** The service of an engine. */
 export function execService(context: EngineContext): ServiceImpl<typeof ExecService> {
   return {
-    createExec: async ({ container, config }) => ({ id: await createExec(context, container, config) }),
+    createExec: async ({ container, config }, { signal }) => ({
+      id: await createExec(context, container, config, signal),
+    }),
     startExec: (request) => startExec(context, request),
     awaitExec: async ({ execId }, call) => {
       findExec(context, execId);
