@@ -121,6 +121,24 @@ describe("docker cp", () => {
       /container rootfs is marked read-only/,
     );
     await ok("rm", "sealed");
+    await ok(
+      "run",
+      "-d",
+      "--name",
+      "sealed",
+      "--read-only",
+      "--tmpfs",
+      "/scratch",
+      "busybox",
+      "sleep",
+      "600",
+    );
+    assert.match(
+      (await docker("cp", file, "sealed:/tmp/any")).errorText,
+      /container rootfs is marked read-only/,
+    );
+    await ok("cp", file, "sealed:/scratch/any");
+    await ok("rm", "--force", "sealed");
   });
 
   const escapes = {

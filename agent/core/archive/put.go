@@ -51,14 +51,10 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 	if err != nil {
 		return pathError("lstat", name, err)
 	}
-	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
+	err = r.refuseUnpacking(fd, name)
 	unix.Close(fd)
 	if err != nil {
-		return pathError("stat", name, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return invalid("extraction point is not a directory")
+		return err
 	}
 	source := &sourceReader{from: stream}
 	in := bufio.NewReaderSize(source, copyBuffer)
@@ -81,6 +77,44 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 		return source.blame(err)
 	}
 	return nil
+}
+
+// refuseUnpacking says, in Docker's words, why nothing can be put into what was
+// opened with O_PATH.
+func (r *Root) refuseUnpacking(fd int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return pathError("stat", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return invalid("extraction point is not a directory")
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return pathError("statfs", name, err)
+	}
+	if fs.Flags&unix.ST_RDONLY == 0 {
+		return nil
+	}
+	volume, err := r.mounted(fd)
+	if err != nil {
+		return pathError("statx", name, err)
+	}
+	if volume {
+		return &failure{ErrReadOnly, "mounted volume is marked read-only", unix.EROFS}
+	}
+	return &failure{ErrReadOnly, "container rootfs is marked read-only", unix.EROFS}
+}
+
+// mounted tells of an open file that it is not in the root's own mount.
+func (r *Root) mounted(fd int) (bool, error) {
+	var root, file unix.Statx_t
+	for from, to := range map[int]*unix.Statx_t{int(r.dir.Fd()): &root, fd: &file} {
+		if err := unix.Statx(from, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, to); err != nil {
+			return false, err
+		}
+	}
+	return root.Mnt_id != file.Mnt_id, nil
 }
 
 // sourceReader remembers why its stream could not be read, so that a stream

@@ -250,9 +250,17 @@ func TestAReadOnlyFileSystemIsToldAsSuch(t *testing.T) {
 	plant(t, dir, [2]string{"m/", ""})
 	must(t, unix.Mount("tmpfs", filepath.Join(dir, "m"), "tmpfs", unix.MS_RDONLY, ""))
 	defer unix.Unmount(filepath.Join(dir, "m"), unix.MNT_DETACH)
-	if err := put(t, r, "/m", pack(t, file("f", "")), PutOptions{}); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("%v", err)
+	refuses := func(r *Root, name, words string) {
+		t.Helper()
+		if err := put(t, r, name, pack(t, file("f", "")), PutOptions{}); !errors.Is(err, ErrReadOnly) || err.Error() != words {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
+	refuses(r, "/m", "mounted volume is marked read-only")
+	inside := openRoot(t, filepath.Join(dir, "m"))
+	defer inside.Close()
+	refuses(inside, "/", "container rootfs is marked read-only")
+	must(t, put(t, r, "/", pack(t, file("f", "")), PutOptions{}))
 }
 
 func TestPuttingEndsWithItsContext(t *testing.T) {

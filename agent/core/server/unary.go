@@ -57,9 +57,7 @@ func codeOf(err error) connect.Code {
 		return connect.CodeDataLoss
 	case errors.Is(err, archive.ErrInvalid):
 		return connect.CodeInvalidArgument
-	case errors.Is(err, archive.ErrReadOnly):
-		return connect.CodeFailedPrecondition
-	case errors.Is(err, archive.ErrPermission):
+	case errors.Is(err, archive.ErrReadOnly), errors.Is(err, archive.ErrPermission):
 		return connect.CodePermissionDenied
 	case errors.Is(err, archive.ErrUnsupported):
 		return connect.CodeUnimplemented

@@ -59,7 +59,11 @@ export function openEcsStored(options: EcsStoredOptions): Promise<StoredContaine
       if (layers === undefined) {
         throw unavailable("the backend is still starting");
       }
-      return { ...layers, mounts: unstartedMounts(record, (name) => volumes.get(name)) };
+      return {
+        ...layers,
+        mounts: unstartedMounts(record, (name) => volumes.get(name)),
+        isReadOnly: record.hostConfig?.readonlyRootfs === true,
+      };
     },
     backend: "ecs",
     clock: systemClock,

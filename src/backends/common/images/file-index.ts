@@ -27,7 +27,13 @@ import { entriesIn } from "./tar-reader.ts";
 
 /** What a path turned out to be. */
 export type Found =
-  | { readonly kind: "file"; readonly file: IndexedFile; readonly isElsewhere: boolean }
+  | {
+      readonly kind: "file";
+      readonly file: IndexedFile;
+      readonly isElsewhere: boolean;
+      /** It is in a mount point, or is one. */
+      readonly isMounted: boolean;
+    }
   | { readonly kind: "missing"; readonly isElsewhere: boolean }
   /** An element that something lies beneath, or a slash follows, is none. */
   | { readonly kind: "not-a-directory" };
@@ -72,6 +78,7 @@ interface Place {
   readonly isBlocked: boolean;
   /** It is in a mount point whose files are elsewhere. */
   readonly isElsewhere: boolean;
+  readonly isMounted: boolean;
 }
 
 /** Names of one file system. */
@@ -200,13 +207,13 @@ export class FileIndex {
    */
   find(wanted: string): Found {
     const asksDirectory = /\/\.?$/.test(wanted) || wanted === ".";
-    const { node, isBlocked, isElsewhere } = this.#follow(wanted, asksDirectory);
+    const { node, isBlocked, isElsewhere, isMounted } = this.#follow(wanted, asksDirectory);
     if (isBlocked || (asksDirectory && node !== undefined && node.file.type !== "directory")) {
       return { kind: "not-a-directory" };
     }
     return node === undefined
       ? { kind: "missing", isElsewhere }
-      : { kind: "file", file: node.file, isElsewhere };
+      : { kind: "file", file: node.file, isElsewhere, isMounted };
   }
 
   /** Where a symlink leads in the end, absolute, as far as there is something. */
@@ -310,6 +317,7 @@ export class FileIndex {
             node: undefined,
             isBlocked: true,
             isElsewhere: false,
+            isMounted: false,
           };
         }
         if (node.file.target.startsWith("/")) {
@@ -326,6 +334,7 @@ export class FileIndex {
       node: isMissing || isBlocked ? undefined : way.length === 0 ? this.#root : way.at(-1)?.node,
       isBlocked,
       isElsewhere: way.some(({ node }) => node?.mounted === "elsewhere"),
+      isMounted: way.some(({ node }) => node?.mounted !== undefined),
     };
   }
 

@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 
-import { conflict, invalid, notFound, systemError } from "../../../../common/errors.ts";
+import { conflict, forbidden, invalid, notFound, systemError } from "../../../../common/errors.ts";
 import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
@@ -16,6 +16,8 @@ export interface NewContainer extends AsyncDisposable {
   /** Readers of the image's layers, bottom first. */
   readonly layers: readonly (() => AsyncIterable<Uint8Array>)[];
   readonly mounts: readonly { readonly destination: string; readonly shows: MountedFiles }[];
+  /** Its root is: what is not in mounts cannot be written to. */
+  readonly isReadOnly: boolean;
 }
 
 /** Directories that a container has whether its image has them or not. */
@@ -47,10 +49,12 @@ export interface CreatedChange {
 export class CreatedFiles {
   readonly #containerId: string;
   readonly #index: FileIndex;
+  readonly #isReadOnly: boolean;
 
-  private constructor(containerId: string, index: FileIndex) {
+  private constructor(containerId: string, index: FileIndex, isReadOnly: boolean) {
     this.#containerId = containerId;
     this.#index = index;
+    this.#isReadOnly = isReadOnly;
   }
 
   /** @throws invalid: a layer or an archive cannot be read, or there are too many files */
@@ -67,14 +71,14 @@ export class CreatedFiles {
       index.addMount(destination, shows);
     }
     await staged.addTo(index, containerId);
-    return new CreatedFiles(containerId, index);
+    return new CreatedFiles(containerId, index, container.isReadOnly);
   }
 
   /**
    * Refuses a directory into which nothing can be unpacked. What is in volumes is not known from here, nor what every
    * container is given.
    *
-   * @throws not-found; invalid: it is no directory
+   * @throws not-found; invalid: it is no directory; forbidden: it cannot be written to
    */
   refuseUnpacking(directory: string): void {
     const asked = path.posix.resolve("/", directory);
@@ -84,6 +88,9 @@ export class CreatedFiles {
     }
     if (found.kind === "missing" && !found.isElsewhere && !givenDirectories.has(asked)) {
       throw notFound(`Could not find the file ${directory} in container ${this.#containerId}`);
+    }
+    if (this.#isReadOnly && found.kind === "file" && !found.isMounted) {
+      throw forbidden("container rootfs is marked read-only");
     }
   }
 

@@ -36,6 +36,7 @@ describe("containers without an agent", () => {
   let layersOpened: number;
   let live: AgentTarget | undefined;
   let hasRun: boolean;
+  let isReadOnly: boolean;
   let starting: string;
   const cleanUps: (() => void)[] = [];
 
@@ -45,6 +46,7 @@ describe("containers without an agent", () => {
     layersOpened = 0;
     live = undefined;
     hasRun = false;
+    isReadOnly = false;
     starting = "";
     stored = await openStored();
   });
@@ -80,6 +82,7 @@ describe("containers without an agent", () => {
         return {
           layers: [() => streamOf(layer)],
           mounts: [{ destination: "/papers", shows: "elsewhere" as const }],
+          isReadOnly,
           [Symbol.asyncDispose]: async () => {
             layersOpened--;
           },
@@ -422,6 +425,12 @@ describe("containers without an agent", () => {
         archive("/", await tarBytes([{ name: "nodir/", type: "directory" }])),
       );
       await put("/nodir");
+      isReadOnly = true;
+      await assert.rejects(put("/etc"), {
+        code: Code.PermissionDenied,
+        message: /container rootfs is marked read-only/,
+      });
+      await put("/papers");
     });
 
     it("are not kept of a call that was cut", async () => {
