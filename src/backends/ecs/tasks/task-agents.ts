@@ -157,7 +157,8 @@ function undefinedIfNew(error: unknown): undefined {
 
 async function endedRun({ client }: AgentClient, generation: bigint): Promise<ToldExit | undefined> {
   let startedAt: Timestamp | undefined;
-  for await (const { event, generation: told } of client.watch({}, { timeoutMs: endLimitMs })) {
+  const signal = AbortSignal.timeout(endLimitMs); // A timeout of the library's would keep the process alive until it is over.
+  for await (const { event, generation: told } of client.watch({}, { signal })) {
     if (event.case === "exited") {
       return exitOf(event.value, startedAt);
     }
