@@ -144,7 +144,7 @@ export const intendedErrors: Readonly<Record<string, readonly IntendedError[]>> 
       calls: ["POST /images/busybox/tag"],
     },
     {
-      ours: "400 unpack layer sha256:<id>: unexpected EOF",
+      ours: "400 unexpected EOF",
       theirs: "500 Error processing tar file(exit status 1): unexpected EOF",
       calls: ["POST /images/create?fromSrc=-&repo=imported"],
     },
